@@ -1,0 +1,68 @@
+# From a bare clone, `make demo` and `make test` do everything: they create .venv, install the tested set of packages and run.
+# What is installed is remembered in stamp files inside .venv, so a second call starts at once.
+#
+#   PYTHON=python3.12   the interpreter that creates .venv (3.11 or later)
+#   PIP_ARGS="..."      further options of `pip install`
+#   ARGS="..."          further options of the command that a target runs
+
+PYTHON   ?= python3
+PIP_ARGS ?=
+ARGS     ?=
+VENV     := .venv
+BIN      := $(VENV)/bin
+INSTALL   = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint slow bench canvas docs install clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.installed ## erase a concept from the embedded model, measure it, write the report
+	$(BIN)/expunge demo $(ARGS)
+
+test: lint ## style, types and the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-test ## style and types alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+slow: $(VENV)/.installed-test ## the tests that take longer
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+bench: $(VENV)/.installed ## repeat the measurements of docs/results.md
+	$(BIN)/python -m expunge.bench $(ARGS)
+
+canvas: $(VENV)/.installed ## train the embedded model from nothing (hours on two cores; goes on where it was stopped)
+	$(BIN)/python -m expunge.canvas.train $(ARGS)
+
+docs: $(VENV)/.installed-docs ## the documentation, as web pages in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
+install: $(VENV)/.installed ## only create .venv and install
+
+clean: ## remove what was built, and .venv
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip appears last when a virtual environment is made, so one that was interrupted is made again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "expunge needs Python 3.11 or later: $(PYTHON) is `$(PYTHON) --version 2>&1`; give another, for example: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e .
+	@touch $@
+
+# An extra brings the package itself along, so that one install serves both stamps.
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e '.[docs]'
+	@touch $(VENV)/.installed $@
