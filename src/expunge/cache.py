@@ -1,0 +1,100 @@
+"""A content-addressed store: what was computed once from the same inputs is read, never computed again.
+
+A key is a hash of everything that the value depends on, so entries are never stale; the folder may be deleted at any time.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from expunge.types import ExpungeError
+
+
+def digest(*parts: object) -> str:
+    """A stable name for JSON-able parts: 32 hexadecimal digits.
+
+    >>> digest("a", 1) == digest("a", 1) != digest("a", 2)
+    True
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes beside and renames: a reader sees the old file or the whole new one, never half.
+
+    Raises:
+        ExpungeError: the folder cannot be written, or the disk is full; nothing is left behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise ExpungeError(
+            f"a file is written into a writable folder: {path.parent}: {error.strerror}; choose another with --out"
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except OSError as error:
+        Path(beside).unlink(missing_ok=True)
+        raise ExpungeError(f"a file is written whole: {path}: {error.strerror}; free some space or choose another folder") from error
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes safetensors atomically. The same tensors and metadata give the same bytes."""
+    write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata or {})))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads safetensors.
+
+    Raises:
+        ExpungeError: the file is missing, truncated or no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ExpungeError(f"tensors are read from a whole safetensors file: {path}: {error}; delete it and run again") from error
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of tensors by key."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> "Store":
+        """`$EXPUNGE_CACHE`, else `~/.cache/expunge`."""
+        return cls(Path(os.environ.get("EXPUNGE_CACHE", Path.home() / ".cache" / "expunge")))
+
+    def path(self, key: str) -> Path:
+        return self.root / key[:2] / f"{key}.safetensors"
+
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).exists()
+
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        """The value, or None. A file that was cut short counts as absent: everything here can be computed again."""
+        try:
+            return load_file(self.path(key)) if key in self else None
+        except (OSError, SafetensorError):
+            return None
+
+    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        write_tensors(self.path(key), tensors)

@@ -1,0 +1,95 @@
+"""From settings to frozen dataclasses and back, with errors that name the nearest valid setting."""
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import json
+import math
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+
+from expunge.methods import METHODS
+from expunge.objective import Edit, Method, Objective
+from expunge.types import ExpungeError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, valid: Collection[str]) -> str:
+    """A hint for a misspelt name: " (nearest: 'esd')", or nothing."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.4)
+    return f" (nearest: {close[0]!r})" if close else ""
+
+
+def build(cls: type[T], settings: Mapping[str, Any], what: str) -> T:
+    """Makes `cls` of settings; text is read as numbers where numbers are asked for.
+
+    Raises:
+        ExpungeError: an unknown setting (with the nearest valid one), a value out of bounds or not finite.
+    """
+    fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key, value in settings.items():
+        if key not in fields:
+            raise ExpungeError(f"{what} has the settings {', '.join(fields) or '(none)'}: {key!r} is none{nearest(key, fields)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ExpungeError(f"a setting is finite: {key} = {value}; give a number")
+    try:
+        return TypeAdapter(cls).validate_python(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"]) or what
+        raise ExpungeError(f"{what}: {where}: {first['msg'].lower()}: {first['input']!r}; see `expunge show {what}`") from error
+
+
+def find_method(name: str) -> type[Method]:
+    """A registered method by name, or any importable one as "package.module:Class".
+
+    Raises:
+        ExpungeError: neither; the message names the nearest registered one.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ExpungeError(f"a method is one of {', '.join(METHODS)}, or package.module:Class: {name!r} is none{nearest(name, METHODS)}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ExpungeError(f"a method outside the package is importable: {name!r}: {error}; check the name and PYTHONPATH") from error
+    if not (inspect.isclass(found) and issubclass(found, Objective | Edit) and dataclasses.is_dataclass(found)):
+        raise ExpungeError(f"a method is a frozen dataclass derived from Objective or Edit: {name!r} is not; see docs/add-a-method.md")
+    return found
+
+
+def method_name(method: Method) -> str:
+    """The registered name, or "package.module:Class"."""
+    cls = type(method)
+    return next((n for n, c in METHODS.items() if c is cls), f"{cls.__module__}:{cls.__qualname__}")
+
+
+def settings(value: Any) -> dict[str, Any]:
+    """A dataclass's fields as TOML can hold them: without those that are None."""
+    return {k: v for k, v in dataclasses.asdict(value).items() if v is not None}
+
+
+def to_toml(tables: Mapping[str, Any]) -> str:
+    """TOML of JSON-able tables."""
+    return tomli_w.dumps(json.loads(json.dumps(tables)))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML file.
+
+    Raises:
+        ExpungeError: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ExpungeError(f"a configuration is a readable TOML file: {path}: {error}; see a run's config.toml") from error

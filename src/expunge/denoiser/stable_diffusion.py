@@ -1,0 +1,248 @@
+"""Stable Diffusion 1.x and 2.x, and every pipeline of the same parts (the embedded canvas among them)."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from diffusers import StableDiffusionPipeline
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from expunge import schedule
+from expunge.cache import digest
+from expunge.types import Cond, ExpungeError, Latents, Point
+from expunge.weights import fingerprint
+
+CANVAS = "canvas"
+"""The name of the embedded model, wherever a model is asked for."""
+
+CLOSED_VOCABULARY = 2000
+"""Tokenizers with fewer entries are taken to hold whole words only."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How pictures are made: the model's own scheduler, so many steps, so much guidance."""
+
+    steps: Annotated[int, Ge(1)] = 25
+    """Denoising steps. More is finer and slower."""
+    guidance_scale: Annotated[float, Ge(1)] = 7.5
+    """Classifier-free guidance: how far past the unprompted prediction. 1 is none, at half the cost; larger follows the prompt more."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One step of sampling: where the sampler stood, and what the network said there with and without the prompt."""
+
+    x_t: Latents
+    t: Float[Tensor, ""]
+    eps_cond: Latents
+    eps_null: Latents | None
+    """None without guidance."""
+
+
+class StableDiffusion:
+    """A Stable Diffusion pipeline as a noise predictor, an encoder of prompts, and a sampler."""
+
+    def __init__(self, pipeline: StableDiffusionPipeline, name: str = "in memory"):
+        self.pipeline, self.name = pipeline, name
+        self.net: nn.Module = pipeline.unet
+        self.alphas_cumprod: Tensor = pipeline.scheduler.alphas_cumprod
+        self.prediction_type: str = pipeline.scheduler.config.prediction_type
+        self.autocast: Callable = nullcontext
+        """Context in which the network runs; the training loop puts its precision here."""
+        self._encoded: dict[str, Tensor] = {}
+
+    @property
+    def is_canvas(self) -> bool:
+        return self.name == CANVAS
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
+    @property
+    def default_sampler(self) -> Sampler:
+        """The canvas was measured at 12 steps and guidance 3; other models get the field's 25 and 7.5."""
+        return Sampler(12, 3.0) if self.is_canvas else Sampler()
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        size = self.net.config.sample_size
+        return (self.net.config.in_channels, size, size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells this base model from any other: its U-Net, its text encoder and its noise schedule."""
+        betas = {k: self.pipeline.scheduler.config.get(k) for k in ("beta_start", "beta_end", "beta_schedule", "prediction_type")}
+        return digest(fingerprint(self.net, self.pipeline.text_encoder), betas)
+
+    # --- prompts ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, prompts: list[str] | tuple[str, ...]) -> Cond:
+        """Encodes prompts, each distinct one once.
+
+        Raises:
+            ExpungeError: a prompt has more tokens than the text encoder reads, or a word that it cannot read.
+        """
+        if new := [p for p in dict.fromkeys(prompts) if p not in self._encoded]:
+            for prompt in new:
+                self._check_words(prompt)
+            for start in range(0, len(new), 64):
+                part = new[start : start + 64]
+                states, _ = self.pipeline.encode_prompt(part, self.device, 1, False)
+                self._encoded.update(zip(part, states.float(), strict=True))
+        return Cond(torch.stack([self._encoded[p] for p in prompts]), tuple(prompts))
+
+    def _check_words(self, prompt: str) -> None:
+        tokenizer = self.pipeline.tokenizer
+        ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+        if len(ids) > tokenizer.model_max_length:
+            raise ExpungeError(
+                f"a prompt fits the text encoder's {tokenizer.model_max_length} tokens: {prompt!r} has {len(ids)}; shorten it"
+            )
+        tokens = tokenizer.convert_ids_to_tokens(ids[1:-1])
+        words = [w.split() for w in " ".join(tokens).replace("</w>", "\n").splitlines()]
+        # A vocabulary of words (the canvas) never splits one that it knows; one of pieces splits rare words, but into pieces.
+        closed = tokenizer.vocab_size < CLOSED_VOCABULARY
+        odd = [w for w in words if len(w) > (1 if closed else 2) and "".join(w).isalpha() and (closed or all(len(p) == 1 for p in w))]
+        if tokenizer.unk_token_id in ids[1:-1] or odd:
+            read = " ".join(odd[0]) if odd else tokenizer.unk_token
+            raise ExpungeError(
+                f"the tokenizer knows a concept's words: {prompt!r} holds one that is read as {read!r}; "
+                "use a word that the model was trained on (see `expunge ls concepts`)"
+            )
+
+    # --- the network -----------------------------------------------------------------------------------------------
+
+    def __call__(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents:
+        """eps(x_t, t, c) under the present weights, or with `weights` in the place of some."""
+        dtype = next(self.net.parameters()).dtype if self.autocast is nullcontext else point.x_t.dtype
+        arguments = (point.x_t.to(dtype), point.t, point.cond.states.to(dtype))
+        with self.autocast():
+            out = self.net(*arguments).sample if weights is None else torch.func.functional_call(self.net, dict(weights), arguments).sample
+        return self.to_eps(out.float(), point.x_t, point.t)
+
+    def to_eps(self, prediction: Latents, x_t: Latents, t: Tensor) -> Latents:
+        return schedule.to_eps(prediction, x_t, t, self.alphas_cumprod.to(x_t.device), self.prediction_type)
+
+    # --- sampling --------------------------------------------------------------------------------------------------
+
+    def noise(self, seeds: list[int]) -> Latents:
+        """A picture's starting noise: a function of its seed alone, drawn on the CPU so that every device starts from the same."""
+        rows = [torch.randn(1, *self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.cat(rows).to(self.device)
+
+    @torch.no_grad()
+    def walk(self, cond: Cond, noise: Latents, sampler: Sampler) -> Iterator[Visit | Latents]:
+        """Samples step by step: yields a `Visit` for each step and at last the clean latents.
+
+        Both predictions that guidance needs come from one batched call.
+        """
+        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        scheduler.set_timesteps(sampler.steps, device=self.device)
+        guided = sampler.guidance_scale > 1
+        null = self.encode([""]).expand(len(cond)) if guided else None
+        dtype = next(self.net.parameters()).dtype
+        states = (torch.cat([null.states, cond.states]) if null is not None else cond.states).to(dtype)
+        x = noise * scheduler.init_noise_sigma
+        for t in scheduler.timesteps:
+            x_in = scheduler.scale_model_input(x, t)
+            with self.autocast():
+                out = self.net((torch.cat([x_in, x_in]) if guided else x_in).to(dtype), t, states).sample.float()
+            if guided:
+                without, given = out.chunk(2)
+                yield Visit(x_in, t, *(self.to_eps(o, x_in, t.expand(len(x))) for o in (given, without)))
+                out = without + sampler.guidance_scale * (given - without)
+            else:
+                yield Visit(x_in, t, self.to_eps(out, x_in, t.expand(len(x))), None)
+            x = scheduler.step(out, t, x, return_dict=False)[0]
+        yield x
+
+    def latents(self, cond: Cond, seeds: list[int], sampler: Sampler) -> Latents:
+        """Clean latents of one picture for each prompt and seed."""
+        *_, clean = self.walk(cond, self.noise(seeds), sampler)
+        return clean
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> UInt8[Tensor, "b 3 height width"]:
+        """Pictures, 8 bit, on the CPU."""
+        vae = self.pipeline.vae
+        shifted = latents / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
+        pictures = vae.decode(shifted.to(vae.dtype), return_dict=False)[0].float()
+        return ((pictures / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+
+    def sample(self, prompts: list[str], seeds: list[int], sampler: Sampler | None = None) -> UInt8[Tensor, "b 3 height width"]:
+        """One picture for each prompt and seed."""
+        return self.decode(self.latents(self.encode(prompts), seeds, sampler or self.default_sampler))
+
+
+def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype: str = "fp32") -> StableDiffusion:
+    """Makes a denoiser of a diffusers folder, a hub id, a pipeline in memory, or "canvas", the embedded model.
+
+    Raises:
+        ExpungeError: the folder lacks a part, holds only pickles, or is no pipeline of this family; an unknown dtype.
+    """
+    if isinstance(model, StableDiffusionPipeline):
+        return StableDiffusion(model)
+    if dtype not in DTYPES:
+        raise ExpungeError(f"a dtype is one of {', '.join(DTYPES)}: {dtype!r} is none; choose one with --dtype")
+    name, path = str(model), Path(model)
+    if name == CANVAS:
+        from expunge.canvas import WEIGHTS
+
+        path = WEIGHTS / "pipeline"
+    elif path.exists():
+        _check_folder(path)
+    elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise ExpungeError(f"a model is a diffusers folder, a hub id (owner/name) or {CANVAS!r}: {name!r} is none; check the path")
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            path if path.exists() else name, torch_dtype=DTYPES[dtype], safety_checker=None, use_safetensors=True
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ExpungeError(f"a model is a Stable Diffusion pipeline in safetensors: {name}: {reason}; check the folder or id") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return StableDiffusion(pipeline.to(_device(device)), name)
+
+
+def _device(device: str) -> torch.device:
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ExpungeError(f"a device is one that this machine has: {device!r}: {str(error).splitlines()[0]}; try --device cpu") from error
+
+
+def _check_folder(folder: Path) -> None:
+    """A readable message for the folders that users really have."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        single = sorted(p.name for p in folder.glob("*.safetensors")) if folder.is_dir() else [folder.name]
+        hint = f"; convert {single[0]} with StableDiffusionPipeline.from_single_file(...).save_pretrained(...)" if single else ""
+        raise ExpungeError(f"a model folder is in diffusers format: {folder} has no model_index.json{hint or '; check the path'}")
+    try:
+        parts = json.loads(index.read_text())
+    except ValueError as error:
+        raise ExpungeError(f"model_index.json is JSON: {index}: {error}; save the pipeline again") from error
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        if part not in parts:
+            raise ExpungeError(f"a Stable Diffusion pipeline has a {part}: {folder} lists none (it is a {parts.get('_class_name')})")
+        if not (folder / part).is_dir():
+            raise ExpungeError(f"a model folder holds all its parts: {folder / part} is missing; copy or save the pipeline again")
+    for part in ("unet", "vae", "text_encoder"):
+        if not any((folder / part).glob("*.safetensors")):
+            pickles = sorted(p.name for p in (folder / part).glob("*.bin"))
+            have = f"holds only {pickles[0]}, a pickle, which can run code when it is read" if pickles else "has no weights"
+            raise ExpungeError(f"weights are safetensors: {folder / part} {have}; save the pipeline again with safe_serialization=True")

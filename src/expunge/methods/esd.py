@@ -1,0 +1,50 @@
+"""ESD: erased Stable Diffusion."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
+from torch.nn import functional as F
+
+from expunge.objective import Objective, Training, Variant
+from expunge.scope import SCOPES, Scope
+from expunge.types import Batch, Models, Need, Terms
+
+
+@dataclass(frozen=True)
+class ESD(Objective):
+    """On the way that the untouched model takes to the concept, predict the opposite of the concept's guidance.
+
+        L = E_{x_t ~ p_*(.|c), t} || eps_theta(x_t, t, c) - [ eps_*(x_t, t, "") - eta (eps_*(x_t, t, c) - eps_*(x_t, t, "")) ] ||^2
+
+    Choose it as the field's common baseline, or when forgetting must be forceful and some damage is acceptable.
+
+    Source: arXiv 2303.07345, equation 6, in the *paper's* convention of eta. The authors' released code subtracts from the
+    concept's prediction instead of the unconditional one, so its `negative_guidance` is this eta plus one: its default 2 is
+    our 1. Points come from whole trajectories of the untouched model under guidance (ours: each of a trajectory's points is
+    used, and the two predictions that guidance needs anyway are the target, so the target costs nothing), whereas the
+    released code samples a new partial trajectory for each step.
+    """
+
+    negative_guidance: Annotated[float, Ge(0)] = 1.0
+    """The paper's eta. Larger pushes further from the concept; 0 is the empty prompt's prediction."""
+    variant: Variant = "xattn"
+    """Which weights are trained: `xattn` is the paper's ESD-x, `non-xattn` its ESD-u (for concepts without a word, such as
+    nudity), `xattn-kv` the released code's strict form of ESD-x, `full` everything."""
+
+    training: ClassVar[Training] = Training(steps=80, lr=3e-4, batch_size=24, pictures=48)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"trajectory", "reference"})
+
+    @property
+    def scope(self) -> Scope:
+        return SCOPES[self.variant]
+
+    def __call__(self, models: Models, batch: Batch) -> Terms:
+        x = batch.trajectory
+        null = models.reference(x.given(batch.null))
+        concept = models.reference(x)
+        goal = null - self.negative_guidance * (concept - null)
+        return {"forget": F.mse_loss(models.student(x), goal)}
