@@ -1,0 +1,160 @@
+"""Who says what a picture shows: the canvas's own judges, any transformers image classifier, or CLIP with the vocabulary as labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from expunge.concept import Concept, Kind
+from expunge.types import ExpungeError
+
+Pictures = UInt8[Tensor, "b 3 height width"]
+
+NOTHING = "none of them"
+"""The label of a picture in which a judge sees no member of the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge says of a batch of pictures."""
+
+    seen: Mapping[str, tuple[str, ...]]
+    """By kind, the member that each picture shows."""
+    features: Float[Tensor, "b d"]
+
+
+class Judge(Protocol):
+    """Pictures in, labels and features out."""
+
+    name: str
+
+    def __call__(self, pictures: Pictures) -> Judgement: ...
+
+
+class CanvasJudge:
+    """The embedded world's judge, "main" or "second": sees objects and styles."""
+
+    def __init__(self, name: str = "main", device: str | torch.device = "cpu"):
+        from expunge.canvas.judge import Judge as Network
+
+        self.name, self.net = name, Network.load("second" if name == "second" else "main").to(device)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Pictures) -> Judgement:
+        from expunge.canvas.prompts import OBJECT_LABELS, STYLE_LABELS
+
+        verdict = self.net(pictures.to(next(self.net.parameters()).device))
+        seen = {
+            "object": tuple(OBJECT_LABELS[i] for i in verdict.objects.argmax(1).tolist()),
+            "style": tuple(STYLE_LABELS[i] for i in verdict.styles.argmax(1).tolist()),
+        }
+        return Judgement(seen, verdict.features.cpu())
+
+
+class ClassifierJudge:
+    """A transformers image classifier, from a folder or the hub. It judges the erased concept's kind.
+
+    Its classes are matched to the vocabulary's members by name or synonym; ImageNet's lists of names ("tench, Tinca tinca")
+    match by any of their parts. What is predicted outside the vocabulary counts as none of its members.
+    """
+
+    def __init__(self, model: str, concept: Concept, device: str | torch.device = "cpu"):
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        self.name = model
+        try:
+            self.processor = AutoImageProcessor.from_pretrained(model)
+            self.net = AutoModelForImageClassification.from_pretrained(model, use_safetensors=True).to(device).eval()
+        except (OSError, ValueError) as error:
+            raise ExpungeError(
+                f"a judge is a transformers image classifier or CLIP in safetensors: {model}: {str(error).strip().splitlines()[0]}; "
+                "check the folder or id"
+            ) from error
+        kind = concept.vocabulary.kinds[concept.kind]
+        self.kind = concept.kind
+        self.labels = [_member(label, kind, concept) for _, label in sorted(self.net.config.id2label.items())]
+        if not any(label == concept.member.name for label in self.labels):
+            raise ExpungeError(
+                f"a judge knows the concept: {model} has no class called {concept.member.name!r}; "
+                "add the class's name as a synonym in the vocabulary, or judge with CLIP"
+            )
+
+    @torch.no_grad()
+    def __call__(self, pictures: Pictures) -> Judgement:
+        inputs = self.processor(images=list(pictures), return_tensors="pt").to(self.net.device)
+        out = self.net(**inputs, output_hidden_states=True)
+        last = out.hidden_states[-1]
+        features = last.mean(1) if last.ndim == 3 else last.mean((2, 3))
+        return Judgement({self.kind: tuple(self.labels[i] for i in out.logits.argmax(1).tolist())}, features.float().cpu())
+
+
+def _member(label: str, kind: Kind, concept: Concept) -> str:
+    for part in (label, *label.split(",")):
+        part = part.strip().replace("_", " ")
+        if part.casefold() in (n.casefold() for n in (*concept.names, concept.member.name)):
+            return concept.member.name
+        if member := kind.find(part):
+            return member.name
+    return NOTHING
+
+
+class CLIPJudge:
+    """CLIP as a zero-shot classifier: each kind's members, put into the kind's template, are the labels."""
+
+    def __init__(self, model: str, concept: Concept, device: str | torch.device = "cpu"):
+        from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+        self.name = model
+        try:
+            self.processor = CLIPImageProcessor.from_pretrained(model)
+            self.net = CLIPModel.from_pretrained(model, use_safetensors=True).to(device).eval()
+            tokenizer = CLIPTokenizer.from_pretrained(model)
+        except (OSError, ValueError) as error:
+            raise ExpungeError(f"a judge is whole: {model}: {str(error).strip().splitlines()[0]}; check the folder or id") from error
+        self.texts: dict[str, tuple[list[str], Tensor]] = {}
+        for kind in (concept.vocabulary.kinds[concept.kind], concept.vocabulary.kinds[concept.vocabulary.kinds[concept.kind].partner]):
+            names = [m.name for m in kind.members]
+            if kind.name == concept.kind and concept.member.name not in names:
+                names.append(concept.member.name)
+            tokens = tokenizer([kind.alone.format(target=n) for n in names], padding=True, truncation=True, return_tensors="pt")
+            with torch.no_grad():
+                states = _embedding(self.net.get_text_features(**tokens.to(self.net.device)))
+            self.texts[kind.name] = names, torch.nn.functional.normalize(states, dim=-1)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Pictures) -> Judgement:
+        inputs = self.processor(images=list(pictures), return_tensors="pt").to(self.net.device)
+        features = _embedding(self.net.get_image_features(**inputs))
+        seen = {kind: tuple(names[i] for i in (features @ texts.T).argmax(1).tolist()) for kind, (names, texts) in self.texts.items()}
+        return Judgement(seen, features.float().cpu())
+
+
+def _embedding(out: object) -> Tensor:
+    """transformers 5 wraps what 4 gave as a tensor."""
+    return out if isinstance(out, Tensor) else out.pooler_output  # type: ignore[attr-defined]
+
+
+def load_judge(spec: str | None, concept: Concept, device: str | torch.device = "cpu") -> Judge | None:
+    """The judge named by `spec`: "main" or "second" of the canvas, a folder or hub id of a classifier or CLIP, or None for none.
+
+    Raises:
+        ExpungeError: no such judge, or one that does not know the concept.
+    """
+    if spec is None:
+        return None
+    if spec in ("main", "second"):
+        return CanvasJudge(spec, device)
+    from transformers import AutoConfig
+
+    try:
+        family = AutoConfig.from_pretrained(spec).model_type
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ExpungeError(f"a judge is main, second, or a transformers model: {spec}: {reason}; check the folder or id") from error
+    if family != "clip" and not Path(spec).exists() and "/" not in spec:
+        raise ExpungeError(f"a judge is main, second, a folder or a hub id: {spec!r} is none; check the path")
+    return CLIPJudge(spec, concept, device) if family == "clip" else ClassifierJudge(spec, concept, device)

@@ -1,0 +1,90 @@
+"""95 % intervals: for shares (Wilson), for means, and for whatever can be computed again (jackknife).
+
+Each takes pictures (or pairs of pictures) for independent draws. Pictures of one prompt resemble each other, so for a world of
+few prompts the intervals speak of new noise more than of new prompts. They do not cover the spread between training runs: for
+that, repeat the run with other seeds and take `mean_interval` over runs.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist, fmean, stdev
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Z = NormalDist().inv_cdf(0.975)
+"""1.96 standard errors to either side hold 95 % of a normal distribution."""
+
+
+class Interval(NamedTuple):
+    """A value and the 95 % interval that holds it."""
+
+    value: float
+    low: float
+    high: float
+
+
+def around(value: float, se: float) -> Interval:
+    """value ± 1.96 standard errors."""
+    return Interval(value, value - Z * se, value + Z * se)
+
+
+def wilson(hits: int, n: int) -> Interval:
+    """Wilson's score interval of the share p = hits / n (E. B. Wilson, 1927, J. Am. Stat. Assoc. 22:209).
+
+        (p + z²/2n ± z sqrt(p (1 - p)/n + z²/4n²)) / (1 + z²/n)
+
+    Unlike p ± 1.96 se it stays within [0, 1] and keeps its width when p is 0 or 1, where good unlearning lives.
+
+    Raises:
+        ValueError: no trials, or hits outside [0, n].
+    """
+    if not 0 <= hits <= n or n == 0:
+        raise ValueError(f"a share counts hits among trials: {hits} of {n}")
+    p, scale = hits / n, 1 + Z**2 / n
+    centre = (p + Z**2 / (2 * n)) / scale
+    half = Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / scale
+    # At p = 0 and p = 1 one end is p itself; rounding must not put it on the wrong side.
+    return Interval(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)))
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Mean ± 1.96 s / sqrt(n), s the sample standard deviation (n - 1). Too narrow below some ten values: Student's t is wider.
+
+    Raises:
+        ValueError: fewer than two values, which have no spread.
+    """
+    if len(values) < 2:
+        raise ValueError(f"a mean's interval takes two values or more: {len(values)} given")
+    return around(fmean(values), stdev(values) / math.sqrt(len(values)))
+
+
+def jackknife_variance(left_out: Float[Tensor, " g"], n: int, size: int = 1) -> float:
+    """Variance of a statistic of n rows from its values with `size` rows left out each: (n - size)/size mean (θ_g - mean θ)².
+
+    J. Shao and C. F. J. Wu, 1989, Ann. Stat. 17:1176; with `size` 1, J. Tukey's jackknife.
+    """
+    return (n - size) / size * left_out.var(correction=0).item()
+
+
+def jackknife_se(statistic: Callable[..., float], *samples: Float[Tensor, "_ d"], paired: bool, groups: int = 20, seed: int = 0) -> float:
+    """Standard error of `statistic(*samples)`, computed again with one of `groups` random groups of rows left out at a time.
+
+    `paired`: row i of every sample belongs together, so rows are left out together and what a pair shares cancels; else each
+    sample has its turn alone and the variances add. More `groups` take longer; the standard error is itself known to a relative
+    1 / sqrt(2 (groups - 1)), 16 % at 20. The same seed and samples give the same number.
+
+    Groups are of one size and nothing is drawn twice, because FID's bias depends on the number of distinct rows: a bootstrap takes
+    that for noise. With fewer rows than features its intervals came out up to three times too wide, these up to two.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    variance = 0.0
+    for moving in [range(len(samples))] if paired else [[i] for i in range(len(samples))]:
+        n = len(samples[moving[0]])
+        size, order = max(1, n // groups), torch.randperm(n, generator=generator)
+        kept = [torch.cat([order[:start], order[start + size :]]) for start in range(0, size * min(n, groups), size)]
+        left_out = [statistic(*(s[rows] if i in moving else s for i, s in enumerate(samples))) for rows in kept]
+        variance += jackknife_variance(torch.tensor(left_out, dtype=torch.float64), n, size)
+    return math.sqrt(variance)

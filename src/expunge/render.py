@@ -1,0 +1,86 @@
+"""The pictures that a measurement looks at: which, and how they are made once and kept by content."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from expunge.cache import Store, digest, write_atomically
+from expunge.concept import Concept, ProbePrompt
+from expunge.data import Track, seed_of
+from expunge.denoiser import Sampler, StableDiffusion
+
+RENDER_BATCH = 40
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How much is rendered. More seeds narrow the intervals; time grows in proportion."""
+
+    seeds: Annotated[int, Ge(1)] = 1
+    """Pictures of each retained prompt."""
+    target_seeds: Annotated[int, Ge(1)] = 5
+    """Pictures of each prompt of the concept and its synonyms."""
+    seed: int = 0
+    """Of the noise that pictures start from; the same for the untouched model."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to make."""
+
+    probe: str
+    prompt: ProbePrompt
+    index: int
+    """Which of the prompt's pictures."""
+    noise_seed: int
+
+
+def plan(concept: Concept, protocol: Protocol) -> list[Shot]:
+    """Every picture of the protocol."""
+    return [
+        Shot(probe, prompt, index, seed_of("evaluation", protocol.seed, prompt.prompt, index))
+        for probe, prompts in concept.probes().items()
+        for prompt in prompts
+        for index in range(protocol.target_seeds if probe in ("target", "synonyms", "null") else protocol.seeds)
+    ]
+
+
+def render(
+    denoiser: StableDiffusion, shots: Sequence[Shot], sampler: Sampler, store: Store, weights: str, track: Track, title: str
+) -> UInt8[Tensor, "n 3 height width"]:
+    """Pictures of all shots, in batches; each is kept under a hash of weights, prompt, noise and sampler."""
+    scheduler = dict(denoiser.pipeline.scheduler.config)
+    files = [store.root / "pictures" / f"{digest(weights, s.prompt.prompt, s.noise_seed, asdict(sampler), scheduler)}.png" for s in shots]
+    found = {i: picture for i, file in enumerate(files) if (picture := _readpng(file)) is not None}
+    missing = [i for i in range(len(shots)) if i not in found]
+    for start in track(range(0, len(missing), RENDER_BATCH), title) if missing else ():
+        part = missing[start : start + RENDER_BATCH]
+        made = denoiser.sample([shots[i].prompt.prompt for i in part], [shots[i].noise_seed for i in part], sampler)
+        for i, picture in zip(part, made, strict=True):
+            found[i] = picture
+            write_atomically(files[i], png(picture))
+    return torch.stack([found[i] for i in range(len(shots))])
+
+
+def png(picture: UInt8[Tensor, "3 height width"]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _readpng(path: Path) -> UInt8[Tensor, "3 height width"] | None:
+    """A picture, or None where there is none or only a damaged one: it can be made again."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            return torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)
+    except (OSError, UnidentifiedImageError):
+        return None

@@ -1,0 +1,90 @@
+import math
+
+import pytest
+import torch
+
+from expunge.metrics.intervals import Z, around, jackknife_se, jackknife_variance, mean_interval, wilson
+
+
+def test_wilson_by_hand():
+    # z² = 3.84146. p = 0: centre = half = (z²/20)/(1 + z²/10), so the interval is [0, z²/(10 + z²)] = [0, 3.84146/13.84146].
+    assert wilson(0, 10) == pytest.approx((0, 0, 0.277533), abs=1e-6)
+    assert wilson(10, 10) == pytest.approx((1, 0.722467, 1), abs=1e-6)
+    # p = 1/2: centre 1/2, half = z/(2 sqrt(n + z²)) = 1.959964/(2 · 3.720411).
+    assert wilson(5, 10) == pytest.approx((0.5, 0.236593, 0.763407), abs=1e-6)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(1, 3), (37, 41), (299, 300)])
+def test_wilson_ends_are_the_shares_that_n_trials_would_just_not_reject(hits, n):
+    p, *ends = wilson(hits, n)
+    for end in ends:
+        assert abs(p - end) == pytest.approx(Z * math.sqrt(end * (1 - end) / n))
+
+
+@pytest.mark.parametrize("n", range(1, 60))
+def test_wilson_holds_its_value_at_the_ends(n):
+    for hits in (0, n):
+        p, low, high = wilson(hits, n)
+        assert 0 <= low <= p <= high <= 1
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 0), (3, 2), (-1, 2)])
+def test_wilson_refuses_what_is_no_share(hits, n):
+    with pytest.raises(ValueError, match=f"{hits} of {n}"):
+        wilson(hits, n)
+
+
+def test_mean_interval_by_hand():
+    # Mean of 1, 2, 6 is 3; s² = (4 + 1 + 9)/2 = 7; se = sqrt(7/3) = 1.527525; 1.959964 se = 2.993894.
+    assert mean_interval([1, 2, 6]) == pytest.approx((3, 0.006106, 5.993894), abs=1e-6)
+    with pytest.raises(ValueError, match="1 given"):
+        mean_interval([1.0])
+
+
+def test_around():
+    assert around(2.0, 0.0) == (2, 2, 2)
+    assert around(0.0, 1.0) == pytest.approx((0, -1.959964, 1.959964), abs=1e-6)
+
+
+def mean(x: torch.Tensor) -> float:
+    return x.mean().item()
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    # The sample variance of 1, 2, 6 is 7; without one row each, the means are 4, 3.5 and 1.5.
+    assert jackknife_variance(torch.tensor([4, 3.5, 1.5]), 3) == pytest.approx(7 / 3)
+    assert jackknife_se(mean, torch.tensor([[1.0], [2], [6]]), paired=True) == pytest.approx((7 / 3) ** 0.5)
+
+
+def test_jackknife_of_a_mean_is_that_of_its_groups_means():
+    # Rows are equal but for one, which stands out by 1 and makes one group's mean 1/5 where the others' are 0. With 4 groups
+    # of 5 the variance of the mean is s² / 4 with s² = (1/5)² (1/4), so the standard error is 1/20.
+    x = torch.zeros(20, 1)
+    x[7] = 1
+    assert jackknife_se(mean, x, paired=True, groups=4) == pytest.approx(1 / 20)
+
+
+def test_rows_beyond_the_groups_are_never_left_out():
+    sizes = []
+    jackknife_se(lambda x: float(sizes.append(len(x)) or 0), torch.zeros(23, 1), paired=True, groups=5)
+    assert sizes == [23 - 4] * 5
+
+
+def test_pairing_cancels_what_pairs_share():
+    x = torch.tensor([[1.0], [2], [6]])
+
+    def shift(a: torch.Tensor, b: torch.Tensor) -> float:
+        return (b.mean() - a.mean()).item()
+
+    assert jackknife_se(shift, x, x + 1, paired=True) == pytest.approx(0, abs=1e-6)
+    # Apart, the variances add: 7/3 for three rows and again for three rows.
+    assert jackknife_se(shift, x, x + 1, paired=False) == pytest.approx((14 / 3) ** 0.5)
+
+
+def test_jackknife_repeats_itself():
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(2))
+
+    def se(seed: int) -> float:
+        return jackknife_se(lambda s: s.square().mean().item(), x, paired=False, groups=5, seed=seed)
+
+    assert se(0) == se(0) != se(1)
