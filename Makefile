@@ -34,12 +34,13 @@ slow: $(VENV)/.installed-test ## the tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 bench: $(VENV)/.installed ## repeat the measurements of docs/results.md
-	$(BIN)/python -m expunge.bench $(ARGS)
+	$(BIN)/python benchmarks/canvas.py $(ARGS)
 
 canvas: $(VENV)/.installed ## train the embedded model from nothing (hours on two cores; goes on where it was stopped)
 	$(BIN)/python -m expunge.canvas.train $(ARGS)
 
 docs: $(VENV)/.installed-docs ## the documentation, as web pages in site/
+	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 install: $(VENV)/.installed ## only create .venv and install

@@ -56,7 +56,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes safetensors atomically. The same tensors and metadata give the same bytes."""
+    """Writes safetensors atomically. The same tensors give the same bytes, as do those with one key of metadata."""
     write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata or {})))
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from string import Formatter
+from typing import Any
 
 from expunge.types import ExpungeError
 
@@ -47,6 +49,9 @@ class Kind:
     partner: str
     """The kind that partners come from; its `alone` gives the context, the prompt with the concept deleted."""
     members: tuple[Member, ...] = ()
+    harmless: bool = True
+    """Whether one member may stand in for another and should survive it. Not so for unsafe content: there the marginal is the
+    context, and no other member is retained or probed."""
 
     def find(self, name: str) -> Member | None:
         """The member called `name`, by main name or synonym, whatever its case."""
@@ -58,6 +63,8 @@ class Vocabulary:
     """A world of concepts."""
 
     kinds: Mapping[str, Kind]
+    closed: bool = False
+    """Whether its members are all that the model knows, so that any other name is a mistake."""
 
     def find(self, name: str) -> tuple[Kind, Member] | None:
         return next(((kind, member) for kind in self.kinds.values() if (member := kind.find(name))), None)
@@ -78,7 +85,8 @@ class Vocabulary:
             {
                 "style": Kind("style", "{target} style", "a {partner} in {target} style", "object", members(STYLES)),
                 "object": Kind("object", "a {target}", "a {target} in {partner} style", "style", members(OBJECTS)),
-            }
+            },
+            closed=True,
         )
 
     @classmethod
@@ -95,46 +103,89 @@ class Vocabulary:
         `|`) keeps the templates of the general vocabulary and replaces the members of the kinds that it lists.
         """
         try:
-            if path.suffix == ".csv":
-                return cls.general()._with_rows(list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())), path)
-            return cls.from_tables(tomllib.loads(path.read_text(encoding="utf-8")))._checked(path)
+            text = Path(path).read_text(encoding="utf-8-sig")  # spreadsheets begin their CSV with a byte-order mark
+            if Path(path).suffix.lower() == ".csv":
+                return cls.general()._with_rows(list(csv.DictReader(text.splitlines())), path)
+            return cls.from_tables(tomllib.loads(text), str(path))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ExpungeError(f"a vocabulary is a readable TOML or CSV file: {path}: {error}; see `expunge show vocabulary`") from error
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ExpungeError(
-                f"each kind of a vocabulary has alone, together, partner and members: {path} lacks {error}; see `expunge show vocabulary`"
-            ) from error
 
     @classmethod
-    def from_tables(cls, tables: Mapping[str, Mapping]) -> "Vocabulary":
-        """From parsed TOML: a table for each kind."""
-        return cls({name: _kind(name, table) for name, table in tables.items()})
+    def from_tables(cls, tables: Mapping[str, Any], source: str = "vocabulary") -> "Vocabulary":
+        """From parsed TOML: a table for each kind.
 
-    def _with_rows(self, rows: list[dict[str, str]], path: Path) -> "Vocabulary":
+        Raises:
+            ExpungeError: a table that lacks a part, a template with other slots, a member without a name or named twice.
+        """
+        if not tables:
+            raise ExpungeError(f"a vocabulary has a table for each kind: {source} is empty; see `expunge show vocabulary`")
+        return cls({name: _kind(name, table, source) for name, table in tables.items()})._checked(source)
+
+    def _with_rows(self, rows: list[dict[str, Any]], source: Path) -> "Vocabulary":
         listed: dict[str, list[Member]] = {}
-        for row in rows:
-            synonyms = tuple(s.strip() for s in (row.get("synonyms") or "").split("|") if s.strip())
-            listed.setdefault(row["kind"], []).append(Member(row["name"].strip(), synonyms, (row.get("family") or "").strip()))
-        if unknown := set(listed) - set(self.kinds):
-            raise ExpungeError(f"a CSV vocabulary uses the kinds {', '.join(self.kinds)}: {path} has {', '.join(sorted(unknown))}")
-        return Vocabulary({n: replace(k, members=tuple(listed.get(n, k.members))) for n, k in self.kinds.items()})
-
-    def _checked(self, path: Path) -> "Vocabulary":
-        for kind in self.kinds.values():
-            if kind.partner not in self.kinds:
+        for line, row in enumerate(rows, start=2):
+            kind, name = ((row.get(column) or "").strip() for column in ("kind", "name"))
+            if kind not in self.kinds or not name:
                 raise ExpungeError(
-                    f"a kind's partner is a kind: {path} pairs {kind.name} with {kind.partner!r}; have {', '.join(self.kinds)}"
+                    f"a row has a kind ({', '.join(self.kinds)}) and a name: line {line} of {source} has {kind!r} and {name!r}; mend it"
                 )
-            if "{target}" not in kind.alone or "{target}" not in kind.together or "{partner}" not in kind.together:
-                raise ExpungeError(f"alone holds {{target}}, together holds {{target}} and {{partner}}: not so for {kind.name} in {path}")
+            synonyms = tuple(s.strip() for s in (row.get("synonyms") or "").split("|") if s.strip())
+            listed.setdefault(kind, []).append(Member(name, synonyms, (row.get("family") or "").strip()))
+        if not listed:
+            raise ExpungeError(f"a CSV vocabulary has rows under kind,name,synonyms,family: {source} has none; see docs/own-model.md")
+        kinds = {n: replace(k, members=tuple(listed.get(n, k.members))) for n, k in self.kinds.items()}
+        return Vocabulary(kinds)._checked(str(source))
+
+    def _checked(self, source: str) -> "Vocabulary":
+        for kind in self.kinds.values():
+            where = f"{kind.name} in {source}"
+            if kind.partner not in self.kinds or kind.partner == kind.name:
+                raise ExpungeError(f"a kind's partner is another kind: {where} has {kind.partner!r}; have {', '.join(self.kinds)}")
+            slots = [_slots(template) for template in (kind.alone, kind.together)]
+            if slots != [["target"], ["partner", "target"]]:
+                raise ExpungeError(
+                    f"alone holds {{target}} once, together {{target}} and {{partner}} once: not so for {where}; mend the template"
+                )
+            names = [n.casefold() for m in kind.members for n in (m.name, *m.synonyms)]
+            if not names or "" in names or len(set(names)) < len(names):
+                odd = next((n for n in names if names.count(n) > 1), "none")
+                raise ExpungeError(f"a kind has members, each with names of its own: {where} has {odd!r} twice or empty; mend the list")
         return self
 
 
-def _kind(name: str, table: Mapping) -> Kind:
-    members = tuple(
-        Member(m) if isinstance(m, str) else Member(m["name"], tuple(m.get("synonyms", ())), m.get("family", "")) for m in table["members"]
-    )
-    return Kind(name, table["alone"], table["together"], table["partner"], members)
+def _slots(template: str) -> list[str]:
+    """The names of a template's slots, sorted; `["?"]` for one that is no template."""
+    try:
+        return sorted(name for _, name, _, _ in Formatter().parse(template) if name is not None)
+    except ValueError:
+        return ["?"]
+
+
+def _kind(name: str, table: Any, source: str) -> Kind:
+    try:
+        members = tuple(_member(m) for m in table["members"])
+        alone, together, partner = (_text(table[key]) for key in ("alone", "together", "partner"))
+        return Kind(name, alone, together, partner, members, bool(table.get("harmless", True)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ExpungeError(
+            f"a kind has the texts alone, together and partner and a list of members: {name} in {source} has not ({error}); "
+            "see `expunge show vocabulary`"
+        ) from error
+
+
+def _member(entry: Any) -> Member:
+    if isinstance(entry, str):
+        return Member(entry.strip())
+    synonyms = entry.get("synonyms", ())
+    if not isinstance(synonyms, list | tuple):
+        raise TypeError(f"synonyms are a list, not {synonyms!r}")
+    return Member(_text(entry["name"]).strip(), tuple(_text(s).strip() for s in synonyms), _text(entry.get("family", "")))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 @dataclass(frozen=True)
@@ -180,32 +231,39 @@ class Concept:
     ) -> "Concept":
         """Looks `target` up, as it stands or without the words that its kind's template adds ("neon style" is "neon").
 
-        A name that the vocabulary does not hold becomes a concept of its own of `kind`, or of the kind whose template it fits.
+        A name that an open vocabulary does not hold becomes a concept of its own of `kind`, or, when nothing in the vocabulary is
+        spelt nearly like it, of the kind whose template it fits.
 
         Raises:
-            ExpungeError: empty words; an unknown kind; a name not in a closed vocabulary's grammar and no `kind` given.
+            ExpungeError: empty words; an unknown kind; a name that the vocabulary does not hold.
         """
         target, synonyms = _words(target, "target"), tuple(_words(s, "synonym") for s in synonyms)
-        anchor = None if anchor is None else _words(anchor, "anchor")
         if kind is not None and kind not in vocabulary.kinds:
             raise ExpungeError(f"a kind is one of {', '.join(vocabulary.kinds)}: {kind!r} is none{_nearest(kind, vocabulary.kinds)}")
         kinds = [vocabulary.kinds[kind]] if kind else list(vocabulary.kinds.values())
-        for candidate in kinds:
-            for name in (target, _inside(candidate.alone, target)):
-                if name and (member := candidate.find(name)):
-                    known = (member.name, *member.synonyms)
-                    exact = next(n for n in known if n.casefold() == name.casefold())
-                    return cls(exact, candidate.name, vocabulary, synonyms, anchor)
-        if kind is None:
-            fitting = [(k, inside) for k in kinds if (inside := _inside(k.alone, target)) and inside != target]
-            if not fitting:
-                raise ExpungeError(
-                    f"a concept is in the vocabulary or has a kind: {target!r} is not"
-                    f"{_nearest(target, vocabulary.names)}; or say what it is with --kind {'|'.join(vocabulary.kinds)}"
-                )
-            candidate, target = fitting[0]
-            return cls(target, candidate.name, vocabulary, synonyms, anchor)
-        return cls(_inside(kinds[0].alone, target) or target, kind, vocabulary, synonyms, anchor)
+        chosen, name = cls._looked_up(target, vocabulary, kinds, kind is not None)
+
+        def bare(text: str) -> str:
+            return _inside(chosen.alone, text) or text
+
+        given = {n.casefold(): n for n in map(bare, synonyms)}
+        given.pop(name.casefold(), None)
+        return cls(name, chosen.name, vocabulary, tuple(given.values()), None if anchor is None else bare(_words(anchor, "anchor")))
+
+    @staticmethod
+    def _looked_up(target: str, vocabulary: Vocabulary, kinds: list[Kind], is_said: bool) -> tuple[Kind, str]:
+        """The kind and the name that `target` means."""
+        for kind in kinds:
+            for name in (target, _inside(kind.alone, target)):
+                if name and (member := kind.find(name)):
+                    return kind, next(n for n in (member.name, *member.synonyms) if n.casefold() == name.casefold())
+        fitting = [(k, inside) for k in kinds if (inside := _inside(k.alone, target)) and inside != target]
+        kind, name = fitting[0] if fitting else (kinds[0], target)
+        near = _nearest(name, vocabulary.names)
+        if vocabulary.closed or (not is_said and (near or not fitting)):
+            way = "" if vocabulary.closed else f"; or say what it is with --kind {'|'.join(vocabulary.kinds)}"
+            raise ExpungeError(f"a concept is one of the vocabulary: {name!r} is not{near}; see `expunge ls concepts`{way}")
+        return kind, name
 
     @cached_property
     def _kind(self) -> Kind:
@@ -215,7 +273,7 @@ class Concept:
     def _partners(self) -> Kind:
         return self.vocabulary.kinds[self._kind.partner]
 
-    @property
+    @cached_property
     def member(self) -> Member:
         """Its entry in the vocabulary, or one of its own."""
         return self._kind.find(self.target) or Member(self.target)
@@ -225,10 +283,12 @@ class Concept:
         """The words to erase."""
         return (self.target, *self.synonyms)
 
-    @property
+    @cached_property
     def others(self) -> tuple[Member, ...]:
-        """Every other member of its kind."""
-        return tuple(m for m in self._kind.members if m is not self.member and not set(self.names) & {m.name, *m.synonyms})
+        """Every other member of its kind, where they may stand in for it and should survive it."""
+        own = {n.casefold() for n in self.names}
+        rest = (m for m in self._kind.members if m != self.member and not own & {n.casefold() for n in (m.name, *m.synonyms)})
+        return tuple(rest) if self._kind.harmless else ()
 
     @property
     def siblings(self) -> tuple[Member, ...]:
@@ -272,7 +332,8 @@ class Concept:
                 ]
             return prompts
 
-        known = {member.name, *member.synonyms, *self.synonyms} - {self.target}
+        names = {n.casefold(): n for n in (*self.synonyms, member.name, *member.synonyms)}
+        known = {n for folded, n in names.items() if folded != self.target.casefold()}
         siblings = self.siblings
         return {
             "target": of(member, (self.target,)),

@@ -40,11 +40,14 @@ def build(cls: type[T], settings: Mapping[str, Any], what: str) -> T:
         if isinstance(value, float) and not math.isfinite(value):
             raise ExpungeError(f"a setting is finite: {key} = {value}; give a number")
     try:
-        return TypeAdapter(cls).validate_python(dict(settings))
+        built = TypeAdapter(cls).validate_python(dict(settings))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"]) or what
         raise ExpungeError(f"{what}: {where}: {first['msg'].lower()}: {first['input']!r}; see `expunge show {what}`") from error
+    if endless := [f for f in fields if isinstance(value := getattr(built, f), float) and not math.isfinite(value)]:
+        raise ExpungeError(f"a setting is finite: {endless[0]} = {getattr(built, endless[0])}; give a number")
+    return built
 
 
 def find_method(name: str) -> type[Method]:

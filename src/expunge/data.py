@@ -133,7 +133,7 @@ def _trajectories(denoiser: StableDiffusion, prompts: list[str], seeds: list[int
         name: torch.cat([torch.stack([getattr(v, name).cpu() for v in walk], dim=1) for walk in walks])
         for name in ("x_t", "eps_cond", "eps_null")
     }
-    return stack | {"t": torch.stack([v.t.cpu() for v in walks[0]]).long()}
+    return stack | {"t": torch.stack([v.t.cpu() for v in walks[0]])}
 
 
 @dataclass(frozen=True)

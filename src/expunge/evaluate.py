@@ -8,14 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from expunge import schedule
 from expunge.cache import Store, write_atomically
 from expunge.concept import Concept
 from expunge.data import Track, seed_of, untracked
-from expunge.denoiser import Sampler, StableDiffusion
+from expunge.denoiser import Pipeline, Sampler, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.judges import Judge, Judgement, load_judge
 from expunge.metrics import METRICS, Evidence, Score, Shots, measure
@@ -31,7 +30,7 @@ SHOWN = 12
 
 def evaluate(
     run: Run | str | Path,
-    model: str | Path | StableDiffusionPipeline | StableDiffusion | None = None,
+    model: str | Path | Pipeline | StableDiffusion | None = None,
     *,
     judge: str | None = None,
     protocol: Protocol = Protocol(),

@@ -71,7 +71,7 @@ def make_plan(
         raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {', '.join(dict(training))}; leave it out")
     else:
         training = None
-    if "marginal" in method.needs and not concept.others:
+    if "marginal" in method.needs and concept.vocabulary.kinds[concept.kind].harmless and not concept.others:
         raise ExpungeError(
             f"the marginal needs other members of the kind {concept.kind!r}: the vocabulary has none beside {concept.target!r}; "
             "give a vocabulary with --vocabulary, or choose --target-as context"

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from expunge import config
 from expunge.cache import Store, write_atomically
 from expunge.concept import Concept
 from expunge.data import Track, gather, untracked
-from expunge.denoiser import StableDiffusion
+from expunge.denoiser import Pipeline, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.objective import Edit, EditPrompts, Method, Objective, Training
 from expunge.plan import Plan, concept_from, concept_table, make_plan, version_of
+from expunge.price import counted
 from expunge.train import Trainer
 from expunge.types import ExpungeError, Step
 from expunge.weights import Memo, TrainState, load_delta, relative_change, save_delta
@@ -66,7 +66,7 @@ class Run:
 
 
 def unlearn(
-    model: str | Path | StableDiffusionPipeline | StableDiffusion,
+    model: str | Path | Pipeline | StableDiffusion,
     concept: str | Concept,
     method: str | Method = "mim-mu",
     *,
@@ -105,24 +105,20 @@ def unlearn(
 def carry_out(plan: Plan, denoiser: StableDiffusion, *, out: str | Path | None, store: Store, track: Track, watch: Watch | None) -> Run:
     """Runs a plan into its folder, or goes on with it."""
     folder = Path(out) if out else Path("runs") / plan.id
-    if (folder / "card.json").exists():
-        found = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        if found.get("id") != plan.id:
-            raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {plan.id}; choose another with --out")
-        if found.get("status") == "done":
-            return Run(folder)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ExpungeError(f"a run's folder is new, empty or its own: {folder} holds something else; choose another with --out")
+    if _is_done(folder, plan.id):
+        return Run(folder)
     card = _card(plan, denoiser)
+    _write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
     write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
-    _write_card(folder, card | {"status": "running"})
 
     started = time.monotonic()
     state = TrainState(denoiser.net, plan.method.scope)
     card |= {"trainable": sum(p.numel() for p in state.trained.values()), "total": sum(p.numel() for p in denoiser.net.parameters())}
     try:
         if isinstance(plan.method, Objective):
-            card |= _train(plan, plan.method, denoiser, state, folder, store, track, watch)
+            with counted(denoiser.net) as count:
+                backwards = _train(plan, plan.method, denoiser, state, folder, store, track, watch)
+            card |= {"forwards": count.samples, "backwards": backwards}
         else:
             state.load(_edit(plan, plan.method, denoiser, state))
             card |= {"forwards": 0, "backwards": 0}
@@ -141,9 +137,32 @@ def carry_out(plan: Plan, denoiser: StableDiffusion, *, out: str | Path | None, 
     return Run(folder)
 
 
+def _is_done(folder: Path, run: str) -> bool:
+    """Whether the folder holds this run, finished.
+
+    Raises:
+        ExpungeError: it holds another run, or something else.
+    """
+    try:
+        found = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        # What a killed process was writing beside is hidden.
+        if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
+            raise ExpungeError(
+                f"a run's folder is new, empty or its own: {folder} holds something else; choose another with --out"
+            ) from None
+        return False
+    except (OSError, ValueError) as error:
+        raise ExpungeError(f"a run's card is JSON: {folder / 'card.json'}: {error}; choose another folder with --out") from error
+    if found.get("id") != run:
+        raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {run}; choose another with --out")
+    return found.get("status") == "done"
+
+
 def _train(
     plan: Plan, method: Objective, denoiser: StableDiffusion, state: TrainState, folder: Path, store: Store, track: Track, watch: Watch | None
-) -> dict[str, Any]:  # fmt: skip
+) -> int:  # fmt: skip
+    """Trains into the folder and gives the number of samples that went backwards."""
     memo, training = Memo(), plan.training
     assert training is not None
     batches = gather(denoiser, plan.concept, method.needs, training, plan.seed, store, memo, track)
@@ -161,7 +180,7 @@ def _train(
         if training.gradient_checkpointing:
             denoiser.net.disable_gradient_checkpointing()
             denoiser.net.eval()
-    return {"forwards": trainer.student.calls + trainer.reference.calls, "backwards": trainer.student.calls}
+    return trainer.student.calls
 
 
 def _log_lines(path: Path, steps_done: int) -> list[str]:

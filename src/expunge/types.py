@@ -3,9 +3,9 @@
 Nothing here knows a diffusion library, a file or a device.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -105,6 +105,7 @@ class Noised(Point):
     noise: Latents
 
 
+@runtime_checkable
 class Network(Protocol):
     """A noise predictor. Every family and parameterisation is converted to eps at the edge."""
 
@@ -204,6 +205,3 @@ class Row:
     def __post_init__(self) -> None:
         if not self.ci_low <= self.value <= self.ci_high:
             raise ValueError(f"an interval holds its value: {self.metric} has {self.value} outside [{self.ci_low}, {self.ci_high}]")
-
-
-Progress = Callable[[str, int], Callable[[Iterator], Iterator]]

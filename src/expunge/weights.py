@@ -156,7 +156,8 @@ def swapped(net: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
 
 def save_delta(path: Path, values: Mapping[str, Tensor], base: str) -> None:
     """Writes the changed tensors with the fingerprint of the model that they belong to."""
-    write_tensors(path, values, {"format": FORMAT, "base": base})
+    # One key alone: the order of several is not the same from one process to the next, and equal deltas are to be equal bytes.
+    write_tensors(path, values, {FORMAT: base})
 
 
 def load_delta(path: Path, base: str | None = None) -> dict[str, Tensor]:
@@ -171,10 +172,11 @@ def load_delta(path: Path, base: str | None = None) -> dict[str, Tensor]:
             metadata = file.metadata() or {}
     except SafetensorError as error:  # pragma: no cover - read_tensors has read it
         raise ExpungeError(str(error)) from error
-    if metadata.get("format") != FORMAT:
-        raise ExpungeError(f"a delta is a file that expunge wrote ({FORMAT}): {path} says {metadata.get('format')}; give the run's delta")
-    if base is not None and metadata["base"] != base:
+    if FORMAT not in metadata:
+        raise ExpungeError(f"a delta is a file that expunge wrote: {path} is not marked {FORMAT}; give a run's delta.safetensors")
+    if base is not None and metadata[FORMAT] != base:
         raise ExpungeError(
-            f"a delta belongs to one base model: {path} was made for {metadata['base']}, this model is {base}; give the model it was made from"
+            f"a delta belongs to one base model: {path} was made for {metadata[FORMAT]}, this model is {base}; "
+            "give the model that it was made from"
         )
     return values

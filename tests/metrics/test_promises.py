@@ -96,6 +96,12 @@ def test_faultless_pictures_score_the_ideal_and_others_worse(metric: Metric, evi
 
 
 @pytest.mark.parametrize("name", ["FID_base", "KID_base"])
+def test_a_model_that_did_not_change_is_surely_at_no_distance(name: str, evidence: Evidence):
+    (score,) = METRICS[name](faultless(evidence))
+    assert (score.value, score.ci_low, score.ci_high) == pytest.approx((0, 0, 0), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["FID_base", "KID_base"])
 def test_no_base_no_distance_from_it(name: str, evidence: Evidence):
     assert METRICS[name](replace(evidence, base={})) == []
 

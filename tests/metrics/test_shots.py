@@ -82,6 +82,8 @@ def test_base_pictures_are_paired():
     one, other = shots(), shots()
     assert Evidence("style", "object", {"siblings": one}, {}).drawn is None
     with pytest.raises(ValueError, match="those of siblings are not"):
+        Evidence("style", "object", {"siblings": one}, {"siblings": replace(other, seeds=(0, 1, 3))})
+    with pytest.raises(ValueError, match="those of siblings are not"):
         Evidence("style", "object", {"siblings": one}, {"siblings": other.select([1, 0, 2])})
     with pytest.raises(ValueError, match="same probes"):
         Evidence("style", "object", {"siblings": one}, {"target": other})

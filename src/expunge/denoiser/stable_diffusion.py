@@ -12,13 +12,16 @@ from typing import Annotated
 import torch
 from annotated_types import Ge
 from diffusers import StableDiffusionPipeline
-from jaxtyping import Float, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 
 from expunge import schedule
 from expunge.cache import digest
 from expunge.types import Cond, ExpungeError, Latents, Point
 from expunge.weights import fingerprint
+
+Pipeline = StableDiffusionPipeline
+"""What a denoiser can be made of in memory."""
 
 CANVAS = "canvas"
 """The name of the embedded model, wherever a model is asked for."""
@@ -44,7 +47,8 @@ class Visit:
     """One step of sampling: where the sampler stood, and what the network said there with and without the prompt."""
 
     x_t: Latents
-    t: Float[Tensor, ""]
+    t: Int[Tensor, ""]
+    """The nearest whole timestep, where a scheduler stands between two."""
     eps_cond: Latents
     eps_null: Latents | None
     """None without guidance."""
@@ -143,7 +147,6 @@ class StableDiffusion:
         rows = [torch.randn(1, *self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(rows).to(self.device)
 
-    @torch.no_grad()
     def walk(self, cond: Cond, noise: Latents, sampler: Sampler) -> Iterator[Visit | Latents]:
         """Samples step by step: yields a `Visit` for each step and at last the clean latents.
 
@@ -158,14 +161,17 @@ class StableDiffusion:
         x = noise * scheduler.init_noise_sigma
         for t in scheduler.timesteps:
             x_in = scheduler.scale_model_input(x, t)
-            with self.autocast():
+            # Not around the whole loop: a context that spans a `yield` would hold in the caller's code too.
+            with torch.no_grad(), self.autocast():
                 out = self.net((torch.cat([x_in, x_in]) if guided else x_in).to(dtype), t, states).sample.float()
+            whole = t.round().long()
+            times = whole.expand(len(x))
             if guided:
                 without, given = out.chunk(2)
-                yield Visit(x_in, t, *(self.to_eps(o, x_in, t.expand(len(x))) for o in (given, without)))
+                yield Visit(x_in, whole, self.to_eps(given, x_in, times), self.to_eps(without, x_in, times))
                 out = without + sampler.guidance_scale * (given - without)
             else:
-                yield Visit(x_in, t, self.to_eps(out, x_in, t.expand(len(x))), None)
+                yield Visit(x_in, whole, self.to_eps(out, x_in, times), None)
             x = scheduler.step(out, t, x, return_dict=False)[0]
         yield x
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from expunge.objective import Objective, Training, Variant
 from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Models, Need, Terms
+from expunge.types import Batch, Cond, Models, Need, Terms
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,18 @@ class MiMMU(Objective):
     def scope(self) -> Scope:
         return SCOPES[self.variant]
 
+    def _without_concept(self, batch: Batch) -> Cond:
+        match self.target_as:
+            case "null":
+                return batch.null
+            case "context":
+                return batch.context
+            case "marginal":
+                return batch.marginal
+
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x = batch.forget
-        without = {"null": lambda: batch.null, "context": lambda: batch.context, "marginal": lambda: batch.marginal}
-        target = models.reference(x.given(without[self.target_as]()))
+        target = models.reference(x.given(self._without_concept(batch)))
         if self.eta:
             target = target - self.eta * (models.reference(x) - target)
         terms = {"forget": F.mse_loss(models.student(x), target)}

@@ -1,0 +1,64 @@
+"""Writes docs/methods/*.md from the methods themselves: `python docs/generate.py`. A test holds the pages to the code."""
+
+import inspect
+import textwrap
+from pathlib import Path
+
+from expunge.cli.fields import Setting, settings_of
+from expunge.cli.screen import first_sentence
+from expunge.methods import METHODS
+from expunge.objective import Objective, Training
+from expunge.types import NEEDS
+
+FOLDER = Path(__file__).parent / "methods"
+
+
+def pages() -> dict[str, str]:
+    """File name to content."""
+    rows = [
+        f"| [{cls.__name__}]({name}.md) | `{name}` | {'trained' if issubclass(cls, Objective) else 'closed form'} "
+        f"| {', '.join(f'`{n}`' for n in sorted(cls().needs))} | `{cls().scope.name}` | {first_sentence(cls.__doc__ or '')} |"
+        for name, cls in METHODS.items()
+    ]
+    head = "| method | name | kind | needs | trains | what it does |\n|---|---|---|---|---|---|\n"
+    index = "# Methods\n\nOne file each, under `src/expunge/methods/`. " + DEFAULTS + "\n\n" + head + "\n".join(rows) + "\n"
+    return {"index.md": index} | {f"{name}.md": page(name, cls) for name, cls in METHODS.items()}
+
+
+DEFAULTS = "Defaults were found on the canvas, on concepts that the [results](../results.md) do not report."
+
+
+def page(name: str, cls: type) -> str:
+    method = cls()
+    parts = [f"# {cls.__name__}", _markdown(inspect.getdoc(cls) or ""), "## Settings", _table(settings_of(cls))]
+    if isinstance(method, Objective):
+        parts += ["## Training", _table(settings_of(Training, cls.training))]
+    needs = "\n".join(f"- `{n}`: {NEEDS[n]}" for n in sorted(method.needs))
+    parts += ["## Needs", needs, "## Use", f'```sh\nexpunge unlearn {name} --target "neon style"\n```']
+    source = inspect.getsource(cls.__call__)
+    parts += ["## The whole method", f"```python\n{textwrap.dedent(source)}```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(doc: str) -> str:
+    """A docstring's indented blocks, its formulas, as code blocks."""
+    blocks = []
+    for block in doc.split("\n\n"):
+        code = all(line.startswith("    ") for line in block.splitlines())
+        blocks.append(f"```text\n{textwrap.dedent(block)}\n```" if code else block)
+    return "\n\n".join(blocks)
+
+
+def _table(settings: list[Setting]) -> str:
+    rows = [f"| `{s.flag}` | {_kind(s)} | {s.shown_default} | {s.about.replace('|', chr(92) + '|')} |" for s in settings]
+    return "| flag | takes | default | |\n|---|---|---|---|\n" + "\n".join(rows)
+
+
+def _kind(setting: Setting) -> str:
+    return " ".join(filter(None, [setting.metavar.replace("|", " / ").lower() or "yes / no", setting.bounds]))
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")

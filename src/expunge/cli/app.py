@@ -1,0 +1,109 @@
+"""The verbs together, and what happens to a mistake."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from expunge.cli.demo import demo
+from expunge.cli.eval import evaluate
+from expunge.cli.ls import ls
+from expunge.cli.merge import merge
+from expunge.cli.report import report
+from expunge.cli.sample import sample
+from expunge.cli.screen import nearest
+from expunge.cli.show import show
+from expunge.cli.unlearn import unlearn
+
+USERS_MISTAKE, INTERRUPTED = 2, 130
+
+CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+"""`ClickException`. Typer has taken click into itself, so where it can be imported from depends on the version."""
+
+
+class Verbs(TyperGroup):
+    """The group of all verbs: an unknown one is told the nearest."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return ["demo", "ls", "show", "unlearn", "sample", "eval", "report", "merge"]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None:
+            verbs = self.list_commands(ctx)
+            ctx.fail(f"a verb is one of {', '.join(verbs)}: {args[0]!r} is none{nearest(args[0], verbs)}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode="rich")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(version("expunge"))
+        except PackageNotFoundError:
+            print("unknown")
+        raise typer.Exit
+
+
+@app.callback()
+def expunge(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Remove a concept from a text-to-image diffusion model, and measure that it is gone.
+
+    Start with `expunge demo`: a concept is erased from the embedded model, measured, and shown on a page.
+    """
+
+
+app.command("demo")(demo)
+app.command("ls")(ls)
+app.command("show")(show)
+app.add_typer(unlearn, name="unlearn")
+app.command("sample")(sample)
+app.command("eval")(evaluate)
+app.command("report")(report)
+app.command("merge")(merge)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and gives its exit code.
+
+    0 is success, 2 a user's mistake or a promise that could not be kept (one line on stderr says which), 130 an interruption.
+    Anything else is a bug and keeps its traceback.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = get_command(app).main(given or ["--help"], prog_name="expunge", standalone_mode=False)
+    except CLICK_ERROR as error:
+        return _refuse(_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("\nstopped: the same command goes on from what is done so far", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if not _expected(error):
+            raise
+        return _refuse(str(error))
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(message: str) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return USERS_MISTAKE
+
+
+def _usage(error: Any) -> str:
+    """What click says, and where the right usage stands."""
+    context = getattr(error, "ctx", None)
+    return error.format_message().rstrip(".") + (f"; see `{context.command_path} --help`" if context else "")
+
+
+def _expected(error: Exception) -> bool:
+    """Whether it is an `ExpungeError`, whose module imports torch: where it was not loaded, none can have been raised."""
+    types = sys.modules.get("expunge.types")
+    return types is not None and isinstance(error, types.ExpungeError)

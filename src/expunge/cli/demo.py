@@ -1,0 +1,54 @@
+"""`expunge demo`: the whole road on the embedded model."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from expunge.cli.options import CANVAS, Device, best_device
+
+PICTURES = {"seeds": 1, "target_seeds": 5}
+"""How many of each prompt: as many as two cores draw in minutes."""
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The run's folder, where the report lands too.")] = Path("runs/demo"),
+    target: Annotated[str, typer.Option(metavar="WORDS", help="The concept to remove (see `expunge ls concepts`).")] = "neon style",
+    method: Annotated[str, typer.Option(metavar="METHOD", help="How (see `expunge ls methods`).")] = "mim-mu",
+    device: Device = "auto",
+) -> None:
+    """Erase a concept from the embedded model, measure it, and write the report. Takes minutes on two cores.
+
+    The concept's other names are erased with it. Needs no network, no GPU and no model of yours.
+    """
+    from expunge.cache import Store
+    from expunge.cli.measured import measured
+    from expunge.cli.progress import track, watch_steps
+    from expunge.cli.screen import duration, say
+    from expunge.concept import Concept, Vocabulary
+    from expunge.config import build, find_method
+    from expunge.denoiser import load
+    from expunge.evaluate import evaluate
+    from expunge.plan import make_plan
+    from expunge.render import Protocol
+    from expunge.report import write
+    from expunge.run import carry_out
+
+    how = build(find_method(method), {}, method)
+    main = Concept.find(target, Vocabulary.canvas())
+    other_names = tuple(n for n in (main.member.name, *main.member.synonyms) if n != main.target)
+    concept = Concept.find(main.target, main.vocabulary, other_names, kind=main.kind)
+
+    denoiser = load(CANVAS, best_device(device))
+    say(f"removing the {concept.kind} {' / '.join(concept.names)} from the embedded model with {method}")
+    began = time.monotonic()
+    plan = make_plan(denoiser, concept, how)
+    watch = watch_steps(plan.training.steps) if plan.training else None
+    run = carry_out(plan, denoiser, out=out, store=Store.default(), track=track, watch=watch)
+    unlearnt = time.monotonic()
+    measured(evaluate(run, denoiser, protocol=Protocol(**PICTURES), track=track))
+    evaluated = time.monotonic()
+    page = write([run.folder], run.folder / "report.html")
+    parts = (("unlearning", unlearnt - began), ("measuring", evaluated - unlearnt), ("the report", time.monotonic() - evaluated))
+    say("took    " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts), f"report  {page.resolve()}")

@@ -1,0 +1,106 @@
+"""`expunge ls WHAT`: what there is."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from expunge.cli.options import CANVAS, Model, Vocabulary
+from expunge.cli.screen import duration, first_sentence, nearest, say, table
+
+
+def ls(
+    what: Annotated[str, typer.Argument(metavar="methods|metrics|concepts|scopes|runs|judges", help="What to list.", show_default=False)],
+    model: Model = None,
+    vocabulary: Vocabulary = None,
+    runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs are.")] = Path("runs"),
+) -> None:
+    """List methods, metrics, the concepts of a vocabulary, scopes, runs or judges. `expunge show NAME` says more of one."""
+    match what:
+        case "methods":
+            _methods()
+        case "metrics":
+            _metrics()
+        case "concepts":
+            _concepts(model or CANVAS, vocabulary)
+        case "scopes":
+            _scopes()
+        case "runs":
+            _runs(runs)
+        case "judges":
+            _judges()
+        case _:
+            raise typer.BadParameter(f"one of {', '.join(LISTS)} is listed: {what!r} is none{nearest(what, LISTS)}", param_hint="WHAT")
+
+
+LISTS = ("methods", "metrics", "concepts", "scopes", "runs", "judges")
+
+
+def _methods() -> None:
+    from expunge.methods import METHODS
+    from expunge.objective import Objective
+
+    rows = [(n, "trained" if issubclass(c, Objective) else "closed form", first_sentence(c.__doc__ or "")) for n, c in METHODS.items()]
+    table("methods", ("name", "kind", "what it does"), rows)
+
+
+def _metrics() -> None:
+    from expunge.concept import PROBES
+    from expunge.metrics import METRICS
+
+    rows = [
+        (n, "higher" if m.higher_is_better else "lower", " + ".join(p for p in PROBES if p in m.probes), m.title)
+        for n, m in METRICS.items()
+    ]
+    table("metrics", ("name", "better", "pictures of", "what it is"), rows)
+
+
+def _concepts(model: str, vocabulary: str | None) -> None:
+    from expunge.cli.request import vocabulary_named
+
+    kinds = vocabulary_named(vocabulary, model).kinds
+    rows = [(kind.name, m.family, m.name, ", ".join(m.synonyms)) for kind in kinds.values() for m in kind.members]
+    table(f"concepts of {vocabulary or model}", ("kind", "family", "concept", "other names"), rows)
+
+
+def _scopes() -> None:
+    from expunge.scope import SCOPES
+
+    table("scopes", ("name", "parameters whose name matches"), [(s.name, s.pattern or "(all)") for s in SCOPES.values()])
+
+
+def _judges() -> None:
+    rows = [
+        ("main", "the canvas's own: gives every number that is reported there; the default on the canvas"),
+        ("second", "of another architecture and other training drawings: tells whether a number is an artefact of the first"),
+        ("FOLDER|ID", "an image classifier of transformers, whose classes are matched to the vocabulary's names"),
+        ("FOLDER|ID", "CLIP, which chooses among the vocabulary's names put into its templates"),
+    ]
+    table("judges", ("name", "what it is"), rows)
+
+
+def _runs(folder: Path) -> None:
+    rows = [_run(card) for card in sorted(folder.glob("*/card.json"))]
+    if not rows:
+        say(f"no runs under {folder}; make one with `expunge demo` or `expunge unlearn`")
+        return
+    table("runs", ("folder", "method", "concept", "status", "change", "took", "UA"), rows, numbers=("change", "took", "UA"))
+
+
+def _run(file: Path) -> tuple[str, ...]:
+    try:
+        card: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return (str(file.parent), "", "", "unreadable", "", "", "")
+    change, seconds = card.get("relative_change"), card.get("seconds")
+    about = (card["method"], ", ".join((card["concept"]["target"], *card["concept"]["synonyms"])), card["status"])
+    cost = ("" if change is None else f"{change:.2%}", "" if seconds is None else duration(seconds))
+    return (str(file.parent), *about, *cost, _accuracy(file.parent))
+
+
+def _accuracy(folder: Path) -> str:
+    """The unlearning accuracy, if it was measured."""
+    file = folder / "evaluation" / "rows.jsonl"
+    rows = map(json.loads, file.read_text(encoding="utf-8").splitlines()) if file.exists() else ()
+    return next((f"{row['value']:.3f}" for row in rows if row["metric"] == "UA" and row["method"] != "none"), "")

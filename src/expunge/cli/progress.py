@@ -1,0 +1,69 @@
+"""How far a long step is, on standard error: a bar with the time left on a terminal, elsewhere a line now and then."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+from expunge.cli.screen import duration
+from expunge.types import Step
+
+EVERY = 10.0
+"""Seconds between two lines where there is no terminal."""
+
+Advance = Callable[[str], None]
+"""One more is done; the text says something of it."""
+
+
+@contextmanager
+def _bar(description: str, total: int, done: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
+        task = progress.add_task(description, total=total, completed=done, note="")
+        yield lambda note: progress.update(task, advance=1, note=note)
+
+
+@contextmanager
+def _lines(description: str, total: int, done: int) -> Iterator[Advance]:
+    first, began = done, time.monotonic()
+    printed = began
+
+    def advance(note: str) -> None:
+        nonlocal done, printed
+        done, now = done + 1, time.monotonic()
+        if done < total and now - printed < EVERY:
+            return
+        printed = now
+        took = now - began
+        pace = f"in {duration(took)}" if done == total else f"{duration(took / (done - first) * (total - done))} left"
+        print(f"{description}: {done} of {total}, {pace}{note and f', {note}'}", file=sys.stderr, flush=True)
+
+    yield advance
+
+
+def _task(description: str, total: int, done: int = 0) -> AbstractContextManager[Advance]:
+    return (_bar if sys.stderr.isatty() else _lines)(description, total, done)
+
+
+def track(items: Sequence[int], description: str) -> Iterator[int]:
+    """Passes `items` on and shows how many are dealt with."""
+    with _task(description, len(items)) as advance:
+        for item in items:
+            yield item
+            advance("")
+
+
+def watch_steps(total: int) -> Callable[[Iterator[Step], int], Iterator[Step]]:
+    """Shows training steps as they pass, with the loss; a resumed run starts where it stood."""
+
+    def watch(steps: Iterator[Step], done: int) -> Iterator[Step]:
+        with _task("steps", total, done) as advance:
+            for step in steps:
+                advance(f"loss {step.loss:.4g}")
+                yield step
+
+    return watch

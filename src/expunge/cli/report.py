@@ -1,0 +1,22 @@
+"""`expunge report RUN...`: the page that shows what was done."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from expunge.cli.options import run_folder
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their ids under runs/.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page.")] = Path("report.html"),
+) -> None:
+    """Write one page with the pictures, numbers, settings and costs of one or several runs.
+
+    One file that needs no network. Several runs on one concept are put side by side.
+    """
+    from expunge.cli.screen import say
+    from expunge.report import write
+
+    say(f"report  {write([run_folder(run) for run in runs], out)}")

@@ -1,0 +1,180 @@
+"""`expunge unlearn METHOD`: the flags of each method are the fields of its class, read when the method is named."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from expunge.cli.options import Device, Model, Vocabulary, best_device
+
+SWITCHES = ("--dry-run", "--help", "--gradient-checkpointing", "--no-gradient-checkpointing")
+"""Flags that take no value."""
+
+
+def _option(metavar: str, about: str, **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=about, **more)
+
+
+COMMON: dict[str, tuple[Any, Any]] = {
+    "model": (Model, None),
+    "target": (Annotated[list[str] | None, _option("WORDS", "The concept to remove. Again for its other names in the vocabulary.")], None),
+    "synonym": (Annotated[list[str] | None, _option("WORDS", "Another name to remove. May repeat.")], None),
+    "anchor": (Annotated[str | None, _option("WORDS", "What the concept becomes, for methods that map it onto something.")], None),
+    "kind": (Annotated[str | None, _option("KIND", "What a concept is that the vocabulary does not hold: style, object, ...")], None),
+    "vocabulary": (Vocabulary, None),
+    "seed": (Annotated[int | None, _option("N", "Of pictures, noise and batches.", show_default="0")], None),
+    "out": (Annotated[Path | None, _option("FOLDER", "The run's folder.", show_default="runs/ID")], None),
+    "device": (Device, "auto"),
+    "dtype": (Annotated[str | None, _option("fp32|bf16|fp16", "Precision of the network.", show_default="fp32")], None),
+    "config": (Annotated[Path | None, _option("FILE.toml", "A run's config.toml. Flags go before it.")], None),
+    "merge": (Annotated[Path | None, _option("FOLDER", "Write the whole changed pipeline too.")], None),
+    "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it costs. Writes nothing.")], False),
+}
+"""The flags of every method: type and default."""
+
+
+class Methods(TyperGroup):
+    """One command for each method. Nothing is imported until one is named or listed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        from expunge.methods import METHODS
+
+        return list(METHODS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return _command(cmd_name)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, method_first(args))
+
+
+unlearn = typer.Typer(cls=Methods, rich_markup_mode="rich", subcommand_metavar="METHOD [SETTINGS]")
+
+
+@unlearn.callback()
+def about() -> None:
+    """Remove a concept from a model.
+
+    METHOD is one of those below, or package.module:Class. Each has settings of its own: `expunge unlearn METHOD --help`.
+    It may be left out where --config names it.
+    """
+
+
+def method_first(arguments: list[str]) -> list[str]:
+    """The arguments with the method at the front, wherever it stood; the configuration's method where there is none.
+
+    >>> method_first(["--seed", "1", "--dry-run", "esd", "--eta=2"])
+    ['esd', '--seed', '1', '--dry-run', '--eta=2']
+    """
+    before = ["", *arguments]
+    takes = [flag.startswith("-") and "=" not in flag and flag not in SWITCHES for flag in before]
+    at = next((i for i, a in enumerate(arguments) if not a.startswith("-") and not takes[i]), None)
+    if at is not None:
+        return [arguments[at], *arguments[:at], *arguments[at + 1 :]]
+    if not arguments or "--help" in arguments:
+        return ["--help"]
+    from expunge.cli.request import method_in
+    from expunge.types import ExpungeError
+
+    # The last --config is the one that counts, written as two words or with a sign of equality.
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    files = [a.partition("=")[2] if "=" in a else value for a, value in pairs if a.partition("=")[0] == "--config"]
+    if not files:
+        raise ExpungeError("a method is named: there is none; for example `expunge unlearn mim-mu --target neon` (`expunge ls methods`)")
+    return [method_in(Path(files[-1])), *arguments]
+
+
+def _command(name: str) -> Any:
+    """The command of one method.
+
+    Raises:
+        ExpungeError: no such method, or one whose field has the name of a common option.
+    """
+    from expunge.cli.fields import settings_of
+    from expunge.cli.screen import first_sentence, paragraphs
+    from expunge.config import find_method
+    from expunge.objective import Objective, Training
+    from expunge.types import ExpungeError
+
+    cls = find_method(name)
+    panels = {f"Settings of {name}": settings_of(cls)}
+    if issubclass(cls, Objective):
+        panels["Training"] = settings_of(Training, cls.training)
+    flags: dict[str, tuple[Any, Any]] = {}
+    for panel, settings in panels.items():
+        for setting in settings:
+            if setting.name in COMMON or setting.name in flags:
+                raise ExpungeError(f"a method's settings have names of their own: {setting.flag} of {name} means something else; rename it")
+            flags[setting.name] = (_setting(setting, panel), None)
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    document = cls.__doc__ or ""
+    app.command(name, help="\n\n".join(map(_escaped, paragraphs(document))), short_help=_escaped(first_sentence(document)))(
+        _function(name, flags | {n: (hint, default) for n, (hint, default) in COMMON.items()})
+    )
+    return get_command(app)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _setting(setting: Any, panel: str) -> Any:
+    about = f"{setting.about} [{setting.bounds}]" if setting.bounds else setting.about
+    shared = {"help": _escaped(about), "show_default": setting.shown_default, "rich_help_panel": panel}
+    if not setting.metavar:
+        return Annotated[bool | None, typer.Option(f"{setting.flag}/--no-{setting.flag[2:]}", **shared)]
+    return Annotated[str | None, typer.Option(setting.flag, metavar=setting.metavar, **shared)]
+
+
+def _function(name: str, flags: dict[str, tuple[Any, Any]]) -> Callable[..., None]:
+    """A function with one keyword for each flag: typer reads a command's flags from a signature."""
+
+    def run(**given: Any) -> None:
+        _run(name, given)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(flag, keyword, default=default, annotation=hint) for flag, (hint, default) in flags.items()]
+    )
+    run.__annotations__ = {flag: hint for flag, (hint, _) in flags.items()}
+    return run
+
+
+def _run(name: str, given: dict[str, Any]) -> None:
+    from expunge.cache import Store
+    from expunge.cli.preview import preview
+    from expunge.cli.progress import track, watch_steps
+    from expunge.cli.request import settle
+    from expunge.cli.screen import duration, say
+    from expunge.denoiser import load
+    from expunge.export import merge, new_folder
+    from expunge.plan import make_plan
+    from expunge.run import carry_out
+    from expunge.types import ExpungeError
+
+    request = settle(name, given)
+    if given["merge"]:
+        new_folder(given["merge"])
+    denoiser = load(request.model, best_device(given["device"]), request.dtype)
+    if request.fingerprint not in (None, denoiser.fingerprint):
+        raise ExpungeError(
+            f"a configuration repeats a run on its own model: {given['config']} is for {request.fingerprint}, {request.model} is now "
+            f"{denoiser.fingerprint}; name the model to use with --model {request.model}"
+        )
+    plan = make_plan(denoiser, request.concept, request.method, training=request.training, seed=request.seed, dtype=request.dtype)
+    if given["dry_run"]:
+        preview(plan, denoiser, given["out"], Store.default())
+        return
+    watch = watch_steps(plan.training.steps) if plan.training else None
+    run = carry_out(plan, denoiser, out=given["out"], store=Store.default(), track=track, watch=watch)
+    say(f"run     {run.folder}", f"change  {run.card['relative_change']:.3%} of the {request.method.scope.name} weights' norm")
+    say(f"took    {duration(run.card['seconds'])}")
+    if given["merge"]:
+        say(f"model   {merge(request.model, run, given['merge'])}")
+    say("", f"next: expunge eval {run.folder}")

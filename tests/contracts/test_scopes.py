@@ -1,0 +1,59 @@
+"""What every scope promises."""
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from expunge.scope import SCOPES
+from expunge.types import ExpungeError
+from expunge.weights import TrainState, load_delta, save_delta, swapped
+
+
+@pytest.mark.parametrize("name", SCOPES)
+def test_saved_and_loaded_it_gives_the_same_output(name, tmp_path):
+    denoiser = tiny.denoiser()
+    state = TrainState(denoiser.net, SCOPES[name])
+    with torch.no_grad():
+        for p in state.trained.values():
+            p += 0.01 * torch.randn_like(p)
+    point_noise, t, states = torch.randn(2, 4, 8, 8), torch.tensor([3, 500]), torch.randn(2, 12, 96)
+    with torch.no_grad():
+        changed = denoiser.net(point_noise, t, states).sample
+    save_delta(tmp_path / "delta.safetensors", state.delta(), "base")
+    state.release()
+    with torch.no_grad():
+        before = denoiser.net(point_noise, t, states).sample
+        with swapped(denoiser.net, load_delta(tmp_path / "delta.safetensors", "base")):
+            torch.testing.assert_close(denoiser.net(point_noise, t, states).sample, changed, rtol=0, atol=0)
+        torch.testing.assert_close(denoiser.net(point_noise, t, states).sample, before, rtol=0, atol=0)
+    assert not torch.equal(before, changed)
+
+
+def test_scopes_nest_and_complement():
+    net = tiny.denoiser().net
+    names = {n: set(s.parameters(net)) for n, s in SCOPES.items()}
+    assert names["xattn-kv"] < names["xattn"] < names["full"]
+    assert names["xattn"] | names["non-xattn"] == names["full"]
+    assert not names["xattn"] & names["non-xattn"]
+
+
+def test_a_scope_that_selects_nothing_is_an_error():
+    """A released command of ESD selects no parameter and hands the optimizer an empty list."""
+    with pytest.raises(ExpungeError, match="matches none of the 2 in Linear"):
+        SCOPES["xattn"].parameters(nn.Linear(2, 2))
+
+
+def test_a_delta_for_another_model_is_refused(tmp_path):
+    save_delta(tmp_path / "delta.safetensors", {"a": torch.zeros(1)}, "one")
+    with pytest.raises(ExpungeError, match="was made for one, this model is other"):
+        load_delta(tmp_path / "delta.safetensors", "other")
+
+
+@pytest.mark.parametrize("cut", [0, 7, 60])
+def test_a_truncated_delta_is_refused(tmp_path, cut):
+    file = tmp_path / "delta.safetensors"
+    save_delta(file, {"a": torch.zeros(100)}, "one")
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(ExpungeError, match="whole safetensors file"):
+        load_delta(file)

@@ -1,0 +1,44 @@
+"""The documentation says what the code says."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def generated() -> dict[str, str]:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.pages()
+
+
+@pytest.mark.parametrize(("name", "text"), generated().items())
+def test_method_pages_are_those_that_the_code_generates(name, text):
+    assert (ROOT / "docs" / "methods" / name).read_text(encoding="utf-8") == text, "run: python docs/generate.py"
+
+
+@pytest.mark.parametrize("page", ["README.md", *(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))])
+def test_every_picture_and_page_that_a_page_links_to_is_there(page):
+    file = ROOT / page
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", file.read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (file.parent / link).exists()] == []
+
+
+def test_the_example_of_a_method_in_one_file_works(tmp_path, monkeypatch):
+    import tiny
+
+    from expunge.cache import Store
+    from expunge.config import build, find_method
+    from expunge.run import unlearn
+
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "mine.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    method = build(find_method("mine:Half"), {"share": 0.8}, "mine:Half")
+    run = unlearn(tiny.denoiser(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "s"))
+    assert run.card["method"] == "mine:Half"
+    assert run.card["relative_change"] > 0

@@ -1,0 +1,142 @@
+"""Runs that must be identical, byte for byte."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from expunge.cache import Store
+from expunge.run import unlearn
+from expunge.train import NonFiniteLoss
+from expunge.types import ExpungeError
+
+OBJECTIVES = ["mim-mu", "esd"]
+
+
+def delta_bytes(folder: Path, method: str = "mim-mu", watch=None, **training) -> bytes:
+    unlearn(
+        tiny.denoiser(), tiny.concept(), method, training=tiny.TRAINING | training,
+        out=folder, store=Store(folder.parent / "store"), watch=watch,
+    )  # fmt: skip
+    return (folder / "delta.safetensors").read_bytes()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stop_after(step: int):
+    def watch(steps, start):
+        for s in steps:
+            yield s
+            if s.step == step:
+                raise Interrupted
+
+    return watch
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+@pytest.mark.parametrize("stop", [1, 4, 5])
+def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path, method, stop):
+    """Checkpoints are written every 2 steps, so stopping at 5 also repeats a step whose work was lost."""
+    straight = delta_bytes(tmp_path / "straight", method, checkpoint_every=2)
+    with pytest.raises(Interrupted):
+        delta_bytes(tmp_path / "resumed", method, stop_after(stop), checkpoint_every=2)
+    assert not (tmp_path / "resumed" / "delta.safetensors").exists()
+    assert delta_bytes(tmp_path / "resumed", method, checkpoint_every=2) == straight
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("straight", "resumed")]
+    assert logs[0] == logs[1]
+
+
+def test_another_seed_is_another_result(tmp_path):
+    first = delta_bytes(tmp_path / "a")
+    unlearn(tiny.denoiser(), tiny.concept(), training=tiny.TRAINING, out=tmp_path / "b", seed=1, store=Store(tmp_path / "store"))
+    assert (tmp_path / "b" / "delta.safetensors").read_bytes() != first
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_an_accumulated_batch_is_the_batch(tmp_path, parts):
+    """A batch in parts has the same gradient up to the order of summation; Adam keeps the difference tiny."""
+    whole = {k: v.clone() for k, v in finished(tmp_path / "whole").items()}
+    for name, value in finished(tmp_path / "parts", accumulate=parts).items():
+        torch.testing.assert_close(value, whole[name], rtol=1e-3, atol=2e-5)
+
+
+def test_gradient_checkpointing_changes_nothing(tmp_path):
+    plain, checkpointed = finished(tmp_path / "plain"), finished(tmp_path / "less", gradient_checkpointing=True)
+    for name, value in checkpointed.items():
+        torch.testing.assert_close(value, plain[name], rtol=1e-4, atol=1e-6)
+
+
+def finished(folder: Path, **training) -> dict[str, torch.Tensor]:
+    made = unlearn(
+        tiny.denoiser(), tiny.concept(), training=tiny.TRAINING | training, out=folder, store=Store(folder.parent / "store")
+    )  # fmt: skip
+    return made.delta()
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    delta_bytes(tmp_path / "run")
+    stamp = (tmp_path / "run" / "delta.safetensors").stat().st_mtime_ns
+    delta_bytes(tmp_path / "run")
+    assert (tmp_path / "run" / "delta.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    delta_bytes(tmp_path / "run")
+    with pytest.raises(ExpungeError, match="a folder holds one run"):
+        delta_bytes(tmp_path / "run", steps=7)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
+    with pytest.raises(NonFiniteLoss, match=r"at step \d+ .*the weights of step \d+ are kept"):
+        delta_bytes(tmp_path / "run", lr=1e30)
+    assert not (tmp_path / "run" / "delta.safetensors").exists()
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_nothing_changed_is_an_error(tmp_path):
+    with pytest.raises(ExpungeError, match="changed none of"):
+        delta_bytes(tmp_path / "run", lr=1e-45)
+
+
+PROGRAM = """
+import sys, tiny
+from pathlib import Path
+from expunge.cache import Store
+from expunge.run import unlearn
+def watch(steps, start):
+    for s in steps:
+        print("step", s.step, flush=True)
+        yield s
+folder = Path(sys.argv[1])
+unlearn(tiny.denoiser(), tiny.concept(), training=tiny.TRAINING | {"steps": 30, "checkpoint_every": 3},
+        out=folder, store=Store(folder.parent / "store"), watch=watch)
+"""
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
+    """SIGKILL three times, at moments that differ from run to run, then let it finish."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+
+    def start(folder: Path) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-W", "ignore", "-c", PROGRAM, folder], env=environment, stdout=subprocess.PIPE, text=True)
+
+    assert start(tmp_path / "straight").wait() == 0
+    for steps_seen in (2, 4, 5):
+        process = start(tmp_path / "killed")
+        for _ in range(steps_seen):
+            process.stdout.readline()
+        time.sleep(0.003 * steps_seen)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "killed" / "delta.safetensors").exists()
+    assert start(tmp_path / "killed").wait() == 0
+    results = [(tmp_path / name / "delta.safetensors").read_bytes() for name in ("straight", "killed")]
+    assert results[0] == results[1]

@@ -1,0 +1,116 @@
+"""Our sampler and noise predictor against diffusers' own pipeline."""
+
+import pytest
+import tiny
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
+
+from expunge.denoiser import Sampler, StableDiffusion, load
+from expunge.denoiser.stable_diffusion import Visit
+from expunge.types import ExpungeError, Point
+
+PROMPTS = ["a ring in neon style", "dots style", ""]
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("scheduler", [None, DDIMScheduler, EulerDiscreteScheduler])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_samples_are_those_of_the_diffusers_pipeline(prediction_type, scheduler, guidance):
+    denoiser = tiny.denoiser(prediction_type=prediction_type)
+    pipeline = denoiser.pipeline
+    if scheduler:
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    noise = denoiser.noise([1, 2, 3])
+    theirs = pipeline(PROMPTS, latents=noise, num_inference_steps=4, guidance_scale=guidance, output_type="latent").images
+    *visits, ours = denoiser.walk(denoiser.encode(PROMPTS), noise, Sampler(4, guidance))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert len(visits) == 4
+    assert all(isinstance(v, Visit) for v in visits)
+    pictures = pipeline(PROMPTS, latents=noise, num_inference_steps=4, guidance_scale=guidance, output_type="pt").images
+    assert (denoiser.decode(ours).float() - pictures * 255).abs().max() < 1
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_a_visit_holds_what_the_network_says_there(prediction_type):
+    """What the trajectory bank hands to ESD as free reference outputs is what calling the network would give."""
+    denoiser = tiny.denoiser(prediction_type=prediction_type)
+    cond, null = denoiser.encode(PROMPTS[:2]), denoiser.encode([""])
+    *visits, _ = denoiser.walk(cond, denoiser.noise([1, 2]), Sampler(3, 3.0))
+    for visit in visits:
+        point = Point(visit.x_t, visit.t.repeat(2), cond, ("a", "b"))
+        with torch.no_grad():
+            torch.testing.assert_close(denoiser(point), visit.eps_cond, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(denoiser(point.given(null)), visit.eps_null, rtol=1e-4, atol=1e-5)
+
+
+def test_a_prompt_is_encoded_as_the_pipeline_encodes_it():
+    denoiser = tiny.denoiser()
+    cond = denoiser.encode([*PROMPTS, PROMPTS[0]])
+    theirs, _ = denoiser.pipeline.encode_prompt(PROMPTS, "cpu", 1, False)
+    torch.testing.assert_close(cond.states[:3], theirs)
+    assert torch.equal(cond.states[0], cond.states[3])
+    assert cond.keys == (*PROMPTS, PROMPTS[0])
+
+
+def test_other_weights_give_another_prediction_and_leave_the_network_alone():
+    denoiser = tiny.denoiser()
+    name, parameter = next((n, p) for n, p in denoiser.net.named_parameters() if "attn2.to_v" in n)
+    point = Point(torch.randn(1, 4, 8, 8), torch.tensor([500]), denoiser.encode(["a ring"]), ("p",))
+    with torch.no_grad():
+        before = denoiser(point)
+        other = denoiser(point, {name: parameter * 3})
+        assert not torch.equal(before, other)
+        assert torch.equal(denoiser(point), before)
+        parameter *= 3
+        assert torch.equal(denoiser(point), other)
+
+
+def test_the_fingerprint_tells_models_apart():
+    assert tiny.denoiser(0).fingerprint == tiny.denoiser(0).fingerprint
+    assert tiny.denoiser(0).fingerprint != tiny.denoiser(1).fingerprint
+    assert tiny.denoiser(0).fingerprint != tiny.denoiser(0, "v_prediction").fingerprint
+
+
+@pytest.mark.parametrize("prompt", ["a dog", "dog style", "a ring in rnig style"])
+def test_words_that_the_model_has_never_met_are_refused(prompt):
+    with pytest.raises(ExpungeError, match="the tokenizer knows a concept's words"):
+        tiny.denoiser().encode([prompt])
+
+
+def test_every_word_of_the_world_is_one_token():
+    """Merges made word after word interfere: "pe" of pentagon is older than "pr" of propeller and would tear it."""
+    from expunge.canvas.prompts import VOCABULARY
+
+    tokenizer = tiny.tokenizer()
+    assert {w: len(tokenizer(w).input_ids) for w in VOCABULARY} == dict.fromkeys(VOCABULARY, 3)
+    ids = [tokenizer(w).input_ids[1] for w in VOCABULARY]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_prompt_longer_than_the_encoder_reads_is_refused():
+    with pytest.raises(ExpungeError, match=r"fits the text encoder's 12 tokens.*has 14"):
+        tiny.denoiser().encode(["a ring " * 6])
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda f: (f / "model_index.json").unlink(), "has no model_index.json"),
+        (lambda f: (f / "model_index.json").write_text("{"), "model_index.json is JSON"),
+        (lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").unlink(), "vae has no weights"),
+        (lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").rename(f / "unet" / "diffusion_pytorch_model.bin"), "a pickle"),
+        (lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut"), "Stable Diffusion pipeline in safetensors"),
+        (lambda f: __import__("shutil").rmtree(f / "tokenizer"), "tokenizer is missing"),
+    ],
+)
+def test_a_broken_model_folder_is_named(tmp_path, break_it, message):
+    tiny.pipeline().save_pretrained(tmp_path / "model", safe_serialization=True)
+    break_it(tmp_path / "model")
+    with pytest.raises(ExpungeError, match=message):
+        load(tmp_path / "model")
+
+
+def test_a_folder_gives_the_pipeline_back(tmp_path):
+    tiny.pipeline().save_pretrained(tmp_path / "model", safe_serialization=True)
+    assert load(tmp_path / "model").fingerprint == tiny.denoiser().fingerprint
+    assert isinstance(load(tiny.pipeline()), StableDiffusion)

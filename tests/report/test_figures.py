@@ -1,0 +1,62 @@
+"""Charts: what is drawn, and that it fits into the page."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from report.folders import row
+from report.markup import Markup
+
+from expunge.report.figures import forest, loss, running_mean, thin
+from expunge.report.rows import Step, read
+from expunge.report.tables import group
+
+Make = Callable[..., Path]
+
+
+def test_the_running_mean_shortens_at_the_ends():
+    """Half a window of 5 is 2: (0 + 1 + 2) / 3, (0 + 1 + 2 + 9) / 4, (0 + 1 + 2 + 9 + 8) / 5, (1 + 2 + 9 + 8) / 4, (2 + 9 + 8) / 3."""
+    assert running_mean([0.0, 1.0, 2.0, 9.0, 8.0], 5) == [1.0, 3.0, 4.0, 5.0, 19 / 3]
+    assert running_mean([4.0, 2.0], 1) == [4.0, 2.0]
+
+
+def test_a_thinned_curve_keeps_every_extreme():
+    values = [math.sin(i * i) for i in range(5000)]
+    values[1234], values[4321] = 9.0, -9.0
+    at, kept = thin(range(5000), values, points=100)
+    assert len(kept) <= 100
+    assert all(values[int(a)] == v for a, v in zip(at, kept, strict=True))
+    assert (max(kept), min(kept), list(at) == sorted(at)) == (9.0, -9.0, True)
+    assert thin(range(3), [1.0, 2.0, 1.0]) == ([0, 1, 2], [1.0, 2.0, 1.0])
+
+
+def test_losses_that_are_not_finite_are_left_out():
+    steps = [Step(i, math.nan if i == 2 else float(i), {"a": 1.0, "b": math.inf}) for i in range(1, 6)]
+    assert "over 4 steps" in str(loss(steps, 0))
+    assert loss([Step(1, 1.0, {}), Step(2, math.nan, {})], 0) is None
+    assert loss([], 0) is None
+
+
+def test_a_term_of_its_own_for_each_part_of_the_loss():
+    two = str(loss([Step(i, 2.0, {"forget": 1.5, "null": 0.5}) for i in (1, 2)], 0))
+    one = str(loss([Step(i, 2.0, {"forget": 2.0}) for i in (1, 2)], 0))
+    assert ("forget" in two, "null" in two, "forget" in one) == (True, True, False)
+
+
+def test_a_forest_has_a_line_for_every_measured_number(run_folder: Make):
+    measured = [row("UA", 0.9, 0.8, 1.0, "target"), row("FID_drawn", 9.0, 8.0, 10.0, "siblings"), row("x$y$", math.nan, 0.0, 1.0, "")]
+    (found,) = group([read(run_folder(measured=measured))])
+    drawn = Markup.of(str(forest(found)))
+    assert {"UA ↑", "FID_drawn ↓"} <= {t.strip() for t in drawn.texts}
+    assert "x$y$" not in drawn.text
+    assert forest(group([read(run_folder("empty", measured=[]))])[0]) is None
+
+
+def test_charts_take_their_colours_from_the_page(run_folder: Make):
+    run = read(run_folder())
+    (found,) = group([run])
+    for drawn in (str(forest(found)), str(loss(run.steps, 0))):
+        assert drawn.startswith('<svg class="chart" role="img" viewBox="0 0 ')
+        assert "var(--run0)" in drawn
+        assert "#0" not in drawn.replace("url(#", "").replace('href="#', "")
+        assert (" width=" in drawn.split(">", 1)[0], "<metadata" in drawn, "xmlns" in drawn) == (False, False, False)

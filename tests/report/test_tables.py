@@ -1,0 +1,101 @@
+"""Group-bys and comparisons."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from report.folders import row
+
+from expunge.report.rows import read
+from expunge.report.tables import Change, Key, MetricLine, group, metric_lines
+
+Make = Callable[..., Path]
+
+
+def lines(folder: Path) -> dict[Key, MetricLine]:
+    (found,) = group([read(folder)])
+    return {line.key: line for line in metric_lines(found.columns[0], found.keys)}
+
+
+@pytest.mark.parametrize(
+    ("metric", "run", "base", "change", "difference"),
+    [
+        ("UA", (0.9, 0.8, 1.0), (0.1, 0.0, 0.2), "better", "+80.0 points"),
+        ("IRA", (0.1, 0.0, 0.2), (0.9, 0.8, 1.0), "worse", "−80.0 points"),
+        ("IRA", (0.85, 0.8, 0.9), (0.9, 0.85, 1.0), "unclear", "−5.0 points"),
+        ("IRA", (0.7, 0.6, 0.8), (0.9, 0.8, 1.0), "unclear", "−20.0 points"),  # intervals that touch do meet
+        ("FID_drawn", (14.0, 13.0, 15.0), (9.0, 8.0, 10.0), "worse", "+5"),
+        ("KID_drawn", (0.001, 0.0, 0.002), (0.01, 0.009, 0.011), "better", "−0.009"),
+        ("mine", (3.0, 3.0, 3.0), (1.0, 1.0, 1.0), "differs", "+2"),
+        ("FID_base", (3.0, 2.0, 4.0), (0.0, 0.0, 0.0), None, ""),  # the base's 0 is a definition, not a measurement
+    ],
+)
+def test_changes_follow_the_metrics_direction(
+    run_folder: Make, metric: str, run: tuple, base: tuple, change: Change | None, difference: str
+):
+    (line,) = lines(run_folder(measured=[row(metric, *run, "siblings"), row(metric, *base, "siblings", "base")])).values()
+    assert (line.change, line.difference) == (change, difference)
+
+
+def test_rows_of_one_metric_stand_apart_by_probe_and_attack(run_folder: Make):
+    given = (("target", "relearn", 0.1), ("synonyms", "none", 0.2), ("target", "none", 0.3))
+    measured = [row("UA", v, v, v, probe, attack=attack) for probe, attack, v in given]
+    found = lines(run_folder(measured=measured))
+    assert [(k.probe, k.attack, line.run.value) for k, line in found.items() if line.run] == [
+        ("target", "none", 0.3),
+        ("synonyms", "none", 0.2),
+        ("target", "relearn", 0.1),
+    ]
+
+
+def test_of_rows_measured_twice_the_last_counts(run_folder: Make):
+    found = lines(run_folder(measured=[row("UA", 0.1, 0.0, 0.2, "target"), row("UA", 0.9, 0.8, 1.0, "target")]))
+    assert [line.run.value for line in found.values() if line.run] == [0.9]
+
+
+@pytest.mark.parametrize(("second", "disagree"), [((0.7, 0.6, 0.8), False), ((0.7, 0.6, 0.79), True)])
+def test_judges_disagree_where_their_intervals_do_not_meet(run_folder: Make, second: tuple, disagree: bool):
+    found = lines(run_folder(measured=[row("UA", 0.9, 0.8, 1.0, "target"), row("UA", *second, "target", judge="second")]))
+    assert [line.disagree for line in found.values()] == [disagree]
+
+
+def test_rows_that_needed_no_judge_stand_beside_the_main_judges(run_folder: Make):
+    measured = [row("null_drift", 0.1, 0.1, 0.1, "null", judge="none"), row("UA", 0.9, 0.8, 1.0, "target", judge="clip")]
+    found = lines(run_folder(measured=measured))
+    assert [(k.metric, line.run.value) for k, line in found.items() if line.run] == [("UA", 0.9), ("null_drift", 0.1)]
+
+
+def test_pictures_counted_differently_are_both_named(run_folder: Make):
+    found = lines(run_folder(measured=[row("UA", 0.9, 0.8, 1.0, "target", n=1200), row("UA", 0.1, 0.0, 0.2, "target", "base", n=600)]))
+    assert [line.pictures for line in found.values()] == ["600 / 1\u202f200"]
+
+
+def test_groups_are_concepts_within_models_in_the_order_given(run_folder: Make):
+    def of(name: str, target: str, model: str) -> Path:
+        card = {"id": name, "concept": {"target": target, "kind": "style"}, "model": {"name": model}}
+        return run_folder(name, card=card, evaluated=False, steps=0)
+
+    given = [of("a", "neon", "x"), of("b", "dots", "x"), of("c", "neon", "x"), of("d", "neon", "y")]
+    found = group([read(f) for f in given])
+    assert [(g.title, [c.run.card.id for c in g.columns]) for g in found] == [
+        ("neon in x", ["a", "c"]),
+        ("dots in x", ["b"]),
+        ("neon in y", ["d"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cards", "labels"),
+    [
+        ([("esd", 0), ("uce", 0)], ["esd", "uce"]),
+        ([("esd", 0), ("esd", 1), ("uce", 0)], ["esd, seed 0", "esd, seed 1", "uce"]),
+        ([("esd", 0), ("esd", 0)], ["esd, r0", "esd, r1"]),
+        ([("esd", 0), ("esd", 0), ("esd", 1)], ["esd, r0", "esd, r1", "esd, seed 1"]),
+    ],
+)
+def test_labels_are_as_short_as_they_may_be(run_folder: Make, cards: list[tuple[str, int]], labels: list[str]):
+    runs = [
+        read(run_folder(f"r{i}", card={"id": f"r{i}", "method": method, "seed": seed}, evaluated=False, steps=0))
+        for i, (method, seed) in enumerate(cards)
+    ]
+    assert [c.label for g in group(runs) for c in g.columns] == labels

@@ -1,0 +1,113 @@
+"""Which way imports point, and other rules of the architecture that reading the source can hold."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "expunge"
+FILES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+
+ONLY_IN = {
+    "diffusers": ("denoiser/*", "canvas/*"),
+    "accelerate": ("train.py",),
+    "peft": ("scope.py",),
+    "typer": ("cli/*",),
+    "click": ("cli/*",),
+    "expunge.cli": ("cli/*",),
+}
+"""A module and the files that may import it."""
+
+NEVER = {
+    "types.py": ("expunge",),
+    "methods/*": ("transformers", "expunge.canvas", "expunge.denoiser", "expunge.train", "expunge.run"),
+    "metrics/*": ("expunge.canvas.train", "expunge.denoiser", "expunge.methods", "expunge.train", "expunge.weights", "expunge.run"),
+    "report/*": ("torch", "transformers", "expunge.denoiser", "expunge.methods", "expunge.train", "expunge.weights", "expunge.run"),
+    "*": ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "torch.load", "__future__.annotations"),
+}
+"""Files and the modules that they do not import; `torch.load` may not be named at all."""
+
+HEAVY = ("torch", "diffusers", "transformers", "accelerate", "matplotlib", "scipy")
+
+
+def imports(source: str) -> Iterator[str]:
+    """Every module or name that a source imports, and every `torch.load` that it reads, as dotted names."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                yield from (f"{'.' * level}{module or ''}.{alias.name}" for alias in names)
+            case ast.Attribute(value=ast.Name(id="torch"), attr="load"):
+                yield "torch.load"
+
+
+def within(name: str, module: str) -> bool:
+    return f"{name}.".startswith(f"{module}.")
+
+
+def breaches(files: dict[str, str]) -> list[str]:
+    """The rules of `ONLY_IN` and `NEVER` that sources break, and methods that import each other."""
+    found = []
+    for file, source in files.items():
+        for name in imports(source):
+            found += [f"{file}: {m} only in {w}" for m, w in ONLY_IN.items() if within(name, m) and not any(fnmatch(file, p) for p in w)]
+            found += [f"{file}: never {m}" for p, ms in NEVER.items() if fnmatch(file, p) for m in ms if within(name, m)]
+            if name.startswith("."):
+                found.append(f"{file}: imports are absolute, {name} is not")
+            if fnmatch(file, "methods/*") and file != "methods/__init__.py" and within(name, "expunge.methods"):
+                found.append(f"{file}: methods do not import each other, {name}")
+    return found
+
+
+def test_imports_point_one_way():
+    assert breaches(FILES) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("methods/esd.py", "from diffusers import UNet2DConditionModel"),
+        ("methods/esd.py", "from expunge.methods.uce import UCE"),
+        ("methods/esd.py", "from .uce import UCE"),
+        ("report/page.py", "import torch.nn"),
+        ("metrics/accuracy.py", "from expunge.denoiser import load"),
+        ("metrics/accuracy.py", "from expunge import run"),
+        ("run.py", "def f():\n    import expunge.cli"),
+        ("run.py", "import typer"),
+        ("scope.py", "from accelerate import Accelerator"),
+        ("types.py", "from expunge.scope import Scope"),
+        ("cache.py", "import pickle"),
+        ("cache.py", "import torch\n\ntorch.load('x')"),
+        ("cache.py", "from torch import load"),
+        ("cache.py", "from __future__ import annotations"),
+    ],
+)
+def test_a_breach_is_seen(file: str, line: str):
+    assert len(breaches({file: line})) == 1
+
+
+def test_words_that_only_resemble_a_rule_are_no_breach():
+    method = "import torch\nimport acceleration\nfrom expunge.divergence import kl\nfrom expunge.methodical import x"
+    assert breaches({"methods/esd.py": method, "scope.py": "import peft"}) == []
+
+
+def test_files_stay_small_and_have_telling_names():
+    assert {f: lines for f, source in FILES.items() if (lines := len(source.splitlines())) > 320} == {}
+    assert [f for f in FILES if Path(f).name in {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}] == []
+
+
+def test_classes_have_telling_names():
+    classes = [(f, n.name) for f, source in FILES.items() for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef)]
+    assert [(f, c) for f, c in classes if c.startswith("Base") or c.endswith(("Manager", "Helper", "Utils"))] == []
+
+
+def test_the_command_line_starts_without_heavy_imports():
+    """Help is to appear at once, so nothing that takes seconds to import may come with `expunge.cli` itself."""
+    code = f"import sys, expunge.cli; print(*sorted(set({HEAVY}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(PACKAGE.parent)})
+    assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr

@@ -1,0 +1,40 @@
+"""The tests' own guards do guard."""
+
+import os
+import socket
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+
+from expunge.cache import Store
+from expunge.types import Cond
+
+
+@pytest.mark.parametrize("connect", ["connect", "connect_ex"])
+def test_other_machines_are_out_of_reach(connect: str):
+    with socket.socket() as sock:
+        sock.settimeout(0.01)
+        with pytest.raises(pytest.fail.Exception, match=r"192\.0\.2\.1 is another"):
+            getattr(sock, connect)(("192.0.2.1", 80))
+
+
+def test_names_are_not_looked_up():
+    with pytest.raises(pytest.fail.Exception, match=r"example\.org is another"):
+        socket.create_connection(("example.org", 80), timeout=0.01)
+
+
+def test_this_machine_is_within_reach():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=5) as client:
+        assert client.getpeername() == server.getsockname()
+
+
+def test_shapes_are_checked():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        Cond(torch.zeros(3, 4), ("a", "b", "c"))
+
+
+def test_the_cache_is_not_the_users():
+    assert Store.default().root == Path(os.environ["EXPUNGE_CACHE"])
+    assert Path.home() / ".cache" not in Store.default().root.parents
