@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.progress import track
 
 from expunge.cache import write_atomically
-from expunge.concept import Concept, Vocabulary
+from expunge.concept import Concept
 from expunge.denoiser import load
 from expunge.evaluate import evaluate, read_rows
 from expunge.metrics.intervals import wilson
 from expunge.render import Protocol
 from expunge.run import unlearn
 from expunge.types import Row
+from expunge.vocabulary import Vocabulary
 
 CONCEPTS = ("neon", "dots", "watercolour", "ring", "starfish", "hexagon")
 """Three styles and three objects, each with siblings. None was used to choose a default (that was done on those of `tune.py`)."""

@@ -53,9 +53,10 @@ def unlearning() -> None:
 
     from expunge.cache import Store
     from expunge.canvas.pipeline import assemble
-    from expunge.concept import Concept, Vocabulary
+    from expunge.concept import Concept
     from expunge.denoiser import StableDiffusion, load
     from expunge.run import unlearn
+    from expunge.vocabulary import Vocabulary
 
     parts = load("canvas").pipeline
     denoiser = StableDiffusion(assemble(parts.vae, parts.text_encoder, parts.tokenizer, network()))

@@ -103,8 +103,10 @@ def train_judge(name: JudgeName, work: Path, budget: Budget, device: torch.devic
     def loss(step: int) -> Tensor:
         at = picked(step, BANK, budget.judge_batch)
         verdict = judge(blurred(bank[at], torch.Generator().manual_seed(step)))
-        smoothing = {"label_smoothing": 0.02}
-        return F.cross_entropy(verdict.objects, objects[at], **smoothing) + F.cross_entropy(verdict.styles, styles[at], **smoothing)
+        return sum(
+            F.cross_entropy(logits, truth[at], label_smoothing=0.02)
+            for logits, truth in ((verdict.objects, objects), (verdict.styles, styles))
+        )  # type: ignore[return-value]
 
     stage.run(loss, progress)
     return judge.eval().requires_grad_(False)
@@ -212,12 +214,10 @@ def _tokenized(tokenizer: CLIPTokenizer) -> Iterator[tuple[str, Tensor]]:
     return zip(texts, ids, strict=True)
 
 
-def export(pipeline: StableDiffusionPipeline, judges: dict[JudgeName, Judge], folder: Path) -> None:
-    """Writes everything in half precision, as a diffusers folder and two files of judges."""
-    pipeline.to("cpu", torch.float16).save_pretrained(folder / "pipeline", safe_serialization=True)
-    for name, judge in judges.items():
-        halved = {k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()}
-        write_tensors(folder / f"judge-{name}.safetensors", halved)
+def export(name: JudgeName, judge: Judge) -> None:
+    """Ships a judge, in half precision."""
+    halved = {k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()}
+    write_tensors(WEIGHTS / f"judge-{name}.safetensors", halved)
 
 
 def main() -> None:
@@ -236,7 +236,9 @@ def main() -> None:
         latents = encode(vae, bank).contiguous(memory_format=torch.channels_last)
         del bank
         pipeline = train_unet(work, budget, device, progress, latents, objects, styles, vae, judge)
-        export(pipeline, {"main": judge, "second": train_judge("second", work, budget, device, progress)}, WEIGHTS)
+        pipeline.to("cpu", torch.float16).save_pretrained(WEIGHTS / "pipeline", safe_serialization=True)
+        export("main", judge)
+        export("second", train_judge("second", work, budget, device, progress))
     print(f"Written to {WEIGHTS}; measure it with: python -m expunge.canvas.quality")
 
 

@@ -1,0 +1,57 @@
+"""The shipped weights are those that their card describes, and they are good."""
+
+import json
+
+import pytest
+import torch
+
+from expunge.canvas import WEIGHTS
+from expunge.canvas.draw import draw
+from expunge.canvas.judge import Judge
+from expunge.canvas.prompts import OBJECTS, STYLES, prompt
+from expunge.canvas.quality import recognised, reconstructed
+from expunge.denoiser import load
+
+
+@pytest.fixture(scope="module")
+def canvas():
+    return load("canvas")
+
+
+def test_the_card_describes_these_weights(canvas):
+    card = json.loads((WEIGHTS / "card.json").read_text())
+    assert card["fingerprint"] == canvas.fingerprint
+    for quality in card["judges"].values():
+        assert min(quality["fresh drawings"][head]["share"] for head in ("objects", "styles")) >= 0.995
+        made, synonyms = quality["generated, main words"], quality["generated, synonyms"]
+        assert made["objects"]["n"] == 1000
+        assert made["objects"]["share"] >= 0.95
+        assert made["styles"]["share"] >= 0.97
+        for head in ("objects", "styles"):
+            assert abs(made[head]["share"] - synonyms[head]["share"]) <= 0.02
+            assert abs(quality["fresh drawings"][head]["share"] - quality["reconstructions"][head]["share"]) <= 0.01
+
+
+def test_it_fits_in_25_megabytes_and_holds_no_pickle():
+    files = [f for f in WEIGHTS.rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) <= 25e6
+    assert {f.suffix for f in files} <= {".safetensors", ".json", ".txt"}
+
+
+@pytest.mark.parametrize("name", ["main", "second"])
+def test_judges_know_fresh_drawings_and_reconstructions(canvas, name):
+    objects, styles = torch.arange(20).repeat_interleave(10), torch.arange(10).repeat(20)
+    pictures = draw(objects, styles, 77)
+    judge = Judge.load(name)
+    for shown in (pictures, reconstructed(canvas, pictures)):
+        shares = recognised(judge, shown, objects, styles)
+        assert min(s["share"] for s in shares.values()) >= 0.98
+
+
+def test_the_pipeline_draws_what_it_is_told(canvas):
+    objects, styles = torch.arange(20), torch.arange(20) % 10
+    prompts = [prompt(OBJECTS[o].names[o % 2], STYLES[s].names[s % 2]) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
+    pictures = canvas.sample(prompts, list(range(20)))
+    shares = recognised(Judge.load("main"), pictures, objects, styles)
+    assert min(s["share"] for s in shares.values()) >= 0.9
+    assert pictures.float().std((1, 2, 3)).min() > 5  # none is empty
