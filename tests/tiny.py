@@ -8,8 +8,9 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from expunge.canvas.pipeline import assemble, new_text_encoder, new_vae, write_tokenizer
-from expunge.concept import Concept, Vocabulary
+from expunge.concept import Concept
 from expunge.denoiser import StableDiffusion
+from expunge.vocabulary import Vocabulary
 
 TRAINING = {"steps": 6, "batch_size": 4, "points": 16, "pictures": 8, "lr": 1e-3}
 """Enough steps to visit points twice."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from expunge.concept import Concept as Concept
-    from expunge.concept import Vocabulary as Vocabulary
     from expunge.evaluate import evaluate as evaluate
     from expunge.export import load as load
     from expunge.export import merge as merge
@@ -23,9 +22,10 @@ if TYPE_CHECKING:
     from expunge.run import Run as Run
     from expunge.run import unlearn as unlearn
     from expunge.types import ExpungeError as ExpungeError
+    from expunge.vocabulary import Vocabulary as Vocabulary
 
 _HOMES = {
-    "Concept": "concept", "Vocabulary": "concept", "ExpungeError": "types", "METHODS": "methods", "METRICS": "metrics",
+    "Concept": "concept", "Vocabulary": "vocabulary", "ExpungeError": "types", "METHODS": "methods", "METRICS": "metrics",
     "Protocol": "render", "Run": "run", "evaluate": "evaluate", "load": "export", "merge": "export", "unlearn": "run",
 }  # fmt: skip
 
@@ -37,7 +37,7 @@ def report(runs: "Sequence[Run | str | Path]", out: str | Path = "report.html") 
         ExpungeError: a folder that is no run, or a page that cannot be written.
     """
     write = import_module("expunge.report").write
-    return write([Path(getattr(r, "folder", r)) for r in runs], Path(out))
+    return write([Path(r) if isinstance(r, str | Path) else r.folder for r in runs], Path(out))
 
 
 def __getattr__(name: str) -> Any:

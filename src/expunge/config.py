@@ -81,6 +81,11 @@ def settings(value: Any) -> dict[str, Any]:
     return {k: v for k, v in dataclasses.asdict(value).items() if v is not None}
 
 
+def as_table(given: Any) -> dict[str, Any]:
+    """Settings given as a mapping or as the dataclass itself."""
+    return dict(given) if isinstance(given, Mapping) else settings(given)
+
+
 def to_toml(tables: Mapping[str, Any]) -> str:
     """TOML of JSON-able tables."""
     return tomli_w.dumps(json.loads(json.dumps(tables)))

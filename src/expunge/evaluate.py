@@ -44,8 +44,8 @@ def evaluate(
 
     Args:
         model: the base model; default the one that the run's card names.
-        judge: who looks: "main" (the default on the canvas), a transformers image classifier or CLIP. Without one, what needs
-            no judge is measured and the pictures are there to be looked at.
+        judge: who looks: "main" or "second" of the canvas (by default both, the second as a check of the first), a transformers
+            image classifier or CLIP. Without one, what needs no judge is measured and the pictures are there to be looked at.
         sampler: default the model's own.
         store: pictures are kept there by content, so that an interrupted evaluation goes on and the base is rendered once.
 
@@ -100,7 +100,7 @@ def evaluate(
 
 
 def _judges(judge: str | None, denoiser: StableDiffusion, concept: Concept) -> list[Judge | None]:
-    if denoiser.is_canvas and judge in (None, "main"):
+    if denoiser.is_canvas and judge is None:
         return [load_judge("main", concept, denoiser.device), load_judge("second", concept, denoiser.device)]
     return [load_judge(judge, concept, denoiser.device)]
 
@@ -166,9 +166,9 @@ def _drawn(judge: Judge, shots: Sequence[Shot], kind: str) -> Tensor:
 
 
 def _row(score: Score, owner: Mapping | None, card: Mapping, judge: str) -> Row:
-    identity = ("base", "none") if owner is None else (card["id"], card["method"])
-    target, seed = card["concept"]["target"], card["seed"]
-    return Row(*identity, target, seed, score.probe, score.metric, score.value, score.ci_low, score.ci_high, score.n, judge=judge)
+    run, method = ("base", "none") if owner is None else (card["id"], card["method"])
+    measured = (score.probe, score.metric, score.value, score.ci_low, score.ci_high, score.n)
+    return Row(run, method, card["concept"]["target"], card["seed"], *measured, judge=judge)
 
 
 def _weights(denoiser: StableDiffusion, delta: Mapping[str, Tensor], card: Mapping) -> list[Row]:

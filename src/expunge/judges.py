@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from expunge.concept import Concept, Kind
+from expunge.concept import Concept
 from expunge.types import ExpungeError
+from expunge.vocabulary import Kind
 
 Pictures = UInt8[Tensor, "b 3 height width"]
 

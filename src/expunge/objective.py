@@ -25,6 +25,9 @@ class Training:
     """Optimizer steps."""
     lr: Annotated[float, Gt(0)] = 3e-4
     """Adam's step size. Larger forgets faster and hurts more."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Whether the step size stays or falls to zero along half a cosine. Falling ends with less of the last batches' noise in the
+    weights, and so hurts less for the same forgetting."""
     batch_size: Annotated[int, Ge(1)] = 16
     """Points on the noise path in each step."""
     accumulate: Annotated[int, Ge(1)] = 1

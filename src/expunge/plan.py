@@ -7,10 +7,11 @@ from typing import Any
 
 from expunge import config
 from expunge.cache import digest
-from expunge.concept import Concept, Vocabulary
+from expunge.concept import Concept
 from expunge.denoiser import StableDiffusion
 from expunge.objective import Method, Objective, Training
 from expunge.types import ExpungeError
+from expunge.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,11 @@ def make_plan(
             f"settings go with a method's name: {', '.join(settings)} given beside a method made beforehand; use one of the two"
         )
     if isinstance(method, Objective):
-        given = {} if training is None else dict(training) if isinstance(training, Mapping) else config.settings(training)
+        given = config.as_table(training or {})
         training = config.build(Training, config.settings(method.training) | given, "training")
     elif training:
-        raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {', '.join(dict(training))}; leave it out")
+        given = ", ".join(config.as_table(training))
+        raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {given}; leave it out")
     else:
         training = None
     if "marginal" in method.needs and concept.vocabulary.kinds[concept.kind].harmless and not concept.others:

@@ -23,7 +23,7 @@ from expunge.denoiser import load as load_model
 from expunge.objective import Edit, EditPrompts, Method, Objective, Training
 from expunge.plan import Plan, concept_from, concept_table, make_plan, version_of
 from expunge.price import counted
-from expunge.train import Trainer
+from expunge.train import CHECKPOINT, Trainer
 from expunge.types import ExpungeError, Step
 from expunge.weights import Memo, TrainState, load_delta, relative_change, save_delta
 
@@ -132,7 +132,7 @@ def carry_out(plan: Plan, denoiser: StableDiffusion, *, out: str | Path | None, 
     save_delta(folder / "delta.safetensors", delta, plan.fingerprint)
     card |= {"seconds": round(time.monotonic() - started, 2), "peak_memory_bytes": _peak_memory(denoiser.device), "status": "done"}
     _write_card(folder, card)
-    for leftover in (folder / "checkpoint.safetensors", *(folder / "reference").glob("*")):
+    for leftover in (folder / CHECKPOINT, *(folder / "reference").glob("*")):
         leftover.unlink(missing_ok=True)
     return Run(folder)
 

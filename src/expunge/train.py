@@ -1,5 +1,6 @@
 """The loop: a generator of steps. Progress bars, logs and early stopping belong to the caller's `for`."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from expunge.data import Batches
 from expunge.objective import Objective, Training
 from expunge.types import ExpungeError, Models, Step
 from expunge.weights import Memo, Reference, Student, TrainState
+
+CHECKPOINT = "checkpoint.safetensors"
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -70,34 +73,37 @@ class Trainer:
             self.save()
             bad = ", ".join(f"{n} = {v}" for n, v in zip(names, values, strict=True))
             raise NonFiniteLoss(f"a loss is finite: at step {step + 1} {bad}; the weights of step {step} are kept; lower --lr or use fp32")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.lr * self._share(step)
         norm = self.accelerator.clip_grad_norm_(self.state.trained.values(), self.training.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return dict(zip(names, values, strict=True)), float(norm)
 
-    # --- checkpoints: one file renamed into place, and the reference rows that it relies on ------------------------------
+    def _share(self, step: int) -> float:
+        """Of the learning rate, at a step."""
+        done = step / self.training.steps
+        return 1.0 if self.training.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
 
-    @property
-    def _file(self) -> Path | None:
-        return self.folder / "checkpoint.safetensors" if self.folder else None
+    # --- checkpoints: one file renamed into place, and the reference rows that it relies on ------------------------------
 
     def save(self) -> None:
         """Writes what resuming needs. Reference rows go first, into a file of their own: the checkpoint that counts on them follows."""
-        if self._file is None:
+        if self.folder is None:
             return
         if fresh := self.memo.take():
             rows = {f"{point}\n{prompt}": value for (point, prompt), value in fresh.items()}
             write_tensors(self.folder / "reference" / f"{self.steps_done:06d}.safetensors", rows)
-        tensors = {f"weight.{n}": p for n, p in self.state.trained.items()}
+        tensors: dict[str, Tensor] = {f"weight.{n}": p for n, p in self.state.trained.items()}
         for name, parameter in self.state.trained.items():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"adam.{key}.{name}"] = torch.as_tensor(value)
-        write_tensors(self._file, tensors | {"steps_done": torch.tensor(self.steps_done)})
+        write_tensors(self.folder / CHECKPOINT, tensors | {"steps_done": torch.tensor(self.steps_done)})
 
     def _resume(self) -> int:
-        if self._file is None or not self._file.exists():
+        if self.folder is None or not (self.folder / CHECKPOINT).exists():
             return 0
-        tensors = read_tensors(self._file)
+        tensors = read_tensors(self.folder / CHECKPOINT)
         self.state.load({n.removeprefix("weight."): v for n, v in tensors.items() if n.startswith("weight.")})
         steps_done = int(tensors["steps_done"])
         for name, parameter in self.state.trained.items():
@@ -105,5 +111,5 @@ class Trainer:
             self.optimizer.state[parameter] = {k: tensors[f"adam.{k}.{name}"].to("cpu" if k == "step" else parameter.device) for k in keys}
         for file in sorted((self.folder / "reference").glob("*.safetensors")):
             if int(file.stem) <= steps_done:
-                self.memo.rows.update({tuple(k.split("\n", 1)): v for k, v in read_tensors(file).items()})
+                self.memo.rows.update({(k.split("\n")[0], k.split("\n")[1]): v for k, v in read_tensors(file).items()})
         return steps_done

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from expunge.concept import Concept, Kind, Member, Vocabulary
+from expunge.concept import Concept
 from expunge.metrics.shots import Evidence, Shots
+from expunge.vocabulary import Kind, Member, Vocabulary
 
 STYLES = (
     Member("neon", ("glow",), "lines"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from report.folders import row
 from report.markup import Markup
 
-from expunge.report.figures import forest, loss, running_mean, thin
+from expunge.report.figures import forests, loss, running_mean, thin
 from expunge.report.rows import Step, read
 from expunge.report.tables import group
 
@@ -43,19 +43,35 @@ def test_a_term_of_its_own_for_each_part_of_the_loss():
     assert ("forget" in two, "null" in two, "forget" in one) == (True, True, False)
 
 
-def test_a_forest_has_a_line_for_every_measured_number(run_folder: Make):
+def test_forests_have_a_line_for_every_measured_metric(run_folder: Make):
     measured = [row("UA", 0.9, 0.8, 1.0, "target"), row("FID_drawn", 9.0, 8.0, 10.0, "siblings"), row("x$y$", math.nan, 0.0, 1.0, "")]
     (found,) = group([read(run_folder(measured=measured))])
-    drawn = Markup.of(str(forest(found)))
-    assert {"UA ↑", "FID_drawn ↓"} <= {t.strip() for t in drawn.texts}
-    assert "x$y$" not in drawn.text
-    assert forest(group([read(run_folder("empty", measured=[]))])[0]) is None
+    shares, others = (Markup.of(str(drawn)) for drawn in forests(found))
+    assert "UA ↑" in shares.text
+    assert "100 %" in shares.text
+    assert "FID_drawn ↓" in others.text
+    assert "x$y$" not in shares.text + others.text
+    assert forests(group([read(run_folder("empty", measured=[]))])[0]) == []
+
+
+def test_base_rows_that_differ_are_all_drawn(run_folder: Make):
+    def circles(*bases: float) -> int:
+        """Hollow markers, the base's, of runs with these base rows."""
+        runs = []
+        for i, base in enumerate(bases):
+            name = f"{bases}-{i}"
+            measured = [row("UA", base, 0.0, 0.3, "target", "base"), row("UA", 0.9, 0.8, 1.0, "target", name)]
+            runs.append(read(run_folder(name, card={"id": name}, measured=measured)))
+        (drawn,) = forests(group(runs)[0])
+        return str(drawn).count("fill: var(--paper); stroke: var(--base)")
+
+    assert circles(0.1, 0.2) == 2 * circles(0.1, 0.1) > 0
 
 
 def test_charts_take_their_colours_from_the_page(run_folder: Make):
     run = read(run_folder())
     (found,) = group([run])
-    for drawn in (str(forest(found)), str(loss(run.steps, 0))):
+    for drawn in (*map(str, forests(found)), str(loss(run.steps, 0))):
         assert drawn.startswith('<svg class="chart" role="img" viewBox="0 0 ')
         assert "var(--run0)" in drawn
         assert "#0" not in drawn.replace("url(#", "").replace('href="#', "")

@@ -37,10 +37,10 @@ class Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode="rich")
+app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, context_settings={"max_content_width": 100})
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         from importlib.metadata import PackageNotFoundError, version
 
@@ -49,6 +49,7 @@ def _version(wanted: bool) -> None:
         except PackageNotFoundError:
             print("unknown")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

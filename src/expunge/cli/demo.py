@@ -18,15 +18,16 @@ def demo(
     method: Annotated[str, typer.Option(metavar="METHOD", help="How (see `expunge ls methods`).")] = "mim-mu",
     device: Device = "auto",
 ) -> None:
-    """Erase a concept from the embedded model, measure it, and write the report. Takes minutes on two cores.
+    """Erase a concept from the embedded model and show the result.
 
-    The concept's other names are erased with it. Needs no network, no GPU and no model of yours.
+    Unlearns, measures and writes the report, in minutes on two cores. The concept's other names are erased with it. Needs no
+    network, no GPU and no model of yours.
     """
     from expunge.cache import Store
     from expunge.cli.measured import measured
     from expunge.cli.progress import track, watch_steps
     from expunge.cli.screen import duration, say
-    from expunge.concept import Concept, Vocabulary
+    from expunge.concept import Concept
     from expunge.config import build, find_method
     from expunge.denoiser import load
     from expunge.evaluate import evaluate
@@ -34,6 +35,7 @@ def demo(
     from expunge.render import Protocol
     from expunge.report import write
     from expunge.run import carry_out
+    from expunge.vocabulary import Vocabulary
 
     how = build(find_method(method), {}, method)
     main = Concept.find(target, Vocabulary.canvas())

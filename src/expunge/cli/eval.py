@@ -16,7 +16,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(metavar="N", help="Of the noise that pictures start from, in both models.")] = 0,
     steps: SamplerSteps = None,
     guidance: Guidance = None,
-    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this metric. May repeat.", show_default="all")] = None,
+    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this metric. May repeat.  [default: all]")] = None,
     device: Device = "auto",
 ) -> None:
     """Measure a run: is the concept gone, and what else was hurt?
@@ -24,12 +24,12 @@ def evaluate(
     Draws the same prompts from the same noise with both models and lets a judge look. Pictures are kept: an interrupted
     evaluation goes on where it stopped, and the untouched model is drawn once for all its runs.
     """
-    from expunge import evaluate as measuring
     from expunge.cli.measured import measured
     from expunge.cli.progress import track
     from expunge.cli.screen import say
     from expunge.config import build
     from expunge.denoiser import load
+    from expunge.evaluate import evaluate as measured_rows
     from expunge.metrics import METRICS, Evidence, measure
     from expunge.render import Protocol
     from expunge.run import Run
@@ -38,7 +38,7 @@ def evaluate(
     protocol = build(Protocol, {"seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
     measure(Evidence("", "", {}, {}), [name for name in metric or () if name not in METRICS])  # refuses, before a model is loaded
     denoiser = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
-    rows = measuring.evaluate(
+    rows = measured_rows(
         made, denoiser, judge=judge, protocol=protocol, sampler=sampler(denoiser, steps, guidance), metrics=metric, track=track
     )
     measured(rows)

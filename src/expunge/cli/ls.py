@@ -16,7 +16,10 @@ def ls(
     vocabulary: Vocabulary = None,
     runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs are.")] = Path("runs"),
 ) -> None:
-    """List methods, metrics, the concepts of a vocabulary, scopes, runs or judges. `expunge show NAME` says more of one."""
+    """List methods, metrics, concepts, scopes, runs or judges.
+
+    `expunge show NAME` says more of one.
+    """
     match what:
         case "methods":
             _methods()

@@ -14,7 +14,10 @@ def merge(
     model: BaseModel = None,
     dtype: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="Precision on disk.")] = "fp16",
 ) -> None:
-    """Write the unlearned pipeline as a diffusers folder, which loads with plain diffusers and needs no expunge."""
+    """Write the unlearned pipeline as a diffusers folder.
+
+    It loads with plain diffusers and needs no expunge.
+    """
     from expunge import export
     from expunge.cli.screen import say
     from expunge.run import Run

@@ -9,22 +9,20 @@ CANVAS = "canvas"
 """The embedded model, which is asked for where no other is named."""
 
 Model = Annotated[
-    str | None, typer.Option(metavar="FOLDER|ID", help="A diffusers folder, a hub id, or canvas, the embedded model.", show_default=CANVAS)
+    str | None, typer.Option(metavar="FOLDER|ID", help="A diffusers folder, a hub id, or canvas, the embedded model.  [default: canvas]")
 ]
 BaseModel = Annotated[
     str | None, typer.Option("--model", metavar="FOLDER|ID", help="The base model, if it is no longer where the run found it.")
 ]
-Vocabulary = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="Concepts of your own, in TOML or CSV (`expunge show vocabulary`), or canvas or general, the built-in ones."),
-]  # fmt: skip
+VOCABULARY = (
+    "Concepts of your own, in TOML or CSV (see `expunge show vocabulary`); canvas and general are built in.  [default: the model's]"
+)
+Vocabulary = Annotated[str | None, typer.Option(metavar="FILE", help=VOCABULARY)]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps; auto takes the fastest there is.")]
-Judge = Annotated[
-    str | None,
-    typer.Option(metavar="NAME|FOLDER|ID", help="Who says what a picture shows (see `expunge ls judges`).", show_default="the canvas's on the canvas, else none"),
-]  # fmt: skip
-SamplerSteps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Denoising steps.", show_default="the model's")]
-Guidance = Annotated[float | None, typer.Option(metavar="NUMBER", help="Classifier-free guidance.", show_default="the model's")]
+JUDGE = "Who says what a picture shows (see `expunge ls judges`).  [default: main on the canvas, else none]"
+Judge = Annotated[str | None, typer.Option(metavar="NAME|FOLDER|ID", help=JUDGE)]
+SamplerSteps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Denoising steps.  [default: the model's]")]
+Guidance = Annotated[float | None, typer.Option(metavar="NUMBER", help="Classifier-free guidance.  [default: the model's]")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its id under runs/.", show_default=False)]
 
 

@@ -12,9 +12,9 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their ids under runs/.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page.")] = Path("report.html"),
 ) -> None:
-    """Write one page with the pictures, numbers, settings and costs of one or several runs.
+    """Write one page about one run or several.
 
-    One file that needs no network. Several runs on one concept are put side by side.
+    It holds pictures, numbers, settings and costs, and needs no network. Runs on one concept are put side by side.
     """
     from expunge.cli.screen import say
     from expunge.report import write

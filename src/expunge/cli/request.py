@@ -8,18 +8,19 @@ from typing import Any
 from expunge import config
 from expunge.cli.options import CANVAS
 from expunge.cli.screen import nearest
-from expunge.concept import Concept, Vocabulary
+from expunge.concept import Concept
 from expunge.objective import Method, Objective, Training
 from expunge.types import ExpungeError
+from expunge.vocabulary import Vocabulary
 
-TABLES: dict[str, tuple[type, Collection[str]]] = {
-    "model": (dict, ("name", "fingerprint", "dtype")),
-    "seed": (int, ()),
-    "concept": (dict, ("target", "kind", "synonyms", "anchor", "vocabulary")),
-    "method": (dict, ()),
-    "training": (dict, ()),
+KEYS: dict[str, tuple[str, ...]] = {
+    "model": ("name", "fingerprint", "dtype"),
+    "seed": (),
+    "concept": ("target", "kind", "synonyms", "anchor", "vocabulary"),
+    "method": (),
+    "training": (),
 }
-"""What a configuration may hold. The keys of `method` and `training` are checked where they are read."""
+"""What a configuration may hold. The settings in `method` and `training` are checked where they are read."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     tables = config.read_toml(path)
     for name, value in tables.items():
-        if name not in TABLES:
-            raise ExpungeError(f"a configuration has {', '.join(TABLES)}: {path} has {name!r}{nearest(name, TABLES)}; rename or remove it")
-        kind, keys = TABLES[name]
-        if not isinstance(value, kind):
-            wanted = "table" if kind is dict else "whole number"
-            raise ExpungeError(f"{name} is a {wanted} in a configuration: {path} has {value!r}; see a run's config.toml")
-        if keys and (unknown := [key for key in value if key not in keys]):
+        if name not in KEYS:
+            raise ExpungeError(f"a configuration has {', '.join(KEYS)}: {path} has {name!r}{nearest(name, KEYS)}; rename or remove it")
+        if not isinstance(value, int if name == "seed" else dict):
+            wanted = "a whole number" if name == "seed" else "a table"
+            raise ExpungeError(f"in a configuration {name} is {wanted}: {path} has {value!r}; see a run's config.toml")
+        keys = KEYS[name]
+        if isinstance(value, dict) and keys and (unknown := [key for key in value if key not in keys]):
             raise ExpungeError(f"[{name}] has {', '.join(keys)}: {path} has {unknown[0]!r}{nearest(unknown[0], keys)}; rename or remove it")
     return tables
 
@@ -107,7 +108,7 @@ def _given(given: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
 
 def _training(method: Method, given: Mapping[str, Any]) -> Training | None:
     if isinstance(method, Objective):
-        return config.build(Training, config.settings(method.training) | given, "training")
+        return config.build(Training, config.settings(method.training) | dict(given), "training")
     if given:
         raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {', '.join(given)}; leave [training] out")
     return None

@@ -27,11 +27,12 @@ def sample(
     guidance: Guidance = None,
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="The grid of pictures.")] = Path("sample.png"),
     device: Device = "auto",
-    dtype: Annotated[str | None, typer.Option(metavar="fp32|bf16|fp16", help="Precision.", show_default="the run's, else fp32")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="fp32|bf16|fp16", help="Precision.  [default: the run's, else fp32]")] = None,
 ) -> None:
-    """Draw prompts as a grid of pictures. With a run, each row of the untouched model has the unlearned one's beneath it.
+    """Draw prompts as a grid of pictures.
 
-    Both rows start from the same noise, so that what differs is what unlearning did.
+    With a run, each row of the untouched model has the unlearned one's beneath it, from the same noise: what differs is what
+    unlearning did.
     """
     from expunge.cache import write_atomically
     from expunge.cli.options import sampler

@@ -43,9 +43,9 @@ def show(
     model: Model = None,
     vocabulary: Vocabulary = None,
 ) -> None:
-    """Show a method with its settings, a metric, a concept with its prompts, a scope, or a run's card.
+    """Show one method, metric, concept, scope or run.
 
-    Also `training`, `protocol` and `sampler`, whose settings verbs share, and `vocabulary`, the file that concepts come from.
+    A method comes with its settings, a concept with its prompts, a run with its card. Also `training`, `protocol` and `sampler`, whose settings verbs share, and `vocabulary`, the file that concepts come from.
     """
     from expunge.cli.screen import prose, say
     from expunge.methods import METHODS

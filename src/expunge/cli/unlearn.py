@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from expunge.cli.options import Device, Model, Vocabulary, best_device
@@ -15,8 +15,8 @@ SWITCHES = ("--dry-run", "--help", "--gradient-checkpointing", "--no-gradient-ch
 """Flags that take no value."""
 
 
-def _option(metavar: str, about: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=about, **more)
+def _option(metavar: str, about: str) -> Any:
+    return typer.Option(metavar=metavar, help=about)
 
 
 COMMON: dict[str, tuple[Any, Any]] = {
@@ -26,15 +26,28 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "anchor": (Annotated[str | None, _option("WORDS", "What the concept becomes, for methods that map it onto something.")], None),
     "kind": (Annotated[str | None, _option("KIND", "What a concept is that the vocabulary does not hold: style, object, ...")], None),
     "vocabulary": (Vocabulary, None),
-    "seed": (Annotated[int | None, _option("N", "Of pictures, noise and batches.", show_default="0")], None),
-    "out": (Annotated[Path | None, _option("FOLDER", "The run's folder.", show_default="runs/ID")], None),
+    "seed": (Annotated[int | None, _option("N", "Of pictures, noise and batches.  [default: 0]")], None),
+    "out": (Annotated[Path | None, _option("FOLDER", "The run's folder.  [default: runs/ID]")], None),
     "device": (Device, "auto"),
-    "dtype": (Annotated[str | None, _option("fp32|bf16|fp16", "Precision of the network.", show_default="fp32")], None),
+    "dtype": (Annotated[str | None, _option("fp32|bf16|fp16", "Precision of the network.  [default: fp32]")], None),
     "config": (Annotated[Path | None, _option("FILE.toml", "A run's config.toml. Flags go before it.")], None),
     "merge": (Annotated[Path | None, _option("FOLDER", "Write the whole changed pipeline too.")], None),
     "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it costs. Writes nothing.")], False),
 }
 """The flags of every method: type and default."""
+
+
+class SectionedCommand(TyperCommand):
+    """A command whose options are listed under the headings that they were given."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 class Methods(TyperGroup):
@@ -52,7 +65,7 @@ class Methods(TyperGroup):
         return super().parse_args(ctx, method_first(args))
 
 
-unlearn = typer.Typer(cls=Methods, rich_markup_mode="rich", subcommand_metavar="METHOD [SETTINGS]")
+unlearn = typer.Typer(cls=Methods, rich_markup_mode=None, subcommand_metavar="METHOD [SETTINGS]")
 
 
 @unlearn.callback()
@@ -95,7 +108,7 @@ def _command(name: str) -> Any:
         ExpungeError: no such method, or one whose field has the name of a common option.
     """
     from expunge.cli.fields import settings_of
-    from expunge.cli.screen import first_sentence, paragraphs
+    from expunge.cli.screen import paragraphs
     from expunge.config import find_method
     from expunge.objective import Objective, Training
     from expunge.types import ExpungeError
@@ -110,26 +123,18 @@ def _command(name: str) -> Any:
             if setting.name in COMMON or setting.name in flags:
                 raise ExpungeError(f"a method's settings have names of their own: {setting.flag} of {name} means something else; rename it")
             flags[setting.name] = (_setting(setting, panel), None)
-    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    document = cls.__doc__ or ""
-    app.command(name, help="\n\n".join(map(_escaped, paragraphs(document))), short_help=_escaped(first_sentence(document)))(
-        _function(name, flags | {n: (hint, default) for n, (hint, default) in COMMON.items()})
-    )
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    text = [f"\b\n{p}" if p.startswith(" ") else p for p in paragraphs(cls.__doc__ or "")]  # \b: click leaves formulas as they are
+    decorate = app.command(name, cls=SectionedCommand, help="\n\n".join(text), short_help=next(iter(text), ""))
+    decorate(_function(name, flags | COMMON))
     return get_command(app)
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
 def _setting(setting: Any, panel: str) -> Any:
-    about = f"{setting.about} [{setting.bounds}]" if setting.bounds else setting.about
-    shared = {"help": _escaped(about), "show_default": setting.shown_default, "rich_help_panel": panel}
+    about = f"{setting.about}  [{', '.join(filter(None, (setting.bounds, f'default: {setting.shown_default}')))}]"
     if not setting.metavar:
-        return Annotated[bool | None, typer.Option(f"{setting.flag}/--no-{setting.flag[2:]}", **shared)]
-    return Annotated[str | None, typer.Option(setting.flag, metavar=setting.metavar, **shared)]
+        return Annotated[bool | None, typer.Option(f"{setting.flag}/--no-{setting.flag[2:]}", help=about, rich_help_panel=panel)]
+    return Annotated[str | None, typer.Option(setting.flag, metavar=setting.metavar, help=about, rich_help_panel=panel)]
 
 
 def _function(name: str, flags: dict[str, tuple[Any, Any]]) -> Callable[..., None]:

@@ -7,20 +7,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import torch
 from annotated_types import Ge
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from jaxtyping import Int, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from expunge import schedule
 from expunge.cache import digest
 from expunge.types import Cond, ExpungeError, Latents, Point
 from expunge.weights import fingerprint
 
-Pipeline = StableDiffusionPipeline
+Pipeline: TypeAlias = StableDiffusionPipeline
 """What a denoiser can be made of in memory."""
 
 CANVAS = "canvas"
@@ -59,7 +59,7 @@ class StableDiffusion:
 
     def __init__(self, pipeline: StableDiffusionPipeline, name: str = "in memory"):
         self.pipeline, self.name = pipeline, name
-        self.net: nn.Module = pipeline.unet
+        self.net: UNet2DConditionModel = pipeline.unet
         self.alphas_cumprod: Tensor = pipeline.scheduler.alphas_cumprod
         self.prediction_type: str = pipeline.scheduler.config.prediction_type
         self.autocast: Callable = nullcontext
@@ -177,7 +177,9 @@ class StableDiffusion:
 
     def latents(self, cond: Cond, seeds: list[int], sampler: Sampler) -> Latents:
         """Clean latents of one picture for each prompt and seed."""
-        *_, clean = self.walk(cond, self.noise(seeds), sampler)
+        for clean in self.walk(cond, self.noise(seeds), sampler):
+            pass
+        assert isinstance(clean, Tensor)
         return clean
 
     @torch.no_grad()

@@ -44,11 +44,12 @@ class MiMMU(Objective):
     variant: Variant = "xattn"
     """Which weights are trained: keys and values of cross-attention, all of cross-attention, all but it, or everything."""
 
-    training: ClassVar[Training] = Training(steps=80, lr=3e-4, batch_size=24)
+    training: ClassVar[Training] = Training(steps=80, lr=1.5e-4, batch_size=24)
 
     @property
     def needs(self) -> frozenset[Need]:
-        return frozenset({"forget", "reference"} | ({self.target_as} - {"null"}))
+        shared: frozenset[Need] = frozenset({"forget", "reference"})
+        return shared if self.target_as == "null" else shared | {self.target_as}
 
     @property
     def scope(self) -> Scope:

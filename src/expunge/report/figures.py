@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -26,54 +27,61 @@ SYMBOLS = ("●", "■", "▲", "◆", "▼", "✚")
 _VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", BASE: "base", PAPER: "paper", **{c: f"run{i}" for i, c in enumerate(RUNS)}}
 
 _WIDTH = 4.5
-_STYLE = {
-    "svg.fonttype": "none", "svg.hashsalt": "expunge", "text.parse_math": False, "axes.unicode_minus": True,
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "expunge", "text.parse_math": False, "text.usetex": False, "axes.unicode_minus": True,
     "font.size": 8.5, "text.color": INK, "axes.labelcolor": SOFT, "axes.edgecolor": LINE, "axes.facecolor": "none",
     "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
     "xtick.color": SOFT, "ytick.color": INK, "xtick.major.size": 3, "ytick.major.size": 0, "grid.color": LINE, "grid.linewidth": 0.6,
 }  # fmt: skip
 
 
-def forest(group: Group) -> Markup | None:
-    """Each metric's value and interval, for the untouched model (hollow) and each run; None if there is nothing to draw.
+def forests(group: Group) -> list[Markup]:
+    """Each metric's value and interval, for the untouched model (hollow) and each run: a chart of shares and a chart of the rest.
 
     Shares stand on one axis from 0 to 100 %; every other metric has an axis of its own, or a large one would flatten the rest.
+    Base rows that differ between runs are all drawn.
     """
-    keys = [k for k in group.keys if any(_drawable(m.get(k)) for c in group.columns for m in (c.compared.run, c.compared.base))]
+    keys = [k for k in group.keys if any(_lanes(group, k))]
     shares, others = [k for k in keys if meaning(k.metric).share], [k for k in keys if not meaning(k.metric).share]
-    if not keys:
-        return None
-    per_key = 0.15 * (len(group.columns) + 1) + 0.16
-    panels = ([shares] if shares else []) + [[k] for k in others]
-    heights = [per_key * len(p) for p in panels]
+    drawn = [_forest(group, [shares], f"Shares of pictures with intervals, {group.title}")] if shares else []
+    return drawn + ([_forest(group, [[k] for k in others], f"Other metrics with intervals, {group.title}")] if others else [])
+
+
+def _forest(group: Group, panels: list[list[Key]], title: str) -> Markup:
+    heights = [len(p) * (0.15 * (len(group.columns) + 1) + 0.16) for p in panels]
+    total = sum(heights) + 0.42 * len(panels)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, sum(heights) + 0.42 * len(panels)))
+        figure = Figure(figsize=(_WIDTH, total))
         axes = figure.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
         for axis, panel in zip(axes, panels, strict=True):
-            _panel(axis, group, panel, panel is shares)
-        height = figure.get_figheight()
+            _panel(axis, group, panel)
         gap = 0.42 * len(panels) / sum(heights)
-        figure.subplots_adjust(left=0.3, right=0.97, top=1 - 0.06 / height, bottom=0.3 / height, hspace=gap)
-        return _svg(figure, f"Measured values with intervals for {group.title}")
+        figure.subplots_adjust(left=0.3, right=0.97, top=1 - 0.06 / total, bottom=0.3 / total, hspace=gap)
+        return _svg(figure, title)
 
 
-def _panel(axis: Axes, group: Group, keys: Sequence[Key], share: bool) -> None:
-    scale, lanes = 100 if share else 1, len(group.columns) + 1
+def _lanes(group: Group, key: Key) -> list[list[Row]]:
+    """What is drawn for one metric, from top to bottom: the base's rows, then each run's."""
+    base = dict.fromkeys(c.compared.base[key] for c in group.columns if key in c.compared.base)
+    lanes = [list(base), *([c.compared.run[key]] if key in c.compared.run else [] for c in group.columns)]
+    return [[row for row in lane if math.isfinite(row.value)] for lane in lanes]
+
+
+def _panel(axis: Axes, group: Group, keys: Sequence[Key]) -> None:
+    share = meaning(keys[0].metric).share
+    scale = 100 if share else 1
     for at, key in enumerate(keys):
-        rows = [
-            next((c.compared.base[key] for c in group.columns if key in c.compared.base), None),
-            *(c.compared.run.get(key) for c in group.columns),
-        ]
-        for lane, row in enumerate(rows):
-            if not _drawable(row):
-                continue
+        lanes = _lanes(group, key)
+        for lane, rows in enumerate(lanes):
             colour = BASE if lane == 0 else RUNS[(lane - 1) % len(RUNS)]
             marker = "o" if lane == 0 else MARKERS[(lane - 1) % len(MARKERS)]
-            y = at + (lane - (lanes - 1) / 2) * 0.62 / lanes
-            if math.isfinite(row.ci_low) and math.isfinite(row.ci_high):
-                axis.plot([scale * row.ci_low, scale * row.ci_high], [y, y], color=colour, linewidth=1.6, solid_capstyle="round", zorder=2)
             fill = PAPER if lane == 0 else colour
-            axis.plot(scale * row.value, y, marker, color=colour, markerfacecolor=fill, markersize=4.6, markeredgewidth=1.3, zorder=3)
+            y = at + (lane - (len(lanes) - 1) / 2) * 0.62 / len(lanes)
+            for row in rows:
+                if math.isfinite(row.ci_low) and math.isfinite(row.ci_high):
+                    ends = [scale * row.ci_low, scale * row.ci_high]
+                    axis.plot(ends, [y, y], color=colour, linewidth=1.6, solid_capstyle="round", zorder=2)
+                axis.plot(scale * row.value, y, marker, color=colour, markerfacecolor=fill, markersize=4.6, markeredgewidth=1.3, zorder=3)
         if at % 2:
             axis.axhspan(at - 0.5, at + 0.5, color=LINE, alpha=0.35, linewidth=0, zorder=0)
     axis.set_yticks(range(len(keys)), [_label(k, group) for k in keys])
@@ -168,10 +176,6 @@ def thin(at: Sequence[int], values: Sequence[float], points: int = 400) -> tuple
         for i in sorted({f(range(start, min(start + stretch, len(values))), key=values.__getitem__) for f in (min, max)})
     ]
     return [at[i] for i in kept], [values[i] for i in kept]
-
-
-def _drawable(row: Row | None) -> bool:
-    return row is not None and math.isfinite(row.value)
 
 
 def _svg(figure: Figure, title: str) -> Markup:

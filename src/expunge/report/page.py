@@ -43,7 +43,7 @@ class GroupSection:
     """Of a single run; empty for several."""
     run_lines: list[RunLine]
     """Of several runs; empty for one."""
-    forest: Markup | None
+    forests: list[Markup]
     runs: list[RunSection]
     differs: str
     """What keeps the runs from being comparable, or nothing."""
@@ -80,8 +80,9 @@ def render(runs: Sequence[Run]) -> str:
     """The page's text."""
     sections = [_group_section(g) for g in group(runs)]
     shown = {k.metric: words.meaning(k.metric) for s in sections for k in s.keys}
-    options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=FunctionLoader(_resource), **options)
+    environment = Environment(
+        loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"count": words.count, "on": words.on}
     return environment.get_template("page.html.jinja").render(
         style=Markup(_resource("page.css")),
@@ -114,7 +115,7 @@ def _group_section(group: Group) -> GroupSection:
         keys,
         metric_lines(group.columns[0], keys) if single else [],
         [] if single else run_lines(group, keys),
-        figures.forest(group),
+        figures.forests(group),
         [_run_section(c) for c in group.columns],
         _differs(group),
     )
@@ -184,8 +185,8 @@ def _title(runs: Sequence[Run]) -> str:
 def _notes(sections: Sequence[GroupSection]) -> dict[str, list[str]]:
     """Each remark of an evaluation once, with the runs that it was made of."""
     notes: dict[str, list[str]] = {}
-    for column in (c for s in sections for c in s.group.columns if c.run.evaluation):
-        for note in column.run.evaluation.notes:
+    for column in (c for s in sections for c in s.group.columns):
+        for note in column.run.evaluation.notes if column.run.evaluation else ():
             notes.setdefault(note, []).append(f"{column.label} on {column.run.card.target}" if len(sections) > 1 else column.label)
     return notes
 

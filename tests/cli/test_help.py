@@ -1,0 +1,176 @@
+"""What the command line says of itself."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from cli.commandline import say
+
+from expunge.cli.fields import Setting, settings_of
+from expunge.cli.screen import duration, nearest, paragraphs
+from expunge.cli.unlearn import COMMON, method_first
+from expunge.methods import METHODS
+from expunge.objective import Objective, Training
+
+SOURCE = Path(__file__).parents[2] / "src"
+VERBS = ("demo", "ls", "show", "unlearn", "sample", "eval", "report", "merge")
+
+
+def program(*arguments: str) -> subprocess.CompletedProcess:
+    """`expunge ARGUMENTS` in a process of its own."""
+    code = "from expunge.cli import main; raise SystemExit(main())"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)})
+
+
+def test_help_names_every_verb_and_needs_nothing_heavy():
+    heavy = ("torch", "pydantic", "numpy", "diffusers", "transformers", "expunge.run", "expunge.types")
+    code = f"import sys; from expunge.cli import main; code = main(['--help']); print(*set({heavy}) & set(sys.modules), code)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)})
+    *help_text, last = done.stdout.splitlines()
+    assert last == "0", done.stderr  # the exit code, and nothing of those
+    assert [line.split()[0] for line in help_text[help_text.index("Commands:") + 1 :] if line.strip()] == list(VERBS)
+
+
+def test_no_arguments_are_answered_with_help():
+    assert say() == say("--help")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str):
+    said = say(verb, "--help")
+    assert said.code == 0
+    assert f"Usage: expunge {verb}" in said.out
+
+
+def test_a_mistake_is_one_line_in_a_process_too():
+    done = program("unlern")
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: a verb is one of demo, ls") and "nearest: 'unlearn'" in line
+
+
+def test_the_version_is_printed():
+    said = say("--version")
+    assert said.code == 0
+    assert said.out.strip()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_setting_of_a_method_is_a_flag_with_its_text_and_default(name: str):
+    cls = METHODS[name]
+    settings = settings_of(cls) + (settings_of(Training, cls.training) if issubclass(cls, Objective) else [])
+    shown = " ".join(say("unlearn", name, "--help").out.split())
+    assert settings
+    for setting in settings:
+        assert setting.flag in shown
+        assert setting.about, f"{name}.{setting.name} has no text beneath it"
+        # Words may be broken at hyphens, so blanks are left out of the comparison.
+        assert f"{setting.about}[".replace(" ", "") in shown.replace(" ", "")
+        assert f"default: {setting.shown_default}]" in shown
+    assert "Source: arXiv" in shown
+
+
+def test_a_methods_own_training_is_shown(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(METHODS["esd"], "training", Training(steps=4321))
+    assert "[at least 1, default: 4321]" in " ".join(say("unlearn", "esd", "--help").out.split())
+
+
+def test_formulas_keep_their_line():
+    formula = next(line for line in METHODS["uce"].__doc__.splitlines() if "J(W')" in line).strip()
+    assert formula in say("unlearn", "uce", "--help").out
+
+
+def test_a_closed_form_has_no_training():
+    assert "--steps" not in say("unlearn", "uce", "--help").out
+
+
+def test_a_method_outside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All kinds of fields, one without a default, one inherited; the class is found by import."""
+    (tmp_path / "outside.py").write_text(
+        textwrap.dedent('''
+        from dataclasses import dataclass
+        from typing import Annotated, Literal
+        from annotated_types import Gt, Le
+        from expunge.methods import ESD
+
+        @dataclass(frozen=True, kw_only=True)
+        class Mine(ESD):
+            """Mine."""
+            strength: Annotated[float, Gt(0), Le(2)]
+            """How
+            strong."""
+            how: Literal["a", "b"] = "a"
+            count: int | None = None
+            """How many."""
+            loud: bool = False
+
+        @dataclass(frozen=True)
+        class Clash(ESD):
+            seed: int = 0
+        ''')
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    from outside import Mine
+
+    assert settings_of(Mine)[2:] == [
+        Setting("strength", "NUMBER", "above 0, at most 2", settings_of(Mine)[2].default, "How strong."),
+        Setting("how", "a|b", "", "a", ""),
+        Setting("count", "COUNT", "", None, "How many."),
+        Setting("loud", "", "", False, ""),
+    ]
+    shown = say("unlearn", "outside:Mine", "--help").out
+    assert "[above 0, at most 2, default: required]" in shown
+    assert "--loud / --no-loud" in shown
+    assert "--negative-guidance" in shown  # inherited
+    assert "--seed of outside:Clash means something else" in say("unlearn", "outside:Clash", "--help").error
+
+
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        (["esd", "--seed", "1"], ["esd", "--seed", "1"]),
+        (["--seed", "1", "esd"], ["esd", "--seed", "1"]),
+        (["--seed=1", "esd", "--help"], ["esd", "--seed=1", "--help"]),
+        (["--dry-run", "esd", "--target", "x"], ["esd", "--dry-run", "--target", "x"]),
+        (["--target", "esd", "mim-mu"], ["mim-mu", "--target", "esd"]),
+        (["--gradient-checkpointing", "esd"], ["esd", "--gradient-checkpointing"]),
+        (["--target", "x", "--help"], ["--help"]),
+        ([], ["--help"]),
+    ],
+)
+def test_the_method_may_stand_anywhere(given: list[str], first: list[str]):
+    assert method_first(given) == first
+
+
+def test_switches_are_those_that_take_no_value():
+    """`method_first` has to know them before the method, and with it the flags, is known."""
+    from expunge.cli.unlearn import SWITCHES
+
+    switches = {s.flag for s in settings_of(Training) if not s.metavar} | {"--dry-run", "--help"}
+    assert {s.replace("--no-", "--") for s in SWITCHES} == switches
+    assert [name for name, (_, default) in COMMON.items() if default is False] == ["dry_run"]
+
+
+def test_paragraphs_are_filled_and_formulas_kept():
+    text = """First
+        line.
+
+            x = 1
+            y = 2
+
+        Raises:
+            ValueError: never.
+        """
+    assert paragraphs(text) == ["First line.", "    x = 1\n    y = 2"]
+
+
+def test_the_nearest_name_is_found_whatever_its_case():
+    assert nearest("ira", ["UA", "IRA"]) == " (nearest: 'IRA')"
+    assert nearest("quux", ["UA", "IRA"]) == ""
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (5400, "1 h 30 min")])
+def test_durations(seconds: float, words: str):
+    assert duration(seconds) == words

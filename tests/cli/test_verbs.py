@@ -1,0 +1,212 @@
+"""The verbs that look at what was made: sample, eval, report, merge, ls, show, demo."""
+
+import json
+import sys
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from cli.commandline import Said, say
+from PIL import Image
+
+from expunge.cli import progress
+from expunge.concept import PROBES, Vocabulary
+from expunge.methods import METHODS
+from expunge.metrics import METRICS
+from expunge.scope import SCOPES
+
+EVALUATION = ("--steps", 1, "--guidance", 1, "--seeds", 1, "--target-seeds", 1, "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def evaluated(run: Path) -> Said:
+    """`run`, measured."""
+    return say("eval", run, *EVALUATION)
+
+
+def flat(said: Said) -> str:
+    assert said.code == 0, said.err
+    return " ".join(said.out.split())
+
+
+def test_evaluation_shows_both_models_and_is_resumable(run: Path, evaluated: Said):
+    text = flat(evaluated)
+    rows = [json.loads(line) for line in (run / "evaluation" / "rows.jsonl").read_text().splitlines()]
+    [drift] = [r for r in rows if r["metric"] == "null_drift" and r["method"] != "none"]
+    assert f"null_drift null none 0 {drift['value']:.4g} [{drift['ci_low']:.4g}, {drift['ci_high']:.4g}] {drift['n']}" in text
+    assert f"next: expunge report {run}" in text
+    assert "pictures of the base model: 1 of 1" in evaluated.err
+    assert say("eval", run, *EVALUATION).err == ""  # all pictures are in the store
+
+
+def test_a_report_is_one_page(run: Path, evaluated: Said, tmp_path: Path):
+    said = say("report", run, "--out", tmp_path / "page.html")
+    assert flat(said) == f"report {tmp_path / 'page.html'}"
+    assert "neon" in (tmp_path / "page.html").read_text()
+
+
+def test_a_run_is_known_by_its_id_too(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    assert say("show", "mine").out.replace("runs/mine", "") == say("show", run).out.replace(str(run), "")
+
+
+def test_a_sheet_of_pictures(run: Path, tmp_path: Path):
+    """Two prompts, each untouched and unlearned, 3 pictures of 32 pixels, enlarged 4 times to 128; 6 between, 18 for the text."""
+    said = say("sample", run, "--prompt", "a ring", "--prompt", "neon style", "--seeds", 3, "--steps", 1, "--out", tmp_path / "s.png", "--device", "cpu")
+    assert flat(said) == f"pictures {tmp_path / 's.png'}"
+    sheet = Image.open(tmp_path / "s.png")
+    assert sheet.size == (6 + 3 * (128 + 6), 6 + 4 * (18 + 128 + 6))
+
+
+def test_both_rows_start_from_the_same_noise(run: Path, model: Path, tmp_path: Path):
+    """The upper row of a run's sheet is what the untouched model draws alone, and the lower one differs from it."""
+    shared = ("--prompt", "neon style", "--seeds", 2, "--seed", 5, "--steps", 2, "--device", "cpu", "--out")
+    assert say("sample", run, *shared, tmp_path / "both.png").code == 0
+    assert say("sample", "--model", model, *shared, tmp_path / "alone.png").code == 0
+    both, alone = Image.open(tmp_path / "both.png"), Image.open(tmp_path / "alone.png")
+    rows = [both.crop((0, top, both.width, top + 128)) for top in (24, 24 + 152)]
+    assert rows[0].tobytes() == alone.crop((0, 24, alone.width, 152)).tobytes()
+    assert rows[1].tobytes() != rows[0].tobytes()
+
+
+def test_merge_writes_a_folder(run: Path, tmp_path: Path):
+    said = say("merge", run, tmp_path / "merged", "--dtype", "fp32")
+    assert flat(said) == f"model {tmp_path / 'merged'}"
+    assert (tmp_path / "merged" / "model_index.json").exists()
+    assert "fp16" in say("merge", run, tmp_path / "other", "--dtype", "fp8").error
+
+
+def test_lists_name_everything():
+    assert all(f" {name} " in f" {flat(say('ls', 'methods'))} " for name in METHODS)
+    metrics = flat(say("ls", "metrics"))
+    assert all(f" {name} {'higher' if m.higher_is_better else 'lower'} " in f" {metrics} " for name, m in METRICS.items())
+    assert all(f" {name} " in f" {flat(say('ls', 'scopes'))} " for name in SCOPES)
+    assert " second " in flat(say("ls", "judges"))
+    concepts = say("ls", "concepts").out
+    for kind in Vocabulary.canvas().kinds.values():
+        for member in kind.members:
+            [line] = [text.split() for text in concepts.splitlines() if text.split()[2:3] == [member.name]]
+            assert line == [kind.name, member.family, member.name, *member.synonyms]
+
+
+def test_the_concepts_of_a_model_or_file(words: Path):
+    assert "Van Gogh" in say("ls", "concepts", "--model", "someone/else").out
+    assert "Van Gogh" in say("ls", "concepts", "--vocabulary", "general").out
+    listed = say("ls", "concepts", "--vocabulary", words).out
+    assert "dots" in listed
+    assert "mosaic" not in listed
+
+
+def test_runs_are_listed(run: Path, evaluated: Said, tmp_path: Path):
+    assert "no runs under" in say("ls", "runs", "--runs", tmp_path).out
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "card.json").write_text("{")
+    (tmp_path / "mine").symlink_to(run)
+    text = flat(say("ls", "runs", "--runs", tmp_path))
+    change = json.loads((run / "card.json").read_text())["relative_change"]
+    assert f"{tmp_path / 'mine'} mim-mu neon done {change:.2%}" in text
+    assert f"{tmp_path / 'cut'} unreadable" in text
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_shown_with_its_settings(name: str):
+    text = flat(say("show", name))
+    assert "Source: arXiv" in text
+    assert all(f"--{field.replace('_', '-')}" in text for field in METHODS[name].__dataclass_fields__)
+
+
+def test_whatever_has_a_name_is_shown(run: Path, words: Path):
+    assert flat(say("show", "ua")).startswith("UA: ")
+    assert r"\.attn2\.to_[kv]\." in say("show", "xattn-kv").out
+    assert "--checkpoint-every" in say("show", "training").out
+    assert "--target-seeds" in say("show", "protocol").out
+    assert "--guidance-scale" in say("show", "sampler").out
+    assert json.loads((run / "card.json").read_text())["id"] in say("show", run).out
+    concept = flat(say("show", "neon style"))
+    assert "other names glow" in concept
+    assert "siblings outline, sketch, blueprint" in concept
+    assert all(text in concept for text in PROBES.values())
+    assert "the kind style" in say("show", "Van Gogh").out
+    assert "siblings none" in flat(say("show", "dots", "--vocabulary", words))
+
+
+def test_the_example_of_a_vocabulary_is_one(tmp_path: Path):
+    text = say("show", "vocabulary").out
+    file = tmp_path / "mine.toml"
+    file.write_text(text[text.index("[style]") :])
+    assert {"Van Gogh", "Gustav Klimt", "sailboat"} <= set(Vocabulary.load(file).names)
+
+
+# --- demo -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def canvas(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small pipeline in the place of the embedded one."""
+    import expunge.canvas
+
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "pipeline").symlink_to(model)
+    monkeypatch.setattr(expunge.canvas, "WEIGHTS", tmp_path / "weights")
+
+
+def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All but the judging, which would need the embedded model's pictures."""
+    import expunge.evaluate
+    from expunge import render
+
+    asked = {}
+
+    def record(run, denoiser, protocol, track) -> list:
+        asked.update(run=run, protocol=protocol)
+        return []
+
+    monkeypatch.setattr(sys.modules[expunge.evaluate.__name__], "evaluate", record)
+    said = say("demo", "--out", tmp_path / "demo", "--target", "a disc", "--method", "uce", "--device", "cpu")
+    text = flat(said)
+    assert "removing the object disc / coin from the embedded model with uce" in text
+    assert f"report {tmp_path / 'demo' / 'report.html'}" in text
+    assert "took unlearning" in text
+    assert asked["run"].card["concept"] == {"target": "disc", "kind": "object", "synonyms": ["coin"], "vocabulary": "canvas"}
+    assert asked["protocol"] == render.Protocol(seeds=1, target_seeds=5)
+    assert (tmp_path / "demo" / "report.html").exists()
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Time that passes one second at each look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def test_lines_come_now_and_then_with_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """One second for each of 25: a line at most every 10 seconds, and one at the end."""
+    monkeypatch.setattr(progress, "time", Clock())
+    assert list(progress.track(range(25), "things")) == list(range(25))
+    assert capsys.readouterr().err.splitlines() == [
+        "things: 10 of 25, 15.0 s left",
+        "things: 20 of 25, 5.0 s left",
+        "things: 25 of 25, in 25.0 s",
+    ]
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch):
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert list(progress.track(range(3), "things")) == [0, 1, 2]
+    assert "things" in sys.stderr.getvalue()
+    assert "3/3" in sys.stderr.getvalue()

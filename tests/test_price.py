@@ -1,0 +1,86 @@
+"""What a run will cost, counted beforehand, is what it did cost."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from expunge.cache import Store
+from expunge.plan import Plan, make_plan
+from expunge.price import Pace, Price, counted, pace, price
+from expunge.run import carry_out
+from expunge.scope import SCOPES
+
+
+DENOISER = tiny.denoiser()
+TRAINING = {"steps": 3, "batch_size": 8, "points": 16, "pictures": 2}
+
+
+def plan(method: str, training: dict | None = TRAINING, **settings) -> Plan:
+    """2 pictures, 16 points, 3 steps of 8; the sampler takes 25 steps, each with and without the prompt."""
+    return make_plan(DENOISER, tiny.concept(), method, training=training, **settings)
+
+
+CASES = {
+    # 24 places visited in a bank of 16: each point's marginal once.
+    "marginal": (plan("mim-mu"), Price(2 * 25 * 2, 16, 24)),
+    # The lock's null is a second student row, and a second reference at each point.
+    "locked": (plan("mim-mu", null_lock=1.0), Price(100, 2 * 16, 2 * 24)),
+    # The target *is* the null prediction, so the lock's reference is there already.
+    "null, locked": (plan("mim-mu", target_as="null", null_lock=1.0), Price(100, 16, 48)),
+    # eta asks for the concept's own prediction too.
+    "pushed": (plan("mim-mu", eta=0.5), Price(100, 32, 24)),
+    "accumulated": (plan("mim-mu", TRAINING | {"accumulate": 2}), Price(100, 16, 24)),
+    # Guidance predicts what ESD asks for: one trajectory of 25 steps gives 25 points with both references.
+    "trajectory": (plan("esd"), Price(1 * 25 * 2, 0, 24)),
+    "closed form": (plan("uce", None), Price(0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_price_is_counted_by_hand_and_by_the_run(case: str, tmp_path: Path):
+    wanted, expected = CASES[case]
+    denoiser, store = DENOISER, Store(tmp_path / "store")
+    assert price(wanted, denoiser, store) == expected
+    assert not (tmp_path / "store").exists()
+    card = carry_out(wanted, denoiser, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
+    assert (card["forwards"], card["backwards"]) == (expected.forwards, expected.backwards)
+
+
+@pytest.mark.parametrize("method", ["mim-mu", "esd"])
+def test_what_is_in_the_store_costs_nothing(method: str, tmp_path: Path):
+    wanted, denoiser, store = plan(method), DENOISER, Store(tmp_path / "store")
+    fresh = price(wanted, denoiser, store)
+    carry_out(wanted, denoiser, out=tmp_path / "first", store=store, track=lambda items, _: iter(items), watch=None)
+    again = price(wanted, denoiser, store)
+    assert again == Price(0, fresh.reference, fresh.student)
+    card = carry_out(wanted, denoiser, out=tmp_path / "second", store=store, track=lambda items, _: iter(items), watch=None).card
+    assert (card["forwards"], card["backwards"]) == (again.forwards, again.backwards)
+
+
+def test_a_price_leaves_the_network_alone():
+    denoiser = DENOISER
+    before = {n: (p.clone(), p.requires_grad) for n, p in denoiser.net.named_parameters()}
+    net = denoiser.net
+    with counted(net) as count:
+        price(plan("mim-mu"), denoiser, Store(Path("/nowhere")))
+    assert count.samples == 0
+    assert denoiser.net is net
+    assert all(p.equal(before[n][0]) and p.requires_grad == before[n][1] for n, p in net.named_parameters())
+
+
+def test_pace_times_both_and_gives_the_network_back():
+    denoiser = DENOISER
+    required = [p.requires_grad for p in denoiser.net.parameters()]
+    with counted(denoiser.net) as count:
+        measured = pace(denoiser, SCOPES["xattn-kv"], 3)
+    assert count.samples == 4 * 3  # each action twice, the first time for warming up
+    assert measured.forward > 0
+    assert measured.both > 0
+    assert [p.requires_grad for p in denoiser.net.parameters()] == required
+    assert all(p.grad is None for p in denoiser.net.parameters())
+
+
+def test_seconds_are_pace_times_price():
+    # 10 + 20 forwards at 1 s, and 5 of both at 3 s.
+    assert Pace(1.0, 3.0).seconds(Price(10, 20, 5)) == 45.0
