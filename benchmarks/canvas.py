@@ -47,7 +47,7 @@ def measure(out: Path, seeds: int, concepts: tuple[str, ...], names: list[str]) 
         folder = out / f"{name.replace(' ', '-').replace(',', '')}-{target}-{seed}".lower()
         run = unlearn(canvas, concept, method, seed=seed, out=folder, **settings)
         if not (folder / "evaluation" / "rows.jsonl").exists():
-            evaluate(run, canvas, protocol=Protocol(seeds=1, target_seeds=5, seed=seed))
+            evaluate(run, canvas, protocol=Protocol(seeds=1, target_seeds=3, seed=seed))
         rows = [asdict(r) | {"label": name} for r in read_rows(run)]
         write_atomically(folder / "labelled.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode())
 

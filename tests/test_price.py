@@ -11,7 +11,6 @@ from expunge.price import Pace, Price, counted, pace, price
 from expunge.run import carry_out
 from expunge.scope import SCOPES
 
-
 DENOISER = tiny.denoiser()
 TRAINING = {"steps": 3, "batch_size": 8, "points": 16, "pictures": 2}
 

@@ -120,7 +120,7 @@ def test_a_method_outside_the_package(tmp_path: Path, monkeypatch: pytest.Monkey
         Setting("count", "COUNT", "", None, "How many."),
         Setting("loud", "", "", False, ""),
     ]
-    shown = say("unlearn", "outside:Mine", "--help").out
+    shown = " ".join(say("unlearn", "outside:Mine", "--help").out.split())
     assert "[above 0, at most 2, default: required]" in shown
     assert "--loud / --no-loud" in shown
     assert "--negative-guidance" in shown  # inherited
@@ -171,6 +171,8 @@ def test_the_nearest_name_is_found_whatever_its_case():
     assert nearest("quux", ["UA", "IRA"]) == ""
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (5400, "1 h 30 min")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (5400, "1 h 30 min")]
+)
 def test_durations(seconds: float, words: str):
     assert duration(seconds) == words

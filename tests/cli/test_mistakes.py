@@ -42,7 +42,7 @@ def written(folder: Path) -> list[Path]:
         (["sample", "--prompt", " "], ["a prompt has words: ' '", "for example"]),
         (["sample", "--prompt", ""], ["a prompt has words: ''"]),
         (["sample"], ["--prompt"]),
-        (["sample", "--prompt", "a ring", "--seeds", "0"], ["--seeds", "0"]),
+        (["sample", "--prompt", "a ring", "--seeds", "0"], ["--seeds", "'0'"]),
         (["report"], ["RUN"]),
         (["report", "/nowhere"], ["/nowhere"]),
         (["eval", "/nowhere"], ["/nowhere", "expunge unlearn"]),
@@ -65,10 +65,10 @@ def test_wrong_names(arguments: list[str], parts: list[str]):
         (["--target", " \t"], ["a target has words"]),
         (["--target", ""], ["a target has words"]),
         (["--target", "neon", "--synonym", " "], ["a synonym has words"]),
-        (["--target", "neon", "--anchor", ""], ["an anchor has words"]),
+        (["--target", "neon", "--anchor", ""], ["anchor has words"]),
         (["--target", "neon", "--kind", "stile"], ["'stile' is none (nearest: 'style')"]),
         (["--target", "neon", "--target", "dots"], ["one concept", "'dots'", "one after another", "--synonym"]),
-        (["--target", "neon", "--synonym", "xylophone"], ["the tokenizer knows", "xylophone"]),
+        (["--target", "neon", "--synonym", "zoo"], ["the tokenizer knows", "'a ring in zoo style'"]),
         (["--target", "neon", "--synonym", "ring " * 20], ["12 tokens", "shorten it"]),
         (["--target", "neon", "--device", "abacus"], ["a device is one that this machine has: 'abacus'", "--device cpu"]),
         (["--target", "neon", "--dtype", "fp33"], ["fp32, bf16, fp16", "'fp33'"]),
@@ -105,7 +105,10 @@ def test_wrong_values(unlearn: Unlearn, tmp_path: Path, arguments: list[str], pa
         ("[method]\nname = 'uce'\n[training]\nsteps = 3", ["a closed form is not trained", "leave [training] out"]),
         ("[method]\nname = 'uce'\n[concept]\ntargets = 'neon'", ["'targets' (nearest: 'target')"]),
         ("[method]\nname = 'uce'\n[concept]\nkind = 'style'", ["no --target"]),
-        ("[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\n[concept.vocabulary.style]\nalone = 'x'", ["[concept.vocabulary] lacks"]),
+        (
+            "[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\n[concept.vocabulary.style]\nalone = 'x'",
+            ["[concept.vocabulary]", "expunge show vocabulary"],
+        ),
         ("method = 'uce'", ["method is a table", "'uce'"]),
         ("seed = 'x'\n[method]\nname = 'uce'", ["seed is a whole number", "'x'"]),
         ("[method\nname", ["readable TOML"]),
@@ -191,7 +194,7 @@ def test_a_delta_of_another_model(run: Path, tmp_path: Path):
     ):
         line = say(*arguments, "--model", other).error
         assert "a delta belongs to one base model" in line
-        assert "give the model it was made from" in line
+        assert "give the model" in line
     assert written(tmp_path) == written(other)
 
 
@@ -253,7 +256,10 @@ def test_a_checkpoint_cut_short(unlearn: Unlearn, run: Path, tmp_path: Path, mon
 
 def test_a_folder_that_cannot_be_written(unlearn: Unlearn, run: Path):
     assert "writable folder: /dev/null/x" in unlearn("--target", "neon", "--out", "/dev/null/x").error
-    assert "/dev/null" in say("sample", run, "--prompt", "a ring", "--seeds", 1, "--steps", 1, "--out", "/dev/null/x.png", "--device", "cpu").error
+    assert (
+        "/dev/null"
+        in say("sample", run, "--prompt", "a ring", "--seeds", 1, "--steps", 1, "--out", "/dev/null/x.png", "--device", "cpu").error
+    )
     assert "/dev/null" in say("report", run, "--out", "/dev/null/x.html").error
     assert "/dev/null/x" in say("merge", run, "/dev/null/x").error
 

@@ -65,7 +65,14 @@ def identity(said: Said) -> str:
 
 def test_flags_go_before_the_configuration(unlearn: Unlearn, run: Path):
     """The same as if all had been given as flags."""
-    for more in ((), ("--seed", 5), ("--eta", 0.25, "--steps", 3), ("--synonym", "glow"), ("--target", "neon", "--anchor", "dots"), ("--target", "dots")):
+    for more in (
+        (),
+        ("--seed", 5),
+        ("--eta", 0.25, "--steps", 3),
+        ("--synonym", "glow"),
+        ("--target", "neon", "--anchor", "dots"),
+        ("--target", "dots"),
+    ):
         by_flags = identity(unlearn(*(("--target", "neon") if "--target" not in more else ()), *more, "--dry-run"))
         assert identity(say("unlearn", f"--config={run / 'config.toml'}", *more, "--dry-run")) == by_flags
 

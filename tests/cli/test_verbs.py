@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -55,7 +54,22 @@ def test_a_run_is_known_by_its_id_too(run: Path, tmp_path: Path, monkeypatch: py
 
 def test_a_sheet_of_pictures(run: Path, tmp_path: Path):
     """Two prompts, each untouched and unlearned, 3 pictures of 32 pixels, enlarged 4 times to 128; 6 between, 18 for the text."""
-    said = say("sample", run, "--prompt", "a ring", "--prompt", "neon style", "--seeds", 3, "--steps", 1, "--out", tmp_path / "s.png", "--device", "cpu")
+    said = say(
+        "sample",
+        run,
+        "--prompt",
+        "a ring",
+        "--prompt",
+        "neon style",
+        "--seeds",
+        3,
+        "--steps",
+        1,
+        "--out",
+        tmp_path / "s.png",
+        "--device",
+        "cpu",
+    )
     assert flat(said) == f"pictures {tmp_path / 's.png'}"
     sheet = Image.open(tmp_path / "s.png")
     assert sheet.size == (6 + 3 * (128 + 6), 6 + 4 * (18 + 128 + 6))

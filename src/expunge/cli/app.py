@@ -12,6 +12,7 @@ from expunge.cli.demo import demo
 from expunge.cli.eval import evaluate
 from expunge.cli.ls import ls
 from expunge.cli.merge import merge
+from expunge.cli.options import values_of
 from expunge.cli.report import report
 from expunge.cli.sample import sample
 from expunge.cli.screen import nearest
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = get_command(app).main(given or ["--help"], prog_name="expunge", standalone_mode=False)
     except CLICK_ERROR as error:
-        return _refuse(_usage(error))
+        return _refuse(_usage(error, given))
     except (KeyboardInterrupt, typer.Abort):
         print("\nstopped: the same command goes on from what is done so far", file=sys.stderr)
         return INTERRUPTED
@@ -98,10 +99,13 @@ def _refuse(message: str) -> int:
     return USERS_MISTAKE
 
 
-def _usage(error: Any) -> str:
-    """What click says, and where the right usage stands."""
-    context = getattr(error, "ctx", None)
-    return error.format_message().rstrip(".") + (f"; see `{context.command_path} --help`" if context else "")
+def _usage(error: Any, arguments: Sequence[str]) -> str:
+    """What click says, the value that it says it of, and where the right usage stands."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    message = error.format_message().rstrip(".")
+    if parameter is not None and (values := values_of(parameter.opts, arguments)):
+        message += f": {values[-1]!r}"
+    return message + (f"; see `{context.command_path} --help`" if context else "")
 
 
 def _expected(error: Exception) -> bool:

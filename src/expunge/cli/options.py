@@ -1,5 +1,6 @@
 """The options that verbs share, each said once."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,17 @@ Judge = Annotated[str | None, typer.Option(metavar="NAME|FOLDER|ID", help=JUDGE)
 SamplerSteps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Denoising steps.  [default: the model's]")]
 Guidance = Annotated[float | None, typer.Option(metavar="NUMBER", help="Classifier-free guidance.  [default: the model's]")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its id under runs/.", show_default=False)]
+
+
+def values_of(flags: Collection[str], arguments: Sequence[str]) -> list[str]:
+    """The values that a flag was given, under any of its names, as two words or with a sign of equality.
+
+    >>> values_of(["--seed"], ["--seed", "1", "--seed=2"])
+    ['1', '2']
+    """
+    split = [a.split("=", 1) for a in arguments]
+    followed = zip(split, [*arguments[1:], ""], strict=True)
+    return [(parts + [after])[1] for parts, after in followed if parts[0] in flags]
 
 
 def run_folder(given: Path) -> Path:

@@ -90,6 +90,7 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     kept = {k: v for k, v in method_table.items() if k != "name"} if same else {}
     built = config.build(cls, kept | _given(given, names), method)
+    training = _training(built, (tables.get("training", {}) if same else {}) | _given(given, [f.name for f in fields(Training)]))
     model = given["model"] or model_table.get("name") or CANVAS
     return Request(
         model,
@@ -97,7 +98,7 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
         given["dtype"] or model_table.get("dtype", "fp32"),
         _concept(tables.get("concept", {}), given, model),
         built,
-        _training(built, (tables.get("training", {}) if same else {}) | _given(given, [f.name for f in fields(Training)])),
+        training,
         tables.get("seed", 0) if given["seed"] is None else given["seed"],
     )
 
@@ -129,13 +130,9 @@ def _concept(table: Mapping[str, Any], given: Mapping[str, Any], model: str) -> 
 
 def _vocabulary(table: Mapping[str, Any], file: str | None, model: str) -> Vocabulary:
     words = table.get("vocabulary")
-    if file or not isinstance(words, Mapping):
-        return vocabulary_named(file or words, model)
-    try:
-        return Vocabulary.from_tables(words)
-    except (KeyError, TypeError, AttributeError) as error:
-        rule = "each kind of a vocabulary has alone, together, partner and members"
-        raise ExpungeError(f"{rule}: [concept.vocabulary] lacks {error}; see `expunge show vocabulary`") from error
+    if isinstance(words, Mapping) and not file:
+        return Vocabulary.from_tables(words, "[concept.vocabulary]")
+    return vocabulary_named(file or words, model)
 
 
 def _other_name(name: str, concept: Concept) -> str:

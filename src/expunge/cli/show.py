@@ -45,7 +45,8 @@ def show(
 ) -> None:
     """Show one method, metric, concept, scope or run.
 
-    A method comes with its settings, a concept with its prompts, a run with its card. Also `training`, `protocol` and `sampler`, whose settings verbs share, and `vocabulary`, the file that concepts come from.
+    A method comes with its settings, a concept with its prompts, a run with its card. Also `training`, `protocol` and
+    `sampler`, whose settings verbs share, and `vocabulary`, the file that concepts come from.
     """
     from expunge.cli.screen import prose, say
     from expunge.methods import METHODS

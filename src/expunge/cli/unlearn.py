@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from expunge.cli.options import Device, Model, Vocabulary, best_device
+from expunge.cli.options import Device, Model, Vocabulary, best_device, values_of
 
 SWITCHES = ("--dry-run", "--help", "--gradient-checkpointing", "--no-gradient-checkpointing")
 """Flags that take no value."""
@@ -93,9 +93,7 @@ def method_first(arguments: list[str]) -> list[str]:
     from expunge.cli.request import method_in
     from expunge.types import ExpungeError
 
-    # The last --config is the one that counts, written as two words or with a sign of equality.
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    files = [a.partition("=")[2] if "=" in a else value for a, value in pairs if a.partition("=")[0] == "--config"]
+    files = values_of(["--config"], arguments)
     if not files:
         raise ExpungeError("a method is named: there is none; for example `expunge unlearn mim-mu --target neon` (`expunge ls methods`)")
     return [method_in(Path(files[-1])), *arguments]
