@@ -69,8 +69,8 @@ def make_plan(
         given = config.as_table(training or {})
         training = config.build(Training, config.settings(method.training) | given, "training")
     elif training:
-        given = ", ".join(config.as_table(training))
-        raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {given}; leave it out")
+        names = ", ".join(config.as_table(training))
+        raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {names}; leave it out")
     else:
         training = None
     if "marginal" in method.needs and concept.vocabulary.kinds[concept.kind].harmless and not concept.others:

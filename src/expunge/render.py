@@ -28,6 +28,8 @@ class Protocol:
     """Pictures of each retained prompt."""
     target_seeds: Annotated[int, Ge(1)] = 5
     """Pictures of each prompt of the concept and its synonyms."""
+    prompts: Annotated[int, Ge(1)] = 250
+    """At most so many prompts of each probe, spread evenly over them. The canvas has fewer; the general vocabulary has thousands."""
     seed: int = 0
     """Of the noise that pictures start from; the same for the untouched model."""
 
@@ -48,7 +50,7 @@ def plan(concept: Concept, protocol: Protocol) -> list[Shot]:
     return [
         Shot(probe, prompt, index, seed_of("evaluation", protocol.seed, prompt.prompt, index))
         for probe, prompts in concept.probes().items()
-        for prompt in prompts
+        for prompt in prompts[:: -(-len(prompts) // protocol.prompts) or 1]
         for index in range(protocol.target_seeds if probe in ("target", "synonyms", "null") else protocol.seeds)
     ]
 

@@ -160,8 +160,15 @@ def _is_done(folder: Path, run: str) -> bool:
 
 
 def _train(
-    plan: Plan, method: Objective, denoiser: StableDiffusion, state: TrainState, folder: Path, store: Store, track: Track, watch: Watch | None
-) -> int:  # fmt: skip
+    plan: Plan,
+    method: Objective,
+    denoiser: StableDiffusion,
+    state: TrainState,
+    folder: Path,
+    store: Store,
+    track: Track,
+    watch: Watch | None,
+) -> int:
     """Trains into the folder and gives the number of samples that went backwards."""
     memo, training = Memo(), plan.training
     assert training is not None

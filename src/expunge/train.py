@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor
 
 from expunge.cache import read_tensors, write_tensors
@@ -17,6 +18,13 @@ from expunge.weights import Memo, Reference, Student, TrainState
 CHECKPOINT = "checkpoint.safetensors"
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def _accelerator(device: torch.device, dtype: str) -> Accelerator:
+    # accelerate remembers the precision and device of a process's first Accelerator and refuses others; a run's are its own.
+    if AcceleratorState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(mixed_precision=PRECISIONS[dtype], cpu=device.type == "cpu")
 
 
 class NonFiniteLoss(ExpungeError):
@@ -37,7 +45,7 @@ class Trainer:
         dtype: str = "fp32",
     ):
         self.method, self.training, self.batches, self.state, self.memo, self.folder = method, training, batches, state, memo, folder
-        self.accelerator = Accelerator(mixed_precision=PRECISIONS[dtype], cpu=batches.denoiser.device.type == "cpu")
+        self.accelerator = _accelerator(batches.denoiser.device, dtype)
         batches.denoiser.autocast = self.accelerator.autocast
         self.student, self.reference = Student(batches.denoiser), Reference(batches.denoiser, state, memo)
         self.optimizer = self.accelerator.prepare(torch.optim.Adam(state.trained.values(), lr=training.lr))

@@ -21,7 +21,7 @@ FORMAT = "expunge-delta-1"
 def fingerprint(*modules: nn.Module) -> str:
     """SHA-256 over names, shapes and values of all parameters: 32 hexadecimal digits that tell one base model from another.
 
-    Values enter as float32, so a checkpoint has the same fingerprint whatever precision it was loaded in from one file.
+    Values enter as float32, so half-precision weights have one fingerprint however they are held; rounding changes it.
     """
     state = hashlib.sha256()
     for module in modules:

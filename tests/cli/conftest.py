@@ -6,6 +6,13 @@ from pathlib import Path
 import pytest
 import tiny
 from cli.commandline import WORDS, Said, say
+from diffusers.utils import logging
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_bars_of_others() -> None:
+    """Diffusers reads the environment that tells it so when it is imported, which other tests may have done before."""
+    logging.disable_progress_bar()
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,8 @@ def test_a_mistake_is_one_line_in_a_process_too():
     done = program("unlern")
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
-    assert line.startswith("error: a verb is one of demo, ls") and "nearest: 'unlearn'" in line
+    assert line.startswith("error: a verb is one of demo, ls")
+    assert "nearest: 'unlearn'" in line
 
 
 def test_the_version_is_printed():

@@ -81,7 +81,7 @@ class Judge(nn.Module):
         self.objects = nn.Linear(2 * width, len(OBJECT_LABELS))
         self.styles = nn.Linear(2 * width, len(STYLE_LABELS))
 
-    def forward(self, pictures: UInt8[Tensor, "b 3 64 64"]) -> Verdict:
+    def forward(self, pictures: UInt8[Tensor, "b 3 height width"]) -> Verdict:
         maps = self.trunk(pictures.float() / 127.5 - 1)
         features = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
         return Verdict(self.objects(features), self.styles(features), features)

@@ -1,5 +1,6 @@
 """The verbs together, and what happens to a mistake."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -80,17 +81,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Anything else is a bug and keeps its traceback.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # Of the libraries below, which read these when they are imported: their hints are for programmers, their bars for terminals.
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         code = get_command(app).main(given or ["--help"], prog_name="expunge", standalone_mode=False)
     except CLICK_ERROR as error:
         return _refuse(_usage(error, given))
     except (KeyboardInterrupt, typer.Abort):
-        print("\nstopped: the same command goes on from what is done so far", file=sys.stderr)
-        return INTERRUPTED
+        code = INTERRUPTED
     except Exception as error:
         if not _expected(error):
             raise
         return _refuse(str(error))
+    if code == INTERRUPTED:  # some versions of click answer an interruption themselves
+        print("\nstopped: the same command goes on from what is done so far", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

@@ -35,7 +35,7 @@ def values_of(flags: Collection[str], arguments: Sequence[str]) -> list[str]:
     """
     split = [a.split("=", 1) for a in arguments]
     followed = zip(split, [*arguments[1:], ""], strict=True)
-    return [(parts + [after])[1] for parts, after in followed if parts[0] in flags]
+    return [[*parts, after][1] for parts, after in followed if parts[0] in flags]
 
 
 def run_folder(given: Path) -> Path:

@@ -177,8 +177,7 @@ class StableDiffusion:
 
     def latents(self, cond: Cond, seeds: list[int], sampler: Sampler) -> Latents:
         """Clean latents of one picture for each prompt and seed."""
-        for clean in self.walk(cond, self.noise(seeds), sampler):
-            pass
+        *_, clean = self.walk(cond, self.noise(seeds), sampler)
         assert isinstance(clean, Tensor)
         return clean
 
@@ -216,13 +215,18 @@ def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype
         raise ExpungeError(f"a model is a diffusers folder, a hub id (owner/name) or {CANVAS!r}: {name!r} is none; check the path")
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            path if path.exists() else name, torch_dtype=DTYPES[dtype], safety_checker=None, use_safetensors=True
+            path if path.exists() else name, torch_dtype=torch.float32, safety_checker=None, use_safetensors=True
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ExpungeError(f"a model is a Stable Diffusion pipeline in safetensors: {name}: {reason}; check the folder or id") from error
     pipeline.set_progress_bar_config(disable=True)
-    return StableDiffusion(pipeline.to(_device(device)), name)
+    denoiser = StableDiffusion(pipeline, name)
+    if dtype != "fp32":
+        # Before rounding: a model is the same model in whatever precision it is run.
+        assert denoiser.fingerprint
+    pipeline.to(_device(device), DTYPES[dtype])
+    return denoiser
 
 
 def _device(device: str) -> torch.device:

@@ -1,0 +1,123 @@
+"""Measuring a run end to end on the tiny pipeline."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+from expunge.cache import Store
+from expunge.evaluate import evaluate, read_rows
+from expunge.judges import NOTHING, load_judge
+from expunge.render import Protocol, plan
+from expunge.run import Run, unlearn
+from expunge.types import ExpungeError
+
+FEW = Protocol(target_seeds=2, prompts=4)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Run, Store]:
+    folder = tmp_path_factory.mktemp("made")
+    store = Store(folder / "store")
+    return unlearn(tiny.denoiser(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", store=store), store
+
+
+def test_rows_pictures_and_the_untouched_model(made):
+    run, store = made
+    rows = evaluate(run, tiny.denoiser(), judge="main", protocol=FEW, store=store)
+    assert rows == read_rows(run)
+    by = {(r.run, r.metric): r for r in rows}
+    owners = {r.run for r in rows}
+    assert owners == {"base", run.id}
+    for metric in ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA", "FID_base", "KID_base", "weight_change", "null_drift"):
+        assert {(o, metric) for o in owners} <= by.keys()
+    assert by["base", "FID_base"].value == pytest.approx(0, abs=1e-6)
+    assert by["base", "weight_change"].value == by["base", "null_drift"].value == 0
+    assert by[run.id, "weight_change"].value == run.card["relative_change"]
+    assert by[run.id, "null_drift"].value > 0
+    assert by[run.id, "UA"].n == 4 * 2
+    pictures = json.loads((run.folder / "evaluation" / "pictures.json").read_text())
+    assert {p["probe"] for p in pictures} == {"target", "synonyms", "siblings", "same_domain", "cross_domain", "null"}
+    assert all((run.folder / "evaluation" / p[which]).exists() for p in pictures for which in ("base", "unlearned"))
+
+
+def test_an_evaluation_repeated_draws_nothing_again_and_a_lost_picture_alone(made):
+    run, store = made
+    first = evaluate(run, tiny.denoiser(), judge="main", protocol=FEW, store=store)
+    denoiser, calls = tiny.denoiser(), []
+    sample = denoiser.sample
+    denoiser.sample = lambda prompts, seeds, sampler: calls.append(prompts) or sample(prompts, seeds, sampler)
+    assert evaluate(run, denoiser, judge="main", protocol=FEW, store=store) == first
+    assert calls == []
+    lost, cut = sorted((store.root / "pictures").glob("*.png"))[:2]
+    lost.unlink()
+    cut.write_bytes(cut.read_bytes()[:40])
+    evaluate(run, denoiser, judge="main", protocol=FEW, store=store)
+    assert sum(map(len, calls)) == 2
+
+
+def test_both_models_start_from_the_same_noise_and_no_two_pictures_from_one():
+    shots = plan(tiny.concept(), FEW)
+    assert len({s.noise_seed for s in shots}) == len(shots)
+    assert [s.noise_seed for s in plan(tiny.concept(), FEW)] == [s.noise_seed for s in shots]
+    assert not {s.noise_seed for s in plan(tiny.concept(), Protocol(target_seeds=2, prompts=4, seed=1))} & {s.noise_seed for s in shots}
+
+
+def test_without_a_judge_what_needs_none_remains(made):
+    run, store = made
+    rows = evaluate(run, tiny.denoiser(), protocol=FEW, store=store)
+    assert {r.metric for r in rows} == {"weight_change", "null_drift"}
+    about = json.loads((run.folder / "evaluation" / "evaluation.json").read_text())
+    assert about["judge"] is None
+    assert about["notes"]
+
+
+def test_another_base_model_is_refused(made):
+    with pytest.raises(ExpungeError, match="a delta belongs to one base model"):
+        evaluate(made[0], tiny.denoiser(1), protocol=FEW, store=made[1])
+
+
+def classifier(folder, labels) -> str:
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16,
+        id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)},
+    )  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_transformers_classifier_judges_by_its_class_names(tmp_path):
+    judge = load_judge(classifier(tmp_path, ["contour", "Neon, neon light", "dots", "teapot"]), tiny.concept())
+    assert judge.labels == ["outline", "neon", "dots", NOTHING]
+    said = judge(torch.randint(256, (5, 3, 64, 64), dtype=torch.uint8))
+    assert set(said.seen) == {"style"}
+    assert len(said.seen["style"]) == len(said.features) == 5
+
+
+def test_a_classifier_that_does_not_know_the_concept_is_refused(tmp_path):
+    with pytest.raises(ExpungeError, match="has no class called 'neon'"):
+        load_judge(classifier(tmp_path, ["outline", "dots"]), tiny.concept())
+
+
+def test_clip_judges_by_the_vocabulary(tmp_path):
+    config = CLIPConfig(
+        text_config={"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 400,
+                     "max_position_embeddings": 12, "projection_dim": 8, "eos_token_id": 356, "bos_token_id": 355},
+        vision_config={"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32,
+                       "patch_size": 16, "projection_dim": 8},
+        projection_dim=8,
+    )  # fmt: skip
+    CLIPModel(config).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    said = load_judge(str(tmp_path), tiny.concept())(torch.randint(256, (5, 3, 64, 64), dtype=torch.uint8))
+    assert set(said.seen) == {"style", "object"}
+    assert said.features.shape == (5, 8)
+
+
+def test_no_such_judge(tmp_path):
+    with pytest.raises(ExpungeError, match="a judge is main, second, or a transformers model"):
+        load_judge(str(tmp_path / "nowhere"), tiny.concept())
