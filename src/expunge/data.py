@@ -120,7 +120,7 @@ def _stored(store: Store, key: str, make: Callable[[], dict[str, Tensor]]) -> di
 def _latents(denoiser: StableDiffusion, prompts: list[str], seeds: list[int], sampler: Sampler, track: Track) -> Latents:
     starts = range(0, len(prompts), RENDER_BATCH)
     cond = denoiser.encode(prompts)
-    parts = [slice(s, s + RENDER_BATCH) for s in track(starts, "pictures of the concept")]
+    parts = (slice(s, s + RENDER_BATCH) for s in track(starts, "pictures of the concept"))
     return torch.cat([denoiser.latents(cond[part], seeds[part], sampler).cpu() for part in parts])
 
 

@@ -19,7 +19,8 @@ PIXEL = 2 / SIZE
 
 Plane = Float[Tensor, "b h w"]
 Picture = Float[Tensor, "b 3 h w"]
-Colour = Float[Tensor, "b 3 1 1"]
+Colour = Float[Tensor, "_ 3 _ _"]
+"""One colour for each picture, or a whole picture."""
 
 
 # --- shapes: one signed distance per family; `n` is what tells siblings apart -----------------------------------------
@@ -124,7 +125,7 @@ class _Ink:
         return torch.nn.functional.interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=False)[:, 0].clamp(0, 1)
 
 
-def _mix(below: Picture | Colour, above: Picture | Colour, cover: Plane) -> Picture:
+def _mix(below: Colour, above: Colour, cover: Plane) -> Colour:
     cover = cover[:, None]
     return below * (1 - cover) + above * cover
 

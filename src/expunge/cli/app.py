@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -87,7 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
     try:
-        code = get_command(app).main(given or ["--help"], prog_name="expunge", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            code = get_command(app).main(given or ["--help"], prog_name="expunge", standalone_mode=False)
     except CLICK_ERROR as error:
         return _refuse(_usage(error, given))
     except (KeyboardInterrupt, typer.Abort):

@@ -28,12 +28,12 @@ def say(*lines: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
     """Prints a table; columns named in `numbers` are right-aligned."""
-    made = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
+    made = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(columns))
     for name in columns:
         made.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers, overflow="fold")
     for row in rows:
         made.add_row(*row)
-    output().print(made)
+    output().print(made, "")
 
 
 def prose(text: str) -> None:

@@ -222,10 +222,11 @@ def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype
         raise ExpungeError(f"a model is a Stable Diffusion pipeline in safetensors: {name}: {reason}; check the folder or id") from error
     pipeline.set_progress_bar_config(disable=True)
     denoiser = StableDiffusion(pipeline, name)
+    pipeline.to(_device(device))
     if dtype != "fp32":
         # Before rounding: a model is the same model in whatever precision it is run.
         assert denoiser.fingerprint
-    pipeline.to(_device(device), DTYPES[dtype])
+        pipeline.to(DTYPES[dtype])
     return denoiser
 
 

@@ -32,7 +32,7 @@ class ESD(Objective):
     """Which weights are trained: `xattn` is the paper's ESD-x, `non-xattn` its ESD-u (for concepts without a word, such as
     nudity), `xattn-kv` the released code's strict form of ESD-x, `full` everything."""
 
-    training: ClassVar[Training] = Training(steps=80, lr=3e-4, batch_size=24, pictures=48)
+    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=24, pictures=48)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -44,7 +44,7 @@ class MiMMU(Objective):
     variant: Variant = "xattn"
     """Which weights are trained: keys and values of cross-attention, all of cross-attention, all but it, or everything."""
 
-    training: ClassVar[Training] = Training(steps=80, lr=1.5e-4, batch_size=24)
+    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=24)
 
     @property
     def needs(self) -> frozenset[Need]:
