@@ -30,7 +30,8 @@ class UCE(Edit):
     with e_i, g_i, p_j the token states of the target, goal and retained prompts, a, b, lam the three fields. These are sums over
     all tokens of all prompts, so a concept spoken of in more prompts weighs more.
 
-    Source: arXiv 2308.14761, equation 7; the three fields and their defaults are the released code's. Ours: the same minimum is
+    Source: arXiv 2308.14761, equation 7; the three fields are the released code's, and so are the defaults but for
+    `preserve_weight` (there 1; the smaller value forgets more on the canvas and hurts as little). Ours: the same minimum is
     W' = W T with one T for all matrices (`eraser`), where the released code inverts a matrix of that size in each layer. Ours
     too is which states are paired: those at the same position, at every position, padding included. Cross-attention reads them
     all and sums over them, so if each becomes its partner the output is the goal's although words have moved; and what a causal
