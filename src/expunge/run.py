@@ -3,6 +3,7 @@
 import json
 import platform
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -132,8 +133,8 @@ def carry_out(plan: Plan, denoiser: StableDiffusion, *, out: str | Path | None, 
     save_delta(folder / "delta.safetensors", delta, plan.fingerprint)
     card |= {"seconds": round(time.monotonic() - started, 2), "peak_memory_bytes": _peak_memory(denoiser.device), "status": "done"}
     _write_card(folder, card)
-    for leftover in (folder / CHECKPOINT, *(folder / "reference").glob("*")):
-        leftover.unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(folder / "reference", ignore_errors=True)
     return Run(folder)
 
 

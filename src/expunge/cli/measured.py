@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from expunge.cli.screen import table
 from expunge.types import Row
 
+DUST = 1e-6
+"""What is smaller is rounding error of a distance between equal sets, and shown as 0."""
+
 
 def measured(rows: Sequence[Row]) -> None:
     """Prints each metric's value before and after, with its 95 % interval and the number of pictures behind it."""
@@ -26,5 +29,5 @@ def _key(row: Row) -> tuple[str, str, str]:
 def _value(row: Row | None) -> str:
     if row is None:
         return ""
-    exact = row.ci_low == row.ci_high
-    return f"{row.value:.4g}" if exact else f"{row.value:.4g} [{row.ci_low:.4g}, {row.ci_high:.4g}]"
+    low, value, high = (f"{0 if abs(x) < DUST else x:.4g}" for x in (row.ci_low, row.value, row.ci_high))
+    return value if low == high else f"{value} [{low}, {high}]"
