@@ -279,6 +279,13 @@ def test_a_folder_of_something_else(unlearn: Unlearn, tmp_path: Path):
     assert written(tmp_path) == [tmp_path / "thesis.tex"]
 
 
+def test_what_a_killed_process_was_writing_is_no_obstacle(unlearn: Unlearn, tmp_path: Path):
+    """A kill may strike before the first file is in its place."""
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / ".card.json.k1x").touch()
+    assert unlearn("--target", "neon", "--out", tmp_path / "r", method="uce").code == 0
+
+
 def test_a_merge_onto_something(unlearn: Unlearn, run: Path, tmp_path: Path):
     """Found out before the run, which may take hours."""
     (tmp_path / "thesis.tex").touch()

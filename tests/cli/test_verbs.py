@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from io import StringIO
 from pathlib import Path
@@ -11,10 +12,12 @@ from cli.commandline import Said, say
 from PIL import Image
 
 from expunge.cli import progress
+from expunge.cli.measured import measured
 from expunge.concept import PROBES, Vocabulary
 from expunge.methods import METHODS
 from expunge.metrics import METRICS
 from expunge.scope import SCOPES
+from expunge.types import Row
 
 EVALUATION = ("--steps", 1, "--guidance", 1, "--seeds", 1, "--target-seeds", 1, "--device", "cpu")
 
@@ -85,6 +88,29 @@ def test_both_rows_start_from_the_same_noise(run: Path, model: Path, tmp_path: P
     rows = [both.crop((0, top, both.width, top + 128)) for top in (24, 24 + 152)]
     assert rows[0].tobytes() == alone.crop((0, 24, alone.width, 152)).tobytes()
     assert rows[1].tobytes() != rows[0].tobytes()
+
+
+def test_a_run_is_looked_at_in_its_own_precision(unlearn: Callable[..., Said], tmp_path: Path):
+    """A model read in another one has other weights, to which the delta would not belong."""
+    assert unlearn("--target", "neon", "--dtype", "bf16", "--out", tmp_path / "r", method="uce").code == 0
+    shared = ("--seeds", 1, "--steps", 1, "--device", "cpu")
+    assert say("sample", tmp_path / "r", "--prompt", "neon style", *shared, "--out", tmp_path / "s.png").code == 0
+    assert say("merge", tmp_path / "r", tmp_path / "merged").code == 0
+
+
+def test_numbers_are_shown_with_their_interval(capsys: pytest.CaptureFixture):
+    """What both models share is one line; a distance of rounding errors is 0; a number without an interval stands alone."""
+    named = {"concept": "neon", "seed": 0, "probe": "target"}
+    measured(
+        [
+            Row(run="base", method="none", metric="KID", value=1e-12, ci_low=-2e-12, ci_high=2e-12, n=9, **named),
+            Row(run="r", method="uce", metric="KID", value=0.0123456, ci_low=0.01, ci_high=0.02, n=9, **named),
+            Row(run="r", method="uce", metric="weight_change", value=0.5, ci_low=0.5, ci_high=0.5, n=1, judge="none", **named),
+        ]
+    )
+    _, _, _, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.split() == ["KID", "target", "main", "0", "[0,", "0]", "0.01235", "[0.01,", "0.02]", "9"]
+    assert second.split() == ["weight_change", "target", "none", "0.5", "1"]
 
 
 def test_merge_writes_a_folder(run: Path, tmp_path: Path):

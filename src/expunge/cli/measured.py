@@ -30,4 +30,4 @@ def _value(row: Row | None) -> str:
     if row is None:
         return ""
     low, value, high = (f"{0 if abs(x) < DUST else x:.4g}" for x in (row.ci_low, row.value, row.ci_high))
-    return value if low == high else f"{value} [{low}, {high}]"
+    return value if row.ci_low == row.ci_high else f"{value} [{low}, {high}]"
