@@ -17,7 +17,7 @@ from rich.progress import track
 from expunge.cache import write_atomically
 from expunge.concept import Concept
 from expunge.denoiser import load
-from expunge.evaluate import evaluate, read_rows
+from expunge.evaluation import evaluate, read_rows
 from expunge.metrics.intervals import wilson
 from expunge.render import Protocol
 from expunge.run import unlearn

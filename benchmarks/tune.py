@@ -13,7 +13,7 @@ from expunge.cache import Store
 from expunge.concept import Concept
 from expunge.config import find_method
 from expunge.denoiser import load
-from expunge.evaluate import evaluate
+from expunge.evaluation import evaluate
 from expunge.objective import Training
 from expunge.render import Protocol
 from expunge.run import unlearn

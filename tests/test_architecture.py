@@ -26,7 +26,7 @@ NEVER = {
     "types.py": ("expunge",),
     "methods/*": ("transformers", "expunge.canvas", "expunge.denoiser", "expunge.train", "expunge.run"),
     "metrics/*": ("expunge.canvas.train", "expunge.denoiser", "expunge.methods", "expunge.train", "expunge.weights", "expunge.run"),
-    "report/*": ("torch", "transformers", "expunge.denoiser", "expunge.methods", "expunge.train", "expunge.weights", "expunge.run"),
+    "reporting/*": ("torch", "transformers", "expunge.denoiser", "expunge.methods", "expunge.train", "expunge.weights", "expunge.run"),
     "*": ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "torch.load", "__future__.annotations"),
 }
 """Files and the modules that they do not import; `torch.load` may not be named at all."""
@@ -74,7 +74,7 @@ def test_imports_point_one_way():
         ("methods/esd.py", "from diffusers import UNet2DConditionModel"),
         ("methods/esd.py", "from expunge.methods.uce import UCE"),
         ("methods/esd.py", "from .uce import UCE"),
-        ("report/page.py", "import torch.nn"),
+        ("reporting/page.py", "import torch.nn"),
         ("metrics/accuracy.py", "from expunge.denoiser import load"),
         ("metrics/accuracy.py", "from expunge import run"),
         ("run.py", "def f():\n    import expunge.cli"),

@@ -8,7 +8,7 @@ import torch
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from expunge.cache import Store
-from expunge.evaluate import evaluate, read_rows
+from expunge.evaluation import evaluate, read_rows
 from expunge.judges import NOTHING, load_judge
 from expunge.render import Protocol, plan
 from expunge.run import Run, unlearn

@@ -38,3 +38,13 @@ def test_shapes_are_checked():
 def test_the_cache_is_not_the_users():
     assert Store.default().root == Path(os.environ["EXPUNGE_CACHE"])
     assert Path.home() / ".cache" not in Store.default().root.parents
+
+
+def test_the_package_gives_functions_however_often_and_whatever_was_imported_before():
+    """A submodule of the same name would take a function's place as soon as anything imports it."""
+    import expunge
+    import expunge.evaluation
+    import expunge.reporting
+
+    for _ in range(2):
+        assert all(callable(f) for f in (expunge.unlearn, expunge.evaluate, expunge.report, expunge.load, expunge.merge))

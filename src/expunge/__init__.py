@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from expunge.concept import Concept as Concept
-    from expunge.evaluate import evaluate as evaluate
+    from expunge.evaluation import evaluate as evaluate
     from expunge.export import load as load
     from expunge.export import merge as merge
     from expunge.methods import METHODS as METHODS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Concept": "concept", "Vocabulary": "vocabulary", "ExpungeError": "types", "METHODS": "methods", "METRICS": "metrics",
-    "Protocol": "render", "Run": "run", "evaluate": "evaluate", "load": "export", "merge": "export", "unlearn": "run",
+    "Protocol": "render", "Run": "run", "evaluate": "evaluation", "load": "export", "merge": "export", "unlearn": "run",
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def report(runs: "Sequence[Run | str | Path]", out: str | Path = "report.html") 
     Raises:
         ExpungeError: a folder that is no run, or a page that cannot be written.
     """
-    write = import_module("expunge.report").write
+    write = import_module("expunge.reporting").write
     return write([Path(r) if isinstance(r, str | Path) else r.folder for r in runs], Path(out))
 
 

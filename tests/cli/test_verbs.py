@@ -196,7 +196,7 @@ def canvas(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """All but the judging, which would need the embedded model's pictures."""
-    import expunge.evaluate
+    import expunge.evaluation
     from expunge import render
 
     asked = {}

@@ -7,9 +7,9 @@ from pathlib import Path
 from report.folders import row
 from report.markup import Markup
 
-from expunge.report.figures import forests, loss, running_mean, thin
-from expunge.report.rows import Step, read
-from expunge.report.tables import group
+from expunge.reporting.figures import forests, loss, running_mean, thin
+from expunge.reporting.rows import Step, read
+from expunge.reporting.tables import group
 
 Make = Callable[..., Path]
 

@@ -9,7 +9,7 @@ import pytest
 from report.folders import make_run, prompts, row, rows
 from report.markup import Markup
 
-from expunge.report import write
+from expunge.reporting import write
 from expunge.types import ExpungeError
 
 Make = Callable[..., Path]

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from report.folders import prompts
 
-from expunge.report.pictures import Album, Mark, albums, embed, spread
-from expunge.report.rows import read
-from expunge.report.tables import group
+from expunge.reporting.pictures import Album, Mark, albums, embed, spread
+from expunge.reporting.rows import read
+from expunge.reporting.tables import group
 
 Make = Callable[..., Path]
 

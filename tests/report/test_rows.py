@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from expunge.report.rows import read
+from expunge.reporting.rows import read
 from expunge.types import ExpungeError
 
 Make = Callable[..., Path]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from report.folders import row
 
-from expunge.report.rows import read
-from expunge.report.tables import Change, Key, MetricLine, group, metric_lines
+from expunge.reporting.rows import read
+from expunge.reporting.tables import Change, Key, MetricLine, group, metric_lines
 
 Make = Callable[..., Path]
 

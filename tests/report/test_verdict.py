@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from report.folders import row
 
-from expunge.report.rows import read
-from expunge.report.verdict import Answer, answers
+from expunge.reporting.rows import read
+from expunge.reporting.verdict import Answer, answers
 
 Make = Callable[..., Path]
 BASE_UA = row("UA", 0.02, 0.01, 0.05, "target", "base")

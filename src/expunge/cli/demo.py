@@ -30,10 +30,10 @@ def demo(
     from expunge.concept import Concept
     from expunge.config import build, find_method
     from expunge.denoiser import load
-    from expunge.evaluate import evaluate
+    from expunge.evaluation import evaluate
     from expunge.plan import make_plan
     from expunge.render import Protocol
-    from expunge.report import write
+    from expunge.reporting import write
     from expunge.run import carry_out
     from expunge.vocabulary import Vocabulary
 

@@ -29,7 +29,7 @@ def evaluate(
     from expunge.cli.screen import say
     from expunge.config import build
     from expunge.denoiser import load
-    from expunge.evaluate import evaluate as measured_rows
+    from expunge.evaluation import evaluate as measured_rows
     from expunge.metrics import METRICS, Evidence, measure
     from expunge.render import Protocol
     from expunge.run import Run

@@ -8,9 +8,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from expunge.report.rows import Card, Row, Run
-from expunge.report.tables import Compared, apart, compare
-from expunge.report.words import THIN, count, interval, meaning, number, points
+from expunge.reporting.rows import Card, Row, Run
+from expunge.reporting.tables import Compared, apart, compare
+from expunge.reporting.words import THIN, count, interval, meaning, number, points
 
 Status = Literal["good", "fair", "bad", "unknown"]
 SYMBOLS: dict[Status, str] = {"good": "✓", "fair": "◐", "bad": "✗", "unknown": "?"}

@@ -11,10 +11,10 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from expunge.report import figures, verdict, words
-from expunge.report.pictures import EDGE, Album, albums
-from expunge.report.rows import Card, Run, read, refuse
-from expunge.report.tables import Column, Group, Key, MetricLine, RunLine, group, metric_lines, run_lines
+from expunge.reporting import figures, verdict, words
+from expunge.reporting.pictures import EDGE, Album, albums
+from expunge.reporting.rows import Card, Run, read, refuse
+from expunge.reporting.tables import Column, Group, Key, MetricLine, RunLine, group, metric_lines, run_lines
 
 
 @dataclass(frozen=True)
@@ -201,4 +201,4 @@ def _differs(group: Group) -> str:
 
 
 def _resource(name: str) -> str:
-    return resources.files("expunge.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("expunge.reporting").joinpath(name).read_text(encoding="utf-8")

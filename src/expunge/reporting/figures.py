@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from expunge.report.rows import Row, Step
-from expunge.report.tables import Group, Key
-from expunge.report.words import meaning
+from expunge.reporting.rows import Row, Step
+from expunge.reporting.tables import Group, Key
+from expunge.reporting.words import meaning
 
 INK, SOFT, LINE, BASE, PAPER = "#010101", "#020202", "#030303", "#040404", "#0b0b0b"
 RUNS = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a")

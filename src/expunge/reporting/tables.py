@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from expunge.report.rows import BASE, Row, Run
-from expunge.report.words import METRICS, PROBES, count, interval, meaning, number, points
+from expunge.reporting.rows import BASE, Row, Run
+from expunge.reporting.words import METRICS, PROBES, count, interval, meaning, number, points
 
 Change = Literal["better", "worse", "unclear", "differs"]
 

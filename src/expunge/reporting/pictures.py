@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from expunge.report.rows import Picture
-from expunge.report.tables import Group
-from expunge.report.words import FORGET, PROBES
+from expunge.reporting.rows import Picture
+from expunge.reporting.tables import Group
+from expunge.reporting.words import FORGET, PROBES
 
 PAIRS = 12
 """At most so many prompts of a probe are shown for a single run ..."""
