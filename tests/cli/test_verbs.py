@@ -196,7 +196,6 @@ def canvas(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """All but the judging, which would need the embedded model's pictures."""
-    import expunge.evaluation
     from expunge import render
 
     asked = {}
@@ -205,7 +204,7 @@ def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: py
         asked.update(run=run, protocol=protocol)
         return []
 
-    monkeypatch.setattr(sys.modules[expunge.evaluate.__name__], "evaluate", record)
+    monkeypatch.setattr("expunge.evaluation.evaluate", record)
     said = say("demo", "--out", tmp_path / "demo", "--target", "a disc", "--method", "uce", "--device", "cpu")
     text = flat(said)
     assert "removing the object disc / coin from the embedded model with uce" in text
