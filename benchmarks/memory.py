@@ -1,5 +1,6 @@
 """Peak memory of unlearning against one forward and backward of the same network: `python benchmarks/memory.py`.
 
+The pass holds as many points as a step of MiM-MU does: its batch, and the same again under the prompts that it is locked to.
 Each is a process of its own on a U-Net large enough that tensors, not libraries, fill the memory; what a process holds before
 any work (libraries, weights) is subtracted from both.
 """
@@ -13,6 +14,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 BATCH = 8
+POINTS = 2 * BATCH
+"""That a step sends through the network with gradient."""
 
 
 def network() -> UNet2DConditionModel:
@@ -41,7 +44,7 @@ def forward_backward() -> None:
         parameter.requires_grad_(".attn2." in name)
     before = peak()
     for _ in range(3):
-        out = net(torch.randn(BATCH, 4, 32, 32), torch.full((BATCH,), 500), torch.randn(BATCH, 12, 96)).sample
+        out = net(torch.randn(POINTS, 4, 32, 32), torch.full((POINTS,), 500), torch.randn(POINTS, 12, 96)).sample
         out.square().mean().backward()
         net.zero_grad(set_to_none=True)
     print(peak() - before)

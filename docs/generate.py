@@ -6,6 +6,7 @@ from pathlib import Path
 
 from expunge.cli.fields import Setting, settings_of
 from expunge.cli.screen import first_sentence
+from expunge.matching import Matching
 from expunge.methods import METHODS
 from expunge.objective import Objective, Training
 from expunge.types import NEEDS
@@ -25,7 +26,14 @@ def pages() -> dict[str, str]:
     return {"index.md": index} | {f"{name}.md": page(name, cls) for name, cls in METHODS.items()}
 
 
-DEFAULTS = "Defaults were found on the canvas, on concepts that the [results](../results.md) do not report."
+DEFAULTS = (
+    "The defaults of MiM-MU, ESD and UCE were found on the canvas, on concepts that the [results](../results.md) do not report; those "
+    "of the others are first choices that no search has improved yet (`expunge bench canvas --search`)."
+)
+
+
+HOOKS = ("phase", "prepare", "update", "masks", "companion")
+"""What a method may do besides its loss: shown where it does so itself."""
 
 
 def page(name: str, cls: type) -> str:
@@ -35,8 +43,10 @@ def page(name: str, cls: type) -> str:
         parts += ["## Training", _table(settings_of(Training, cls.training))]
     needs = "\n".join(f"- `{n}`: {NEEDS[n]}" for n in sorted(method.needs))
     parts += ["## Needs", needs, "## Use", f'```sh\nexpunge unlearn {name} --target "neon style"\n```']
-    source = inspect.getsource(cls.__call__)
-    parts += ["## The whole method", f"```python\n{textwrap.dedent(source)}```"]
+    own = [cls.goal, cls.__call__] if issubclass(cls, Matching) else [cls.__call__]
+    own += [vars(cls)[hook] for hook in HOOKS if hook in vars(cls)]
+    source = "\n\n".join(textwrap.dedent(inspect.getsource(function)) for function in own)
+    parts += ["## The whole method", f"```python\n{source}```"]
     return "\n\n".join(parts) + "\n"
 
 

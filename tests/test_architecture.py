@@ -14,11 +14,13 @@ FILES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") 
 
 ONLY_IN = {
     "diffusers": ("denoiser/*", "canvas/*"),
-    "accelerate": ("train.py",),
+    "accelerate": ("train.py", "processes.py"),
     "peft": ("scope.py",),
     "typer": ("cli/*",),
+    "ray": ("bench/engines.py",),
+    "optuna": ("bench/search.py",),
     "click": ("cli/*",),
-    "expunge.cli": ("cli/*",),
+    "expunge.cli": ("cli/*", "__main__.py"),
 }
 """A module and the files that may import it."""
 

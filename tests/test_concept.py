@@ -108,6 +108,20 @@ def test_an_open_vocabulary_does_not_guess_the_kind_of_a_lone_name():
         Concept.find("Fernando Botero", GENERAL)
 
 
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("a castle in Van Gogh style", "Van Gogh"),
+        ("a helicopter in MONET style", "Monet"),
+        ("Einstein in front of a lake", "Einstein"),
+    ],
+)
+def test_a_whole_prompt_is_no_concept_and_the_one_in_it_is_named(text: str, held: str):
+    with pytest.raises(ExpungeError, match=f"'{text}' holds '{held}'; give --target '{held}'$"):
+        Concept.find(text, GENERAL)
+    assert Concept.find(text, GENERAL, kind="object").target in (text, text.removeprefix("a "))  # said to be a name
+
+
 def test_an_unknown_kind_is_told_the_nearest():
     with pytest.raises(ExpungeError, match=r"a kind is one of style, object: 'stile' is none \(nearest: 'style'\)"):
         Concept.find("neon", CANVAS, kind="stile")

@@ -1,12 +1,17 @@
 """Batches are functions of (seed, step); what a need brings belongs to the same prompt, row by row."""
 
+import itertools
+
 import tiny
 import torch
 
 from expunge import schedule
 from expunge.cache import Store
-from expunge.data import gather, picks, trajectory_bank
+from expunge.concept import Concept
+from expunge.data import gather, seed_of, surviving, trajectory_bank
 from expunge.objective import Training
+from expunge.turns import picks
+from expunge.vocabulary import Kind, Member, Vocabulary
 from expunge.weights import Memo
 
 TRAINING = Training(**tiny.TRAINING)
@@ -56,14 +61,15 @@ def test_rows_belong_together(tmp_path):
 
 def test_noised_points_are_on_the_path(tmp_path):
     made = batches(tmp_path, {"forget"})
-    x = made.bank.points
+    x = made.banks["forget"].points
     again = schedule.add_noise(_clean(made), x.noise, x.t, made.denoiser.alphas_cumprod)
     torch.testing.assert_close(again, x.x_t, rtol=1e-4, atol=1e-4)
     assert sorted((x.t * 16 // 1000).tolist()) == list(range(16))  # one in each of 16 equal slices of the path
 
 
 def _clean(made):
-    return schedule.x0_from_eps(made.bank.points.noise, made.bank.points.x_t, made.bank.points.t, made.denoiser.alphas_cumprod)
+    x = made.banks["forget"].points
+    return schedule.x0_from_eps(x.noise, x.x_t, x.t, made.denoiser.alphas_cumprod)
 
 
 def test_a_trajectory_pairs_each_place_with_its_own_time(tmp_path):
@@ -91,3 +97,118 @@ def test_pictures_are_made_once(tmp_path):
         calls.append("done")
     assert calls.index("done") > 0
     assert calls[calls.index("done") + 1 :] == ["done"]
+
+
+def test_what_survives_is_spread_over_its_prompts_and_never_holds_the_concept(tmp_path):
+    made = batches(tmp_path, {"retain"}, synonyms=("glow",))
+    prompts, shown = made.concept.retain(), made.banks["retain"].points.cond.keys
+    assert set(made.banks) == {"retain"}
+    assert not any(word in prompt for prompt in shown for word in ("neon", "glow"))
+    assert len(set(shown)) == len(shown) == 16
+    places = [prompts.index(p) for p in shown]
+    assert max(b - a for a, b in itertools.pairwise([*places, len(prompts)])) <= -(-len(prompts) // 16)
+    for step in range(4):
+        assert made(step).retain.cond.keys == tuple(shown[i] for i in (int(k.removeprefix("retain/")) for k in made(step).retain.keys))
+
+
+def test_what_survives_never_holds_the_concept_inside_another_name(tmp_path):
+    ships = tuple(Member(n) for n in ("Ship", "ship in a bottle", "shipyard"))
+    objects = Kind("object", "a {target}", "a {target}, {partner}", "style", ships)
+    styles = Kind("style", "{target}", "a {partner}, {target}", "object", (Member("ink"),))
+    vocabulary = Vocabulary({"object": objects, "style": styles})
+    assert "a ship in a bottle" in Concept.find("Ship", vocabulary).retain()
+    assert surviving(Concept.find("Ship", vocabulary)) == ["a shipyard", "a shipyard, ink", "ink", ""]
+
+
+def test_a_stand_in_is_shown_under_the_concepts_prompt(tmp_path):
+    """The picture is of another prompt than the one in its row, and is noised as any other."""
+    made = batches(tmp_path, {"surrogate", "anchor_pictures", "marginal", "anchor"}, anchor="sketch")
+    forget = {p.prompt: p for p in made.concept.forget()}
+    store = Store(tmp_path)
+    for need in ("surrogate", "anchor_pictures"):
+        bank = made.banks[need]
+        of = list(bank.marginals[:8]) if need == "surrogate" else [p.anchor for p in bank.prompts[:8]]
+        assert [p.prompt for p in bank.prompts] == list(bank.points.cond.keys)
+        assert all(m in forget[p].marginals for p, m in zip(bank.points.cond.keys, bank.marginals, strict=True))
+        assert not any("neon" in prompt for prompt in of)
+        seeds = [seed_of(0, need, "picture", i) for i in range(8)]
+        clean = made.denoiser.latents(made.denoiser.encode(of), seeds, made.denoiser.default_sampler)
+        points = bank.points
+        x_t = schedule.add_noise(clean.repeat(2, 1, 1, 1), points.noise, points.t, made.denoiser.alphas_cumprod)
+        torch.testing.assert_close(points.x_t, x_t, rtol=1e-4, atol=1e-4)
+        assert sorted((points.t * 16 // 1000).tolist()) == list(range(16))
+    assert len(list(store.root.rglob("*.safetensors"))) == 2
+    for step in range(4):  # prompts go with the pictures of the anchor, which come first
+        batch = made(step)
+        assert batch.anchor.keys == tuple(forget[p].anchor for p in batch.anchor_pictures.cond.keys)
+
+
+def test_a_surrogates_marginal_is_what_its_picture_shows(tmp_path):
+    made = batches(tmp_path, {"surrogate", "marginal"})
+    batch = made(0)
+    at = [int(k.removeprefix("surrogate/")) for k in batch.surrogate.keys]
+    assert batch.marginal.keys == tuple(made.banks["surrogate"].marginals[i] for i in at)
+
+
+def test_parts_draw_from_streams_of_their_own(tmp_path):
+    """Parts that were drawn by the same numbers would meet the same partners in every epoch."""
+    made = batches(tmp_path, {"forget", "retain", "surrogate", "anchor_pictures"})
+    batch = made(0)
+    numbers = [tuple(k.split("/")[1] for k in part.keys) for part in (batch.forget, batch.retain, batch.surrogate, batch.anchor_pictures)]
+    assert len(set(numbers)) == 4
+    noises = [made.banks[n].points.noise for n in ("forget", "retain", "surrogate", "anchor_pictures")]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(noises, 2))
+
+
+def test_another_part_changes_no_draw_of_the_concepts(tmp_path):
+    alone, beside = batches(tmp_path, {"forget", "marginal"}), batches(tmp_path, {"forget", "marginal", "retain", "surrogate"})
+    for step in range(3):
+        assert alone(step).forget.keys == beside(step).forget.keys
+        assert torch.equal(alone(step).forget.x_t, beside(step).forget.x_t)
+        assert alone(step).marginal.keys == beside(step).marginal.keys
+
+
+def test_every_part_is_cut_alike(tmp_path):
+    made = batches(tmp_path, {"forget", "retain", "marginal"})
+    whole, cut = made(3), made.split(3, 2)
+    for need in ("forget", "retain", "marginal"):
+        assert tuple(k for b in cut for k in b.parts[need].keys) == whole.parts[need].keys
+        assert [len(b.parts[need]) for b in cut] == [2, 2]
+
+
+def test_negative_steps_are_batches_too(tmp_path):
+    made = batches(tmp_path, {"forget"})
+    assert len(made(-1).forget) == 4
+    assert sorted(k for s in range(-4, 0) for k in made(s).forget.keys) == sorted(made.banks["forget"].points.keys)
+
+
+def test_a_sibling_is_of_the_family_and_goes_row_by_row(tmp_path):
+    made = batches(tmp_path, {"forget", "sibling", "context"})
+    family = {m.name for m in tiny.concept().siblings}
+    assert family == {"outline", "sketch", "blueprint"}
+    drawn = set()
+    for step in range(4):
+        batch = made(step)
+        for prompt, sibling in zip(batch.forget.cond.keys, batch.sibling.keys, strict=True):
+            [word] = [w for w in family if w in sibling]
+            assert prompt.replace("neon", word) == sibling
+            drawn.add(word)
+    assert len(drawn) > 1
+    assert made.banks["forget"].siblings == batches(tmp_path, {"forget", "sibling", "context"}).banks["forget"].siblings
+
+
+def test_without_siblings_the_marginal_stands_in(tmp_path):
+    kinds = {
+        "style": Kind("style", "{target} style", "a {partner} in {target} style", "object", tuple(map(Member, ("neon", "dots", "swirl")))),
+        "object": Kind("object", "a {target}", "a {target} in {partner} style", "style", (Member("ring"),)),
+    }
+    concept = Concept.find("neon", Vocabulary(kinds))
+    needs = frozenset({"forget", "sibling", "marginal"})
+    batch = gather(tiny.denoiser(), concept, needs, TRAINING, 0, Store(tmp_path), Memo())(0)
+    assert batch.sibling.keys == batch.marginal.keys
+
+
+def test_asking_for_siblings_changes_no_other_part(tmp_path):
+    with_, without = batches(tmp_path, {"forget", "marginal", "sibling"})(1), batches(tmp_path, {"forget", "marginal"})(1)
+    assert with_.marginal.keys == without.marginal.keys
+    assert torch.equal(with_.forget.x_t, without.forget.x_t)

@@ -1,11 +1,14 @@
 """What a run will cost, counted beforehand, is what it did cost."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import tiny
+import torch
 
 from expunge.cache import Store
+from expunge.objective import Objective
 from expunge.plan import Plan, make_plan
 from expunge.price import Pace, Price, counted, pace, price
 from expunge.run import carry_out
@@ -15,23 +18,55 @@ DENOISER = tiny.denoiser()
 TRAINING = {"steps": 3, "batch_size": 8, "points": 16, "pictures": 2}
 
 
-def plan(method: str, training: dict | None = TRAINING, **settings) -> Plan:
+@dataclass(frozen=True)
+class Prepared(Objective):
+    """Looks about before the first step, with and without gradient, and looks at the mean in each step; reads two banks."""
+
+    needs = frozenset({"forget", "retain", "reference"})
+    scope = SCOPES["xattn-lora"]
+
+    def prepare(self, models, batches):
+        x = batches(0).forget
+        loss = (models.student(x) - models.reference(x)).square().mean()
+        size = sum(g.abs().sum() for g in torch.autograd.grad(loss, list(models.weights.values())))
+        with torch.no_grad():
+            models.student(batches(-1).retain)
+        return {"size": size}
+
+    def __call__(self, models, batch):
+        x = batch.forget
+        drift = models.student(x) - models.ema(x)
+        return {"retain": (models.student(batch.retain) - batch.retain.noise).square().mean(), "drift": drift.square().mean()}
+
+
+def plan(method: str | Objective, training: dict | None = TRAINING, **settings) -> Plan:
     """2 pictures, 16 points, 3 steps of 8; the sampler takes 25 steps, each with and without the prompt."""
     return make_plan(DENOISER, tiny.concept(), method, training=training, **settings)
 
 
 CASES = {
     # 24 places visited in a bank of 16: each point's marginal once.
-    "marginal": (plan("mim-mu"), Price(2 * 25 * 2, 16, 24)),
-    # The lock's null is a second student row, and a second reference at each point.
-    "locked": (plan("mim-mu", null_lock=1.0), Price(100, 2 * 16, 2 * 24)),
-    # The target *is* the null prediction, so the lock's reference is there already.
-    "null, locked": (plan("mim-mu", target_as="null", null_lock=1.0), Price(100, 16, 48)),
+    "marginal": (plan("mim-mu", lock=0.0, eta=0.0), Price(2 * 25 * 2, 16, 24)),
+    # The lock is a second student row; what it is held to is the target, which is there already.
+    "locked": (plan("mim-mu", eta=0.0), Price(100, 16, 2 * 24)),
+    # The null prompt is a third student row, and a second reference at each point.
+    "null locked": (plan("mim-mu", eta=0.0, null_lock=1.0), Price(100, 2 * 16, 3 * 24)),
     # eta asks for the concept's own prediction too.
-    "pushed": (plan("mim-mu", eta=0.5), Price(100, 32, 24)),
-    "accumulated": (plan("mim-mu", TRAINING | {"accumulate": 2}), Price(100, 16, 24)),
+    "pushed": (plan("mim-mu", lock=0.0, eta=0.5), Price(100, 32, 24)),
+    "accumulated": (plan("mim-mu", TRAINING | {"accumulate": 2}, lock=0.0, eta=0.0), Price(100, 16, 24)),
     # Guidance predicts what ESD asks for: one trajectory of 25 steps gives 25 points with both references.
     "trajectory": (plan("esd"), Price(1 * 25 * 2, 0, 24)),
+    # Pictures: 2 of the concept, 3 of what survives. Prepared: 8 references, 8 with gradient, 8 without. Then 16 with and 8 of the
+    # mean in each of 3 steps.
+    "prepared": (plan(Prepared(), TRAINING | {"retain_pictures": 3, "ema": 0.5}), Price(5 * 25 * 2, 8, 8 + 3 * 16, 8 + 3 * 8)),
+    # Attention is looked at where a prediction would be made, and costs as much.
+    "attention": (plan("fmn"), Price(100, 0, 24)),
+    # The anchors' references at 24 of the trajectory's 25 points; the goal's are free. Two student rows.
+    "anchored": (plan("spm"), Price(50, 24, 48)),
+    # No inner loop: a step is one row of each kind.
+    "two levels": (plan("erase-diff", TRAINING | {"retain_pictures": 3}), Price(250, 16, 48)),
+    # Fisher's information of each of the bank's 16 points, not of more.
+    "fisher": (plan("selective-amnesia", TRAINING | {"retain_pictures": 3}), Price(250, 0, 16 + 48)),
     "closed form": (plan("uce", None), Price(0, 0, 0)),
 }
 
@@ -83,3 +118,4 @@ def test_pace_times_both_and_gives_the_network_back():
 def test_seconds_are_pace_times_price():
     # 10 + 20 forwards at 1 s, and 5 of both at 3 s.
     assert Pace(1.0, 3.0).seconds(Price(10, 20, 5)) == 45.0
+    assert Pace(1.0, 3.0).seconds(Price(10, 20, 5, 2)) == 47.0

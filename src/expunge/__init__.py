@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from expunge.composition import compose as compose
     from expunge.concept import Concept as Concept
     from expunge.evaluation import evaluate as evaluate
     from expunge.export import load as load
     from expunge.export import merge as merge
+    from expunge.export import write_lora as write_lora
     from expunge.methods import METHODS as METHODS
     from expunge.metrics import METRICS as METRICS
+    from expunge.probe import Gone as Gone
     from expunge.render import Protocol as Protocol
     from expunge.run import Run as Run
     from expunge.run import unlearn as unlearn
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Concept": "concept", "Vocabulary": "vocabulary", "ExpungeError": "types", "METHODS": "methods", "METRICS": "metrics",
-    "Protocol": "render", "Run": "run", "evaluate": "evaluation", "load": "export", "merge": "export", "unlearn": "run",
+    "Gone": "probe", "Protocol": "render", "Run": "run", "evaluate": "evaluation", "load": "export", "merge": "export", "unlearn": "run",
+    "compose": "composition", "write_lora": "export",
 }  # fmt: skip
 
 

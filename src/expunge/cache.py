@@ -60,7 +60,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_atomically(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata or {})))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, remedy: str = "delete it and run again") -> dict[str, Tensor]:
     """Reads safetensors.
 
     Raises:
@@ -69,7 +69,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ExpungeError(f"tensors are read from a whole safetensors file: {path}: {error}; delete it and run again") from error
+        raise ExpungeError(f"tensors are read from a whole safetensors file: {path}: {error}; {remedy}") from error
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What to remove, how it is spoken of, and the prompts that tell whether it is gone and what else was hurt."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,10 @@ class ForgetPrompt:
     """Another member of the same kind in the concept's place, one prompt for each."""
     anchor: str
     """The anchor in the concept's place; without an anchor, the context."""
+    siblings: tuple[str, ...] = ()
+    """Those of `marginals` whose member is of the concept's own family."""
+    concept: str = ""
+    """The concept's target, which tells the prompts of several concepts apart."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Concept:
     """Other names to erase too. Names of it that are known but not given here are probed, not erased."""
     anchor: str | None = None
     """What the concept becomes, for methods that map it onto something (ESD with an anchor, UCE); None: nothing of its kind."""
+    removed: tuple["Concept", ...] = ()
+    """Other concepts that are removed with it, or were before it: none of them stands in for it, is retained or is in its prompts."""
 
     @classmethod
     def find(
@@ -89,6 +96,8 @@ class Concept:
             for name in (target, kind.inside(target)):
                 if name and (member := kind.find(name)):
                     return kind, next(n for n in (member.name, *member.synonyms) if n.casefold() == name.casefold())
+        if not is_said and not vocabulary.closed and (held := next(filter(None, (k.beside(target) for k in kinds)), None)):
+            raise ExpungeError(f"a concept is a name and no whole prompt: {target!r} holds {held!r}; give --target {held!r}")
         fitting = [(k, inside) for k in kinds if (inside := k.inside(target)) and inside != target]
         kind, name = fitting[0] if fitting else (kinds[0], target)
         is_new = is_said or (bool(fitting) and nearest(name, vocabulary.names, NEARLY) is None)
@@ -112,16 +121,40 @@ class Concept:
         return self._kind.find(self.target) or Member(self.target)
 
     @property
+    def parts(self) -> tuple["Concept", ...]:
+        """The concepts that it is made of: itself. Where there may be `Several`, work goes over these."""
+        return (self,)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The words to erase."""
         return (self.target, *self.synonyms)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Every name of it, those that are probed and not erased included."""
+        return tuple(dict.fromkeys((*self.names, self.member.name, *self.member.synonyms)))
+
+    @cached_property
+    def gone(self) -> re.Pattern[str] | None:
+        """Finds the names of the `removed` concepts in a text."""
+        return naming([n for c in self.removed for n in c.known]) if self.removed else None
+
+    def _spared(self, members: Iterable[Member]) -> tuple[Member, ...]:
+        """Those that no removed concept is."""
+        return tuple(m for m in members if not (self.gone and any(self.gone.search(n) for n in (m.name, *m.synonyms))))
+
+    @cached_property
+    def partners(self) -> tuple[Member, ...]:
+        """The members that its prompts put it beside."""
+        return self._spared(self._partners.members)
 
     @cached_property
     def others(self) -> tuple[Member, ...]:
         """Every other member of its kind, where they may stand in for it and should survive it."""
         own = {n.casefold() for n in self.names}
         rest = (m for m in self._kind.members if m != self.member and not own & {n.casefold() for n in (m.name, *m.synonyms)})
-        return tuple(rest) if self._kind.harmless else ()
+        return self._spared(rest) if self._kind.harmless else ()
 
     @property
     def siblings(self) -> tuple[Member, ...]:
@@ -136,14 +169,17 @@ class Concept:
         """Every prompt to forget: each name with each partner, and each name alone."""
         kind, prompts = self._kind, []
         for name in self.names:
-            for partner in self._partners.members:
+            for partner in self.partners:
                 context = self._partners.alone.format(target=partner.name)
-                filled = [kind.together.format(target=m.name, partner=partner.name) for m in self.others]
+                filled = tuple(kind.together.format(target=m.name, partner=partner.name) for m in self.others)
+                near = tuple(kind.together.format(target=m.name, partner=partner.name) for m in self.siblings)
                 anchor = kind.together.format(target=self.anchor, partner=partner.name) if self.anchor else context
-                prompts.append(ForgetPrompt(kind.together.format(target=name, partner=partner.name), context, tuple(filled), anchor))
-            filled = [kind.alone.format(target=m.name) for m in self.others]
+                prompts.append(
+                    ForgetPrompt(kind.together.format(target=name, partner=partner.name), context, filled, anchor, near, self.target)
+                )
+            filled, near = (tuple(kind.alone.format(target=m.name) for m in members) for members in (self.others, self.siblings))
             anchor = kind.alone.format(target=self.anchor) if self.anchor else ""
-            prompts.append(ForgetPrompt(kind.alone.format(target=name), "", tuple(filled), anchor))
+            prompts.append(ForgetPrompt(kind.alone.format(target=name), "", filled, anchor, near, self.target))
         return prompts
 
     def retain(self) -> list[str]:
@@ -161,7 +197,7 @@ class Concept:
                 prompts.append(ProbePrompt(own.alone.format(target=name), {own.name: m.name}))
                 prompts += [
                     ProbePrompt(own.together.format(target=name, partner=p.name), {own.name: m.name, own.partner: p.name})
-                    for p in self._partners.members
+                    for p in self.partners
                 ]
             return prompts
 
@@ -173,11 +209,14 @@ class Concept:
             "synonyms": of(member, tuple(sorted(known))),
             "siblings": [p for m in siblings for p in of(m, (m.name,))],
             "same_domain": [p for m in self.others if m not in siblings for p in of(m, (m.name,))],
-            "cross_domain": [
-                ProbePrompt(self._partners.alone.format(target=p.name), {own.partner: p.name}) for p in self._partners.members
-            ],
+            "cross_domain": [ProbePrompt(self._partners.alone.format(target=p.name), {own.partner: p.name}) for p in self.partners],
             "null": [ProbePrompt("", {})],
         }
+
+
+def naming(names: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of `names` in a text, as words of their own."""
+    return re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names), re.IGNORECASE)
 
 
 def _words(text: str, what: str) -> str:

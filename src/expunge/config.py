@@ -42,9 +42,10 @@ def build(cls: type[T], settings: Mapping[str, Any], what: str) -> T:
     try:
         built = TypeAdapter(cls).validate_python(dict(settings))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"]) or what
-        raise ExpungeError(f"{what}: {where}: {first['msg'].lower()}: {first['input']!r}; see `expunge show {what}`") from error
+        first, *_ = errors = error.errors()
+        where = str(first["loc"][0]) if first["loc"] else what
+        wanted = ", or ".join(e["msg"].lower() for e in errors if e["loc"][:1] == first["loc"][:1])  # one for each part of a union
+        raise ExpungeError(f"{what}: {where}: {wanted}: {first['input']!r}; see `expunge show {what}`") from error
     if endless := [f for f in fields if isinstance(value := getattr(built, f), float) and not math.isfinite(value)]:
         raise ExpungeError(f"a setting is finite: {endless[0]} = {getattr(built, endless[0])}; give a number")
     return built

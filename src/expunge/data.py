@@ -1,22 +1,26 @@
-"""What a step looks at: a finite bank of points, and batches that are functions of (seed, step) alone.
+"""What a step looks at: a finite bank of points for each part, and batches that are functions of (seed, step) alone.
 
-A run's bank is made once, by the untouched model, from the concept's own prompts. Since a batch depends on nothing but the
-seed and the step, resuming needs no state of a data loader.
+A run's banks are made once, by the untouched model, from the concept's own prompts and those that must survive it. Since a batch
+depends on nothing but the seed and the step, resuming needs no state of a data loader.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from expunge import schedule
 from expunge.cache import Store, digest
-from expunge.concept import Concept, ForgetPrompt
+from expunge.concept import ForgetPrompt, naming
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.denoiser.stable_diffusion import Visit
 from expunge.objective import Training
-from expunge.types import Batch, Cond, Latents, Need, Noised, Point
+from expunge.several import Subject
+from expunge.turns import picks_of_each
+from expunge.turns import seed_of as seed_of
+from expunge.types import LEADS, Batch, Cond, Latents, Need, Noised, Point, Spans
 from expunge.weights import Memo
 
 Track = Callable[[Sequence[int], str], Iterator[int]]
@@ -24,74 +28,135 @@ Track = Callable[[Sequence[int], str], Iterator[int]]
 
 RENDER_BATCH = 32
 
+PICTURES: dict[Need, str] = {
+    "forget": "pictures of the concept",
+    "anchor_pictures": "pictures of the anchor",
+    "surrogate": "pictures of others in its place",
+    "retain": "pictures that must survive",
+}
+"""What a progress bar says while the pictures of a part are made."""
+
 
 def untracked(items: Sequence[int], description: str) -> Iterator[int]:
     """No progress shown."""
     return iter(items)
 
 
-def seed_of(*parts: object) -> int:
-    """A seed that is a function of `parts`: streams of different names are independent."""
-    return int(digest(*parts)[:15], 16)
-
-
-def picks(seed: int, step: int, size: int, batch: int) -> list[int]:
-    """Indices of a step's batch: consecutive slices of a permutation for each epoch, so that every point is used equally often."""
-    chosen: list[int] = []
-    position = step * batch
-    while len(chosen) < batch:
-        epoch, place = divmod(position, size)
-        order = torch.randperm(size, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
-        part = order[place : place + batch - len(chosen)].tolist()
-        chosen += part
-        position += len(part)
-    return chosen
-
-
 @dataclass(frozen=True)
 class Bank:
-    """The points of a run and, for each, the prompt that it belongs to."""
+    """The points of one part and, for each, the forget prompt that it belongs to."""
 
     points: Point | Noised
-    prompts: tuple[ForgetPrompt, ...]
-    """Row by row."""
-    marginals: tuple[str, ...]
+    prompts: tuple[ForgetPrompt, ...] = ()
+    """Row by row; none for what must survive."""
+    marginals: tuple[str, ...] = ()
     """Row by row, one prompt drawn from `ForgetPrompt.marginals`: fixed for each point, so that its reference is computed once."""
+    siblings: tuple[str, ...] = ()
+    """Likewise from `ForgetPrompt.siblings`; where there are none, the marginal."""
+
+    @cached_property
+    def groups(self) -> list[list[int]]:
+        """The rows of each concept; of what must survive all rows in one group."""
+        of: dict[str, list[int]] = {}
+        for row in range(len(self.points)):
+            of.setdefault(self.prompts[row].concept if self.prompts else "", []).append(row)
+        return list(of.values())
 
 
-def forget_bank(denoiser: StableDiffusion, concept: Concept, training: Training, seed: int, store: Store, track: Track) -> Bank:
+def forget_bank(denoiser: StableDiffusion, concept: Subject, training: Training, seed: int, store: Store, track: Track) -> Bank:
     """Pictures of the concept by the untouched model, noised at times spread evenly over the path."""
-    prompts = concept.forget()
-    chosen = [prompts[i % len(prompts)] for i in range(training.pictures)]
-    sampler = denoiser.default_sampler
+    chosen = _in_turn(concept, training.pictures)
     seeds = [seed_of(seed, "picture", i) for i in range(len(chosen))]
-    key = digest("forget-latents", denoiser.fingerprint, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
-    clean = _stored(store, key, lambda: {"x_0": _latents(denoiser, [p.prompt for p in chosen], seeds, sampler, track)})["x_0"]
-
     generator = torch.Generator().manual_seed(seed_of(seed, "noise"))
-    count, horizon = training.points, len(denoiser.alphas_cumprod)
-    which = torch.arange(count) % len(chosen)
+    shown = [p.prompt for p in chosen]
+    points, which = _noised(denoiser, "forget", shown, shown, seeds, training.points, generator, store, track)
+    rows = tuple(chosen[i] for i in which)
+    return _bank(points, rows, _drawn(rows, generator), seed)
+
+
+def stand_in_bank(
+    denoiser: StableDiffusion, concept: Subject, need: Need, training: Training, seed: int, store: Store, track: Track
+) -> Bank:
+    """Pictures by the untouched model of what stands in the concept's place, each shown under the forget prompt.
+
+    For `surrogate` another member of the kind, drawn at random (where none may stand in, the context), for `anchor_pictures` the
+    anchor.
+    """
+    chosen = _in_turn(concept, min(training.pictures, training.points))
+    generator = torch.Generator().manual_seed(seed_of(seed, need, "noise"))
+    drawn = _drawn(chosen, generator)
+    made_of = list(drawn) if need == "surrogate" else [p.anchor for p in chosen]
+    seeds = [seed_of(seed, need, "picture", i) for i in range(len(chosen))]
+    points, which = _noised(denoiser, need, made_of, [p.prompt for p in chosen], seeds, training.points, generator, store, track)
+    return _bank(points, tuple(chosen[i] for i in which), tuple(drawn[i] for i in which), seed_of(seed, need))
+
+
+def retain_bank(denoiser: StableDiffusion, concept: Subject, training: Training, seed: int, store: Store, track: Track) -> Bank:
+    """Pictures by the untouched model of what must survive, spread evenly over its prompts, each under its own."""
+    prompts = surviving(concept)
+    count = min(training.retain_pictures, training.points)
+    chosen = [prompts[i * len(prompts) // count % len(prompts)] for i in range(count)]
+    seeds = [seed_of(seed, "retain", "picture", i) for i in range(count)]
+    generator = torch.Generator().manual_seed(seed_of(seed, "retain", "noise"))
+    return Bank(_noised(denoiser, "retain", chosen, chosen, seeds, training.points, generator, store, track)[0])
+
+
+def surviving(concept: Subject) -> list[str]:
+    """The prompts of `Concept.retain` that hold none of the words of the concept, or of others that are removed.
+
+    An open vocabulary may have them inside another name, as "Monet" in "Monet's garden"; a picture of that is one of the concept.
+    """
+    words = naming([*concept.names, *(n for c in concept.parts for removed in c.removed for n in removed.known)])
+    return [p for p in concept.retain() if not words.search(p)]
+
+
+def _in_turn(concept: Subject, count: int) -> list[ForgetPrompt]:
+    """Prompts to forget, of each concept in turn."""
+    prompts = [c.forget() for c in concept.parts]
+    turns = [divmod(i, len(prompts)) for i in range(count)]
+    return [prompts[at][i % len(prompts[at])] for i, at in turns]
+
+
+def _noised(
+    denoiser: StableDiffusion,
+    need: Need,
+    made_of: list[str],
+    shown: list[str],
+    seeds: list[int],
+    count: int,
+    generator: torch.Generator,
+    store: Store,
+    track: Track,
+) -> tuple[Noised, list[int]]:
+    """Pictures of the prompts `made_of`, noised to `count` points at times spread evenly over the path, under the prompts `shown`.
+
+    Also gives the picture that each point is of.
+    """
+    sampler = denoiser.default_sampler
+    key = digest(f"{need}-latents", denoiser.fingerprint, made_of, seeds, sampler.steps, sampler.guidance_scale)
+    clean = _stored(store, key, lambda: {"x_0": _latents(denoiser, made_of, seeds, sampler, track, PICTURES[need])})["x_0"]
+
+    horizon, which = len(denoiser.alphas_cumprod), torch.arange(count) % len(made_of)
     strata = torch.randperm(count, generator=generator)
     t = ((strata + torch.rand(count, generator=generator)) / count * horizon).long()
     noise = torch.randn(count, *clean.shape[1:], generator=generator)
     x_t = schedule.add_noise(clean[which], noise, t, denoiser.alphas_cumprod.cpu())
-    rows = tuple(chosen[i] for i in which.tolist())
-    keys = tuple(f"forget/{i}" for i in range(count))
-    point = Noised(x_t, t, denoiser.encode([p.prompt for p in rows]).to("cpu"), keys, noise)
-    return Bank(point, rows, _drawn(rows, generator))
+    rows = which.tolist()
+    cond = denoiser.encode([shown[i] for i in rows]).to("cpu")
+    return Noised(x_t, t, cond, tuple(f"{need}/{i}" for i in range(count)), noise), rows
 
 
 def trajectory_bank(
-    denoiser: StableDiffusion, concept: Concept, training: Training, seed: int, store: Store, track: Track, memo: Memo
+    denoiser: StableDiffusion, concept: Subject, training: Training, seed: int, store: Store, track: Track, memo: Memo
 ) -> Bank:
     """Points that the untouched model visits while it samples the concept under guidance.
 
     The two predictions that guidance needs at each point are the reference's outputs there, so they go into `memo` for free.
     """
-    prompts = concept.forget()
-    sampler = denoiser.default_sampler
-    count = min(training.pictures, -(-training.points // sampler.steps))
-    chosen = [prompts[i * len(prompts) // count % len(prompts)] for i in range(count)]
+    prompts, sampler = [c.forget() for c in concept.parts], denoiser.default_sampler
+    each = max(1, min(training.pictures, -(-training.points // sampler.steps)) // len(prompts))
+    count = each * len(prompts)
+    chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
     key = digest("trajectories", denoiser.fingerprint, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
     path = _stored(store, key, lambda: _trajectories(denoiser, [p.prompt for p in chosen], seeds, sampler, track))
@@ -102,7 +167,14 @@ def trajectory_bank(
     memo.put(list(zip(keys, point.cond.keys, strict=True)), path["eps_cond"].flatten(0, 1))
     memo.put([(k, "") for k in keys], path["eps_null"].flatten(0, 1))
     memo.take()  # known from the store: no checkpoint needs to hold them
-    return Bank(point, rows, _drawn(rows, torch.Generator().manual_seed(seed_of(seed, "marginal"))))
+    return _bank(point, rows, _drawn(rows, torch.Generator().manual_seed(seed_of(seed, "marginal"))), seed)
+
+
+def _bank(points: Point | Noised, rows: tuple[ForgetPrompt, ...], marginals: tuple[str, ...], seed: int) -> Bank:
+    # A stream of their own: siblings came later, and runs that do not ask for them are to stay the same.
+    chance = torch.rand(len(rows), generator=torch.Generator().manual_seed(seed_of(seed, "sibling"))).tolist()
+    drawn = zip(rows, chance, marginals, strict=True)
+    return Bank(points, rows, marginals, tuple(p.siblings[int(c * len(p.siblings))] if p.siblings else m for p, c, m in drawn))
 
 
 def _drawn(rows: Sequence[ForgetPrompt], generator: torch.Generator) -> tuple[str, ...]:
@@ -117,10 +189,10 @@ def _stored(store: Store, key: str, make: Callable[[], dict[str, Tensor]]) -> di
     return found
 
 
-def _latents(denoiser: StableDiffusion, prompts: list[str], seeds: list[int], sampler: Sampler, track: Track) -> Latents:
+def _latents(denoiser: StableDiffusion, prompts: list[str], seeds: list[int], sampler: Sampler, track: Track, description: str) -> Latents:
     starts = range(0, len(prompts), RENDER_BATCH)
     cond = denoiser.encode(prompts)
-    parts = (slice(s, s + RENDER_BATCH) for s in track(starts, "pictures of the concept"))
+    parts = (slice(s, s + RENDER_BATCH) for s in track(starts, description))
     return torch.cat([denoiser.latents(cond[part], seeds[part], sampler).cpu() for part in parts])
 
 
@@ -138,39 +210,53 @@ def _trajectories(denoiser: StableDiffusion, prompts: list[str], seeds: list[int
 
 @dataclass(frozen=True)
 class Batches:
-    """`batches(step)`: the parts that a method declared, drawn from its bank."""
+    """`batches(step)`: the parts that a method declared, drawn from their banks."""
 
     denoiser: StableDiffusion
-    concept: Concept
+    concept: Subject
     needs: frozenset[Need]
-    bank: Bank
+    banks: Mapping[Need, Bank]
     seed: int
     batch_size: int
 
     def __call__(self, step: int) -> Batch:
-        return self.rows(step, picks(self.seed, step, len(self.bank.points), self.batch_size))
+        return self.split(step, 1)[0]
 
-    def split(self, step: int, parts: int) -> list[Batch]:
-        """The same batch in equal parts, for accumulation."""
-        chosen = picks(self.seed, step, len(self.bank.points), self.batch_size)
-        size = len(chosen) // parts
-        return [self.rows(step, chosen[i : i + size]) for i in range(0, len(chosen), size)]
+    def split(self, step: int, parts: int, taken: slice = slice(None)) -> list[Batch]:
+        """The same batch in equal parts, or those `taken`, for accumulation: every part that the method reads is cut alike."""
+        chosen = {need: picks_of_each(self._stream(need), step, bank.groups, self.batch_size) for need, bank in self.banks.items()}
+        size = self.batch_size // parts
+        return [self._rows(step, {n: at[i : i + size] for n, at in chosen.items()}) for i in range(0, self.batch_size, size)[taken]]
 
-    def rows(self, step: int, at: list[int]) -> Batch:
-        bank, device, encode = self.bank, self.denoiser.device, self.denoiser.encode
-        prompts = [bank.prompts[i] for i in at]
-        parts: dict[Need, Point | Cond] = {}
-        for need in self.needs:
-            match need:
-                case "forget" | "trajectory":
-                    parts[need] = _moved(bank.points, at, device)
-                case "context":
-                    parts[need] = encode([p.context for p in prompts])
-                case "marginal":
-                    parts[need] = encode([bank.marginals[i] for i in at])
-                case "anchor":
-                    parts[need] = encode([p.anchor for p in prompts])
+    def _stream(self, need: Need) -> int:
+        # Parts of different streams do not keep meeting the same partners.
+        return self.seed if need in {"forget", "trajectory"} else seed_of(self.seed, need)
+
+    def _rows(self, step: int, at: Mapping[Need, list[int]]) -> Batch:
+        device, encode = self.denoiser.device, self.denoiser.encode
+        parts: dict[Need, Point | Cond | Spans] = {n: _moved(self.banks[n].points, at[n], device) for n in self.needs & self.banks.keys()}
+        if self.needs & CONDS:
+            lead = _lead(self.needs)
+            bank, rows = self.banks[lead], at[lead]
+            prompts = [bank.prompts[i] for i in rows]
+            conds: dict[Need, list[str]] = {
+                "context": [p.context for p in prompts],
+                "marginal": [bank.marginals[i] for i in rows],
+                "sibling": [bank.siblings[i] for i in rows],
+                "anchor": [p.anchor for p in prompts],
+            }
+            parts |= {need: encode(texts) for need, texts in conds.items() if need in self.needs}
+            if "spans" in self.needs:
+                parts["spans"] = self.denoiser.spans([p.prompt for p in prompts], self.concept.names)
         return Batch(step, encode(self.concept.bare), encode([""]), parts)
+
+
+CONDS: frozenset[Need] = frozenset({"context", "marginal", "sibling", "anchor", "spans"})
+"""The needs that are prompts or about them, which go row by row with those of a part."""
+
+
+def _lead(needs: frozenset[Need]) -> Need:
+    return next((need for need in LEADS if need in needs), "forget")
 
 
 def _moved(points: Point | Noised, at: list[int], device: torch.device) -> Point | Noised:
@@ -181,7 +267,7 @@ def _moved(points: Point | Noised, at: list[int], device: torch.device) -> Point
 
 def gather(
     denoiser: StableDiffusion,
-    concept: Concept,
+    concept: Subject,
     needs: frozenset[Need],
     training: Training,
     seed: int,
@@ -189,10 +275,19 @@ def gather(
     memo: Memo,
     track: Track = untracked,
 ) -> Batches:
-    """Makes the bank that `needs` ask for, and the batches over it."""
-    bank = (
-        trajectory_bank(denoiser, concept, training, seed, store, track, memo)
-        if "trajectory" in needs
-        else forget_bank(denoiser, concept, training, seed, store, track)
-    )
-    return Batches(denoiser, concept, needs, bank, seed, training.batch_size)
+    """Makes the banks that `needs` ask for, and the batches over them."""
+    banks: dict[Need, Bank] = {}
+    # In the order of LEADS and not of a set, which differs from one process to the next.
+    for need in (*LEADS, "retain"):
+        if need not in needs and not (needs & CONDS and need == _lead(needs)):
+            continue
+        match need:
+            case "forget":
+                banks[need] = forget_bank(denoiser, concept, training, seed, store, track)
+            case "trajectory":
+                banks[need] = trajectory_bank(denoiser, concept, training, seed, store, track, memo)
+            case "retain":
+                banks[need] = retain_bank(denoiser, concept, training, seed, store, track)
+            case _:
+                banks[need] = stand_in_bank(denoiser, concept, need, training, seed, store, track)
+    return Batches(denoiser, concept, needs, banks, seed, training.batch_size)

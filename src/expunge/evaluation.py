@@ -42,6 +42,9 @@ def evaluate(
 ) -> list[Row]:
     """Measures a run against its own untouched model and writes `evaluation/` into the run's folder.
 
+    Several concepts are measured one by one, each with rows of its own; the others are not among what it should have left alone.
+    After each stage of a sequence, UA is measured for every concept removed so far: a concept that comes back shows.
+
     Args:
         model: the base model; default the one that the run's card names.
         judge: who looks: "main" or "second" of the canvas (by default both, the second as a check of the first), a transformers
@@ -50,7 +53,8 @@ def evaluate(
         store: pictures are kept there by content, so that an interrupted evaluation goes on and the base is rendered once.
 
     Returns:
-        Rows of the untouched model (run "base") and of the run, in long format; also in `evaluation/rows.jsonl`.
+        Rows of the untouched model (run "base") and of the run, in long format; also in `evaluation/rows.jsonl`. Those of a stage
+        have the stage's id for their run.
 
     Raises:
         ExpungeError: an unfinished run, another base model, an unknown metric or judge.
@@ -62,31 +66,35 @@ def evaluate(
     denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device)
     delta, concept = run.delta(denoiser.fingerprint), run.concept()
     store, sampler = store or Store.default(), sampler or denoiser.default_sampler
-    judges = [j for j in _judges(judge, denoiser, concept) if j]
-    shots = plan(concept, protocol)
+    folder, rows, listed, judges = run.folder / "evaluation", list[Row](), list[dict](), list[Judge]()
+    for number, part in enumerate(concept.parts, 1):
+        judges = [j for j in _judges(judge, denoiser, part) if j]
+        shots = plan(part, protocol)
+        base = _rendered(denoiser, {}, shots, sampler, store, track, "pictures of the base model")
+        after = _rendered(denoiser, delta, shots, sampler, store, track, "pictures of the unlearned model")
 
-    base = render(denoiser, shots, sampler, store, denoiser.fingerprint, track, "pictures of the base model")
-    with swapped(denoiser.net, delta):
-        changed = f"{denoiser.fingerprint}+{_digest(delta)}"
-        after = render(denoiser, shots, sampler, store, changed, track, "pictures of the unlearned model")
+        kind = part.vocabulary.kinds[part.kind]
+        seen: tuple[Judgement | None, Judgement | None] = (None, None)
+        for place, who in enumerate(judges or [None]):
+            judged = _looked(who, base), _looked(who, after)
+            if place == 0:
+                seen = judged
+            tables = _shots(shots, judged[0]), _shots(shots, judged[1])
+            drawn = _drawn(who, shots, kind.name) if who and denoiser.is_canvas else None
+            wanted = metrics if place == 0 else [m for m in metrics or METRICS if not m.startswith(("FID", "KID"))]
+            for table, owner in ((tables[0], None), (tables[1], card)):
+                scores = measure(Evidence(kind.name, kind.partner, table, tables[0], drawn), wanted)
+                rows += [_row(s, owner, card, who.name if who else "none", part.target) for s in scores]
+        # Each of several concepts has pictures, and entries, of its own.
+        within, of = (f"{number:02d}/", {"concept": part.target}) if len(concept.parts) > 1 else ("", {})
+        listed += [of | entry for entry in _write_pictures(folder, within, shots, base, after, *seen)]
+    rows += _weights(denoiser, delta, card, concept.target)
+    for done, stage in enumerate(run.stages, 1):
+        left = stage.delta(denoiser.fingerprint)
+        for part in concept.parts[:done]:
+            rows += _resurgence(stage, left, part, denoiser, judge, protocol, sampler, metrics, store, track)
 
-    kind = concept.vocabulary.kinds[concept.kind]
-    rows: list[Row] = []
-    seen: tuple[Judgement | None, Judgement | None] = (None, None)
-    for place, who in enumerate(judges or [None]):
-        judged = _looked(who, base), _looked(who, after)
-        if place == 0:
-            seen = judged
-        tables = _shots(shots, judged[0]), _shots(shots, judged[1])
-        drawn = _drawn(who, shots, kind.name) if who and denoiser.is_canvas else None
-        wanted = metrics if place == 0 else [m for m in metrics or METRICS if not m.startswith(("FID", "KID"))]
-        for table, owner in ((tables[0], None), (tables[1], card)):
-            scores = measure(Evidence(kind.name, kind.partner, table, tables[0], drawn), wanted)
-            rows += [_row(s, owner, card, who.name if who else "none") for s in scores]
-    rows += _weights(denoiser, delta, card)
-
-    folder = run.folder / "evaluation"
-    _write_pictures(folder, shots, base, after, *seen)
+    write_atomically(folder / "pictures.json", (json.dumps(listed, indent=1) + "\n").encode())
     about = {
         "judge": judges[0].name if judges else None,
         "sampler": asdict(sampler) | {"scheduler": type(denoiser.pipeline.scheduler).__name__},
@@ -99,6 +107,39 @@ def evaluate(
     return rows
 
 
+def _rendered(
+    denoiser: StableDiffusion, delta: Mapping[str, Tensor], shots: Sequence[Shot], sampler: Sampler, store: Store, track: Track, title: str
+) -> Tensor:
+    """Pictures by the model with `delta` in it, kept under a name of its own."""
+    with swapped(denoiser.net, delta):
+        weights = f"{denoiser.fingerprint}+{_digest(delta)}" if delta else denoiser.fingerprint
+        return render(denoiser, shots, sampler, store, weights, track, title)
+
+
+def _resurgence(
+    stage: Run,
+    left: Mapping[str, Tensor],
+    concept: Concept,
+    denoiser: StableDiffusion,
+    judge: str | None,
+    protocol: Protocol,
+    sampler: Sampler,
+    metrics: Sequence[str] | None,
+    store: Store,
+    track: Track,
+) -> list[Row]:
+    """How gone a concept is after a stage, by the first judge: of the stage itself, or of one before it."""
+    who, probes = _judges(judge, denoiser, concept)[0], ("target", "synonyms")
+    wanted = [m for m in metrics or METRICS if METRICS[m].probes <= set(probes)]
+    if who is None or not wanted:
+        return []
+    shots = [s for s in plan(concept, protocol) if s.probe in probes]
+    pictures = _rendered(denoiser, left, shots, sampler, store, track, f"pictures after {stage.card['concept']['target']}")
+    kind = concept.vocabulary.kinds[concept.kind]
+    scores = measure(Evidence(kind.name, kind.partner, _shots(shots, _looked(who, pictures)), {}), wanted)
+    return [_row(s, stage.card, stage.card, who.name, concept.target) for s in scores]
+
+
 def _judges(judge: str | None, denoiser: StableDiffusion, concept: Concept) -> list[Judge | None]:
     if denoiser.is_canvas and judge is None:
         return [load_judge("main", concept, denoiser.device), load_judge("second", concept, denoiser.device)]
@@ -109,21 +150,21 @@ def _judges(judge: str | None, denoiser: StableDiffusion, concept: Concept) -> l
 
 
 def _write_pictures(
-    folder: Path, shots: Sequence[Shot], base: Tensor, after: Tensor, seen_base: Judgement | None, seen: Judgement | None
-) -> None:
-    """The pairs that the report shows: spread evenly over each probe's prompts, the first picture of each."""
+    folder: Path, within: str, shots: Sequence[Shot], base: Tensor, after: Tensor, seen_base: Judgement | None, seen: Judgement | None
+) -> list[dict]:
+    """The pairs that the report shows, and their list: spread evenly over each probe's prompts, the first picture of each."""
     listed = []
     for probe in dict.fromkeys(s.probe for s in shots):
         first = [i for i, s in enumerate(shots) if s.probe == probe and (s.index == 0 or probe == "null")]
         for i in first[:: -(-len(first) // SHOWN)][:SHOWN]:
             entry: dict = {"probe": probe, "prompt": shots[i].prompt.prompt, "seed": shots[i].index, "wanted": dict(shots[i].prompt.labels)}
             for name, pictures, judgement in (("base", base, seen_base), ("unlearned", after, seen)):
-                file = f"pictures/{i:05d}-{name}.png"
+                file = f"pictures/{within}{i:05d}-{name}.png"
                 write_atomically(folder / file, png(pictures[i]))
                 labels = {k: labels[i] for k, labels in judgement.seen.items()} if judgement else {}
                 entry |= {name: file, "seen_base" if name == "base" else "seen": labels}
             listed.append(entry)
-    write_atomically(folder / "pictures.json", (json.dumps(listed, indent=1) + "\n").encode())
+    return listed
 
 
 # --- judging and rows ------------------------------------------------------------------------------------------------------
@@ -165,13 +206,13 @@ def _drawn(judge: Judge, shots: Sequence[Shot], kind: str) -> Tensor:
     return judge(draw(torch.tensor(objects), torch.tensor(styles), seed_of("drawings"))).features
 
 
-def _row(score: Score, owner: Mapping | None, card: Mapping, judge: str) -> Row:
+def _row(score: Score, owner: Mapping | None, card: Mapping, judge: str, concept: str) -> Row:
     run, method = ("base", "none") if owner is None else (card["id"], card["method"])
     measured = (score.probe, score.metric, score.value, score.ci_low, score.ci_high, score.n)
-    return Row(run, method, card["concept"]["target"], card["seed"], *measured, judge=judge)
+    return Row(run, method, concept, card["seed"], *measured, judge=judge)
 
 
-def _weights(denoiser: StableDiffusion, delta: Mapping[str, Tensor], card: Mapping) -> list[Row]:
+def _weights(denoiser: StableDiffusion, delta: Mapping[str, Tensor], card: Mapping, concept: str) -> list[Row]:
     """What needs no judge: how far the weights moved, and how far the unprompted prediction did."""
     drift = null_drift(denoiser, delta)
     interval = mean_interval(drift)
@@ -180,7 +221,7 @@ def _weights(denoiser: StableDiffusion, delta: Mapping[str, Tensor], card: Mappi
         Score("null_drift", "null", interval.value, interval.low, interval.high, len(drift)),
     ]
     zero = [Score(s.metric, s.probe, 0.0, 0.0, 0.0, s.n) for s in scores]
-    return [_row(s, None, card, "none") for s in zero] + [_row(s, card, card, "none") for s in scores]
+    return [_row(s, None, card, "none", concept) for s in zero] + [_row(s, card, card, "none", concept) for s in scores]
 
 
 @torch.no_grad()

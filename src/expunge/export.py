@@ -1,11 +1,15 @@
-"""A run's result in other people's formats: a pipeline in memory, a diffusers folder."""
+"""A run's result in other people's formats: a pipeline in memory, a diffusers folder, a LoRA file."""
 
 import shutil
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
+from torch import Tensor
 
+from expunge import config
+from expunge.cache import write_tensors
 from expunge.denoiser import Pipeline
 from expunge.denoiser import load as load_model
 from expunge.denoiser.stable_diffusion import DTYPES
@@ -49,6 +53,65 @@ def merge(model: str | Path | Pipeline, run: Run | str | Path, folder: str | Pat
         shutil.rmtree(beside, ignore_errors=True)
         raise ExpungeError(f"a model is written into a writable folder: {folder}: {error}; choose another") from error
     return folder
+
+
+def write_lora(model: str | Path | Pipeline, run: Run | str | Path, file: str | Path, rank: int | None = None) -> float:
+    """Writes the run's change as a LoRA file, which `pipeline.load_lora_weights(file)` adds to the base model (diffusers with peft).
+
+    A run of low rank is written as it is. Any other is brought to the nearest change of a given rank, matrix by matrix and
+    convolution by convolution (Eckart and Young, 1936); what a LoRA cannot hold, biases and norms, is left out.
+
+    Args:
+        rank: of every matrix. Larger is nearer to the run and a larger file. Default: that of the run's scope, else 16.
+
+    Returns:
+        What is missing: the norm of the difference, as a share of the norm of the run's change.
+
+    Raises:
+        ExpungeError: the run belongs to another base model, or is not finished; it changed no matrix; a rank below 1; a file that
+            is not called `.safetensors`, or cannot be written.
+    """
+    run, file = run if isinstance(run, Run) else Run(Path(run)), Path(file)
+    if file.suffix != ".safetensors":
+        raise ExpungeError(f"a LoRA file is called FILE.safetensors: {file} is not; rename it")
+    if rank is not None and rank < 1:
+        raise ExpungeError(f"a rank is 1 or more: {rank} given; choose another with --rank")
+    denoiser = load_model(model, "cpu", run.card["dtype"])
+    before = dict(denoiser.net.named_parameters())
+    rank = rank or config.build(config.find_method(run.card["method"]), run.card["config"], run.card["method"]).scope.rank or RANK
+    tensors: dict[str, Tensor] = {}
+    whole, missing = 0.0, 0.0
+    for name, value in run.delta(denoiser.fingerprint).items():
+        change = value.double() - before[name].detach().double()
+        if value.ndim >= 2 and name.endswith(".weight") and change.any():
+            b, a = factors(change.flatten(1), rank)
+            key, ones = f"unet.{name.removesuffix('.weight')}", (1,) * (value.ndim - 2)
+            tensors |= {
+                f"{key}.lora_A.weight": a.float().reshape(-1, *value.shape[1:]),
+                f"{key}.lora_B.weight": b.float().reshape(*b.shape, *ones),
+            }
+            missing += (change.flatten(1) - b @ a).square().sum().item()
+        else:
+            missing += change.square().sum().item()
+        whole += change.square().sum().item()
+    if not tensors:
+        raise ExpungeError(f"a LoRA adds to matrices: {run.folder} changed none; write the whole model with `expunge merge RUN FOLDER`")
+    write_tensors(file, tensors, {"format": "pt"})
+    return (missing / whole) ** 0.5
+
+
+RANK = 16
+"""Of a LoRA file where nothing says another."""
+
+
+def factors(change: Float[Tensor, "out in"], rank: int) -> tuple[Float[Tensor, "out rank"], Float[Tensor, "rank in"]]:
+    """B and A whose product is the nearest to `change` among all of that rank, in the Frobenius norm; zeros fill what is over."""
+    wide = change.shape[0] <= change.shape[1]
+    # The leading singular vectors of the shorter side, where they cost least.
+    side = torch.linalg.eigh(change @ change.T if wide else change.T @ change).eigenvectors.flip(1)[:, :rank]
+    b, a = (side, side.T @ change) if wide else (change @ side, side.T)
+    over = rank - side.shape[1]  # readers take one rank for all matrices, and scale by it where there are several
+    return torch.nn.functional.pad(b, (0, max(0, over))), torch.nn.functional.pad(a, (0, 0, 0, max(0, over)))
 
 
 def new_folder(folder: Path) -> Path:

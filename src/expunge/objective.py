@@ -6,12 +6,12 @@ or devices.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt
-from torch import Tensor
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor, nn
 
 from expunge.scope import Scope
 from expunge.types import Batch, Cond, ExpungeError, Models, Need, Terms
@@ -29,15 +29,23 @@ class Training:
     """Whether the step size stays or falls to zero along half a cosine. Falling ends with less of the last batches' noise in the
     weights, and so hurts less for the same forgetting."""
     batch_size: Annotated[int, Ge(1)] = 16
-    """Points on the noise path in each step."""
+    """Points on the noise path in each step, of each part that the method reads."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Parts that a batch is cut into to save memory; the gradient is that of the whole batch."""
     pictures: Annotated[int, Ge(1)] = 64
-    """Pictures (or trajectories) of the concept that the untouched model makes at the start, spread over the forget prompts."""
+    """Pictures (or trajectories) of the concept that the untouched model makes at the start, spread over the forget prompts; as many
+    of what stands in its place, for methods that show it."""
+    retain_pictures: Annotated[int, Ge(1)] = 128
+    """Pictures of prompts that must survive, made by the untouched model at the start, for methods that train on them. More stand
+    for more of what the model can do."""
     points: Annotated[int, Ge(1)] = 512
-    """Places on the noise path in the finite bank that batches are drawn from. More is more varied; each costs one reference forward."""
+    """Places on the noise path in the finite bank that batches are drawn from, one bank for each part. More is more varied; each
+    costs one reference forward."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
     """Gradients are scaled down to this norm."""
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the old value in a running mean of the trained weights, which then is the result; 0 keeps none. Larger averages over
+    more steps, and holds the result nearer to the untouched model."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, one more forward."""
     checkpoint_every: Annotated[int, Ge(1)] = 50
@@ -52,10 +60,16 @@ class Training:
 
 
 class Objective(ABC):
-    """A trained method: a pure function from (models, batch) to named scalar losses."""
+    """A trained method: a pure function from (models, batch) to named scalar losses.
+
+    `needs`, `scope` and the call are all that most methods are. The hooks below them are for those that alternate, calibrate,
+    mask, adapt a weight or bring a network of their own. They too are pure: what must last from one step to the next is a note.
+    """
 
     training: ClassVar[Training] = Training()
     """The method's defaults."""
+    companion_lr: ClassVar[float] = 1e-4
+    """Adam's step size for `companion`, which stays the same to the end."""
 
     @property
     @abstractmethod
@@ -70,6 +84,41 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, models: Models, batch: Batch) -> Terms:
         """The losses of one step; their sum is minimised."""
+
+    def phase(self, step: int) -> str:
+        """The name of the phase that the step of `batch.step` belongs to: a word without dots.
+
+        Each phase has an optimizer of its own, so that a method which alternates between aims does not carry the momentum of one
+        into the other.
+        """
+        return "train"
+
+    def prepare(self, models: Models, batches: Callable[[int], Batch]) -> dict[str, Tensor]:
+        """Notes worked out once, on the untouched weights, before the first step: a scale, a mask, a Fisher diagonal.
+
+        `batches(step)` is the whole batch of a step; those of negative steps are drawn alike and are not training's own. Use
+        `torch.autograd.grad` over `models.weights` for gradients: no `.grad` may be left. A resumed run reads the notes from its folder.
+        """
+        return {}
+
+    def update(self, notes: Mapping[str, Tensor], terms: Mapping[str, float]) -> dict[str, Tensor]:
+        """After each step, the new values of those notes that change, given the step's terms: dual variables, moving targets."""
+        return {}
+
+    def masks(self, notes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """By the name of a trained tensor, which of its entries may move (bool, the tensor's shape); what is not named moves freely.
+
+        Give the same masks at every step: an entry that is masked later goes on with what Adam remembers of it.
+        """
+        return {}
+
+    def companion(self, latent_shape: tuple[int, int, int]) -> nn.Module | None:
+        """A small network that is trained beside the student and thrown away, such as the critic of a variational divergence.
+
+        It descends the same terms, with Adam (betas 0 and 0.99) and `companion_lr`. Where it is to ascend what the student descends,
+        give two terms: the student's through `models.fixed_companion`, and the negated one of the companion on a detached student.
+        """
+        return None
 
 
 @dataclass(frozen=True)
@@ -100,4 +149,4 @@ class Edit(ABC):
 
 
 Method = Objective | Edit
-Variant = Literal["xattn-kv", "xattn", "non-xattn", "full"]
+Variant = Literal["xattn-kv", "xattn", "non-xattn", "full", "xattn-lora"]

@@ -1,7 +1,8 @@
 """Everything that decides a run's result, resolved and checked before any work begins."""
 
+import copy
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +11,19 @@ from expunge.cache import digest
 from expunge.concept import Concept
 from expunge.denoiser import StableDiffusion
 from expunge.objective import Method, Objective, Training
+from expunge.probe import Stop, stop_table
+from expunge.several import Origin, Several, Subject, Together, titled
 from expunge.types import ExpungeError
 from expunge.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a stage of a sequence begins: where another run ended."""
+
+    run: str
+    """Its id."""
+    reference: Origin
 
 
 @dataclass(frozen=True)
@@ -20,12 +32,39 @@ class Plan:
 
     model: str
     fingerprint: str
-    concept: Concept
+    concept: Subject
     method: Method
     training: Training | None
     """None for closed forms."""
     seed: int
     dtype: str
+    stop: Stop | None = None
+    """The rule that may end it before its last step."""
+    start: Start | None = None
+    """None: the untouched model."""
+
+    @property
+    def stages(self) -> "tuple[Plan, ...]":
+        """A plan for each concept of a sequence, in turn; none where nothing is removed in stages.
+
+        A stage knows of the concepts before it and not of those to come, so that the first is the run of its concept alone.
+        """
+        if not isinstance(self.concept, Several) or self.concept.together != "sequential":
+            return ()
+        made: list[Plan] = []
+        for concept in self.concept.parts:
+            earlier = tuple(replace(c, removed=()) for c in self.concept.parts[: len(made)])
+            start = Start(made[-1].id, self.concept.reference) if made else None
+            made.append(replace(self, concept=replace(concept, removed=earlier), start=start))
+        return tuple(made)
+
+    def referred(self, denoiser: StableDiffusion) -> StableDiffusion:
+        """The model under the fingerprint of what the run's pictures are made by: stores must not take it for the untouched one."""
+        if self.start is None or self.start.reference == "original":
+            return denoiser
+        left = copy.copy(denoiser)
+        left.fingerprint = digest(denoiser.fingerprint, self.start.run)
+        return left
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -36,29 +75,32 @@ class Plan:
             "concept": concept_table(self.concept),
             "method": {"name": config.method_name(self.method), **config.settings(self.method)},
         }
-        return tables | ({"training": config.settings(self.training)} if self.training else {})
+        tables |= {"training": config.settings(self.training)} if self.training else {}
+        tables |= {"start": config.settings(self.start)} if self.start else {}
+        return tables | ({"stop": stop_table(self.stop)} if self.stop else {})
 
     @property
     def id(self) -> str:
         deciding = self.tables | {"model": {"fingerprint": self.fingerprint, "dtype": self.dtype}, "version": version_of("expunge")}
         name = config.method_name(self.method).rpartition(":")[2].lower()
-        slug = "".join(c if c.isalnum() else "-" for c in self.concept.target.lower())
-        return f"{name}-{slug}-{digest(deciding)[:10]}"
+        return f"{name}-{slug(self.concept)}-{digest(deciding)[:10]}"
 
 
 def make_plan(
     denoiser: StableDiffusion,
-    concept: str | Concept,
+    concept: str | Subject | Sequence[str | Concept],
     method: str | Method,
     *,
+    together: Together = "joint",
+    reference: Origin = "original",
     training: Training | Mapping[str, Any] | None = None,
     seed: int = 0,
     dtype: str = "fp32",
+    stop: Stop | None = None,
     **settings: Any,
 ) -> Plan:
     """Resolves names and defaults, and checks everything that can be checked before work begins."""
-    if isinstance(concept, str):
-        concept = Concept.find(concept, Vocabulary.canvas() if denoiser.is_canvas else Vocabulary.general())
+    concept = _subject(concept, Vocabulary.canvas if denoiser.is_canvas else Vocabulary.general, together, reference)
     if isinstance(method, str):
         method = config.build(config.find_method(method), settings, method)
     elif settings:
@@ -73,30 +115,90 @@ def make_plan(
         raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {names}; leave it out")
     else:
         training = None
-    if "marginal" in method.needs and concept.vocabulary.kinds[concept.kind].harmless and not concept.others:
+    if stop and training is None:
+        raise ExpungeError(f"a closed form has no steps to stop after: {config.method_name(method)}; leave the rule out")
+    made = Plan(denoiser.name, denoiser.fingerprint, concept, method, training, seed, dtype, stop)
+    assert made.id  # a rule without a name shows here
+    for stage in made.stages or (made,):
+        _check(stage, denoiser)
+    return made
+
+
+def _subject(
+    given: str | Subject | Sequence[str | Concept], world: Callable[[], Vocabulary], together: Together, reference: Origin
+) -> Subject:
+    """What is to be removed, names looked up in `world`; a list of one is that one."""
+    if isinstance(given, Concept | Several):
+        return given
+    found = [Concept.find(c, world()) if isinstance(c, str) else c for c in ([given] if isinstance(given, str) else given)]
+    return found[0] if len(found) == 1 else Several.of(found, together, reference)
+
+
+def _check(plan: Plan, denoiser: StableDiffusion) -> None:
+    others, training, parts = plan.method.needs & {"marginal", "sibling", "surrogate"}, plan.training, plan.concept.parts
+    for concept in parts:
+        if others and concept.vocabulary.kinds[concept.kind].harmless and not concept.others:
+            what, way = ("marginal", ", or choose --target-as context") if "marginal" in others else (min(others), "")
+            raise ExpungeError(
+                f"the {what} needs other members of the kind {concept.kind!r}: the vocabulary has none beside {concept.target!r}"
+                f"{''.join(f' and {c.target!r}' for c in concept.removed)}; give a vocabulary with --vocabulary{way}"
+            )
+    if training and min(training.pictures, training.points) < len(parts):
         raise ExpungeError(
-            f"the marginal needs other members of the kind {concept.kind!r}: the vocabulary has none beside {concept.target!r}; "
-            "give a vocabulary with --vocabulary, or choose --target-as context"
+            f"each concept has pictures and points of its own: pictures {training.pictures} and points {training.points} are for "
+            f"{len(parts)} concepts; raise --pictures and --points"
         )
-    denoiser.encode([p.prompt for p in concept.forget()])  # unknown and truncated words show here
-    return Plan(denoiser.name, denoiser.fingerprint, concept, method, training, seed, dtype)
+    if plan.start and plan.start.reference == "previous" and training is None:
+        raise ExpungeError(
+            f"a closed form has no reference: {config.method_name(plan.method)} edits what the stage before left; leave --reference out"
+        )
+    denoiser.encode([p.prompt for p in plan.concept.forget()])  # unknown and truncated words show here
 
 
-def concept_table(concept: Concept) -> dict[str, Any]:
-    """A concept as TOML, its vocabulary included unless it is a built-in one."""
+def slug(concept: Subject) -> str:
+    """A concept as a part of a run's id."""
+    text = concept.target
+    if isinstance(concept, Several):
+        first, *rest = (c.target for c in concept.parts)
+        text = f"{first} {'then' if concept.together == 'sequential' else 'and'} {rest[0] if len(rest) == 1 else f'{len(rest)} more'}"
+    return "".join(c if c.isalnum() else "-" for c in text.lower())
+
+
+def concept_table(concept: Subject) -> dict[str, Any]:
+    """A concept or several as TOML, the vocabulary included unless it is a built-in one."""
+    vocabulary = concept.parts[0].vocabulary
+    builtin = next((n for n, make in VOCABULARIES.items() if make() == vocabulary), None)
+    words = {"vocabulary": builtin or {n: config.settings(k) for n, k in vocabulary.kinds.items()}}
+    if isinstance(concept, Concept):
+        removed = [_one_table(c) for c in concept.removed]
+        return _one_table(concept) | ({"removed": removed} if removed else {}) | words
+    stages = {"reference": concept.reference} if concept.together == "sequential" else {}
+    return {"together": concept.together} | stages | {"targets": [_one_table(c) for c in concept.parts]} | words
+
+
+def _one_table(concept: Concept) -> dict[str, Any]:
     table: dict[str, Any] = {"target": concept.target, "kind": concept.kind, "synonyms": list(concept.synonyms)}
-    if concept.anchor:
-        table["anchor"] = concept.anchor
-    builtin = next((n for n, make in VOCABULARIES.items() if make() == concept.vocabulary), None)
-    return table | {"vocabulary": builtin or {n: config.settings(k) for n, k in concept.vocabulary.kinds.items()}}
+    return table | ({"anchor": concept.anchor} if concept.anchor else {})
 
 
-def concept_from(table: Mapping[str, Any]) -> Concept:
+def concept_from(table: Mapping[str, Any]) -> Subject:
     """The inverse of `concept_table`."""
     words = table.get("vocabulary", "general")
     vocabulary = VOCABULARIES[words]() if isinstance(words, str) else Vocabulary.from_tables(words)
+    if "targets" in table:
+        parts = [_one_from(t, vocabulary) for t in table["targets"]]
+        return Several.of(parts, table.get("together", "joint"), table.get("reference", "original"))
+    return replace(_one_from(table, vocabulary), removed=tuple(_one_from(t, vocabulary) for t in table.get("removed", ())))
+
+
+def _one_from(table: Mapping[str, Any], vocabulary: Vocabulary) -> Concept:
     found = Concept.find(table["target"], vocabulary, tuple(table.get("synonyms", ())), table.get("anchor"), table.get("kind"))
     return replace(found, target=table["target"])
+
+
+def called(table: Mapping[str, Any]) -> str:
+    """The `target` of what `concept_table` describes, without looking anything up."""
+    return table["target"] if "target" in table else titled([t["target"] for t in table["targets"]], table["together"])
 
 
 VOCABULARIES: dict[str, Callable[[], Vocabulary]] = {"canvas": Vocabulary.canvas, "general": Vocabulary.general}

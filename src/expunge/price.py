@@ -2,9 +2,8 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,33 +16,10 @@ from expunge.denoiser import StableDiffusion
 from expunge.objective import Objective
 from expunge.plan import Plan
 from expunge.scope import Scope
-from expunge.types import Models, Point
-from expunge.weights import Memo, Reference, Student, TrainState
-
-
-@dataclass
-class Count:
-    """Samples that have passed a network. Guidance passes each twice: with its prompt and without."""
-
-    samples: int = 0
-
-
-@contextmanager
-def counted(net: nn.Module) -> Iterator[Count]:
-    """Counts what passes `net`, whoever calls it and under whatever weights, for as long as the context lasts.
-
-    What gradient checkpointing computes again is not counted: it is a part of the backward pass.
-    """
-    count = Count()
-
-    def see(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        count.samples += len(arguments[0])
-
-    hook = net.register_forward_pre_hook(see)
-    try:
-        yield count
-    finally:
-        hook.remove()
+from expunge.spent import counted
+from expunge.train import made_companion
+from expunge.types import Maps, Models, Point
+from expunge.weights import Mean, Memo, Reference, Student, TrainState
 
 
 @dataclass(frozen=True)
@@ -56,10 +32,12 @@ class Price:
     """Of the untouched model at the bank's points."""
     student: int
     """With gradient: each is a forward and a backward."""
+    glances: int = 0
+    """Of the student without gradient, and of its running mean."""
 
     @property
     def forwards(self) -> int:
-        return self.pictures + self.reference + self.student
+        return self.pictures + self.reference + self.student + self.glances
 
     @property
     def backwards(self) -> int:
@@ -76,7 +54,7 @@ class Pace:
 
     def seconds(self, price: Price) -> float:
         """How long a run of that price takes, but for loading the model and writing files."""
-        return (price.pictures + price.reference) * self.forward + price.student * self.both
+        return (price.forwards - price.student) * self.forward + price.student * self.both
 
 
 class Silent(nn.Module):
@@ -100,26 +78,44 @@ class ReadOnly(Store):
 
 
 def price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
-    """Counts the evaluations of a plan by going through its every step; the real network is not called, nothing is written.
+    """Counts the evaluations of a plan by preparing it and going through its every step; the real network is not called,
+    nothing is written.
 
     It is exact for whatever method, since it is the method itself that asks: a reference that is needed twice is computed
     once, trajectories bring theirs along, pictures in the store cost nothing. A run that goes on from a checkpoint costs less.
+    A sequence costs what its stages cost together.
     """
+    if plan.stages:
+        each = [price(stage, denoiser, store) for stage in plan.stages]
+        return Price(*(sum(getattr(p, f.name) for p in each) for f in fields(Price)))
     if not isinstance(plan.method, Objective) or plan.training is None:
         return Price(0, 0, 0)
-    known = denoiser.fingerprint  # of the real network; the copy takes it along, and the store's keys need it
-    silent = copy.copy(denoiser)
+    known = plan.referred(denoiser).fingerprint  # of the real network; the copy takes it along, and the store's keys need it
+    silent = copy.copy(plan.referred(denoiser))
     silent.net = Silent(denoiser.net)
     assert silent.fingerprint == known
-    memo, state = Memo(), TrainState(silent.net, Scope("silent", ""))
+    method, training = plan.method, plan.training
+    memo, state = Memo(), TrainState(silent.net, Scope("silent", ""), ema=training.ema)
     with counted(silent.net) as count:
-        batches = gather(silent, plan.concept, plan.method.needs, plan.training, plan.seed, ReadOnly(store.root), memo)
+        batches = gather(silent, plan.concept, method.needs, training, plan.seed, ReadOnly(store.root), memo)
         pictures = count.samples
-    student, reference = Student(silent), Reference(silent, state, memo)
-    for step in range(plan.training.steps):
-        for batch in batches.split(step, plan.training.accumulate):
-            plan.method(Models(student, reference), batch)
-    return Price(pictures, reference.calls, student.calls)
+    student, reference, mean = Student(silent, state), Reference(silent, state, memo), Mean(silent, state)
+    companion = made_companion(method, denoiser.latent_shape, plan.seed)
+    companion = companion.to(denoiser.device) if companion else None
+
+    def attention(point: Point) -> Maps:
+        # A silent network has no layers; what counts is that it is called.
+        return [student(point).flatten(1).mean(1)[:, None, None, None].expand(-1, 1, 1, point.cond.states.shape[1])]
+
+    models = Models(student, reference, mean, state.trained, state.initial, {}, companion, denoiser.alphas_cumprod, attention)
+    models = replace(models, notes=method.prepare(models, batches))
+    for step in range(training.steps):
+        logged: dict[str, float] = {}
+        for batch in batches.split(step, training.accumulate):
+            for name, value in method(models, batch).items():
+                logged[name] = logged.get(name, 0.0) + value.item() / training.accumulate
+        models = replace(models, notes={**models.notes, **method.update(models.notes, logged)})
+    return Price(pictures, reference.calls, student.calls, student.glances + mean.glances)
 
 
 def pace(denoiser: StableDiffusion, scope: Scope, batch: int) -> Pace:

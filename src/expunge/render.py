@@ -59,8 +59,7 @@ def render(
     denoiser: StableDiffusion, shots: Sequence[Shot], sampler: Sampler, store: Store, weights: str, track: Track, title: str
 ) -> UInt8[Tensor, "n 3 height width"]:
     """Pictures of all shots, in batches; each is kept under a hash of weights, prompt, noise and sampler."""
-    scheduler = dict(denoiser.pipeline.scheduler.config)
-    files = [store.root / "pictures" / f"{digest(weights, s.prompt.prompt, s.noise_seed, asdict(sampler), scheduler)}.png" for s in shots]
+    files = kept_at(denoiser, shots, sampler, store, weights)
     found = {i: picture for i, file in enumerate(files) if (picture := _readpng(file)) is not None}
     missing = [i for i in range(len(shots)) if i not in found]
     for start in track(range(0, len(missing), RENDER_BATCH), title) if missing else ():
@@ -70,6 +69,12 @@ def render(
             found[i] = picture
             write_atomically(files[i], png(picture))
     return torch.stack([found[i] for i in range(len(shots))])
+
+
+def kept_at(denoiser: StableDiffusion, shots: Sequence[Shot], sampler: Sampler, store: Store, weights: str) -> list[Path]:
+    """Where each shot's picture is kept, or would be."""
+    scheduler = dict(denoiser.pipeline.scheduler.config)
+    return [store.root / "pictures" / f"{digest(weights, s.prompt.prompt, s.noise_seed, asdict(sampler), scheduler)}.png" for s in shots]
 
 
 def png(picture: UInt8[Tensor, "3 height width"]) -> bytes:

@@ -1,12 +1,9 @@
 """One run: a concept is removed from a model by a method, and a folder says all there is to say about it."""
 
 import json
-import platform
-import resource
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +14,20 @@ from torch import Tensor
 
 from expunge import config
 from expunge.cache import Store, write_atomically
+from expunge.card import described, is_done, peak_memory, write_card
 from expunge.concept import Concept
-from expunge.data import Track, gather, untracked
+from expunge.data import Track, gather, seed_of, untracked
 from expunge.denoiser import Pipeline, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.objective import Edit, EditPrompts, Method, Objective, Training
-from expunge.plan import Plan, concept_from, concept_table, make_plan, version_of
-from expunge.price import counted
-from expunge.train import CHECKPOINT, Trainer
+from expunge.plan import Plan, concept_from, make_plan, slug
+from expunge.probe import Stop
+from expunge.processes import Processes, refuse_uneven
+from expunge.several import Origin, Subject, Together
+from expunge.spent import Spent, counted
+from expunge.train import CHECKPOINT, NOTES, REFERENCE, Trainer, refuse_recomputing
 from expunge.types import ExpungeError, Step
-from expunge.weights import Memo, TrainState, load_delta, relative_change, save_delta
+from expunge.weights import Memo, TrainState, load_delta, relative_change, save_delta, swapped
 
 Watch = Callable[[Iterator[Step], int], Iterator[Step]]
 """Sees every step pass, with the number of the first: a progress bar, or nothing."""
@@ -61,16 +62,23 @@ class Run:
         """The changed tensors; with `base`, only for the model of that fingerprint."""
         return load_delta(self.folder / "delta.safetensors", base)
 
-    def concept(self) -> Concept:
-        """The concept as it was removed, with the vocabulary that it was removed under."""
+    def concept(self) -> Subject:
+        """The concept, or several, as removed, with the vocabulary that it was removed under."""
         return concept_from(self.card["concept"])
+
+    @property
+    def stages(self) -> "tuple[Run, ...]":
+        """The runs that a sequence was made of, one for each concept in turn; none of any other run."""
+        return tuple(Run(self.folder / stage["folder"]) for stage in self.card.get("stages", ()))
 
 
 def unlearn(
     model: str | Path | Pipeline | StableDiffusion,
-    concept: str | Concept,
+    concept: str | Subject | Sequence[str | Concept],
     method: str | Method = "mim-mu",
     *,
+    together: Together = "joint",
+    reference: Origin = "original",
     training: Training | Mapping[str, Any] | None = None,
     seed: int = 0,
     out: str | Path | None = None,
@@ -79,18 +87,26 @@ def unlearn(
     store: Store | None = None,
     track: Track = untracked,
     watch: Watch | None = None,
+    stop: Stop | None = None,
     **settings: Any,
 ) -> Run:
     """Removes a concept from a model and writes what changed.
 
     Args:
         model: "canvas" (the embedded one), a diffusers folder, a hub id, or a pipeline in memory, which is left as it was.
-        concept: a name ("Van Gogh style"), looked up in the canvas's words or in the general vocabulary, or a `Concept`.
+        concept: a name ("Van Gogh style"), looked up in the canvas's words or in the general vocabulary, or a `Concept`. Or a list
+            of either: several concepts that one run removes.
         method: a registered name with `settings`, or a method made beforehand.
+        together: how several concepts are removed: "joint", every batch holds points of all of them; "sequential", one after
+            another in stages that lie in the run's folder, each going on where the one before ended.
+        reference: what a later stage learns from: the "original" model, or what the "previous" stage left. The former does not let
+            the stages' errors add up; the latter is what several requests over time come to, when the original is gone.
         training: other than the method's own defaults, whole or single settings.
         seed: of pictures, noise and batches. Another seed is another run.
         out: the run's folder; default `runs/<id>`. A finished run of the same id is returned as it is, a killed one goes on.
         store: where what can be reused is kept; default `Store.default()`.
+        stop: a rule that may end the run before its last step, such as `expunge.Gone(every=20)`; a part of what makes a run. The
+            card then says so in `steps_done`.
 
     Returns:
         The run. `expunge.load(model, run)` gives the changed pipeline, `expunge.evaluate(run)` measures it.
@@ -99,65 +115,103 @@ def unlearn(
         ExpungeError: any bad input; a folder of another run; nothing changed; a loss that is not finite.
     """
     denoiser = model if isinstance(model, StableDiffusion) else load_model(model, device, dtype)
-    plan = make_plan(denoiser, concept, method, training=training, seed=seed, dtype=dtype, **settings)
+    plan = make_plan(
+        denoiser, concept, method, training=training, seed=seed, dtype=dtype, stop=stop, together=together, reference=reference, **settings
+    )
     return carry_out(plan, denoiser, out=out, store=store or Store.default(), track=track, watch=watch)
 
 
-def carry_out(plan: Plan, denoiser: StableDiffusion, *, out: str | Path | None, store: Store, track: Track, watch: Watch | None) -> Run:
-    """Runs a plan into its folder, or goes on with it."""
-    folder = Path(out) if out else Path("runs") / plan.id
-    if _is_done(folder, plan.id):
-        return Run(folder)
-    card = _card(plan, denoiser)
-    _write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
-    write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
+def carry_out(
+    plan: Plan,
+    denoiser: StableDiffusion,
+    *,
+    out: str | Path | None,
+    store: Store,
+    track: Track,
+    watch: Watch | None,
+    start: Mapping[str, Tensor] | None = None,
+) -> Run:
+    """Runs a plan into its folder, or goes on with it. Of several processes the main one writes, and the others wait for it.
 
-    started = time.monotonic()
-    state = TrainState(denoiser.net, plan.method.scope)
+    `start` holds the weights that a stage begins with, which its plan names.
+    """
+    folder = Path(out) if out else Path("runs") / plan.id
+    processes, spent = Processes(denoiser.device), Spent()
+    if processes.told(is_done(folder, plan.id)):
+        return Run(folder)
+    if plan.stages:
+        return _in_stages(plan, denoiser, folder, store, track, watch, processes)
+    denoiser = plan.referred(denoiser)
+    if isinstance(plan.method, Objective) and plan.training:
+        refuse_recomputing(plan.method, plan.training)
+        refuse_uneven(plan.training, processes.count)
+    ends = plan.stop(denoiser, plan.concept) if plan.stop else None
+    card = described(plan, denoiser)
+    if processes.is_main:
+        write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
+        write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
+
+    # Factors of their own for each stage: drawn alike, those of all stages would add up in the same few directions.
+    seed = seed_of(plan.seed, "stage", plan.start.run) if plan.start else plan.seed
+    from_start = plan.start is not None and plan.start.reference == "previous"
+    state = TrainState(denoiser.net, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
     card |= {"trainable": sum(p.numel() for p in state.trained.values()), "total": sum(p.numel() for p in denoiser.net.parameters())}
     try:
         if isinstance(plan.method, Objective):
-            with counted(denoiser.net) as count:
-                backwards = _train(plan, plan.method, denoiser, state, folder, store, track, watch)
-            card |= {"forwards": count.samples, "backwards": backwards}
+            with counted(denoiser.net) as spent.forwards:
+                card |= _train(plan, plan.method, denoiser, state, folder, store, track, watch, ends, processes, spent)
         else:
             state.load(_edit(plan, plan.method, denoiser, state))
             card |= {"forwards": 0, "backwards": 0}
         delta = state.delta()
-        card["relative_change"] = relative_change(delta, {k: v.cpu() for k, v in state.initial.items()})
+        card["relative_change"] = state.relative_change()
+        changed = relative_change(delta, {k: v.cpu() for k, v in state.begun.items()})
     finally:
         state.release()
         denoiser.autocast = type(denoiser)(denoiser.pipeline).autocast
-    if card["relative_change"] == 0:
+    if changed == 0:
         raise ExpungeError(f"unlearning changes weights: {folder} changed none of {card['trainable']} numbers; raise --lr or --steps")
-    save_delta(folder / "delta.safetensors", delta, plan.fingerprint)
-    card |= {"seconds": round(time.monotonic() - started, 2), "peak_memory_bytes": _peak_memory(denoiser.device), "status": "done"}
-    _write_card(folder, card)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    shutil.rmtree(folder / "reference", ignore_errors=True)
+    if processes.is_main:
+        save_delta(folder / "delta.safetensors", delta, plan.fingerprint)
+        card |= {"processes": processes.count, "seconds": round(spent.seconds, 2), "peak_memory_bytes": peak_memory(denoiser.device)}
+        write_card(folder, card | {"status": "done"})
+        for name in (CHECKPOINT, NOTES):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / REFERENCE, ignore_errors=True)
+    processes.wait()
     return Run(folder)
 
 
-def _is_done(folder: Path, run: str) -> bool:
-    """Whether the folder holds this run, finished.
-
-    Raises:
-        ExpungeError: it holds another run, or something else.
-    """
-    try:
-        found = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        # What a killed process was writing beside is hidden.
-        if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
-            raise ExpungeError(
-                f"a run's folder is new, empty or its own: {folder} holds something else; choose another with --out"
-            ) from None
-        return False
-    except (OSError, ValueError) as error:
-        raise ExpungeError(f"a run's card is JSON: {folder / 'card.json'}: {error}; choose another folder with --out") from error
-    if found.get("id") != run:
-        raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {run}; choose another with --out")
-    return found.get("status") == "done"
+def _in_stages(
+    plan: Plan, denoiser: StableDiffusion, folder: Path, store: Store, track: Track, watch: Watch | None, processes: Processes
+) -> Run:
+    """Carries out the stages of a sequence, each in a folder of its own, from the first that is not finished on."""
+    card = described(plan, denoiser)
+    if processes.is_main:
+        write_card(folder, card | {"status": "running"})
+        write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
+    runs: list[Run] = []
+    for stage in plan.stages:
+        within = folder / "stages" / f"{len(runs) + 1:02d}-{slug(stage.concept)}"
+        start = runs[-1].delta(plan.fingerprint) if runs else None
+        runs.append(carry_out(stage, denoiser, out=within, store=store, track=track, watch=watch, start=start))
+    if processes.is_main:
+        cards = [run.card for run in runs]
+        lines = [line for run in runs for line in _log_lines(run.folder / "log.jsonl")]
+        renumbered = [json.dumps(json.loads(line) | {"step": number}) for number, line in enumerate(lines, 1)]
+        if lines:
+            write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in renumbered).encode())
+        write_atomically(folder / "delta.safetensors", (runs[-1].folder / "delta.safetensors").read_bytes())
+        card |= {name: cards[-1][name] for name in ("trainable", "total", "processes", "relative_change")}
+        card |= {name: sum(c[name] for c in cards) for name in ("forwards", "backwards", "steps_done", "seconds") if name in cards[0]}
+        card |= {"peak_memory_bytes": max(c["peak_memory_bytes"] for c in cards)}
+        told = [
+            {"id": r.id, "target": s.concept.target, "folder": str(r.folder.relative_to(folder))}
+            for r, s in zip(runs, plan.stages, strict=True)
+        ]
+        write_card(folder, card | {"stages": told, "status": "done"})
+    processes.wait()
+    return Run(folder)
 
 
 def _train(
@@ -169,66 +223,61 @@ def _train(
     store: Store,
     track: Track,
     watch: Watch | None,
-) -> int:
-    """Trains into the folder and gives the number of samples that went backwards."""
+    ends: Callable[[int], bool] | None,
+    processes: Processes,
+    spent: Spent,
+) -> dict[str, Any]:
+    """Trains into the folder; gives what it cost, how many steps were done, and those of the method's notes that are numbers."""
     memo, training = Memo(), plan.training
     assert training is not None
-    batches = gather(denoiser, plan.concept, method.needs, training, plan.seed, store, memo, track)
+    # A stage's pictures are not made by the weights that it begins with, unless these are its reference.
+    made_by = swapped(denoiser.net, state.untouched) if plan.start else nullcontext()
+    with processes.main_first(), made_by:  # the others find the pictures in the store
+        batches = gather(denoiser, plan.concept, method.needs, training, plan.seed, store, memo, track if processes.is_main else untracked)
     if training.gradient_checkpointing:
         denoiser.net.enable_gradient_checkpointing()
         denoiser.net.train()
-    trainer = Trainer(method, training, batches, state, memo, folder, plan.dtype)
-    lines = _log_lines(folder / "log.jsonl", trainer.steps_done)
+    trainer = Trainer(method, training, batches, state, memo, folder, plan.dtype, spent)
+    lines = _log_lines(folder / "log.jsonl")[: trainer.steps_done]
     steps = trainer.fit()
+    if trainer.steps_done and _ended(ends, trainer, denoiser):  # killed after its last step
+        steps = iter(())
     try:
-        for step in watch(steps, trainer.steps_done) if watch else steps:
+        for step in watch(steps, trainer.steps_done) if watch and processes.is_main else steps:
             lines.append(json.dumps({"step": step.step, "loss": step.loss, "terms": dict(step.terms), "grad_norm": step.grad_norm}))
+            if _ended(ends, trainer, denoiser):
+                break
     finally:
-        write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in lines).encode())
+        if processes.is_main:
+            write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in lines).encode())
         if training.gradient_checkpointing:
             denoiser.net.disable_gradient_checkpointing()
             denoiser.net.eval()
-    return trainer.student.calls
+    notes = {name: note.item() for name, note in trainer.notes.items() if note.ndim == 0}
+    cost = {"forwards": trainer.forwards, "backwards": trainer.backwards, "steps_done": trainer.steps_done}
+    return cost | ({"notes": notes} if notes else {})
 
 
-def _log_lines(path: Path, steps_done: int) -> list[str]:
-    return path.read_text().splitlines()[:steps_done] if path.exists() else []
+@torch.no_grad()
+def _ended(ends: Callable[[int], bool] | None, trainer: Trainer, denoiser: StableDiffusion) -> bool:
+    """Whether the run's rule ends it here, asked of the network under the weights that it would end with."""
+    if ends is None or trainer.steps_done == trainer.training.steps:
+        return False
+    with swapped(denoiser.net, trainer.state.present(trainer.state.mean or trainer.state.trained)):
+        return trainer.processes.told(trainer.processes.is_main and ends(trainer.steps_done))
+
+
+def _log_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def _edit(plan: Plan, method: Edit, denoiser: StableDiffusion, state: TrainState) -> dict[str, Tensor]:
-    forget = plan.concept.forget()
-    prompts = EditPrompts(
-        denoiser.encode([p.prompt for p in forget]), denoiser.encode([p.anchor for p in forget]), denoiser.encode(plan.concept.retain())
-    )
     with torch.no_grad():
-        return method(state.trained, prompts)
+        return method(state.trained, edit_prompts(plan.concept, denoiser))
 
 
-# --- what a run says of itself ---------------------------------------------------------------------------------------------
-
-
-def _card(plan: Plan, denoiser: StableDiffusion) -> dict[str, Any]:
-    return {
-        "id": plan.id,
-        "method": config.method_name(plan.method),
-        "config": config.settings(plan.method),
-        "training": config.settings(plan.training) if plan.training else None,
-        "concept": concept_table(plan.concept),
-        "model": {"name": plan.model, "fingerprint": plan.fingerprint, "family": "stable-diffusion"},
-        "seed": plan.seed,
-        "scope": plan.method.scope.name,
-        "device": str(denoiser.device),
-        "dtype": plan.dtype,
-        "versions": {"python": platform.python_version()} | {p: version_of(p) for p in ("expunge", "torch", "diffusers", "transformers")},
-    }
-
-
-def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
-    write_atomically(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def edit_prompts(concept: Subject, denoiser: StableDiffusion) -> EditPrompts:
+    """What a closed form is given."""
+    forget = concept.forget()
+    texts = [p.prompt for p in forget], [p.anchor for p in forget], concept.retain()
+    return EditPrompts(*(denoiser.encode(t) for t in texts))

@@ -3,31 +3,44 @@
 Nothing here knows a diffusion library, a file or a device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 Latents = Float[Tensor, "b c h w"]
 Times = Int[Tensor, " b"]
+Maps = list[Float[Tensor, "b _ _ tokens"]]
+"""One for each layer of cross-attention, [b, heads, pixels, tokens]: how much each pixel attends to each token, 1 in all."""
+Spans = Int[Tensor, "b tokens"]
+"""What each token of a prompt is: 1 the concept's, 2 the end of the text, 3 padding, 0 any other."""
 Terms = dict[str, Float[Tensor, ""]]
 """Named scalar losses; their sum is minimised, each is logged."""
 
-Need = Literal["reference", "forget", "trajectory", "context", "marginal", "anchor", "retain"]
+Need = Literal[
+    "reference", "forget", "trajectory", "anchor_pictures", "surrogate", "retain", "context", "marginal", "sibling", "anchor", "spans"
+]
 """What a method may ask for. `target` and `null` are always there."""
 
 NEEDS: dict[Need, str] = {
     "reference": "the untouched model's noise predictions",
     "forget": "pictures of the concept made by the untouched model, noised",
     "trajectory": "points that the untouched model visits while it samples the concept under guidance",
+    "anchor_pictures": "pictures of the anchor's prompts by the untouched model, each under the forget prompt, noised",
+    "surrogate": "pictures of what may stand in the concept's place by the untouched model, each under the forget prompt, noised",
+    "retain": "what must survive: pictures by the untouched model, noised, each under its prompt; for closed forms the prompts alone",
     "context": "each forget prompt with the concept deleted",
     "marginal": "each forget prompt with another concept of the same domain in the concept's place",
+    "sibling": "each forget prompt with another member of the concept's family in the concept's place; the marginal, where there is none",
     "anchor": "each forget prompt with the anchor in the concept's place",
-    "retain": "prompts that must survive",
+    "spans": "what each token of each forget prompt is: the concept's, the end, padding or another",
 }
+
+LEADS: tuple[Need, ...] = ("forget", "trajectory", "anchor_pictures", "surrogate")
+"""The parts whose rows belong to forget prompts. `context`, `marginal`, `sibling`, `anchor` and `spans` go row by row with the first."""
 
 
 class ExpungeError(Exception):
@@ -104,6 +117,12 @@ class Noised(Point):
 
     noise: Latents
 
+    @staticmethod
+    def cat(parts: "list[Noised]") -> "Noised":
+        """All rows of the parts, for one call of the network instead of several."""
+        x_t, t, noise = (torch.cat([getattr(p, name) for p in parts]) for name in ("x_t", "t", "noise"))
+        return Noised(x_t, t, Cond.cat([p.cond for p in parts]), tuple(k for p in parts for k in p.keys), noise)
+
 
 @runtime_checkable
 class Network(Protocol):
@@ -112,15 +131,45 @@ class Network(Protocol):
     def __call__(self, point: Point) -> Latents: ...
 
 
+def no_mean(point: Point) -> Latents:
+    """Stands where no running mean is kept."""
+    raise ExpungeError("a running mean is kept where it is asked for: ema is 0; give an `ema` above 0, for example --ema 0.99")
+
+
+def no_attention(point: Point) -> Maps:
+    """Stands where nothing looks inside a network."""
+    raise ExpungeError("attention maps come from the trainer: these models were made without; give `Models` an `attention`")
+
+
 @dataclass(frozen=True)
 class Models:
-    """The same network under several weights.
+    """The same network under several weights, and what else a method works with.
 
     `student` carries gradient; `reference` is the untouched model, never does, and remembers what it computed.
     """
 
     student: Network
     reference: Network
+    ema: Network = no_mean
+    """The running mean of the student's weights, without gradient; only where `Training.ema` is above 0."""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """The trained tensors, live: losses on them carry gradient. Under a low-rank scope, the factors."""
+    initial: Mapping[str, Tensor] = field(default_factory=dict)
+    """The values of `weights` before the first step, without gradient."""
+    notes: Mapping[str, Tensor] = field(default_factory=dict)
+    """What `Objective.prepare` worked out and `Objective.update` has changed since."""
+    companion: nn.Module | None = None
+    """The network of `Objective.companion`, which is trained beside the student."""
+    alphas_cumprod: Float[Tensor, " steps"] = field(default_factory=lambda: torch.ones(0))
+    """The noise schedule: abar_t of each timestep."""
+    attention: Callable[[Point], Maps] = no_attention
+    """The student's attention to each token of the prompt, layer by layer, with gradient; it costs what a prediction costs."""
+
+    def fixed_companion(self, *inputs: Tensor) -> Tensor:
+        """What the companion says, with gradient into `inputs` but not into its own numbers: for terms that only the student descends."""
+        assert self.companion is not None
+        held = {name: p.detach() for name, p in self.companion.named_parameters()}
+        return torch.func.functional_call(self.companion, held, inputs)
 
 
 @dataclass(frozen=True)
@@ -132,9 +181,9 @@ class Batch:
     """The concept's bare prompts, main word and given synonyms."""
     null: Cond
     """The empty prompt, one row."""
-    parts: Mapping[Need, Point | Noised | Cond]
+    parts: Mapping[Need, Point | Noised | Cond | Spans]
 
-    def _part(self, need: Need) -> Point | Noised | Cond:
+    def _part(self, need: Need) -> Point | Noised | Cond | Spans:
         if need not in self.parts:
             have = ", ".join(sorted(self.parts)) or "nothing"
             raise UndeclaredNeed(f"a batch holds only declared parts: {need!r} was read, {have} declared; add {need!r} to `needs`")
@@ -151,19 +200,44 @@ class Batch:
         return self._part("trajectory")  # type: ignore[return-value]
 
     @property
+    def anchor_pictures(self) -> Noised:
+        """Noised pictures of the anchor's prompts, each under the forget prompt whose anchor it is."""
+        return self._part("anchor_pictures")  # type: ignore[return-value]
+
+    @property
+    def surrogate(self) -> Noised:
+        """Noised pictures of what may stand in the concept's place, each under the forget prompt that it stands in for."""
+        return self._part("surrogate")  # type: ignore[return-value]
+
+    @property
+    def retain(self) -> Noised:
+        """Noised pictures of what must survive, each under its own prompt."""
+        return self._part("retain")  # type: ignore[return-value]
+
+    @property
     def context(self) -> Cond:
-        """Row by row, the prompt of `forget` (else `trajectory`) with the concept deleted."""
+        """Row by row, the forget prompt of the first declared of `LEADS` with the concept deleted."""
         return self._part("context")  # type: ignore[return-value]
 
     @property
     def marginal(self) -> Cond:
-        """Row by row, the prompt of `forget` (else `trajectory`) with another concept of the same domain in its place."""
+        """Row by row, that forget prompt with another concept of the same domain in its place; for `surrogate`, what the picture shows."""
         return self._part("marginal")  # type: ignore[return-value]
 
     @property
+    def sibling(self) -> Cond:
+        """Row by row, that forget prompt with a sibling in the concept's place; where the concept has none, the marginal."""
+        return self._part("sibling")  # type: ignore[return-value]
+
+    @property
     def anchor(self) -> Cond:
-        """Row by row, the prompt of `forget` (else `trajectory`) with the anchor in the concept's place."""
+        """Row by row, that forget prompt with the anchor in the concept's place."""
         return self._part("anchor")  # type: ignore[return-value]
+
+    @property
+    def spans(self) -> Spans:
+        """Row by row, what each token of that forget prompt is."""
+        return self._part("spans")  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

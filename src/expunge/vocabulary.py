@@ -54,6 +54,13 @@ class Kind:
             return text[len(before) : len(text) - len(after)].strip() or None
         return None
 
+    def beside(self, text: str) -> str | None:
+        """The name of a member that `text` puts beside something, as `together` does, whatever its case; None where it does not."""
+        pattern = re.escape(self.together).replace(r"\{target\}", "(?P<target>.+)").replace(r"\{partner\}", ".+")
+        found = re.fullmatch(pattern, text, re.IGNORECASE)
+        names = {n.casefold(): n for m in self.members for n in (m.name, *m.synonyms)} if found else {}
+        return names.get(found["target"].casefold()) if found else None
+
 
 @dataclass(frozen=True)
 class Vocabulary:

@@ -11,9 +11,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from expunge.cache import read_tensors, write_tensors
+from expunge.cache import digest, read_tensors, write_tensors
 from expunge.scope import Scope
-from expunge.types import ExpungeError, Latents, Point
+from expunge.types import ExpungeError, Latents, Maps, Point, no_mean
 
 FORMAT = "expunge-delta-1"
 
@@ -32,25 +32,59 @@ def fingerprint(*modules: nn.Module) -> str:
 
 
 class TrainState:
-    """The trained tensors of a network, in place, beside their initial values.
+    """The trained tensors of a network beside their initial values, and, where one is kept, their running mean.
 
-    The student is the network itself; the reference is the same network called with the initial values put in for the
-    trained tensors, so there is never a second one in memory. Trained tensors are kept in float32 whatever the rest is in.
+    The student is the network itself, its trained tensors changed in place; the reference and the mean are the same network
+    called with other values put in for the trained tensors, so there is never a second one in memory. Trained tensors are kept
+    in float32 whatever the rest is in.
+
+    Under a scope of low rank the trained tensors are the factors of what is added to the matching weights. The network then stays
+    untouched, and the student too is a call with other values.
+
+    A stage of a sequence has a `start`, other values than the network's to begin from; with `from_start` they are the reference's too.
     """
 
-    def __init__(self, net: nn.Module, scope: Scope):
-        self.net = net
-        self.trained = scope.parameters(net)
-        self.initial = {name: p.detach().clone() for name, p in self.trained.items()}
+    def __init__(
+        self,
+        net: nn.Module,
+        scope: Scope,
+        seed: int = 0,
+        ema: float = 0.0,
+        start: Mapping[str, Tensor] | None = None,
+        from_start: bool = False,
+    ):
+        self.net, self.rank, self.ema = net, scope.rank, ema
+        found = scope.parameters(net)
         self._required = {name: p.requires_grad for name, p in net.named_parameters()}
+        self.base = {name: p.detach() if self.rank else p.detach().clone() for name, p in found.items()}
+        """What the network's own weights in the scope are, by name."""
+        self.begun = {name: start[name].to(p.device) for name, p in found.items()} if start else self.base
+        """What they are before the first step."""
+        self.untouched = self.begun if from_start else self.base
+        """What they are for the reference."""
         net.requires_grad_(False)
-        for parameter in self.trained.values():
-            parameter.data = parameter.data.float()
+        self.trained: dict[str, nn.Parameter] = _factors(found, self.rank, seed) if self.rank else found
+        self.initial = {n: p.detach().clone() for n, p in self.trained.items()} if self.rank else self.begun
+        for name, parameter in self.trained.items():
+            parameter.data = self.begun[name].float().clone() if start and not self.rank else parameter.data.float()
             parameter.requires_grad_(True)
+        self.mean = {name: p.detach().clone() for name, p in self.trained.items()} if ema else {}
 
+    def present(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The network's weights when the trained tensors are `values`, with the gradient of those."""
+        if not self.rank:
+            return dict(values)
+        return {name: w.float() + values[f"{name}.B"] @ values[f"{name}.A"] for name, w in self.begun.items()}
+
+    def average(self) -> None:
+        """Takes the present values into the running mean."""
+        for name, mean in self.mean.items():
+            mean.lerp_(self.trained[name].detach(), 1 - self.ema)
+
+    @torch.no_grad()
     def delta(self) -> dict[str, Tensor]:
-        """The present values of the trained tensors, float32 on the CPU."""
-        return {name: p.detach().to("cpu", torch.float32, copy=True) for name, p in self.trained.items()}
+        """The result: the scope's weights under the running mean, where one is kept, else at present; float32 on the CPU."""
+        return {name: w.to("cpu", torch.float32, copy=True) for name, w in self.present(self.mean or self.trained).items()}
 
     def load(self, values: Mapping[str, Tensor]) -> None:
         """Puts saved values in.
@@ -65,16 +99,27 @@ class TrainState:
             parameter.data.copy_(values[name])
 
     def relative_change(self) -> float:
-        """|| theta - theta_0 || / || theta_0 || over the trained tensors."""
-        return relative_change(self.delta(), {k: v.cpu() for k, v in self.initial.items()})
+        """|| theta - theta_0 || / || theta_0 || over the scope's weights."""
+        return relative_change(self.delta(), {k: v.cpu() for k, v in self.base.items()})
 
     def release(self) -> None:
         """Gives the network back as it was."""
         for name, parameter in self.net.named_parameters():
-            if name in self.initial:
-                parameter.data = self.initial[name]
+            if name in self.trained:
+                parameter.data = self.base[name]
                 parameter.grad = None
             parameter.requires_grad_(self._required[name])
+
+
+def _factors(matrices: Mapping[str, Tensor], rank: int, seed: int) -> dict[str, nn.Parameter]:
+    """A [rank, in], Gaussian of variance 1 / in, and B [out, rank], zero, for each matrix: their product begins at zero."""
+    factors: dict[str, nn.Parameter] = {}
+    for name, w in matrices.items():
+        generator = torch.Generator().manual_seed(int(digest(seed, "low rank", name)[:15], 16))
+        a = torch.randn(rank, w.shape[1], generator=generator) / w.shape[1] ** 0.5
+        factors[f"{name}.A"] = nn.Parameter(a.to(w.device))
+        factors[f"{name}.B"] = nn.Parameter(torch.zeros(w.shape[0], rank, device=w.device))
+    return factors
 
 
 def relative_change(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> float:
@@ -106,20 +151,51 @@ class Memo:
 
 
 class Predict(Protocol):
-    """`eps(point)` of a denoiser, optionally with other values of some tensors."""
+    """A denoiser: `eps(point)`, and the attention on the way to it, optionally with other values of some tensors."""
 
     def __call__(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents: ...
+
+    def attention(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Maps: ...
 
 
 class Student:
     """The network with gradient."""
 
-    def __init__(self, predict: Predict):
-        self.predict, self.calls = predict, 0
+    def __init__(self, predict: Predict, state: TrainState | None = None):
+        self.predict, self.state = predict, state
+        self.calls = 0
+        """With gradient."""
+        self.glances = 0
+        """Without."""
 
     def __call__(self, point: Point) -> Latents:
-        self.calls += len(point)
-        return self.predict(point).float()
+        return self.predict(point, self._counted(point)).float()
+
+    def attention(self, point: Point) -> Maps:
+        """What it attends to there, instead of what it predicts; counted alike."""
+        return [layer.float() for layer in self.predict.attention(point, self._counted(point))]
+
+    def _counted(self, point: Point) -> dict[str, Tensor] | None:
+        """Counts a call, and gives the weights to put in for it, if any."""
+        if torch.is_grad_enabled():
+            self.calls += len(point)
+        else:
+            self.glances += len(point)
+        return self.state.present(self.state.trained) if self.state and self.state.rank else None
+
+
+class Mean:
+    """The network under the running mean of the trained tensors, without gradient."""
+
+    def __init__(self, predict: Predict, state: TrainState):
+        self.predict, self.state, self.glances = predict, state, 0
+
+    @torch.no_grad()
+    def __call__(self, point: Point) -> Latents:
+        if not self.state.mean:
+            return no_mean(point)
+        self.glances += len(point)
+        return self.predict(point, self.state.present(self.state.mean)).float()
 
 
 class Reference:
@@ -134,7 +210,7 @@ class Reference:
         missing = [i for i, key in enumerate(keys) if key not in self.memo.rows]
         if missing:
             self.calls += len(missing)
-            self.memo.put([keys[i] for i in missing], self.predict(point[missing], self.state.initial).float())
+            self.memo.put([keys[i] for i in missing], self.predict(point[missing], self.state.untouched).float())
         return torch.stack([self.memo.rows[key] for key in keys]).to(point.x_t.device)
 
 
@@ -166,7 +242,7 @@ def load_delta(path: Path, base: str | None = None) -> dict[str, Tensor]:
     Raises:
         ExpungeError: unreadable, not a delta, or made for a model with another fingerprint than `base`.
     """
-    values = read_tensors(path)
+    values = read_tensors(path, f"delete the folder {path.parent} and run again")  # a run that is finished is not run again
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

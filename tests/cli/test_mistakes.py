@@ -67,7 +67,7 @@ def test_wrong_names(arguments: list[str], parts: list[str]):
         (["--target", "neon", "--synonym", " "], ["a synonym has words"]),
         (["--target", "neon", "--anchor", ""], ["anchor has words"]),
         (["--target", "neon", "--kind", "stile"], ["'stile' is none (nearest: 'style')"]),
-        (["--target", "neon", "--target", "dots"], ["one concept", "'dots'", "one after another", "--synonym"]),
+        (["--target", "neon", "--target", "dots", "--target", "glow"], ["removed once", "'neon' and 'glow'", "synonym"]),
         (["--target", "neon", "--synonym", "zoo"], ["the tokenizer knows", "'a ring in zoo style'"]),
         (["--target", "neon", "--synonym", "ring " * 20], ["12 tokens", "shorten it"]),
         (["--target", "neon", "--device", "abacus"], ["a device is one that this machine has: 'abacus'", "--device cpu"]),
@@ -103,7 +103,8 @@ def test_wrong_values(unlearn: Unlearn, tmp_path: Path, arguments: list[str], pa
         ("[method]\nname = 'esd'\n[training]\nstep = 1", ["'step' is none (nearest: 'steps')"]),
         ("[method]\nname = 'esd'\n[training]\nlr = nan", ["a setting is finite: lr = nan"]),
         ("[method]\nname = 'uce'\n[training]\nsteps = 3", ["a closed form is not trained", "leave [training] out"]),
-        ("[method]\nname = 'uce'\n[concept]\ntargets = 'neon'", ["'targets' (nearest: 'target')"]),
+        ("[method]\nname = 'uce'\n[concept]\ntargets = 'neon'", ["a list of tables, targets: it has 'neon'"]),
+        ("[method]\nname = 'uce'\n[concept]\ntargett = 'neon'", ["'targett' (nearest: 'target')"]),
         ("[method]\nname = 'uce'\n[concept]\nkind = 'style'", ["no --target"]),
         (
             "[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\n[concept.vocabulary.style]\nalone = 'x'",

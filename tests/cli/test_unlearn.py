@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny
 from cli.commandline import Said, say
+
+from expunge.scope import SCOPES
 
 Unlearn = Callable[..., Said]
 
@@ -116,11 +119,20 @@ def test_a_dry_run_tells_everything_and_writes_nothing(unlearn: Unlearn, tmp_pat
     assert "needs reference: the untouched model's noise predictions" in text
     assert "scope xattn: 20 tensors, 19.2% of the network" in text
     assert "to forget 3 prompts: a ring in neon style; a square in neon style; neon style" in text
-    # 2 pictures x 25 steps x 2 for guidance; 8 places of a bank of 6 are visited, so each of them once; 2 steps of 4.
+    # 2 pictures x 25 steps x 2 for guidance; 8 places of a bank of 6 are visited, so each of them once, under the marginal and,
+    # to push away from it, under the concept's prompt; 2 steps of 4, each under the concept's prompt and the one it is locked to.
     assert "pictures of the concept: to be made 100 0" in text
-    assert "reference: each point and prompt once 6 0" in text
-    assert "student: 2 steps of 4 8 8" in text
-    assert "together 114 8" in text
+    assert "reference: each point and prompt once 12 0" in text
+    assert "student: 2 steps of 8 16 16" in text
+    assert "together 128 16" in text
+
+
+def test_a_dry_run_of_low_rank_counts_what_is_trained(unlearn: Unlearn):
+    """A matrix of shape [out, in] gets two factors: 4 (in + out) numbers."""
+    said = " ".join(unlearn("--target", "neon", "--variant", "xattn-lora", "--dry-run").out.split())
+    matrices = SCOPES["xattn-lora"].parameters(tiny.pipeline().unet).values()
+    numbers = sum(4 * (p.shape[0] + p.shape[1]) for p in matrices)
+    assert f"scope xattn-lora: {numbers:,} numbers, rank 4, added to {len(matrices)} tensors" in said
 
 
 def test_a_dry_run_says_what_is_in_the_store(unlearn: Unlearn, run: Path):

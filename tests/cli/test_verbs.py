@@ -120,11 +120,22 @@ def test_merge_writes_a_folder(run: Path, tmp_path: Path):
     assert "fp16" in say("merge", run, tmp_path / "other", "--dtype", "fp8").error
 
 
+def test_merge_writes_a_lora_and_says_what_it_lacks(run: Path, tmp_path: Path):
+    said = flat(say("merge", run, "--lora", tmp_path / "out.safetensors", "--rank", "1"))
+    assert said.startswith(f"lora {tmp_path / 'out.safetensors'} lacks ")
+    assert said.endswith("% of the change's norm")
+    assert (tmp_path / "out.safetensors").exists()
+    assert "neither given; give FOLDER or --lora FILE" in say("merge", run).error
+    assert "without --lora" in say("merge", run, tmp_path / "f", "--rank", "2").error
+
+
 def test_lists_name_everything():
     assert all(f" {name} " in f" {flat(say('ls', 'methods'))} " for name in METHODS)
     metrics = flat(say("ls", "metrics"))
     assert all(f" {name} {'higher' if m.higher_is_better else 'lower'} " in f" {metrics} " for name, m in METRICS.items())
     assert all(f" {name} " in f" {flat(say('ls', 'scopes'))} " for name in SCOPES)
+    assert "weight$ 4" in flat(say("ls", "scopes"))
+    assert flat(say("show", "xattn-lora")).endswith("; matrices of rank 4 are added to them")
     assert " second " in flat(say("ls", "judges"))
     concepts = say("ls", "concepts").out
     for kind in Vocabulary.canvas().kinds.values():
@@ -155,7 +166,7 @@ def test_runs_are_listed(run: Path, evaluated: Said, tmp_path: Path):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_shown_with_its_settings(name: str):
     text = flat(say("show", name))
-    assert "Source: arXiv" in text
+    assert "Source: arXiv" in text or "Source: OpenReview" in text
     assert all(f"--{field.replace('_', '-')}" in text for field in [f.name for f in fields(METHODS[name])])
 
 

@@ -5,9 +5,10 @@ import tiny
 import torch
 from torch import nn
 
+from expunge.run import Run
 from expunge.scope import SCOPES
-from expunge.types import ExpungeError
-from expunge.weights import TrainState, load_delta, save_delta, swapped
+from expunge.types import Cond, ExpungeError, Point
+from expunge.weights import Student, TrainState, load_delta, save_delta, swapped
 
 
 @pytest.mark.parametrize("name", SCOPES)
@@ -17,16 +18,16 @@ def test_saved_and_loaded_it_gives_the_same_output(name, tmp_path):
     with torch.no_grad():
         for p in state.trained.values():
             p += 0.01 * torch.randn_like(p)
-    point_noise, t, states = torch.randn(2, 4, 8, 8), torch.tensor([3, 500]), torch.randn(2, 12, 96)
+    point = Point(torch.randn(2, 4, 8, 8), torch.tensor([3, 500]), Cond(torch.randn(2, 12, 96), ("a", "b")), ("0", "1"))
     with torch.no_grad():
-        changed = denoiser.net(point_noise, t, states).sample
+        changed = Student(denoiser, state)(point)
     save_delta(tmp_path / "delta.safetensors", state.delta(), "base")
     state.release()
     with torch.no_grad():
-        before = denoiser.net(point_noise, t, states).sample
+        before = denoiser(point)
         with swapped(denoiser.net, load_delta(tmp_path / "delta.safetensors", "base")):
-            torch.testing.assert_close(denoiser.net(point_noise, t, states).sample, changed, rtol=0, atol=0)
-        torch.testing.assert_close(denoiser.net(point_noise, t, states).sample, before, rtol=0, atol=0)
+            torch.testing.assert_close(denoiser(point), changed, rtol=0, atol=0)
+        torch.testing.assert_close(denoiser(point), before, rtol=0, atol=0)
     assert not torch.equal(before, changed)
 
 
@@ -34,6 +35,8 @@ def test_scopes_nest_and_complement():
     net = tiny.denoiser().net
     names = {n: set(s.parameters(net)) for n, s in SCOPES.items()}
     assert names["xattn-kv"] < names["xattn"] < names["full"]
+    assert names["xattn-lora"] < names["xattn"]
+    assert all(net.get_parameter(n).ndim == 2 for n in names["xattn-lora"])
     assert names["xattn"] | names["non-xattn"] == names["full"]
     assert not names["xattn"] & names["non-xattn"]
 
@@ -48,6 +51,14 @@ def test_a_delta_for_another_model_is_refused(tmp_path):
     save_delta(tmp_path / "delta.safetensors", {"a": torch.zeros(1)}, "one")
     with pytest.raises(ExpungeError, match="was made for one, this model is other"):
         load_delta(tmp_path / "delta.safetensors", "other")
+
+
+def test_a_finished_run_whose_delta_is_cut_short_says_how_to_begin_again(tmp_path):
+    """Deleting the file alone would help nobody: the card says that the run is done, and it is not done again."""
+    (tmp_path / "card.json").write_text('{"status": "done"}')
+    (tmp_path / "delta.safetensors").write_bytes(b"short")
+    with pytest.raises(ExpungeError, match=f"delta.safetensors: .*; delete the folder {tmp_path} and run again$"):
+        Run(tmp_path).delta()
 
 
 @pytest.mark.parametrize("cut", [0, 7, 60])

@@ -5,16 +5,23 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from accelerate import Accelerator
 
-from expunge.cache import Store
-from expunge.run import unlearn
-from expunge.train import NonFiniteLoss
+from expunge.cache import Store, read_tensors
+from expunge.data import gather
+from expunge.methods import METHODS
+from expunge.objective import Training
+from expunge.processes import Processes
+from expunge.run import Run, unlearn
+from expunge.train import NonFiniteLoss, Trainer
 from expunge.types import ExpungeError
+from expunge.weights import Memo, TrainState
 
 OBJECTIVES = ["mim-mu", "esd"]
 
@@ -52,6 +59,48 @@ def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path, method, stop):
     assert delta_bytes(tmp_path / "resumed", method, checkpoint_every=2) == straight
     logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("straight", "resumed")]
     assert logs[0] == logs[1]
+
+
+def test_a_resumed_runs_card_counts_every_attempt(tmp_path):
+    """The pictures of the first, too. What was done after the last checkpoint is lost, and done again."""
+    counts = {}
+    for name, stop in {"straight": None, "resumed": 4}.items():
+        folder = tmp_path / name / "run"  # each with a store of its own
+        with pytest.raises(Interrupted) if stop else nullcontext():
+            delta_bytes(folder, watch=stop_after(stop) if stop else None, checkpoint_every=2)
+        if stop:
+            earlier = read_tensors(folder / "checkpoint.safetensors")["spent"][2].item()
+            assert earlier > 0
+            delta_bytes(folder, checkpoint_every=2)
+            assert Run(folder).card["seconds"] > earlier
+        counts[name] = [Run(folder).card[key] for key in ("forwards", "backwards")]
+    assert counts["resumed"] == counts["straight"]
+
+
+def test_the_loss_scale_of_half_precision_is_kept(tmp_path):
+    """It halves at an overflow and doubles after a while: a scale begun anew would skip other steps."""
+
+    def trainer(folder: Path) -> Trainer:
+        method, training = METHODS["mim-mu"](), Training(**tiny.TRAINING)
+        denoiser, memo = tiny.denoiser(), Memo()
+        batches = gather(denoiser, tiny.concept(), method.needs, training, 0, Store.default(), memo)
+        return Trainer(method, training, batches, TrainState(denoiser.net, method.scope), memo, folder)
+
+    def scaled(self: Processes, dtype: str) -> Accelerator:
+        made = real(self, dtype)
+        made.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        return made
+
+    real = Processes.accelerator
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Processes, "accelerator", scaled)
+        first = trainer(tmp_path)
+        next(first.fit())
+        first.accelerator.scaler.update(2.0)
+        first.save()
+        again = trainer(tmp_path)
+        assert again.accelerator.scaler.state_dict() == first.accelerator.scaler.state_dict()
+        assert again.accelerator.scaler.get_scale() == 2.0
 
 
 def test_another_seed_is_another_result(tmp_path):

@@ -38,13 +38,20 @@ MODELS = Models(student=network(0.5), reference=network(0.0))  # the student say
     ],
 )
 def test_the_student_is_drawn_to_the_reference_without_the_concept(settings, expected):
-    terms = MiMMU(**settings)(MODELS, batch())
+    terms = MiMMU(**{"lock": 0.0, "eta": 0.0} | settings)(MODELS, batch())
     assert {k: v.item() for k, v in terms.items()} == {"forget": expected}
 
 
+@pytest.mark.parametrize("target_as", ["null", "context", "marginal"])
+def test_lock_holds_the_prediction_that_the_concept_is_drawn_to(target_as):
+    terms = MiMMU(target_as=target_as, lock=2.0)(MODELS, batch())
+    assert terms["lock"].item() == pytest.approx(2.0 * 0.5**2)  # the student is off by 0.5 under whatever prompt
+
+
 def test_null_lock_holds_the_unprompted_prediction():
-    terms = MiMMU(target_as="null", null_lock=2.0)(MODELS, batch())
+    terms = MiMMU(target_as="null", lock=0.0, null_lock=2.0)(MODELS, batch())
     assert terms["null_lock"].item() == pytest.approx(2.0 * 0.5**2)
+    assert terms["null_lock"] == MiMMU(target_as="null", lock=2.0)(MODELS, batch())["lock"]
 
 
 def test_with_the_null_target_eta_is_esds_negative_guidance():

@@ -80,6 +80,20 @@ def test_conversions_undo_each_other() -> None:
         torch.testing.assert_close(schedule.to_eps(prediction, x_t, T, ABAR, prediction_type), eps, **near)
 
 
+def test_differences_of_predictions_are_those_of_noise_up_to_a_factor() -> None:
+    """At one x_t: eps differs by sqrt(abar) of v's difference, by sqrt(abar / (1 - abar)) of x_0's, in a flow by (1 - t) of v's."""
+    x_t, one, other = random(3, torch.float64), random(4, torch.float64), random(5, torch.float64)
+    abar, sigma = ABAR[T][:, None, None, None], torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+
+    def moved(prediction_type: str) -> Tensor:
+        return (schedule.to_eps(one, x_t, T, ABAR, prediction_type) - schedule.to_eps(other, x_t, T, ABAR, prediction_type)).square()
+
+    torch.testing.assert_close(moved("v_prediction"), abar * (one - other).square())
+    torch.testing.assert_close(moved("sample"), abar / (1 - abar) * (one - other).square())
+    flow = schedule.eps_from_flow(one, x_t, sigma) - schedule.eps_from_flow(other, x_t, sigma)
+    torch.testing.assert_close(flow, (1 - sigma)[:, None, None, None] * (one - other))
+
+
 def test_one_point_by_hand() -> None:
     """abar = 0.36: signal 0.6, sigma 0.8. x_0 = 2, eps = 1: x_t = 1.2 + 0.8 = 2, v = 0.6 - 1.6 = -1. snr = 0.36 / 0.64."""
     abar, t = torch.tensor([0.9, 0.36], dtype=torch.float64), torch.tensor([1])

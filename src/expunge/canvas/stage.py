@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from expunge.cache import write_tensors
 
+CHECKPOINT_EVERY = 250
+"""Steps between checkpoints, from which a killed stage goes on."""
+
 
 def one_cycle(step: int, steps: int, warmup: int = 150) -> float:
     """Learning-rate factor: linear warm-up, then a half cosine down to zero. The last points of style come with the decay."""
@@ -58,7 +61,7 @@ class Stage:
                     row |= self._probe(probe, average)
                 with (self.work / f"{self.name}.jsonl").open("a") as log:
                     log.write(json.dumps(row) + "\n")
-            if (step + 1) % 250 == 0 and step + 1 < self.steps:
+            if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < self.steps:
                 self._save(step + 1, average)
         self.net.load_state_dict(average)
         write_tensors(self.done, average)

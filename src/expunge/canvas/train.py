@@ -159,6 +159,23 @@ def encode(vae: AutoencoderKL, bank: Tensor) -> Tensor:
     return latents * vae.config.scaling_factor
 
 
+def denoising_loss(
+    unet: UNet2DConditionModel, x_0: Tensor, cond: Tensor, alphas_cumprod: Tensor, snr_gamma: float, generator: torch.Generator
+) -> Tensor:
+    """The squared error of the predicted noise, weighted by min(SNR, snr_gamma) / SNR (arXiv 2303.09556)."""
+    count, device = len(x_0), x_0.device
+    # Stratified timesteps: one from each of `batch` equal slices, for a gradient of lower variance.
+    slices = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    t = (slices[torch.randperm(count, generator=generator)] * 1000).long().to(device)
+    noise = torch.randn(x_0.shape, generator=generator).to(device)
+    abar = alphas_cumprod[t][:, None, None, None]
+    x_t = abar.sqrt() * x_0 + (1 - abar).sqrt() * noise
+    snr = (abar / (1 - abar)).flatten()
+    weight = snr.clamp(max=snr_gamma) / snr
+    errors = (unet(x_t, t, cond).sample - noise).pow(2).mean((1, 2, 3))
+    return (weight * errors).mean()
+
+
 class Denoising(nn.Module):
     """The text encoder and the U-Net, trained together."""
 
@@ -184,17 +201,7 @@ def train_unet(
         distinct = list(dict.fromkeys(texts))
         states = net.text(torch.stack([ids_of[t] for t in distinct]).to(device)).last_hidden_state
         cond = states[[distinct.index(t) for t in texts]]
-        x_0 = latents[at]
-        # Stratified timesteps: one from each of `batch` equal slices, for a gradient of lower variance.
-        slices = (torch.arange(len(at)) + torch.rand(len(at), generator=generator)) / len(at)
-        t = (slices[torch.randperm(len(at), generator=generator)] * 1000).long().to(device)
-        noise = torch.randn(x_0.shape, generator=generator).to(device)
-        abar = alphas_cumprod[t][:, None, None, None]
-        x_t = abar.sqrt() * x_0 + (1 - abar).sqrt() * noise
-        snr = (abar / (1 - abar)).flatten()
-        weight = snr.clamp(max=budget.snr_gamma) / snr
-        errors = (net.unet(x_t, t, cond).sample - noise).pow(2).mean((1, 2, 3))
-        return (weight * errors).mean()
+        return denoising_loss(net.unet, latents[at], cond, alphas_cumprod, budget.snr_gamma, generator)
 
     def probe() -> dict[str, float]:
         pairs = torch.tensor([(o, s) for o in range(len(OBJECTS)) for s in range(len(STYLES))])

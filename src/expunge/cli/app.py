@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from expunge.cli.bench import bench
+from expunge.cli.compose import compose
 from expunge.cli.demo import demo
 from expunge.cli.eval import evaluate
 from expunge.cli.ls import ls
@@ -23,6 +25,9 @@ from expunge.cli.unlearn import unlearn
 
 USERS_MISTAKE, INTERRUPTED = 2, 130
 
+SINGLE = ("demo", "sample", "eval", "report", "merge", "compose", "bench")
+"""Verbs that do their work in one process, or share it out themselves."""
+
 CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 """`ClickException`. Typer has taken click into itself, so where it can be imported from depends on the version."""
 
@@ -31,7 +36,7 @@ class Verbs(TyperGroup):
     """The group of all verbs: an unknown one is told the nearest."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "ls", "show", "unlearn", "sample", "eval", "report", "merge"]
+        return ["demo", "ls", "show", "unlearn", "sample", "eval", "report", "merge", "compose", "bench"]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None:
@@ -73,6 +78,8 @@ app.command("sample")(sample)
 app.command("eval")(evaluate)
 app.command("report")(report)
 app.command("merge")(merge)
+app.command("compose")(compose)
+app.command("bench")(bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
+    if (several := os.environ.get("WORLD_SIZE", "1")) != "1" and (verb := next(iter(given), "")) in SINGLE:
+        return _refuse(
+            f"several processes share a run of `expunge unlearn`: {verb!r} was started in {several}; start it without a launcher"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)

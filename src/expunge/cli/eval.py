@@ -41,5 +41,5 @@ def evaluate(
     rows = measured_rows(
         made, denoiser, judge=judge, protocol=protocol, sampler=sampler(denoiser, steps, guidance), metrics=metric, track=track
     )
-    measured(rows)
+    measured(rows, {stage.id: stage.card["concept"]["target"] for stage in made.stages})
     say(f"next: expunge report {made.folder}")

@@ -41,7 +41,7 @@ class Setting:
 
 
 def settings_of(cls: type, defaults: Any = None) -> list[Setting]:
-    """The fields of a dataclass, in order; `defaults`, an instance, stands in for the class's own defaults."""
+    """The fields of a dataclass in order, those that classes share (keyword-only) last; `defaults` is an instance to take them from."""
     hints, about = get_type_hints(cls, include_extras=True), _docstrings(cls)
     return [
         Setting(
@@ -51,7 +51,7 @@ def settings_of(cls: type, defaults: Any = None) -> list[Setting]:
             _default(field) if defaults is None else getattr(defaults, field.name),
             about.get(field.name, ""),
         )
-        for field in dataclasses.fields(cls)
+        for field in sorted(dataclasses.fields(cls), key=lambda field: bool(field.kw_only))
     ]
 
 

@@ -70,7 +70,8 @@ def _concepts(model: str, vocabulary: str | None) -> None:
 def _scopes() -> None:
     from expunge.scope import SCOPES
 
-    table("scopes", ("name", "parameters whose name matches"), [(s.name, s.pattern or "(all)") for s in SCOPES.values()])
+    rows = [(s.name, s.pattern or "(all)", str(s.rank or "")) for s in SCOPES.values()]
+    table("scopes", ("name", "parameters whose name matches", "rank of what is added"), rows)
 
 
 def _judges() -> None:
@@ -97,13 +98,17 @@ def _run(file: Path) -> tuple[str, ...]:
     except ValueError:
         return (str(file.parent), "", "", "unreadable", "", "", "")
     change, seconds = card.get("relative_change"), card.get("seconds")
-    about = (card["method"], ", ".join((card["concept"]["target"], *card["concept"]["synonyms"])), card["status"])
+    concept = card["concept"]
+    words = [", ".join((c["target"], *c["synonyms"])) for c in concept.get("targets", [concept])]
+    about = (card["method"], (" then " if concept.get("together") == "sequential" else " + ").join(words), card["status"])
     cost = ("" if change is None else f"{change:.2%}", "" if seconds is None else duration(seconds))
-    return (str(file.parent), *about, *cost, _accuracy(file.parent))
+    return (str(file.parent), *about, *cost, _accuracy(file.parent, card["id"]))
 
 
-def _accuracy(folder: Path) -> str:
-    """The unlearning accuracy, if it was measured."""
+def _accuracy(folder: Path, run: str) -> str:
+    """The unlearning accuracy, if it was measured; of several concepts the least."""
     file = folder / "evaluation" / "rows.jsonl"
     rows = map(json.loads, file.read_text(encoding="utf-8").splitlines()) if file.exists() else ()
-    return next((f"{row['value']:.3f}" for row in rows if row["metric"] == "UA" and row["method"] != "none"), "")
+    found = [row for row in rows if row["metric"] == "UA" and row["run"] == run]
+    values = [row["value"] for row in found if row.get("judge") == found[0].get("judge")]
+    return f"{min(values):.3f}" if values else ""

@@ -1,4 +1,4 @@
-"""`expunge merge RUN FOLDER`: the changed pipeline as a folder of its own."""
+"""`expunge merge RUN FOLDER`: the changed pipeline as a folder of its own, or the change alone as a LoRA file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,18 +10,33 @@ from expunge.cli.options import BaseModel, RunFolder, run_folder
 
 def merge(
     run: RunFolder,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.", show_default=False)],
+    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="A new folder.", show_default=False)] = None,
     model: BaseModel = None,
-    dtype: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="Precision on disk.")] = "fp16",
+    dtype: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="Precision on disk, of a folder.")] = "fp16",
+    lora: Annotated[Path | None, typer.Option(metavar="FILE.safetensors", help="Write a LoRA file instead of a folder.")] = None,
+    rank: Annotated[int | None, typer.Option(metavar="N", help="Of the LoRA.  [default: that of the run's scope, else 16]")] = None,
 ) -> None:
-    """Write the unlearned pipeline as a diffusers folder.
+    """Write the unlearned pipeline as a diffusers folder, or what changed as a LoRA file.
 
-    It loads with plain diffusers and needs no expunge.
+    Either loads with plain diffusers and needs no expunge; the file with `pipeline.load_lora_weights`, which needs peft. A run of
+    low rank is the same in both. Of any other the file holds what is nearest to it at its rank, and is said how near.
     """
     from expunge import export
     from expunge.cli.screen import say
     from expunge.run import Run
+    from expunge.types import ExpungeError
 
+    if (folder is None) == (lora is None):
+        raise ExpungeError(
+            f"a model is written as a folder or as a LoRA: {'both' if folder else 'neither'} given; give FOLDER or --lora FILE"
+        )
+    if rank and not lora:
+        raise ExpungeError(f"a rank belongs to a LoRA: --rank {rank} is given without --lora; add it, or leave the rank out")
     made = Run(run_folder(run))
-    export.new_folder(folder)
-    say(f"model   {export.merge(model or made.card['model']['name'], made, folder, dtype)}")
+    base = model or made.card["model"]["name"]
+    if folder:
+        export.new_folder(folder)
+        say(f"model   {export.merge(base, made, folder, dtype)}")
+    elif lora:
+        missing = export.write_lora(base, made, lora, rank)
+        say(f"lora    {lora}", f"lacks   {missing:.2%} of the change's norm")

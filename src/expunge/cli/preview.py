@@ -9,6 +9,7 @@ from expunge.denoiser import StableDiffusion
 from expunge.objective import Objective
 from expunge.plan import Plan
 from expunge.price import Pace, Price, pace, price
+from expunge.probe import stop_table
 from expunge.types import NEEDS
 
 SHOWN = 3
@@ -21,17 +22,21 @@ TIMED = 8
 def preview(plan: Plan, denoiser: StableDiffusion, out: Path | None, store: Store) -> None:
     """Prints the resolved needs, the scope, the prompts, what is cached, and what the run will cost. Writes nothing."""
     forget = [p.prompt for p in plan.concept.forget()]
-    scope = plan.method.scope.parameters(denoiser.net)
-    names, share = list(scope), sum(p.numel() for p in scope.values()) / sum(p.numel() for p in denoiser.net.parameters())
+    parts = plan.concept.parts
+    scope, net = plan.method.scope, denoiser.net
+    names, size = list(scope.parameters(net)), scope.size(net)
+    share = f"{size / sum(p.numel() for p in net.parameters()):.1%} of the network"
     rows = [
         ("run", f"{out or Path('runs') / plan.id}"),
         ("method", f"{method_name(plan.method)} on {plan.model}, {plan.dtype}, {denoiser.device}, seed {plan.seed}"),
-        ("concept", f"{plan.concept.kind} {', '.join(map(repr, plan.concept.names))}"),
+        *((f"stage {n}" if plan.stages else "concept", f"{c.kind} {', '.join(map(repr, c.names))}") for n, c in enumerate(parts, 1)),
         *(("needs", f"{need}: {about}") for need, about in NEEDS.items() if need in plan.method.needs),
-        ("scope", f"{plan.method.scope.name}: {len(names)} tensors, {share:.1%} of the network"),
+        ("scope", f"{scope.name}: {f'{size:,} numbers, rank {scope.rank}, added to ' if scope.rank else ''}{len(names)} tensors, {share}"),
         ("", f"{names[0]} ... {names[-1]}"),
         ("to forget", f"{len(forget)} prompts: {'; '.join(forget[:SHOWN])}{' ...' * (len(forget) > SHOWN)}"),
     ]
+    if plan.stop:
+        rows.append(("may stop", ", ".join(f"{k} {v}" for k, v in stop_table(plan.stop).items()) + " (looks are not in the cost)"))
     if "retain" in plan.method.needs:
         retain = plan.concept.retain()
         rows.append(("to retain", f"{len(retain)} prompts: {'; '.join(retain[:SHOWN])} ..."))
@@ -45,12 +50,19 @@ def preview(plan: Plan, denoiser: StableDiffusion, out: Path | None, store: Stor
 
 def _costs(plan: Plan, cost: Price, each: Pace) -> None:
     assert plan.training is not None
+    steps = plan.training.steps * max(1, len(plan.stages))
     what = "trajectories" if "trajectory" in plan.method.needs else "pictures"
     cached = f"{what} of the concept: " + ("in the store" if not cost.pictures else "to be made")
     rows = [
         (cached, cost.pictures, 0, cost.pictures * each.forward),
         ("reference: each point and prompt once", cost.reference, 0, cost.reference * each.forward),
-        (f"student: {plan.training.steps} steps of {plan.training.batch_size}", cost.student, cost.student, cost.student * each.both),
+        (
+            f"student: {steps} steps of {cost.student // steps}",
+            cost.student,
+            cost.student,
+            cost.student * each.both,
+        ),
+        *([("student and mean, without gradient", cost.glances, 0, cost.glances * each.forward)] if cost.glances else []),
         ("together", cost.forwards, cost.backwards, each.seconds(cost)),
     ]
     table(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from expunge.bench.outcome import Outcome, Trial
 from expunge.cli.screen import duration
 from expunge.types import Step
 
@@ -67,3 +68,28 @@ def watch_steps(total: int) -> Callable[[Iterator[Step], int], Iterator[Step]]:
                 yield step
 
     return watch
+
+
+def watch_units(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:
+    """Shows units of a benchmark as they end, and says at once of each that failed."""
+    with _task("units", total) as advance:
+        for outcome in outcomes:
+            advance(f"{outcome.name} {outcome.status}")
+            _failure(outcome)
+            yield outcome
+
+
+def watch_trials(events: Iterator[Outcome | Trial], label: str, total: int, told: Callable[[Trial], str]) -> Iterator[Outcome | Trial]:
+    """Shows the trials of a search as they end, and says at once of each unit that failed."""
+    with _task(label, total) as advance:
+        for event in events:
+            if isinstance(event, Outcome):
+                _failure(event)
+            else:
+                advance(told(event))
+            yield event
+
+
+def _failure(outcome: Outcome) -> None:
+    if outcome.error:
+        print(f"failed: {outcome.name}: {outcome.error}", file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """What a person asks `unlearn` for: flags laid over a configuration, and checked as far as that goes without the model."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,23 @@ from expunge.cli.options import CANVAS
 from expunge.cli.screen import nearest
 from expunge.concept import Concept
 from expunge.objective import Method, Objective, Training
+from expunge.probe import RULES, Gone
+from expunge.several import Several, Subject
 from expunge.types import ExpungeError
 from expunge.vocabulary import Vocabulary
 
 KEYS: dict[str, tuple[str, ...]] = {
     "model": ("name", "fingerprint", "dtype"),
     "seed": (),
-    "concept": ("target", "kind", "synonyms", "anchor", "vocabulary"),
+    "concept": ("target", "kind", "synonyms", "anchor", "vocabulary", "targets", "together", "reference"),
     "method": (),
     "training": (),
+    "stop": ("rule", "every", "pictures", "seen", "judge"),
 }
 """What a configuration may hold. The settings in `method` and `training` are checked where they are read."""
+
+ENTRY = ("target", "kind", "synonyms", "anchor")
+"""What it may hold of each of several concepts."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +38,11 @@ class Request:
     fingerprint: str | None
     """Of the model that a configuration was written for, unless another one is asked for."""
     dtype: str
-    concept: Concept
+    concept: Subject
     method: Method
     training: Training | None
     seed: int
+    stop: Gone | None
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -44,6 +52,8 @@ def read_config(path: Path) -> dict[str, Any]:
         ExpungeError: unreadable, or a key that means nothing; the message names the nearest that does.
     """
     tables = config.read_toml(path)
+    if "start" in tables:
+        raise ExpungeError(f"a stage is repeated with its sequence: {path} is of one stage; give the config.toml of the run it lies in")
     for name, value in tables.items():
         if name not in KEYS:
             raise ExpungeError(f"a configuration has {', '.join(KEYS)}: {path} has {name!r}{nearest(name, KEYS)}; rename or remove it")
@@ -100,6 +110,7 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
         built,
         training,
         tables.get("seed", 0) if given["seed"] is None else given["seed"],
+        _stop(tables.get("stop"), given, training is not None),
     )
 
 
@@ -115,17 +126,89 @@ def _training(method: Method, given: Mapping[str, Any]) -> Training | None:
     return None
 
 
-def _concept(table: Mapping[str, Any], given: Mapping[str, Any], model: str) -> Concept:
-    vocabulary = _vocabulary(table, given["vocabulary"], model)
-    main, *more = given["target"] or [table.get("target")]
-    if not isinstance(main, str):
+def _stop(table: Mapping[str, Any] | None, given: Mapping[str, Any], trained: bool) -> Gone | None:
+    """The rule that may end the run early: flags laid over the configuration's; a closed form takes none of the latter."""
+    every, judge = given["stop_when_gone"], given["judge"]
+    if every is None and (table is None or not trained):
+        if judge:
+            raise ExpungeError(f"a judge looks where a run may end early: --judge {judge} is given without --stop-when-gone; add it")
+        return None
+    if every == 0:
+        return None
+    kept = dict(table or {"rule": "gone"})
+    if (rule := kept.pop("rule", None)) not in RULES:
+        raise ExpungeError(f"[stop] has a rule, one of {', '.join(RULES)}: {rule!r} is none; rules of your own go with expunge.unlearn")
+    return config.build(RULES[rule], kept | {k: v for k, v in (("every", every), ("judge", judge)) if v is not None}, rule)
+
+
+def _concept(table: Mapping[str, Any], given: Mapping[str, Any], model: str) -> Subject:
+    """A concept, or several where a further `--target` is no other name of the first."""
+    vocabulary, entries = _vocabulary(table, given["vocabulary"], model), _entries(table)
+    named = given["target"] or [e["target"] for e in entries]
+    if not named:
         raise ExpungeError("a concept to remove is named: there is no --target; give one (see `expunge ls concepts`)")
-    kind, anchor = given["kind"], given["anchor"]
-    concept = Concept.find(main, vocabulary, kind=kind or (table.get("kind") if main == table.get("target") else None))
-    kept = table if concept.target == table.get("target") else {}
-    synonyms = [_other_name(name, concept) for name in more] + (given["synonym"] or list(kept.get("synonyms", ())))
-    synonyms = [s for s in dict.fromkeys(synonyms) if s != concept.target]
-    return Concept.find(concept.target, vocabulary, tuple(synonyms), kept.get("anchor") if anchor is None else anchor, concept.kind)
+    found = [_found(named[0], entries, vocabulary, given["kind"])]
+    other_names = [_other_name(name, found[0]) for name in named[1:]]
+    if len(named) == 1 or (given["target"] and all(other_names)):
+        if given["sequential"] or given["reference"]:
+            raise ExpungeError(f"stages are of several concepts: there is one, {found[0].target!r}; give another with --target")
+        return _one(found[0], entries, [n for n in other_names if n], given["synonym"], given["anchor"])
+    found += [_found(name, entries, vocabulary, given["kind"]) for name in named[1:]]
+    if given["anchor"] is not None and len({c.kind for c in found}) > 1:
+        raise ExpungeError(
+            f"an anchor is of its concept's kind: --anchor {given['anchor']!r} is given for {', '.join(sorted({c.kind for c in found}))}; "
+            "give each its own under [concept] in a configuration"
+        )
+    synonyms: dict[str, list[str]] = {}
+    for synonym in given["synonym"] or ():
+        owner = next((c for c in found if _other_name(synonym, c)), None)
+        if owner is None:
+            raise ExpungeError(
+                f"of several concepts a synonym is one that the vocabulary knows: {synonym!r} is none of theirs; "
+                "give it under [concept] in a configuration"
+            )
+        synonyms.setdefault(owner.target, []).append(synonym)
+    concepts = [_one(c, entries, [], synonyms.get(c.target), given["anchor"]) for c in found]
+    said = given["sequential"]
+    together = table.get("together", "joint") if said is None else "sequential" if said else "joint"
+    reference = given["reference"] or (table.get("reference", "original") if together == "sequential" else "original")
+    return Several.of(concepts, together, reference)
+
+
+def _entries(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a configuration says of each concept: `target` is a name or a list of names, `targets` a list of tables."""
+    target, targets = table.get("target", []), table.get("targets", [])
+    if isinstance(target, str) and not targets:
+        return [table]
+    listed = (
+        targets or [{"target": name} for name in target] if isinstance(target, list) and isinstance(targets, list) else [targets or target]
+    )
+    for entry in listed:
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("target"), str) or (target and targets):
+            raise ExpungeError(
+                f"[concept] has a target, a list of them, or a list of tables, targets: it has {entry!r}; name each one once"
+            )
+        if unknown := [key for key in entry if key not in ENTRY]:
+            raise ExpungeError(
+                f"an entry of targets has {', '.join(ENTRY)}: {unknown[0]!r} is none{nearest(unknown[0], ENTRY)}; rename or remove it"
+            )
+    return listed
+
+
+def _found(name: str, entries: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, kind: str | None) -> Concept:
+    said = next((e.get("kind") for e in entries if e["target"] == name), None)
+    return Concept.find(name, vocabulary, kind=kind or said)
+
+
+def _one(
+    concept: Concept, entries: Sequence[Mapping[str, Any]], other_names: list[str], synonyms: list[str] | None, anchor: str | None
+) -> Concept:
+    """The concept with its other words: those given, else the configuration's."""
+    kept = next((e for e in entries if e["target"] == concept.target), {})
+    words = other_names + (synonyms or list(kept.get("synonyms", ())))
+    words = [s for s in dict.fromkeys(words) if s != concept.target]
+    anchor = kept.get("anchor") if anchor is None else anchor
+    return Concept.find(concept.target, concept.vocabulary, tuple(words), anchor, concept.kind)
 
 
 def _vocabulary(table: Mapping[str, Any], file: str | None, model: str) -> Vocabulary:
@@ -135,13 +218,9 @@ def _vocabulary(table: Mapping[str, Any], file: str | None, model: str) -> Vocab
     return vocabulary_named(file or words, model)
 
 
-def _other_name(name: str, concept: Concept) -> str:
-    """A further `--target`, which is another name of the first."""
-    found = Concept.find(name, concept.vocabulary, kind=concept.kind).target
-    known = (concept.member.name, *concept.member.synonyms)
-    if found not in known:
-        raise ExpungeError(
-            f"a run removes one concept: {name!r} is not known as another name of {concept.target!r}; "
-            f"remove them one after another, or say that it is one with --synonym {name!r}"
-        )
-    return found
+def _other_name(name: str, concept: Concept) -> str | None:
+    """The name, where the vocabulary knows it as another one of the concept."""
+    with suppress(ExpungeError):
+        found = Concept.find(name, concept.vocabulary, kind=concept.kind).target
+        return found if found in (concept.member.name, *concept.member.synonyms) else None
+    return None

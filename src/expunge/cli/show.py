@@ -13,7 +13,8 @@ VOCABULARY = """A vocabulary lists the concepts of a world by kind: how each is 
 Forget prompts, contexts and everything that is measured follow from it. The canvas and everyday pictures bring theirs; your
 own is a TOML file with a table for each kind, given with --vocabulary:"""
 
-SETTINGS = {"training": "expunge.objective:Training", "protocol": "expunge.render:Protocol", "sampler": "expunge.denoiser:Sampler"}
+SETTINGS = {"training": "expunge.objective:Training", "protocol": "expunge.render:Protocol", "sampler": "expunge.denoiser:Sampler",
+            "gone": "expunge.probe:Gone"}  # fmt: skip
 """Settings that are not a method's own, and the class of each."""
 
 
@@ -64,7 +65,8 @@ def show(
     elif name in SETTINGS:
         _settings(name)
     elif name in SCOPES:
-        say(f"{name}: parameters whose name matches {SCOPES[name].pattern or '(all)'}")
+        added = f"; matrices of rank {SCOPES[name].rank} are added to them" if SCOPES[name].rank else ""
+        say(f"{name}: parameters whose name matches {SCOPES[name].pattern or '(all)'}{added}")
     elif name == "vocabulary":
         prose(VOCABULARY)
         say(EXAMPLE)

@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from expunge.cli.options import Device, Model, Vocabulary, best_device, values_of
 
-SWITCHES = ("--dry-run", "--help", "--gradient-checkpointing", "--no-gradient-checkpointing")
+SWITCHES = ("--dry-run", "--help", "--gradient-checkpointing", "--no-gradient-checkpointing", "--sequential", "--joint")
 """Flags that take no value."""
 
 
@@ -19,11 +19,18 @@ def _option(metavar: str, about: str) -> Any:
     return typer.Option(metavar=metavar, help=about)
 
 
+TARGET = "The concept to remove. Again for its other names in the vocabulary, or for other concepts."
+TOGETHER = "Several concepts one after another, in stages, or all in every batch.  [default: joint]"
+REFERENCE = "What later stages learn from: the untouched model, or what the stage before left.  [default: original]"
+STOP = "Look every N steps, and end as soon as no picture shows the concept; 0: never.  [default: never]"
+
 COMMON: dict[str, tuple[Any, Any]] = {
     "model": (Model, None),
-    "target": (Annotated[list[str] | None, _option("WORDS", "The concept to remove. Again for its other names in the vocabulary.")], None),
+    "target": (Annotated[list[str] | None, _option("WORDS", TARGET)], None),
     "synonym": (Annotated[list[str] | None, _option("WORDS", "Another name to remove. May repeat.")], None),
     "anchor": (Annotated[str | None, _option("WORDS", "What the concept becomes, for methods that map it onto something.")], None),
+    "sequential": (Annotated[bool | None, typer.Option("--sequential/--joint", help=TOGETHER)], None),
+    "reference": (Annotated[str | None, _option("original|previous", REFERENCE)], None),
     "kind": (Annotated[str | None, _option("KIND", "What a concept is that the vocabulary does not hold: style, object, ...")], None),
     "vocabulary": (Vocabulary, None),
     "seed": (Annotated[int | None, _option("N", "Of pictures, noise and batches.  [default: 0]")], None),
@@ -31,6 +38,8 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "device": (Device, "auto"),
     "dtype": (Annotated[str | None, _option("fp32|bf16|fp16", "Precision of the network.  [default: fp32]")], None),
     "config": (Annotated[Path | None, _option("FILE.toml", "A run's config.toml. Flags go before it.")], None),
+    "stop_when_gone": (Annotated[int | None, _option("N", STOP)], None),
+    "judge": (Annotated[str | None, _option("NAME|FOLDER|ID", "Who looks, with --stop-when-gone.  [default: main on the canvas]")], None),
     "merge": (Annotated[Path | None, _option("FOLDER", "Write the whole changed pipeline too.")], None),
     "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it costs. Writes nothing.")], False),
 }
@@ -158,6 +167,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.denoiser import load
     from expunge.export import merge, new_folder
     from expunge.plan import make_plan
+    from expunge.processes import Processes
     from expunge.run import carry_out
     from expunge.types import ExpungeError
 
@@ -170,14 +180,23 @@ def _run(name: str, given: dict[str, Any]) -> None:
             f"a configuration repeats a run on its own model: {given['config']} is for {request.fingerprint}, {request.model} is now "
             f"{denoiser.fingerprint}; name the model to use with --model {request.model}"
         )
-    plan = make_plan(denoiser, request.concept, request.method, training=request.training, seed=request.seed, dtype=request.dtype)
+    plan = make_plan(
+        denoiser, request.concept, request.method,
+        training=request.training, seed=request.seed, dtype=request.dtype, stop=request.stop,
+    )  # fmt: skip
+    is_main = Processes(denoiser.device).is_main
     if given["dry_run"]:
-        preview(plan, denoiser, given["out"], Store.default())
+        if is_main:
+            preview(plan, denoiser, given["out"], Store.default())
         return
     watch = watch_steps(plan.training.steps) if plan.training else None
     run = carry_out(plan, denoiser, out=given["out"], store=Store.default(), track=track, watch=watch)
+    if not is_main:
+        return
     say(f"run     {run.folder}", f"change  {run.card['relative_change']:.3%} of the {request.method.scope.name} weights' norm")
-    say(f"took    {duration(run.card['seconds'])}")
+    say(*(f"stage   {stage.folder}" for stage in run.stages), f"took    {duration(run.card['seconds'])}")
+    if request.stop and plan.training:
+        say(f"steps   {run.card['steps_done']} of {plan.training.steps * max(1, len(plan.stages))}")
     if given["merge"]:
         say(f"model   {merge(request.model, run, given['merge'])}")
     say("", f"next: expunge eval {run.folder}")

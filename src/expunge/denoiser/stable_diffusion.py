@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
+import diffusers
 import torch
 from annotated_types import Ge
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -17,7 +19,9 @@ from torch import Tensor
 
 from expunge import schedule
 from expunge.cache import digest
-from expunge.types import Cond, ExpungeError, Latents, Point
+from expunge.denoiser.attention import recorded, spans
+from expunge.denoiser.quiet import quiet
+from expunge.types import Cond, ExpungeError, Latents, Maps, Point, Spans
 from expunge.weights import fingerprint
 
 Pipeline: TypeAlias = StableDiffusionPipeline
@@ -28,6 +32,9 @@ CANVAS = "canvas"
 
 CLOSED_VOCABULARY = 2000
 """Tokenizers with fewer entries are taken to hold whole words only."""
+
+NEW = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)
+"""Whether diffusers takes a `dtype`; before, it was `torch_dtype`."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -108,6 +115,10 @@ class StableDiffusion:
                 self._encoded.update(zip(part, states.float(), strict=True))
         return Cond(torch.stack([self._encoded[p] for p in prompts]), tuple(prompts))
 
+    def spans(self, prompts: list[str], names: tuple[str, ...]) -> Spans:
+        """What each token of each prompt is: one of `names`, which every prompt holds, the end of the text, padding, or another."""
+        return spans(self.pipeline.tokenizer, prompts, names).to(self.device)
+
     def _check_words(self, prompt: str) -> None:
         tokenizer = self.pipeline.tokenizer
         ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
@@ -136,6 +147,12 @@ class StableDiffusion:
         with self.autocast():
             out = self.net(*arguments).sample if weights is None else torch.func.functional_call(self.net, dict(weights), arguments).sample
         return self.to_eps(out.float(), point.x_t, point.t)
+
+    def attention(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Maps:
+        """What each pixel attends to on the way to that prediction: a map for each layer of cross-attention, with gradient."""
+        with recorded(self.net) as maps:
+            self(point, weights)
+        return maps
 
     def to_eps(self, prediction: Latents, x_t: Latents, t: Tensor) -> Latents:
         return schedule.to_eps(prediction, x_t, t, self.alphas_cumprod.to(x_t.device), self.prediction_type)
@@ -214,9 +231,10 @@ def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype
     elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ExpungeError(f"a model is a diffusers folder, a hub id (owner/name) or {CANVAS!r}: {name!r} is none; check the path")
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            path if path.exists() else name, torch_dtype=torch.float32, safety_checker=None, use_safetensors=True
-        )
+        with quiet():
+            found = path if path.exists() else name
+            precision = {"dtype" if NEW else "torch_dtype": torch.float32}
+            pipeline = StableDiffusionPipeline.from_pretrained(found, safety_checker=None, use_safetensors=True, **precision)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ExpungeError(f"a model is a Stable Diffusion pipeline in safetensors: {name}: {reason}; check the folder or id") from error
@@ -226,11 +244,14 @@ def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype
     if dtype != "fp32":
         # Before rounding: a model is the same model in whatever precision it is run.
         assert denoiser.fingerprint
-        pipeline.to(DTYPES[dtype])
+        with quiet():
+            pipeline.to(DTYPES[dtype])
     return denoiser
 
 
 def _device(device: str) -> torch.device:
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes, each with a device of its own
+        device = f"cuda:{int(os.environ['LOCAL_RANK']) % max(1, torch.cuda.device_count())}"
     try:
         torch.empty(0, device=device)
         return torch.device(device)

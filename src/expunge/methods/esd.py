@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge
-from torch.nn import functional as F
 
-from expunge.objective import Objective, Training, Variant
+from expunge.matching import Matching
+from expunge.objective import Training, Variant
 from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Models, Need, Terms
+from expunge.types import Batch, Latents, Models, Need, Point, Terms
 
 
 @dataclass(frozen=True)
-class ESD(Objective):
+class ESD(Matching):
     """On the way that the untouched model takes to the concept, predict the opposite of the concept's guidance.
 
         L = E_{x_t ~ p_*(.|c), t} || eps_theta(x_t, t, c) - [ eps_*(x_t, t, "") - eta (eps_*(x_t, t, c) - eps_*(x_t, t, "")) ] ||^2
@@ -42,9 +42,11 @@ class ESD(Objective):
     def scope(self) -> Scope:
         return SCOPES[self.variant]
 
-    def __call__(self, models: Models, batch: Batch) -> Terms:
+    def goal(self, models: Models, batch: Batch) -> tuple[Point, Latents]:
         x = batch.trajectory
         null = models.reference(x.given(batch.null))
         concept = models.reference(x)
-        goal = null - self.negative_guidance * (concept - null)
-        return {"forget": F.mse_loss(models.student(x), goal)}
+        return x, null - self.negative_guidance * (concept - null)
+
+    def __call__(self, models: Models, batch: Batch) -> Terms:
+        return {"forget": self.match(models, *self.goal(models, batch))}

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from expunge.metrics.intervals import Interval, around, jackknife_se
-from expunge.metrics.shots import RETAINED, Evidence, Score, pool
+from expunge.metrics.shots import Distance
 
 
 def fid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
@@ -46,7 +46,7 @@ def fid_interval(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, paired: bo
     return around(fid(x, y), jackknife_se(fid, x, y, paired=paired))
 
 
-class FIDBase:
+class FIDBase(Distance):
     """FID between the unlearned and the untouched model's pictures of everything that should survive.
 
     Choose it to see collateral change of any sort, wanted labels or not; an untouched model scores 0. The pictures are
@@ -55,17 +55,11 @@ class FIDBase:
 
     name = "FID_base"
     title = "Fréchet distance of retained pictures from the untouched model's"
-    probes = RETAINED
-    higher_is_better = False
-
-    def __call__(self, evidence: Evidence) -> list[Score]:
-        ours, base = pool(evidence.shots, self.probes).features, pool(evidence.base, self.probes).features
-        if ours is None or base is None or len(ours) < 3:
-            return []
-        return [Score.of(self, fid_interval(ours, base, paired=True), len(ours))]
+    paired = True
+    between = staticmethod(fid_interval)
 
 
-class FIDDrawn:
+class FIDDrawn(Distance):
     """FID between the unlearned model's pictures of everything that should survive and fresh real pictures.
 
     Choose it to see quality: a model may differ from the untouched one and be as good. Read it beside the untouched model's
@@ -74,11 +68,5 @@ class FIDDrawn:
 
     name = "FID_drawn"
     title = "Fréchet distance of retained pictures from real ones"
-    probes = RETAINED
-    higher_is_better = False
-
-    def __call__(self, evidence: Evidence) -> list[Score]:
-        ours, drawn = pool(evidence.shots, self.probes).features, evidence.drawn
-        if ours is None or drawn is None or min(len(ours), len(drawn)) < 3:
-            return []
-        return [Score.of(self, fid_interval(ours, drawn, paired=False), len(ours))]
+    paired = False
+    between = staticmethod(fid_interval)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from expunge.metrics.intervals import Interval, around, jackknife_variance
-from expunge.metrics.shots import RETAINED, Evidence, Score, pool
+from expunge.metrics.shots import Distance
 
 
 def polynomial_kernel(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
@@ -52,7 +52,7 @@ def kid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, paired: bool) -> In
     return around(value.item(), variance**0.5)
 
 
-class KIDBase:
+class KIDBase(Distance):
     """KID between the unlearned and the untouched model's pictures of everything that should survive.
 
     Choose it over FID_base when pictures are few or their number varies. The pictures are paired (same prompts, same noise):
@@ -61,17 +61,11 @@ class KIDBase:
 
     name = "KID_base"
     title = "kernel distance of retained pictures from the untouched model's"
-    probes = RETAINED
-    higher_is_better = False
-
-    def __call__(self, evidence: Evidence) -> list[Score]:
-        ours, base = pool(evidence.shots, self.probes).features, pool(evidence.base, self.probes).features
-        if ours is None or base is None or len(ours) < 3:
-            return []
-        return [Score.of(self, kid(ours, base, paired=True), len(ours))]
+    paired = True
+    between = staticmethod(kid)
 
 
-class KIDDrawn:
+class KIDDrawn(Distance):
     """KID between the unlearned model's pictures of everything that should survive and fresh real pictures.
 
     Choose it over FID_drawn when pictures are few or their number varies. Read it beside the untouched model's own value.
@@ -79,11 +73,5 @@ class KIDDrawn:
 
     name = "KID_drawn"
     title = "kernel distance of retained pictures from real ones"
-    probes = RETAINED
-    higher_is_better = False
-
-    def __call__(self, evidence: Evidence) -> list[Score]:
-        ours, drawn = pool(evidence.shots, self.probes).features, evidence.drawn
-        if ours is None or drawn is None or min(len(ours), len(drawn)) < 3:
-            return []
-        return [Score.of(self, kid(ours, drawn, paired=False), len(ours))]
+    paired = False
+    between = staticmethod(kid)

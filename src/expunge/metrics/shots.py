@@ -3,7 +3,7 @@
 No model, file or device is known here; who renders and judges the pictures is the caller's affair.
 """
 
-from collections.abc import Collection, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -147,6 +147,25 @@ class Metric(Protocol):
 
     def __call__(self, evidence: Evidence) -> "list[Score]":
         """The scores; none when what they need (a judge's labels, features, enough pictures) is missing."""
+
+
+class Distance:
+    """How far features of the retained pictures lie from others: the untouched model's, paired, or fresh real ones."""
+
+    name: str
+    title: str
+    paired: bool
+    between: Callable[..., Interval]
+    """Of two sets of features, and whether they are paired."""
+    probes = RETAINED
+    higher_is_better = False
+
+    def __call__(self, evidence: Evidence) -> "list[Score]":
+        ours = pool(evidence.shots, self.probes).features
+        others = pool(evidence.base, self.probes).features if self.paired else evidence.drawn
+        if ours is None or others is None or min(len(ours), len(others)) < 3:
+            return []
+        return [Score.of(self, self.between(ours, others, paired=self.paired), len(ours))]
 
 
 @dataclass(frozen=True)

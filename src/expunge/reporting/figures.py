@@ -27,12 +27,17 @@ SYMBOLS = ("●", "■", "▲", "◆", "▼", "✚")
 _VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", BASE: "base", PAPER: "paper", **{c: f"run{i}" for i, c in enumerate(RUNS)}}
 
 _WIDTH = 4.5
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "expunge", "text.parse_math": False, "text.usetex": False, "axes.unicode_minus": True,
     "font.size": 8.5, "text.color": INK, "axes.labelcolor": SOFT, "axes.edgecolor": LINE, "axes.facecolor": "none",
     "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
     "xtick.color": SOFT, "ytick.color": INK, "xtick.major.size": 3, "ytick.major.size": 0, "grid.color": LINE, "grid.linewidth": 0.6,
 }  # fmt: skip
+
+
+def marker_of(colour: int) -> str:
+    """Colours repeat after six, and then with other shapes: 36 runs are told apart."""
+    return MARKERS[(colour + colour // len(RUNS)) % len(MARKERS)]
 
 
 def forests(group: Group) -> list[Markup]:
@@ -50,14 +55,14 @@ def forests(group: Group) -> list[Markup]:
 def _forest(group: Group, panels: list[list[Key]], title: str) -> Markup:
     heights = [len(p) * (0.15 * (len(group.columns) + 1) + 0.16) for p in panels]
     total = sum(heights) + 0.42 * len(panels)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, total))
         axes = figure.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
         for axis, panel in zip(axes, panels, strict=True):
             _panel(axis, group, panel)
         gap = 0.42 * len(panels) / sum(heights)
         figure.subplots_adjust(left=0.3, right=0.97, top=1 - 0.06 / total, bottom=0.3 / total, hspace=gap)
-        return _svg(figure, title)
+        return svg(figure, title)
 
 
 def _lanes(group: Group, key: Key) -> list[list[Row]]:
@@ -74,7 +79,7 @@ def _panel(axis: Axes, group: Group, keys: Sequence[Key]) -> None:
         lanes = _lanes(group, key)
         for lane, rows in enumerate(lanes):
             colour = BASE if lane == 0 else RUNS[(lane - 1) % len(RUNS)]
-            marker = "o" if lane == 0 else MARKERS[(lane - 1) % len(MARKERS)]
+            marker = "o" if lane == 0 else marker_of(lane - 1)
             fill = PAPER if lane == 0 else colour
             y = at + (lane - (len(lanes) - 1) / 2) * 0.62 / len(lanes)
             for row in rows:
@@ -119,7 +124,7 @@ def loss(steps: Sequence[Step], colour: int) -> Markup | None:
         return None
     at, window = [s.step for s in finite], smoothing(len(finite))
     smooth = running_mean([s.loss for s in finite], window)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 2.5))
         axis = figure.subplots()
         line = RUNS[colour % len(RUNS)]
@@ -143,7 +148,7 @@ def loss(steps: Sequence[Step], colour: int) -> Markup | None:
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.margins(x=0.01)
         figure.subplots_adjust(left=0.13, right=0.97, top=0.96, bottom=0.19)
-        return _svg(figure, f"Training loss over {len(finite)} steps")
+        return svg(figure, f"Training loss over {len(finite)} steps")
 
 
 def smoothing(steps: int) -> int:
@@ -178,7 +183,8 @@ def thin(at: Sequence[int], values: Sequence[float], points: int = 400) -> tuple
     return [at[i] for i in kept], [values[i] for i in kept]
 
 
-def _svg(figure: Figure, title: str) -> Markup:
+def svg(figure: Figure, title: str) -> Markup:
+    """A drawing as it stands in a page."""
     out = io.StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue()

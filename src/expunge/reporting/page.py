@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from expunge.reporting import figures, verdict, words
+from expunge.reporting import figures, sequence, verdict, words
 from expunge.reporting.pictures import EDGE, Album, albums
 from expunge.reporting.rows import Card, Run, read, refuse
 from expunge.reporting.tables import Column, Group, Key, MetricLine, RunLine, group, metric_lines, run_lines
@@ -77,7 +77,8 @@ def write(runs: Sequence[Path], out: Path) -> Path:
 
 
 def render(runs: Sequence[Run]) -> str:
-    """The page's text."""
+    """The page's text. A run of several concepts is shown as a run of each."""
+    courses, runs = [c for r in runs if (c := sequence.course(r))], [part for r in runs for part in sequence.split(r)]
     sections = [_group_section(g) for g in group(runs)]
     shown = {k.metric: words.meaning(k.metric) for s in sections for k in s.keys}
     environment = Environment(
@@ -96,7 +97,8 @@ def render(runs: Sequence[Run]) -> str:
         notes=_notes(sections),
         first_probes=("target", "synonyms", "siblings"),
         has_second=any(c.compared.second for s in sections for c in s.group.columns),
-        trained=[(s, r) for s in sections for r in s.runs if r.column.run.steps],
+        wholes=[(s, r) for s in sections for r in s.runs if not r.column.run.part],
+        courses=courses,
         glossary={metric: m for metric, m in shown.items() if m.line},
         unexplained=[metric for metric, m in shown.items() if not m.line],
         rules=verdict.RULES,

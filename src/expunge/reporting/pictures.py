@@ -60,12 +60,12 @@ class Album:
     """Prompts and noises that were drawn, of which `strips` shows some."""
 
 
-def albums(group: Group) -> list[Album]:
-    """A probe's pictures for every run of a group. Rows are matched by probe, prompt and noise."""
+def albums(group: Group, limit: int | None = None) -> list[Album]:
+    """A probe's pictures for every run of a group, at most `limit` prompts. Rows are matched by probe, prompt and noise."""
     drawn = [{(p.probe, p.prompt, p.seed): p for p in (c.run.evaluation.pictures if c.run.evaluation else ())} for c in group.columns]
     keys = list(dict.fromkeys(k for pictures in drawn for k in pictures))
     probes = sorted(dict.fromkeys(probe for probe, _, _ in keys), key=lambda p: list(PROBES).index(p) if p in PROBES else len(PROBES))
-    limit = PAIRS if len(group.columns) == 1 else ROWS
+    limit = limit or (PAIRS if len(group.columns) == 1 else ROWS)
     found = []
     for probe in probes:
         of_probe = [k for k in keys if k[0] == probe]

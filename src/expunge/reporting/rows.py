@@ -28,6 +28,7 @@ class Row:
     n: int | None
     attack: str = "none"
     judge: str = "main"
+    concept: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Picture:
     seen_base: Mapping[str, str]
     """What the judge saw in the untouched model's picture; empty where nobody judged."""
     seen: Mapping[str, str]
+    concept: str = ""
+    """Which of several it was drawn for; empty where a run has one."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,16 @@ class Step:
     step: int
     loss: float
     terms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One of several concepts of a run."""
+
+    target: str
+    kind: str | None
+    synonyms: tuple[str, ...]
+    anchor: str | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,12 @@ class Card:
     forwards: float | None
     backwards: float | None
     relative_change: float | None
+    targets: tuple[Target, ...] = ()
+    """Where there are several."""
+    stages: tuple[tuple[str, str], ...] = ()
+    """Where they were removed one after another, the run that each stage is and its concept."""
+    beside: tuple[str, ...] = ()
+    """The other concepts of the run, where it is shown as the run of one."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +131,8 @@ class Run:
     """The text of `config.toml`."""
     steps: tuple[Step, ...] = field(repr=False)
     evaluation: Evaluation | None
+    part: int = 0
+    """Which of several concepts it is shown for."""
 
 
 def read(folder: Path) -> Run:
@@ -131,6 +152,8 @@ def read(folder: Path) -> Run:
 
 def _card(card: Mapping[str, Any], name: str) -> Card:
     concept, model = _table(card.get("concept")), _table(card.get("model"))
+    targets = tuple(_target(_table(t)) for t in concept.get("targets", ()))
+    stages = tuple((str(s.get("id")), str(s.get("target"))) for s in map(_table, card.get("stages", ())))
     seed = _number(card.get("seed"))
     return Card(
         id=_text(card.get("id")) or name,
@@ -140,7 +163,8 @@ def _card(card: Mapping[str, Any], name: str) -> Card:
         config=_table(card.get("config")),
         training=_table(card.get("training")),
         scope=_text(card.get("scope")),
-        target=_text(concept.get("target")),
+        target=(" then " if concept.get("together") == "sequential" else " + ").join(t.target for t in targets)
+        or _text(concept.get("target")),
         kind=_text(concept.get("kind")),
         synonyms=_texts(concept.get("synonyms")),
         anchor=_text(concept.get("anchor")),
@@ -158,7 +182,13 @@ def _card(card: Mapping[str, Any], name: str) -> Card:
         forwards=_number(card.get("forwards")),
         backwards=_number(card.get("backwards")),
         relative_change=_number(card.get("relative_change")),
+        targets=targets,
+        stages=stages,
     )
+
+
+def _target(table: Mapping[str, Any]) -> Target:
+    return Target(str(table.get("target")), _text(table.get("kind")), _texts(table.get("synonyms")), _text(table.get("anchor")))
 
 
 def _steps(log: Path) -> tuple[Step, ...]:
@@ -200,6 +230,7 @@ def _row(line: Mapping[str, Any], file: Path) -> Row:
         n=None if n is None else int(n),
         attack=_text(line.get("attack")) or "none",
         judge=_text(line.get("judge")) or "main",
+        concept=_text(line.get("concept")) or "",
     )
 
 
@@ -214,6 +245,7 @@ def _picture(entry: Mapping[str, Any], folder: Path) -> Picture:
         wanted=_labels(entry.get("wanted")),
         seen_base=_labels(entry.get("seen_base")),
         seen=_labels(entry.get("seen")),
+        concept=_text(entry.get("concept")) or "",
     )
 
 

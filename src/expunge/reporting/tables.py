@@ -150,7 +150,7 @@ def group(runs: Sequence[Run]) -> list[Group]:
 
 def _labels(runs: Sequence[Run]) -> list[str]:
     """The shortest names that tell the runs of one concept apart: the method, else with its seed, else with the run id."""
-    short = [run.card.method or run.card.id for run in runs]
+    short = [f"{run.card.method or run.card.id}{_beside(run)}" for run in runs]
     seeded = [f"{name}, seed {run.card.seed}" for name, run in zip(short, runs, strict=True)]
     full = [f"{name}, {run.card.id}" for name, run in zip(short, runs, strict=True)]
 
@@ -164,6 +164,11 @@ def _labels(runs: Sequence[Run]) -> list[str]:
         full[i] if by_name[i] and (by_seed[i] or run.card.seed is None) else seeded[i] if by_name[i] else short[i]
         for i, run in enumerate(runs)
     ]
+
+
+def _beside(run: Run) -> str:
+    others, way = run.card.beside, " in sequence" if run.card.stages else ""
+    return f", with {others[0] if len(others) == 1 else f'{len(others)} others'}{way}" if others else ""
 
 
 def metric_lines(column: Column, keys: Iterable[Key]) -> list[MetricLine]:

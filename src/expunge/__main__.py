@@ -1,0 +1,7 @@
+"""`python -m expunge`: the command line, for launchers that start modules."""
+
+import sys
+
+from expunge.cli import main
+
+sys.exit(main())

@@ -1,0 +1,112 @@
+"""What a suite will cost, known before it is run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from expunge.bench.runner import model, plan_of, sampler_of
+from expunge.bench.suite import Unit
+from expunge.cache import Store
+from expunge.denoiser import Sampler, StableDiffusion
+from expunge.evaluation import SHOWN
+from expunge.plan import called, concept_from
+from expunge.price import Pace, pace, price
+from expunge.render import Protocol, Shot, kept_at
+from expunge.render import plan as shots_of
+
+DRIFT = 2 * 128
+"""Forwards that the null drift of a run takes, beside its unprompted pictures."""
+TIMED = 8
+"""Samples in the batch that is timed, at most."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of the missing units of one label, or of the untouched model's pictures."""
+
+    label: str
+    units: int
+    forwards: int
+    backwards: int
+    seconds: float
+    octets: int
+    """On disk, at most: weights that change, and pictures as if they did not compress."""
+
+
+def estimate(units: Sequence[Unit], store: Store, device: str) -> list[Estimate]:
+    """Prices units, label by label; nothing is written.
+
+    Each label's training is rehearsed once, with its first unit, and stands for its others. Pictures of the untouched model are
+    counted once for all units and only where the store lacks them. Judges, loading and writing are left out.
+    """
+    labels = dict.fromkeys(u.label for u in units)
+    return [_base(units, store, device)] * bool(units) + [_label([u for u in units if u.label == n], store, device) for n in labels]
+
+
+def _label(units: Sequence[Unit], store: Store, device: str) -> Estimate:
+    first = units[0]
+    denoiser = model(first.model, device, first.dtype)
+    plan = plan_of(first, denoiser)
+    cost, each = price(plan, denoiser, store), _pace(first, denoiser)
+    sampler = sampler_of(first, denoiser)
+    pictures = sum(len(_shots(u)) for u in units)
+    pictures += sum(len(_again(u)) for u in units)
+    looking = len(units) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
+    changed = sum(p.numel() * p.element_size() for p in plan.method.scope.parameters(denoiser.net).values())
+    probes = 6 * SHOWN * 2 * len(units)
+    return Estimate(
+        first.label,
+        len(units),
+        len(units) * cost.forwards + looking,
+        len(units) * cost.backwards,
+        len(units) * each.seconds(cost) + looking * each.forward,
+        len(units) * changed + (pictures + probes) * _octets(denoiser),
+    )
+
+
+def _base(units: Sequence[Unit], store: Store, device: str) -> Estimate:
+    first = units[0]
+    denoiser = model(first.model, device, first.dtype)
+    sampler = sampler_of(first, denoiser)
+    shots: dict[tuple[str, int], Shot] = {}
+    for unit in {(called(u.concept), u.seed): u for u in units}.values():
+        shots |= {(s.prompt.prompt, s.noise_seed): s for s in _shots(unit)}
+    files = kept_at(denoiser, list(shots.values()), sampler, store, denoiser.fingerprint)
+    count = sum(not f.exists() for f in files)
+    forwards = count * _forwards(sampler)
+    return Estimate("untouched", 0, forwards, 0, forwards * _pace(first, denoiser).forward, count * _octets(denoiser))
+
+
+def _shots(unit: Unit) -> list[Shot]:
+    """What is drawn of a unit's result; what several concepts share is drawn once."""
+    parts, protocol = concept_from(unit.concept).parts, Protocol(**unit.protocol)
+    if len(parts) == 1:
+        return shots_of(parts[0], protocol)
+    return list({(s.prompt.prompt, s.noise_seed): s for c in parts for s in shots_of(c, protocol)}.values())
+
+
+def _again(unit: Unit) -> list[Shot]:
+    """What is drawn after each stage of a sequence but the last, whose pictures are those of the result."""
+    if unit.concept.get("together") != "sequential":
+        return []
+    parts, protocol = concept_from(unit.concept).parts, Protocol(**unit.protocol)
+    each = [[s for s in shots_of(c, protocol) if s.probe in ("target", "synonyms")] for c in parts]
+    return [s for done in range(1, len(parts)) for shots in each[:done] for s in shots]
+
+
+def _pace(unit: Unit, denoiser: StableDiffusion) -> Pace:
+    size = unit.training.get("batch_size", TIMED) // unit.training.get("accumulate", 1)
+    return pace(denoiser, plan_of(unit, denoiser).method.scope, max(1, min(TIMED, size)))
+
+
+def _forwards(sampler: Sampler) -> int:
+    """For one picture: guidance passes each step twice."""
+    return sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
+
+
+def _octets(denoiser: StableDiffusion) -> int:
+    """Of a picture, uncompressed."""
+    _, height, width = denoiser.latent_shape
+    scale = 2 ** (len(denoiser.pipeline.vae.config.block_out_channels) - 1)
+    return int(torch.Size((3, height * scale, width * scale)).numel())

@@ -1,0 +1,195 @@
+"""What the units of a suite add up to: rows under their labels, pooled over concepts and seeds, and the table of them."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from expunge.bench.runner import read_result
+from expunge.bench.suite import Unit
+from expunge.metrics.intervals import mean_interval, wilson
+from expunge.plan import called
+from expunge.types import Row
+
+SHARES = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
+RETAINED = ("IRA", "CRA", "NRA", "ORA")
+DISTANCES = ("FID_base", "FID_drawn", "KID_base", "KID_drawn", "weight_change", "null_drift")
+COSTS = ("seconds", "forwards", "backwards", "memory_bytes")
+UNTOUCHED = "untouched"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A unit that was measured."""
+
+    label: str
+    method: str
+    concept: str
+    seed: int
+    folder: Path
+    rows: tuple[Row, ...]
+    """Of the run and of the untouched model."""
+    costs: Mapping[str, float | None]
+    stages: tuple[Row, ...] = ()
+    """Of the stages of a sequence: how gone each concept was after each."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    """Pictures behind a share, runs behind anything else."""
+    of_base: float | None = None
+    """A share's ratio to the untouched model's, on the same concepts and seeds."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A line of the table."""
+
+    label: str
+    method: str
+    """Registered name; "none" for the untouched model."""
+    units: int
+    metrics: Mapping[str, Pooled]
+    """By metric; "UA after ATTACK" under an attack."""
+    costs: Mapping[str, Pooled]
+    """Median over units with the least and the greatest."""
+
+    @property
+    def retention(self) -> float | None:
+        """The least of the retained shares, relative to the untouched model's."""
+        found = [p.of_base for m in RETAINED if (p := self.metrics.get(m)) and p.of_base is not None]
+        return min(found) if found else None
+
+
+def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
+    """The units that have rows, in order."""
+    found = []
+    for unit in units:
+        folder = out / "runs" / unit.id
+        result = read_result(folder)
+        if not result.get("rows"):
+            continue
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        everything, later = [Row(**r) for r in result["rows"]], {s["id"] for s in card.get("stages", ())}
+        rows, stages = (tuple(r for r in everything if (r.run in later) is own) for own in (False, True))
+        costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
+        found.append(Measured(unit.label, unit.method, called(unit.concept), unit.seed, folder, rows, costs, stages))
+    return found
+
+
+def labelled(found: Iterable[Measured]) -> list[dict[str, Any]]:
+    """Long format: every row with the label of its unit."""
+    return [asdict(row) | {"label": one.label} for one in found for row in (*one.rows, *one.stages)]
+
+
+def standings(found: Sequence[Measured], judge: str | None = None) -> list[Standing]:
+    """The untouched model, then every label in order. `judge`: whose word counts; default the main one, else the first there is."""
+    judges = list(dict.fromkeys(r.judge for m in found for r in m.rows if r.judge != "none"))
+    judge = judge or ("main" if "main" in judges or not judges else judges[0])
+    if not found:
+        return []
+    lines = [_standing(UNTOUCHED, "none", [], base_rows(found, judge), {})]
+    for label in dict.fromkeys(m.label for m in found):
+        mine = [m for m in found if m.label == label]
+        rows = [r for m in mine for r in m.rows if r.run != "base" and r.judge in (judge, "none")]
+        lines.append(_standing(label, mine[0].method, mine, rows, _pool(base_rows(mine, judge))))
+    return lines
+
+
+def base_rows(found: Iterable[Measured], judge: str) -> list[Row]:
+    """The untouched model's, each concept and seed once: every method's unit brings the same ones along."""
+    once = {
+        (m.concept, r.concept, m.seed, r.metric, r.probe, r.attack, r.judge): r
+        for m in found
+        for r in m.rows
+        if r.run == "base" and r.judge in (judge, "none")
+    }
+    return list(once.values())
+
+
+def _standing(label: str, method: str, mine: Sequence[Measured], rows: Sequence[Row], base: Mapping[str, Pooled]) -> Standing:
+    pooled = {
+        name: Pooled(p.value, p.low, p.high, p.n, p.value / base[name].value if name in RETAINED and base.get(name, p).value else None)
+        if name in base
+        else p
+        for name, p in _pool(rows).items()
+    }
+    costs = {}
+    for cost in COSTS:
+        if values := [v for m in mine if (v := m.costs.get(cost)) is not None]:
+            costs[cost] = Pooled(median(values), min(values), max(values), len(values))
+    return Standing(label, method, len(mine), pooled, costs)
+
+
+def columns(lines: Sequence[Standing]) -> list[str]:
+    """Every metric that any line has: shares, distances, then what attacks left."""
+    return sorted({m for line in lines for m in line.metrics}, key=_place)
+
+
+def _place(metric: str) -> tuple[int, str]:
+    order = (*SHARES, *DISTANCES)
+    return order.index(metric) if metric in order else len(order), metric
+
+
+def _pool(rows: Sequence[Row]) -> dict[str, Pooled]:
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.metric if row.attack == "none" else f"{row.metric} after {row.attack}", []).append(row)
+    return {name: (share if of[0].metric in SHARES else average)(of) for name, of in grouped.items()}
+
+
+def share(rows: Sequence[Row]) -> Pooled:
+    """Shares pooled over all their pictures, with Wilson's interval."""
+    n = sum(r.n for r in rows)
+    interval = wilson(round(sum(r.value * r.n for r in rows)), n)
+    return Pooled(*interval, n)
+
+
+def average(rows: Sequence[Row]) -> Pooled:
+    """Any other number averaged over runs, with the interval of that mean; of a single run with its own."""
+    if len(rows) == 1:
+        return Pooled(rows[0].value, rows[0].ci_low, rows[0].ci_high, 1)
+    return Pooled(*mean_interval([r.value for r in rows]), len(rows))
+
+
+# --- Markdown ------------------------------------------------------------------------------------------------------------
+
+TITLES = {
+    "FID_base": "FID to base", "FID_drawn": "FID to drawings", "KID_base": "KID to base ×10³", "KID_drawn": "KID to drawings ×10³",
+    "weight_change": "weight change", "null_drift": "null drift", "seconds": "seconds", "memory_bytes": "peak memory, MiB",
+}  # fmt: skip
+SCALES = {"KID_base": 1e3, "KID_drawn": 1e3, "weight_change": 100.0, "null_drift": 100.0, "memory_bytes": 2.0**-20}
+
+
+def markdown(lines: Sequence[Standing]) -> str:
+    """The table for a page of documentation; columns that nothing was measured for are left out."""
+    if not lines:
+        return "Nothing is measured yet.\n"
+    metrics = columns(lines)
+    costs = [c for c in COSTS if any(c in line.costs for line in lines)]
+    rows = ["| method | units | " + " | ".join(TITLES.get(c, c) for c in (*metrics, *costs)) + " |"]
+    rows.append("|---" * (2 + len(metrics) + len(costs)) + "|")
+    for line in lines:
+        cells = [_cell(m, line.metrics.get(m)) for m in metrics] + [_cell(c, line.costs.get(c)) for c in costs]
+        rows.append(f"| {line.label} | {line.units or '–'} | " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _cell(name: str, pooled: Pooled | None) -> str:
+    if pooled is None:
+        return "–"
+    is_share = name.split(" after ")[0] in SHARES
+    scale = 100.0 if is_share else SCALES.get(name, 1.0)
+    digits = 1 if is_share or name == "seconds" else 0 if name in COSTS else 2
+    value, low, high = (f"{0.0 if abs(x) < 1e-6 else scale * x:,.{digits}f}" for x in (pooled.value, pooled.low, pooled.high))
+    unit = " %" if name in ("weight_change", "null_drift") else ""
+    text = f"{value}{unit}" if value == low == high else f"{value}{unit} [{low}, {high}]"
+    return text + (f", {100 * pooled.of_base:.1f} % of base" if pooled.of_base is not None else "")

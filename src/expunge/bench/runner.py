@@ -1,0 +1,193 @@
+"""Does one unit of work, or goes on with it: unlearns into its folder, measures what is missing there, and says how it went.
+
+A unit is decided by its JSON alone and its result is the files in its folder, so any process that sees the folder can do it.
+"""
+
+import fcntl
+import json
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expunge import config
+from expunge.bench.outcome import Outcome
+from expunge.bench.suite import Unit
+from expunge.cache import Store, write_atomically
+from expunge.denoiser import Sampler, StableDiffusion
+from expunge.denoiser import load as load_model
+from expunge.evaluation import evaluate
+from expunge.metrics import METRICS
+from expunge.plan import Plan, concept_from, make_plan
+from expunge.render import Protocol
+from expunge.run import Run, carry_out
+from expunge.types import ExpungeError, Row
+
+RESULT = "bench.json"
+"""Of a unit: what was measured, and under which protocol. Everything else in the folder is as of any run."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where units are done."""
+
+    out: Path
+    """The suite's folder: `runs/<id>` for each unit, `failures/<id>.json` for those that failed last time."""
+    store: Path
+    device: str = "cpu"
+
+    def folder(self, unit: Unit) -> Path:
+        return self.out / "runs" / unit.id
+
+    def failure(self, unit: Unit) -> Path:
+        return self.out / "failures" / f"{unit.id}.json"
+
+    def describe(self, unit: Unit) -> str:
+        """The piece of work as text."""
+        return json.dumps({"out": str(self.out.resolve()), "store": str(self.store), "device": self.device, "unit": unit.to_json()})
+
+
+def missing(unit: Unit, folder: Path) -> list[str]:
+    """The metrics that are still to be computed for a unit; all where nothing was measured, or under another protocol or judge."""
+    wanted = list(unit.metrics or METRICS)
+    found = read_result(folder)
+    return [m for m in wanted if m not in found.get("metrics", ())] if found.get("measured_as") == _measured_as(unit) else wanted
+
+
+def is_done(unit: Unit, folder: Path) -> bool:
+    return not missing(unit, folder)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What stands in a unit's `bench.json`; nothing where there is none."""
+    try:
+        return json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def work(description: str) -> str:
+    """Does a unit as `Place.describe` tells it and gives its outcome, both as JSON. Whatever goes wrong is recorded, nothing raised."""
+    told = json.loads(description)
+    unit, place = Unit.from_json(told["unit"]), Place(Path(told["out"]), Path(told["store"]), told["device"])
+    try:
+        with taken(place.out / "locks" / unit.id) as mine:
+            if mine:
+                carry(unit, place)
+    except Exception as error:
+        return json.dumps(asdict(failed(unit, place, error)))
+    if not mine:
+        return json.dumps(asdict(Outcome(unit.id, unit.name, "taken")))
+    place.failure(unit).unlink(missing_ok=True)
+    return json.dumps(asdict(Outcome(unit.id, unit.name, "done")))
+
+
+def failed(unit: Unit, place: Place, error: Exception) -> Outcome:
+    """Records a failure in one line, with the trace of what is no user's mistake."""
+    line = " ".join(str(error).split()) or "no message"
+    line = line if isinstance(error, ExpungeError) else f"{type(error).__name__}: {line}"
+    trace = None if isinstance(error, ExpungeError) else "".join(traceback.format_exception(error))
+    record = {"unit": unit.name, "error": line, "traceback": trace}
+    write_atomically(place.failure(unit), (json.dumps(record, indent=1) + "\n").encode())
+    return Outcome(unit.id, unit.name, "failed", line)
+
+
+def carry(unit: Unit, place: Place) -> None:
+    """Unlearns and measures, each from where it stands."""
+    folder, store = place.folder(unit), Store(place.store)
+    if is_done(unit, folder):
+        return
+    denoiser = model(unit.model, place.device, unit.dtype)
+    held = _forget_peak(denoiser.device)
+    before = read_result(folder)
+    run = carry_out(plan_of(unit, denoiser), denoiser, out=folder, store=store, track=_silent, watch=None)
+    if not before:
+        memory = None if held is None else max(0, run.card["peak_memory_bytes"] - held)
+        before = {"memory_bytes": memory}
+        _write(folder, before)
+    _measure(unit, run, denoiser, store, before)
+
+
+def plan_of(unit: Unit, denoiser: StableDiffusion) -> Plan:
+    concept = concept_from(unit.concept)
+    training = unit.training or None
+    return make_plan(denoiser, concept, unit.method, training=training, seed=unit.seed, dtype=unit.dtype, **unit.settings)
+
+
+def sampler_of(unit: Unit, denoiser: StableDiffusion) -> Sampler:
+    return config.build(Sampler, config.settings(denoiser.default_sampler) | dict(unit.sampler), "sampler")
+
+
+@lru_cache(maxsize=1)
+def model(name: str, device: str, dtype: str) -> StableDiffusion:
+    """Loaded once for the units of a process."""
+    return load_model(name, device, dtype)
+
+
+def _measure(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store, before: dict[str, Any]) -> None:
+    asked = missing(unit, run.folder)
+    rows = evaluate(
+        run,
+        denoiser,
+        judge=unit.judge,
+        protocol=Protocol(**unit.protocol),
+        sampler=sampler_of(unit, denoiser),
+        metrics=asked,
+        store=store,
+        track=_silent,
+    )
+    as_now = before.get("measured_as") == _measured_as(unit)
+    kept = [Row(**r) for r in before.get("rows", ())] if as_now else []
+    merged = list({(r.run, r.concept, r.metric, r.probe, r.attack, r.judge): r for r in (*kept, *rows)}.values())
+    # The report reads the run's own rows, which hold only what was asked for last; what counts for the suite is written after them.
+    write_atomically(run.folder / "evaluation" / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in merged).encode())
+    known = [*(before.get("metrics", ()) if as_now else ()), *asked]
+    _write(run.folder, before | {"measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]})
+
+
+def _measured_as(unit: Unit) -> dict[str, Any]:
+    return {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge}
+
+
+def _write(folder: Path, result: dict[str, Any]) -> None:
+    write_atomically(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+
+
+def _silent(items: Any, description: str) -> Iterator[int]:
+    return iter(items)
+
+
+@contextmanager
+def taken(file: Path) -> Iterator[bool]:
+    """Whether this process has the unit to itself. The system gives a lock back when its process ends, however it ends.
+
+    The file keeps a line for each that took it: process id and time.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        lock.write(f"{os.getpid()} {time.time():.0f}\n")
+        lock.flush()
+        yield True
+
+
+def _forget_peak(device: torch.device) -> int | None:
+    """Bytes held now, with the peak so far forgotten, so that the next peak is the run's; None where the system cannot do so."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return None

@@ -1,0 +1,175 @@
+"""Trains the canvas anew as if a concept had never been: `python -m expunge.canvas.retrain --target ring`.
+
+The gold standard of unlearning: what a method leaves behind is compared with a U-Net that never saw the concept. It starts from
+random weights and is trained as the shipped one was, for as many steps, on fresh drawings of everything else. The result is a
+run's folder like any other, with every weight of the U-Net in its delta, so that `expunge eval` and `expunge report` take it as
+one. Half an hour or more on two cores; one that was killed goes on from its last checkpoint.
+
+The autoencoder and the text encoder stay those of the shipped canvas, which were trained with the concept among the others:
+prompts are read as before, so the concept's words still mean to the encoder what they did, and only the network that draws has
+never met them. What it draws of such a prompt is nothing special, neither noise nor any chosen thing: whatever it makes of words
+that it does not know beside those that it does, mostly something like what is spoken of alike.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Gt
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from expunge import config
+from expunge.cache import digest, write_atomically
+from expunge.canvas.draw import draw
+from expunge.canvas.pipeline import new_unet
+from expunge.canvas.prompts import OBJECT_LABELS, STYLE_LABELS
+from expunge.canvas.stage import Stage
+from expunge.canvas.train import BANK, Budget, caption, denoising_loss, picked, random_pairs
+from expunge.card import is_done, write_card
+from expunge.concept import Concept
+from expunge.data import seed_of
+from expunge.denoiser import StableDiffusion, load
+from expunge.plan import concept_table, version_of
+from expunge.run import Run
+from expunge.types import ExpungeError
+from expunge.vocabulary import Vocabulary
+from expunge.weights import relative_change, save_delta
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """How the U-Net is trained: by default as the shipped one was."""
+
+    steps: Annotated[int, Ge(1)] = Budget.unet_steps
+    """Optimizer steps."""
+    batch_size: Annotated[int, Ge(1)] = Budget.unet_batch
+    """Drawings in each step."""
+    lr: Annotated[float, Gt(0)] = Budget.unet_lr
+    """AdamW's largest step size, after a warm-up and before a fall to zero."""
+    ema: float = Budget.ema
+    """Share of the old value in the running mean of the weights, which is the result."""
+    drawings: Annotated[int, Ge(1)] = BANK
+    """Pictures drawn once and trained on many times."""
+
+
+def retrain(
+    target: str,
+    out: str | Path | None = None,
+    *,
+    seed: int = 0,
+    training: Retraining = Retraining(),
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Run:
+    """Trains a U-Net that never saw `target`, under none of its names, into a run's folder, or goes on with it.
+
+    Raises:
+        ExpungeError: no concept of the canvas; a batch of more drawings than there are; a folder of something else.
+    """
+    if training.batch_size > training.drawings:
+        raise ExpungeError(f"a batch is drawn from the drawings: {training.batch_size} are more than {training.drawings}; draw more")
+    canvas, concept = load("canvas", device), Concept.find(target, Vocabulary.canvas())
+    card = _card(canvas, concept, seed, training)
+    folder = Path(out) if out else Path("runs") / card["id"]
+    if is_done(folder, card["id"]):
+        return Run(folder)
+    write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
+    tables = {key: card[key] for key in ("seed", "concept", "training")} | {"method": {"name": "retrain"}}
+    write_atomically(folder / "config.toml", config.to_toml(tables).encode())
+
+    started, work = time.monotonic(), folder / "training"
+    work.mkdir(exist_ok=True)
+    delta = _trained(canvas, concept, seed, training, work, progress or Progress(disable=True))
+    lines = [json.loads(line) for line in (work / "unet.jsonl").read_text().splitlines()] if (work / "unet.jsonl").exists() else []
+    log = "".join(json.dumps(line | {"terms": {"denoise": line["loss"]}}) + "\n" for line in lines)
+    write_atomically(folder / "log.jsonl", log.encode())
+    save_delta(folder / "delta.safetensors", delta, canvas.fingerprint)
+    before = {name: p.detach().cpu() for name, p in canvas.net.named_parameters()}
+    size, count = sum(p.numel() for p in before.values()), training.steps * training.batch_size
+    card |= {"trainable": size, "total": size, "forwards": count, "backwards": count, "steps_done": training.steps}
+    card |= {"relative_change": relative_change(delta, before), "seconds": round(time.monotonic() - started, 2), "status": "done"}
+    write_card(folder, card)
+    shutil.rmtree(work)
+    return Run(folder)
+
+
+def pairs_without(concept: Concept, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Objects and styles of `count` drawings, in the shares that the canvas was trained on but for the concept."""
+    objects, styles = random_pairs(2 * count, seed)  # more than half are left, whatever is left out
+    shown, labels = (objects, OBJECT_LABELS) if concept.kind == "object" else (styles, STYLE_LABELS)
+    kept = shown != labels.index(concept.member.name)
+    return objects[kept][:count], styles[kept][:count]
+
+
+def _trained(
+    canvas: StableDiffusion, concept: Concept, seed: int, training: Retraining, work: Path, progress: Progress
+) -> dict[str, Tensor]:
+    first = 70_000_000 + 1_000_000 * seed  # drawings that neither the canvas nor its judges saw
+    objects, styles = pairs_without(concept, training.drawings, first)
+    chunks = zip(objects.split(500), styles.split(500), strict=True)
+    latents = torch.cat([_latents(canvas, draw(o, s, first + 1 + i)) for i, (o, s) in enumerate(chunks)])
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, "retrain"))
+        unet = new_unet().to(canvas.device, memory_format=torch.channels_last)
+    alphas_cumprod = canvas.alphas_cumprod.to(canvas.device)
+
+    def loss(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed_of(seed, "retrain", step))
+        at = picked(step, len(latents), training.batch_size)
+        texts = [caption(o, s, generator) for o, s in zip(objects[at].tolist(), styles[at].tolist(), strict=True)]
+        return denoising_loss(unet, latents[at], canvas.encode(texts).states, alphas_cumprod, Budget.snr_gamma, generator)
+
+    Stage(work, "unet", unet, training.lr, training.steps, training.ema).run(loss, progress)
+    return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in unet.named_parameters()}
+
+
+@torch.no_grad()
+def _latents(canvas: StableDiffusion, pictures: Tensor) -> Tensor:
+    vae = canvas.pipeline.vae
+    parts = (part.to(canvas.device).float() / 127.5 - 1 for part in pictures.split(250))
+    return torch.cat([vae.encode(part).latent_dist.mean for part in parts]) * vae.config.scaling_factor
+
+
+def _card(canvas: StableDiffusion, concept: Concept, seed: int, training: Retraining) -> dict[str, Any]:
+    deciding = {"seed": seed, "concept": concept_table(concept), "training": config.settings(training)}
+    name = digest(deciding, canvas.fingerprint, version_of("expunge"))[:10]
+    return {
+        "id": f"retrain-{concept.target}-{name}",
+        "method": "retrain",
+        "config": {},
+        **deciding,
+        "model": {"name": canvas.name, "fingerprint": canvas.fingerprint, "family": "stable-diffusion"},
+        "scope": "full",
+        "device": str(canvas.device),
+        "dtype": "fp32",
+        "versions": {p: version_of(p) for p in ("expunge", "torch", "diffusers", "transformers")},
+    }
+
+
+def main() -> None:
+    defaults = Retraining()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--target", required=True, metavar="WORD", help="the concept that is left out (see `expunge ls concepts`)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (default: runs/ID)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of drawings, weights and batches (default: 0)")
+    parser.add_argument("--steps", type=int, default=defaults.steps, metavar="N", help=f"optimizer steps (default: {defaults.steps})")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    given = parser.parse_args()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    try:
+        training = config.build(Retraining, {"steps": given.steps}, "retrain")
+        with Progress(*columns) as progress:
+            made = retrain(given.target, given.out, seed=given.seed, training=training, device=given.device, progress=progress)
+    except ExpungeError as error:
+        parser.exit(2, f"error: {error}\n")
+    print(f"run     {made.folder}\nnext: expunge eval {made.folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What a run says of itself: `card.json`, which also tells whose folder it is."""
+
+import json
+import platform
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expunge import config
+from expunge.cache import write_atomically
+from expunge.denoiser import StableDiffusion
+from expunge.plan import Plan, concept_table, version_of
+from expunge.types import ExpungeError
+
+
+def is_done(folder: Path, run: str) -> bool:
+    """Whether the folder holds this run, finished.
+
+    Raises:
+        ExpungeError: it holds another run, or something else.
+    """
+    try:
+        found = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        # What a killed process was writing beside is hidden.
+        if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
+            raise ExpungeError(
+                f"a run's folder is new, empty or its own: {folder} holds something else; choose another with --out"
+            ) from None
+        return False
+    except (OSError, ValueError) as error:
+        raise ExpungeError(f"a run's card is JSON: {folder / 'card.json'}: {error}; choose another folder with --out") from error
+    if found.get("id") != run:
+        raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {run}; choose another with --out")
+    return found.get("status") == "done"
+
+
+def described(plan: Plan, denoiser: StableDiffusion) -> dict[str, Any]:
+    """What is known of a run before it begins."""
+    return {
+        "id": plan.id,
+        "method": config.method_name(plan.method),
+        "config": config.settings(plan.method),
+        "training": config.settings(plan.training) if plan.training else None,
+        "concept": concept_table(plan.concept),
+        "model": {"name": plan.model, "fingerprint": plan.fingerprint, "family": "stable-diffusion"},
+        "seed": plan.seed,
+        "scope": plan.method.scope.name,
+        "device": str(denoiser.device),
+        "dtype": plan.dtype,
+        "versions": {"python": platform.python_version()} | {p: version_of(p) for p in ("expunge", "torch", "diffusers", "transformers")},
+    }
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    write_atomically(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
+
+
+def peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,54 @@
+"""What each place of a picture says about a prompt, and how much of it another prompt says too.
+
+The pointwise information of a picture and a prompt y is the integral over the noise path of how far y moves the best prediction
+of the noise, which is also true place by place:
+
+    i(u) = 1/2 integral over t of  w_t sum over channels of ( eps(x_t) - eps(x_t | y) )^2 (u)
+
+and two prompts' information splits into what both give, r = min(i_1, i_2), and what each alone gives, i_k - r. Only ratios of
+maps at the same t are used here, so w_t drops out, and a map at one t stands for the share at that t.
+
+Source: arXiv 2310.07972 for the pointwise information, 2406.05191 (DiffusionPID) for decomposing it; the minimum as what is
+redundant is the simplest of the known choices, and counts two prompts that move a place in different directions as agreeing.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from expunge import schedule
+from expunge.cache import digest
+from expunge.types import Latents, Noised
+
+Maps = Float[Tensor, "b 1 h w"]
+
+
+def information(without: Latents, given: Latents) -> Maps:
+    """1/2 of the squared difference that a prompt makes to a prediction, summed over channels: a map for each point."""
+    return 0.5 * (given - without).square().sum(1, keepdim=True)
+
+
+def smoothed(maps: Maps, radius: int) -> Maps:
+    """Means over squares of `2 * radius + 1`, at the edge over what there is of them. Larger is less noisy and less sharp."""
+    return F.avg_pool2d(maps, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+
+
+def shares(target: Maps, other: Maps, delta: float) -> tuple[Maps, Maps]:
+    """Of the target's information at each place, the share that it alone gives, and the share that the other prompt gives too.
+
+    They add up to i / (i + delta times the map's mean): with a larger `delta`, places that say little count less.
+    """
+    both = torch.minimum(target, other)
+    whole = (target + delta * target.mean((2, 3), keepdim=True)).clamp(min=1e-20)
+    return (target - both) / whole, both / whole
+
+
+def redrawn(x: Noised, alphas_cumprod: Float[Tensor, " steps"], draw: int) -> Noised:
+    """The same pictures at the same times under other noise, a function of each point's key and `draw`; 0 is the points themselves."""
+    if draw == 0:
+        return x
+    x_0 = schedule.x0_from_eps(x.noise, x.x_t, x.t, alphas_cumprod)
+    generators = (torch.Generator().manual_seed(int(digest("redrawn", key, draw)[:15], 16)) for key in x.keys)
+    noise = torch.stack([torch.randn(x.noise.shape[1:], generator=g) for g in generators]).to(x.noise)
+    return Noised(schedule.add_noise(x_0, noise, x.t, alphas_cumprod), x.t, x.cond, tuple(f"{key}~{draw}" for key in x.keys), noise)

@@ -1,0 +1,105 @@
+"""Methods that draw the student's predictions to a goal, by the divergence of one's choice.
+
+A reverse step of the student and one of the goal are Gaussians of the same covariance, so a divergence between them is a function
+of the squared difference m_i of the two predictions, its mean over the latent's numbers, one for each point of a batch:
+
+    L = mean_i lam_i w(M_i) m_i,    M_i = kappa lam_i m_i,    w = D_f' / D_f'(0), a constant to the gradient
+
+whose gradient is that of mean_i D_f(M_i), up to a constant factor. For KL w is 1, and L is the mean squared error. As it is made
+of each point's own M_i, points that lie far off are damped or amplified one by one, which the mean over a batch would hide.
+
+Source: the idea is that of arXiv 2509.21167, which leaves the scale kappa open. Its calibration, the form by weights and the
+choice of lam are ours. With kappa = 8 squared Hellinger has the weight e^{-m} that the paper's gradient shows, with kappa = 1
+chi^2 has e^m; both are 1 to many digits for the m of 0.001 to 0.01 that predictions differ by.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Gt
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from expunge.divergence import find_divergence
+from expunge.objective import Objective
+from expunge.schedule import kl_weight
+from expunge.types import Batch, ExpungeError, Latents, Models, Point
+
+CAP = 0.0131
+"""The most that lam_t is let be: its value at t = 100 of Stable Diffusion's 1000 steps, below which it explodes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching(Objective):
+    """A method whose student is to predict a goal. It says which in `goal`, and uses `match` for the loss."""
+
+    divergence: str = "kl"
+    """How the student's prediction is drawn to its goal. `kl` is the squared error, and so are `reverse-kl`, `jeffreys` and
+    `renyi=NUMBER`; `hellinger`, `js` (which damps a little more) and `tv` let go of points that are far off, and so hurt less where
+    the goal is out of reach; `chi2` and `alpha=NUMBER` above 1 or below 0 press on just these, and forget harder; `alpha=NUMBER`
+    between 0 and 1 damps. Or any convex f(r) of yours with f(1) = 0, as `package.module:function`. See docs/divergences.md."""
+    kappa: Annotated[float, Gt(0)] | Literal["auto", "exact"] = "auto"
+    """Scale of the squared difference inside the divergence, M = kappa m; `kl` does not feel it. `auto` finds it on the first batch,
+    so that the median M there is `start`; `exact` is that of DDPM's reverse steps (if `time_weight` is path, else of the largest of
+    them). Larger departs more from the squared error: with a damping divergence points from M = 8 on hardly pull."""
+    start: Annotated[float, Gt(0)] | Literal["auto"] = "auto"
+    """With `kappa` auto, the median M of the first batch: `auto` is 2 for divergences that damp and 0.5 for those that amplify."""
+    time_weight: Literal["flat", "path"] = "flat"
+    """Whether all timesteps count alike, or by lam_t, as in the divergence of whole sampling paths: within a factor of 2 the same
+    from t = 100 on, where it is capped."""
+
+    def __post_init__(self) -> None:
+        find_divergence(self.divergence)
+        if self.start != "auto" != self.kappa:
+            raise ExpungeError(f"a start is what kappa is calibrated to: kappa is {self.kappa}, start {self.start}; give one of them")
+
+    @abstractmethod
+    def goal(self, models: Models, batch: Batch) -> tuple[Point, Latents]:
+        """Where the student predicts, and what it is to predict there (without gradient)."""
+
+    def prepare(self, models: Models, batches: Callable[[int], Batch]) -> dict[str, Tensor]:
+        """What `match` reads: lam_t of each timestep, and kappa; for the card also the mean weight at the start."""
+        notes = {"lam": path_weight(models.alphas_cumprod)} if self.time_weight == "path" else {}
+        divergence = find_divergence(self.divergence)
+        if divergence.flat:
+            return notes
+        point, goal = self.goal(models, batches(0))
+        m = squared_error(models.reference(point), goal)
+        if notes:
+            m = m * notes["lam"].to(m.device)[point.t]
+        match self.kappa:
+            case "auto":
+                median, start = m.median(), divergence.start if self.start == "auto" else self.start
+                # Where student and goal agree already, there is nothing to scale by, and M is 0 whatever kappa is.
+                kappa = torch.where(median > 0, start / median, 1.0)
+            case "exact":
+                kappa = torch.tensor(CAP * goal[0].numel())
+            case number:
+                kappa = torch.tensor(float(number))
+        return notes | {"kappa": kappa, "mean_weight": divergence.weight(kappa.to(m) * m).mean()}
+
+    def match(self, models: Models, point: Point, goal: Latents) -> Float[Tensor, ""]:
+        """The loss that draws the student at `point` to `goal`."""
+        prediction, divergence = models.student(point), find_divergence(self.divergence)
+        if divergence.flat and self.time_weight == "flat":
+            return F.mse_loss(prediction, goal)
+        m = squared_error(prediction, goal)
+        if self.time_weight == "path":
+            m = m * models.notes["lam"].to(m.device)[point.t]
+        if not divergence.flat:
+            m = divergence.weight(models.notes["kappa"] * m.detach()) * m
+        return m.mean()
+
+
+def squared_error(prediction: Latents, goal: Latents) -> Float[Tensor, " b"]:
+    """m_i: the mean squared difference of each point, in float32 whatever the network ran in."""
+    return (prediction.float() - goal.float()).square().flatten(1).mean(1)
+
+
+def path_weight(alphas_cumprod: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
+    """lam_t / CAP, at most 1: the weight of timestep t in the divergence of whole sampling paths (see `schedule.kl_weight`)."""
+    return (kl_weight(alphas_cumprod.double().cpu(), cap=CAP) / CAP).float()

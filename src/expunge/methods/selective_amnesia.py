@@ -1,0 +1,87 @@
+"""SA: Selective Amnesia."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+from torch.nn import functional as F
+
+from expunge.objective import Objective, Training, Variant
+from expunge.scope import SCOPES, Scope
+from expunge.types import Batch, Latents, Models, Need, Point, Terms
+
+
+@dataclass(frozen=True)
+class SA(Objective):
+    """Learn the concept's prompts anew on other pictures, replay the rest, and hold each weight by how much the rest needs it.
+
+        L = E_{q(x_0 | c_f)} || eps_theta(x_t, t, c_f) - eps ||^2  +  replay_weight E_{D_r} || eps_theta(x_t, t, c) - eps ||^2
+            + ewc_weight sum_i F_i / 2 (theta_i - theta_*i)^2,     F_i = E_{D_r} ( d/dtheta_i || eps_* - eps ||^2 )^2, mean 1
+
+    Choose it as continual learning's answer to forgetting, when there are good pictures to put in the concept's place. The true noise
+    is its goal, so it is slower and noisier than methods with a teacher's prediction.
+
+    Source: arXiv 2305.10120. F is the diagonal of the Fisher information, as in elastic weight consolidation (arXiv 1612.00796),
+    worked out at the start from the untouched model's pictures of what must survive: the square of each point's own gradient, not of
+    a batch's, whose square is nearer to zero. Ours: q is pictures of another concept of the same kind, drawn at random; the squared
+    error is the mean over a latent, and F is divided by its mean over the trained weights, so that `ewc_weight` means the same for
+    every model (the released code takes F as it is, and a weight found for each model). Under a low rank F is that of the factors,
+    of which one has no gradient at the start: it holds little.
+    """
+
+    ewc_weight: Annotated[float, Ge(0)] = 0.1
+    """Weight of the last term. Larger holds the weights that matter elsewhere more tightly, and forgets more slowly; 0 works out no F."""
+    replay_weight: Annotated[float, Ge(0)] = 1.0
+    """Weight of the second term. Larger spares the rest more; 0 leaves that to the last term alone, a forward and a backward cheaper."""
+    fisher_points: Annotated[int, Ge(1)] = 512
+    """Points that F is a mean over, at most those in the bank. More is steadier; each costs a forward and a backward of its own."""
+    variant: Variant = "xattn"
+    """Which weights are trained: keys and values of cross-attention, all of cross-attention, all but it, everything, or low rank."""
+
+    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        shared: frozenset[Need] = frozenset({"surrogate"})
+        return shared | {"retain"} if self.ewc_weight or self.replay_weight else shared
+
+    @property
+    def scope(self) -> Scope:
+        return SCOPES[self.variant]
+
+    def prepare(self, models: Models, batches: Callable[[int], Batch]) -> dict[str, Tensor]:
+        if not self.ewc_weight:
+            return {}
+        fisher = [torch.zeros_like(w) for w in models.weights.values()]
+        for x, noise in islice(_one_by_one(batches), self.fisher_points):
+            error = (models.student(x) - noise).square().sum()  # the mean's gradient would vanish in half precision
+            for f, g in zip(fisher, torch.autograd.grad(error, list(models.weights.values()), allow_unused=True), strict=True):
+                f += 0.0 if g is None else g.square()
+        mean = sum(f.sum() for f in fisher) / sum(f.numel() for f in fisher)
+        return {f"fisher.{n}": f / mean if mean > 0 else f for n, f in zip(models.weights, fisher, strict=True)}
+
+    def __call__(self, models: Models, batch: Batch) -> Terms:
+        x = batch.surrogate
+        terms = {"surrogate": F.mse_loss(models.student(x), x.noise)}
+        if self.replay_weight:
+            terms["retain"] = self.replay_weight * F.mse_loss(models.student(batch.retain), batch.retain.noise)
+        if self.ewc_weight:
+            pulls = [(models.notes[f"fisher.{n}"] * (w - models.initial[n]).square()).sum() for n, w in models.weights.items()]
+            terms["ewc"] = self.ewc_weight / 2 * torch.stack(pulls).sum()
+        return terms
+
+
+def _one_by_one(batches: Callable[[int], Batch]) -> Iterator[tuple[Point, Latents]]:
+    """Every retained point of the bank and its noise, once each."""
+    seen: set[str] = set()
+    for step in count(1):
+        x = batches(-step).retain
+        fresh = {key: i for i, key in enumerate(x.keys) if key not in seen}
+        if not fresh:
+            return
+        seen |= fresh.keys()
+        yield from ((x[[i]], x.noise[[i]]) for i in fresh.values())

@@ -1,0 +1,46 @@
+"""Methods that give the concept's pictures another name, by the network's own word for it: random relabelling, and SalUn over it."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from torch.nn import functional as F
+
+from expunge.matching import Matching
+from expunge.objective import Variant
+from expunge.scope import SCOPES, Scope
+from expunge.types import Batch, Latents, Models, Need, Point, Terms
+
+
+@dataclass(frozen=True)
+class Relabelling(Matching):
+    """The loss that they share; they differ in which numbers may follow it."""
+
+    retain_weight: Annotated[float, Ge(0)] = 0.5
+    """Weight of the second term, denoising what must survive. Larger spares it more and forgets more slowly; 0 needs no pictures of
+    it, and is a forward and a backward cheaper."""
+    variant: Variant = "full"
+    """Which weights are trained: keys and values of cross-attention, all of cross-attention, all but it, everything, or low-rank
+    additions to cross-attention."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        shared: frozenset[Need] = frozenset({"forget", "marginal"})
+        return shared | {"retain"} if self.retain_weight else shared
+
+    @property
+    def scope(self) -> Scope:
+        return SCOPES[self.variant]
+
+    def goal(self, models: Models, batch: Batch) -> tuple[Point, Latents]:
+        x = batch.forget
+        with torch.no_grad():
+            return x, models.student(x.given(batch.marginal))
+
+    def __call__(self, models: Models, batch: Batch) -> Terms:
+        terms = {"forget": self.match(models, *self.goal(models, batch))}
+        if self.retain_weight:
+            r = batch.retain
+            terms["retain"] = self.retain_weight * F.mse_loss(models.student(r), r.noise)
+        return terms

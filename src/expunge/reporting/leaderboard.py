@@ -1,0 +1,160 @@
+"""The page of a benchmark: one table with intervals, forgetting against retention, costs, and pictures from the same noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from expunge.bench.rows import COSTS, RETAINED, Measured, Pooled, Standing, columns
+from expunge.cache import write_atomically
+from expunge.reporting import figures, words
+from expunge.reporting.pictures import EDGE, Album, albums
+from expunge.reporting.rows import read
+from expunge.reporting.tables import Column, Group, compare
+from expunge.reporting.tradeoff import Bar, Spot, bars, plane
+
+PROMPTS = 2
+"""Of each probe, shown for each concept."""
+RETRAINED = "retrain"
+"""The method whose model never saw the concept: what forgetting should look like."""
+COST_TITLES = {
+    "seconds": "Time",
+    "forwards": "Forward passes",
+    "backwards": "Backward passes",
+    "memory_bytes": "Peak memory above the model",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A pooled number ready to print."""
+
+    value: float
+    text: str
+    interval: str
+    of_base: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method in the table."""
+
+    label: str
+    colour: int | None
+    units: int
+    cells: tuple[Cell | None, ...]
+    costs: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One concept's pictures: probes down, methods across."""
+
+    concept: str
+    seed: int
+    columns: tuple[Column, ...]
+    albums: tuple[Album, ...]
+
+
+def write(name: str, found: Sequence[Measured], lines: Sequence[Standing], out: Path) -> Path:
+    """Writes the page of a suite to `out` and gives `out` back. It holds all it shows and runs no script.
+
+    `found` gives the pictures, `lines` the numbers. The same of both give the same bytes.
+    """
+    write_atomically(out, render(name, found, lines).encode())
+    return out
+
+
+def render(name: str, found: Sequence[Measured], lines: Sequence[Standing]) -> str:
+    """The page's text."""
+    colours = {line.label: i for i, line in enumerate(line for line in lines if line.method != "none")}
+    metrics = columns(lines)
+    costs = [c for c in COSTS if any(c in line.costs for line in lines)]
+    environment = Environment(
+        loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"count": words.count, "on": words.on}
+    plain = {m: m.split(" after ")[0] for m in metrics}
+    return environment.get_template("leaderboard.html.jinja").render(
+        style=Markup(_resource("page.css")),
+        name=name,
+        metrics=[(m, words.meaning(plain[m]).arrow) for m in metrics],
+        costs=[COST_TITLES[c] for c in costs],
+        lines=[_line(line, colours.get(line.label), metrics, costs) for line in lines],
+        glossary={m: words.meaning(m) for m in dict.fromkeys(plain.values()) if words.meaning(m).line},
+        plane=plane([s for line in lines if (s := _spot(line, colours.get(line.label)))]),
+        bars=[drawn for c in costs if (drawn := _bars(c, lines, colours))],
+        matrices=[_matrix(concept, found, colours) for concept in dict.fromkeys(m.concept for m in found)],
+        concepts=list(dict.fromkeys(m.concept for m in found)),
+        seeds=sorted({m.seed for m in found}),
+        symbols=figures.SYMBOLS,
+        colours=len(figures.RUNS),
+        edge=EDGE,
+    )
+
+
+def _line(line: Standing, colour: int | None, metrics: Sequence[str], costs: Sequence[str]) -> Line:
+    cells = tuple(_cell(m, line.metrics.get(m)) for m in metrics)
+    return Line(line.label, colour, line.units, cells, tuple(_cost(c, line.costs.get(c)) for c in costs))
+
+
+def _cell(metric: str, pooled: Pooled | None) -> Cell | None:
+    if pooled is None:
+        return None
+    share = words.meaning(metric.split(" after ")[0]).share
+    of_base = "" if pooled.of_base is None else f"{words.number(pooled.of_base, True)} of base"
+    interval = words.interval(pooled.low, pooled.high, share) if pooled.low < pooled.high else ""
+    return Cell(pooled.value, words.number(pooled.value, share), interval, of_base, pooled.n)
+
+
+def _cost(cost: str, pooled: Pooled | None) -> Cell | None:
+    if pooled is None:
+        return None
+    say = {"seconds": words.duration, "memory_bytes": words.size}.get(cost, words.count)
+    interval = f"{say(pooled.low)} to {say(pooled.high)}" if pooled.low < pooled.high else ""
+    return Cell(pooled.value, say(pooled.value), interval, "", pooled.n)
+
+
+def _spot(line: Standing, colour: int | None) -> Spot | None:
+    forgetting = line.metrics.get("UA")
+    if forgetting is None:
+        return None
+    landmark = line.method in ("none", RETRAINED)
+    kept = [line.metrics[m] for m in RETAINED if m in line.metrics]
+    if line.method == "none":
+        worst = (1.0, 1.0, 1.0)
+    else:
+        known = [p for p in kept if p.of_base is not None]
+        if not known:
+            return None
+        least = min(known, key=lambda p: p.of_base or 0.0)
+        scale = (least.of_base or 0.0) / least.value if least.value else 1.0
+        worst = (least.of_base or 0.0, scale * least.low, scale * least.high)
+    label = "retrained" if line.method == RETRAINED else line.label
+    return Spot(label, None if landmark else colour, (forgetting.value, forgetting.low, forgetting.high), worst)
+
+
+def _bars(cost: str, lines: Sequence[Standing], colours: dict[str, int]) -> Markup | None:
+    found = [
+        Bar(line.label, colours[line.label], p.value, c.text) for line in lines if (p := line.costs.get(cost)) and (c := _cost(cost, p))
+    ]
+    return bars(COST_TITLES[cost], found) if found else None
+
+
+def _matrix(concept: str, found: Sequence[Measured], colours: dict[str, int]) -> Matrix:
+    """Of the first seed that the concept has, or pictures of different noise would stand side by side."""
+    seed = min(m.seed for m in found if m.concept == concept)
+    columns = []
+    for one in found:
+        if (one.concept, one.seed) == (concept, seed):
+            run = read(one.folder)
+            columns.append(Column(run, one.label, colours[one.label], compare(run)))
+    return Matrix(concept, seed, tuple(columns), tuple(albums(Group(concept, tuple(columns)), PROMPTS)))
+
+
+def _resource(name: str) -> str:
+    return resources.files("expunge.reporting").joinpath(name).read_text(encoding="utf-8")

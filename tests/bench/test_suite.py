@@ -1,0 +1,86 @@
+"""What a suite may say, and what it is told when it says something else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from expunge.bench.suite import Unit, builtin, make_suite, read_suite
+from expunge.types import ExpungeError
+from expunge.vocabulary import Vocabulary
+
+SMALL = {"concepts": ["neon"], "methods": [{"name": "uce"}]}
+
+
+def test_units_are_methods_times_concepts_times_seeds_seed_by_seed(suite_file: Callable[..., Path]):
+    units = read_suite(suite_file(('concepts = ["neon"]', 'concepts = ["neon", "ring"]'))).units
+    labels, concepts = ("ESD, short", "uce"), ("neon", "ring")
+    assert [u.name for u in units] == [f"{m}/{c}/{s}" for s in (0, 1) for m in labels for c in concepts]
+    assert [u.protocol["seed"] for u in units] == [0] * 4 + [1] * 4
+
+
+def test_a_unit_goes_through_text_unchanged(suite_file: Callable[..., Path]):
+    for unit in read_suite(suite_file()).units:
+        assert Unit.from_json(unit.to_json()) == unit
+
+
+def test_what_is_measured_does_not_decide_the_run(suite_file: Callable[..., Path]):
+    """Another metric or label must not train again; another setting must."""
+    ids = [u.id for u in read_suite(suite_file()).units]
+    same = suite_file(('"UA", "IRA"', '"UA"'), ("ESD, short", "other"), ("target_seeds = 1", "target_seeds = 2"))
+    assert [u.id for u in read_suite(same).units] == ids
+    other = [u.id for u in read_suite(suite_file(("steps = 2, b", "steps = 3, b"))).units]
+    assert [a == b for a, b in zip(ids, other, strict=True)] == [False, True, False, True]
+
+
+def test_synonyms_are_given_where_they_are_asked_for():
+    suite = make_suite({"concepts": ["neon", "hoop"], "methods": [{"name": "uce", "synonyms": True}]}, "s")
+    assert [(u.concept["target"], u.concept["synonyms"]) for u in suite.units] == [("neon", ["glow"]), ("hoop", ["ring"])]
+
+
+def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
+    assert builtin() == ["canvas", "several"]
+    suite = read_suite("canvas")
+    assert len(suite.seeds) == 3
+    assert sorted(c.kind for c in suite.concepts) == ["object"] * 3 + ["style"] * 3
+    assert all(c.siblings for c in suite.concepts)
+    assert {c.kind for c in suite.tuning} == set(Vocabulary.canvas().kinds)
+
+
+@pytest.mark.parametrize(
+    ("table", "parts"),
+    [
+        ({"concept": ["neon"]}, ["'concept' is none (nearest: 'concepts')"]),
+        ({"concepts": ["neom"]}, ["'neom'", "nearest: 'neon'"]),
+        ({"concepts": []}, ["a suite has concepts"]),
+        ({"concepts": [{"name": "neon"}]}, ["a table with a target"]),
+        ({"concepts": [{"target": "neon", "ancor": "dots"}]}, ["'ancor' is none (nearest: 'anchor')"]),
+        ({"methods": [{"name": "uec"}]}, ["'uec' is none (nearest: 'uce')"]),
+        ({"methods": ["uce"]}, ["an entry of methods has a name: 'uce'"]),
+        ({"methods": [{"name": "esd", "negative_guidence": 1.0}]}, ["nearest: 'negative_guidance'"]),
+        ({"methods": [{"name": "esd", "training": {"step": 1}}]}, ["nearest: 'steps'"]),
+        ({"methods": [{"name": "uce", "training": {"steps": 1}}]}, ["a closed form is not trained"]),
+        ({"methods": [{"name": "uce"}, {"name": "uce"}]}, ["'uce' stands there twice"]),
+        ({"methods": [{"name": "uce"}, {"name": "uce", "label": "again"}]}, ["again/neon/0 stands in 's' twice"]),
+        ({"methods": [{"name": "uce", "label": "a/b"}]}, ["'a/b'"]),
+        ({"seeds": [0, 0]}, ["different whole numbers"]),
+        ({"seeds": [True]}, ["different whole numbers"]),
+        ({"metrics": ["AU"]}, ["'AU' is none"]),
+        ({"protocol": {"seed": 3}}, ["unit's own seed"]),
+        ({"protocol": {"seads": 3}}, ["nearest: 'seeds'"]),
+        ({"sampler": {"step": 3}}, ["nearest: 'steps'"]),
+        ({"search": {"trial": 3}}, ["nearest: 'trials'"]),
+        ({"tuning": ["neon"]}, ["never both", "neon"]),
+        ({"tuning": ["glow style"]}, ["never both", "glow"]),  # by its synonym
+    ],
+    ids=str,
+)
+def test_mistakes_are_told(table: dict, parts: list[str]):
+    with pytest.raises(ExpungeError) as told:
+        make_suite(SMALL | table, "s")
+    assert [p for p in parts if p not in str(told.value)] == []
+
+
+def test_a_suite_that_is_none():
+    with pytest.raises(ExpungeError, match=r"'canvass' is neither .nearest: 'canvas'"):
+        read_suite("canvass")

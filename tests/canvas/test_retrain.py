@@ -1,0 +1,131 @@
+"""Training anew without a concept: it never appears, the result is a run like any other, and a killed one goes on."""
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from rich.progress import Progress
+
+from expunge import evaluation
+from expunge.cache import Store
+from expunge.canvas import retrain as module
+from expunge.canvas import stage
+from expunge.canvas.pipeline import new_unet
+from expunge.canvas.prompts import OBJECT_LABELS, PLAIN, STYLE_LABELS
+from expunge.canvas.retrain import Retraining, pairs_without, retrain
+from expunge.concept import Concept
+from expunge.denoiser import Sampler, load
+from expunge.render import Protocol
+from expunge.run import Run
+from expunge.types import ExpungeError
+from expunge.vocabulary import Vocabulary
+
+SMALL = Retraining(steps=5, batch_size=4, drawings=24)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Run:
+    return retrain("hoop", tmp_path_factory.mktemp("retrain") / "run", training=SMALL)  # the ring's other name
+
+
+@pytest.mark.parametrize("target", ["ring", "hoop", "neon"])
+def test_the_concept_is_never_drawn_and_all_else_is(target):
+    concept = Concept.find(target, Vocabulary.canvas())
+    objects, styles = pairs_without(concept, 3000, 1)
+    assert len(objects) == len(styles) == 3000
+    left = {OBJECT_LABELS[i] for i in objects.tolist()} | {STYLE_LABELS[i] for i in styles.tolist()}
+    assert left == {*OBJECT_LABELS, *STYLE_LABELS} - {concept.member.name}
+    assert (styles == PLAIN).float().mean() == pytest.approx(2 / 12, abs=0.03)
+
+
+def test_no_caption_names_the_concept(monkeypatch, tmp_path):
+    said = []
+
+    def heard(*arguments):
+        said.append(original(*arguments))
+        return said[-1]
+
+    original = module.caption
+    monkeypatch.setattr(module, "caption", heard)
+    retrain("neon", tmp_path / "run", training=replace(SMALL, steps=1, batch_size=60, drawings=60))
+    assert len(said) == 60
+    assert not {"neon", "glow"} & {word for text in said for word in text.split()}
+
+
+def test_the_result_is_a_run_with_every_weight_of_the_network(made):
+    canvas = load("canvas")
+    delta, card = made.delta(canvas.fingerprint), made.card
+    shapes = {name: p.shape for name, p in new_unet().named_parameters()}
+    assert {name: w.shape for name, w in delta.items()} == shapes == {n: p.shape for n, p in canvas.net.named_parameters()}
+    assert (card["method"], card["scope"], card["steps_done"], card["forwards"]) == ("retrain", "full", 5, 20)
+    assert card["relative_change"] > 0.5  # nothing of the shipped weights is in it
+    assert made.concept() == Concept.find("hoop", Vocabulary.canvas())
+    assert sorted(p.name for p in made.folder.iterdir()) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
+
+
+def test_it_is_measured_and_reported_as_a_run(made, tmp_path, monkeypatch):
+    from expunge import report
+
+    monkeypatch.setattr(evaluation, "null_drift", lambda *_: [0.5, 0.5])  # slow, and tested elsewhere
+    protocol, sampler = Protocol(seeds=1, target_seeds=1, prompts=1), Sampler(1, 1.0)
+    rows = evaluation.evaluate(made, protocol=protocol, sampler=sampler, metrics=["UA"], store=Store(tmp_path / "store"))
+    assert {(r.run, r.method) for r in rows} == {("base", "none"), (made.id, "retrain")}
+    assert "retrain" in report([made], tmp_path / "page.html").read_text()
+
+
+def test_a_finished_one_is_not_trained_again(made, monkeypatch):
+    monkeypatch.setattr(module, "_trained", lambda *_: pytest.fail("trained again"))
+    assert retrain("hoop", made.folder, training=SMALL).id == made.id
+
+
+def test_a_folder_of_another_is_refused(made):
+    with pytest.raises(ExpungeError, match="a folder holds one run"):
+        retrain("hoop", made.folder, seed=1, training=SMALL)
+
+
+def test_a_batch_larger_than_what_is_drawn_is_refused(tmp_path):
+    with pytest.raises(ExpungeError, match="a batch is drawn from the drawings: 64 are more than 24"):
+        retrain("ring", tmp_path / "run", training=replace(SMALL, batch_size=64))
+
+
+class Killed(Exception):
+    pass
+
+
+class Killing(Progress):
+    """Ends the work at a step."""
+
+    def __init__(self, after: int):
+        super().__init__(disable=True)
+        self.left = after
+
+    def update(self, *_, **__):
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+def test_a_killed_one_ends_with_the_same_bytes(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "CHECKPOINT_EVERY", 2)
+    with pytest.raises(Killed):
+        retrain("hoop", tmp_path / "run", training=SMALL, progress=Killing(4))
+    assert not (tmp_path / "run" / "delta.safetensors").exists()
+    assert json.loads((tmp_path / "run" / "card.json").read_text())["status"] == "running"
+    torch.manual_seed(99)
+    again = retrain("hoop", tmp_path / "run", training=SMALL)
+    assert (again.folder / "delta.safetensors").read_bytes() == (made.folder / "delta.safetensors").read_bytes()
+
+
+def test_another_seed_is_another_network(made, tmp_path):
+    other = retrain("hoop", tmp_path / "run", seed=1, training=replace(SMALL, steps=1)).delta()
+    assert not torch.equal(other["conv_in.weight"], made.delta()["conv_in.weight"])
+
+
+def test_a_mistake_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["retrain", "--target", "rang", "--device", "cpu"])
+    with pytest.raises(SystemExit) as end:
+        module.main()
+    assert end.value.code == 2
+    assert "error: a concept is one of the vocabulary: 'rang' is not (nearest: 'ring')" in capsys.readouterr().err

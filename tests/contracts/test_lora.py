@@ -1,0 +1,84 @@
+"""A run as a LoRA file: what diffusers reads is what was trained."""
+
+import pytest
+import tiny
+import torch
+from diffusers import StableDiffusionPipeline
+
+from expunge.cache import Store, read_tensors
+from expunge.denoiser import StableDiffusion
+from expunge.export import factors, merge, write_lora
+from expunge.run import unlearn
+from expunge.types import ExpungeError, Point
+
+pytest.importorskip("peft")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    tiny.pipeline().save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def run(folder, out, variant: str):
+    # Steps so long that the change is plain to see in what the network predicts.
+    training = tiny.TRAINING | {"lr": 0.03}
+    return unlearn(folder, tiny.concept(), "mim-mu", variant=variant, training=training, out=out, store=Store.default())
+
+
+@torch.no_grad()
+def predicted(pipeline: StableDiffusionPipeline) -> torch.Tensor:
+    denoiser = StableDiffusion(pipeline)
+    x_t, t = denoiser.noise([0, 1]), torch.tensor([100, 900])
+    return denoiser(Point(x_t, t, denoiser.encode(["a ring in neon style", "dots style"]), ("0", "1")))
+
+
+def test_a_run_of_low_rank_is_the_same_as_a_lora_and_merged(folder, tmp_path):
+    made = run(folder, tmp_path / "run", "xattn-lora")
+    assert write_lora(folder, made, tmp_path / "lora.safetensors") < 1e-4
+    assert {min(t.shape) for t in read_tensors(tmp_path / "lora.safetensors").values()} == {4}
+    merged = StableDiffusionPipeline.from_pretrained(merge(folder, made, tmp_path / "merged", dtype="fp32"))
+    added, before = StableDiffusionPipeline.from_pretrained(folder), StableDiffusionPipeline.from_pretrained(folder)
+    added.load_lora_weights(tmp_path / "lora.safetensors")
+    torch.testing.assert_close(predicted(added), predicted(merged), rtol=0, atol=1e-5)
+    assert (predicted(before) - predicted(merged)).abs().max() > 1e-3
+
+
+def test_any_run_is_brought_to_a_rank_and_what_is_missing_is_said(folder, tmp_path):
+    """Of everything that `full` trains, at a rank that no matrix exceeds, biases and norms alone are missing."""
+    made = run(folder, tmp_path / "run", "full")
+    base = dict(tiny.pipeline().unet.named_parameters())
+    change = {name: value - base[name] for name, value in made.delta().items()}
+    vectors, whole = (sum(c.double().square().sum() for c in change.values() if c.ndim <= most) for most in (1, 9))
+    shares = [write_lora(folder, made, tmp_path / "lora.safetensors", rank) for rank in (1, 4, 1000)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] == pytest.approx((vectors / whole).sqrt().item(), rel=1e-3)
+    added = StableDiffusionPipeline.from_pretrained(folder)
+    added.load_lora_weights(tmp_path / "lora.safetensors")
+    added.fuse_lora()
+    added.unload_lora_weights()
+    found = dict(added.unet.named_parameters())
+    for name, value in made.delta().items():
+        torch.testing.assert_close(found[name], value if value.ndim > 1 else base[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3)])
+def test_factors_are_the_nearest_of_their_rank(shape):
+    """By the theorem of Eckart and Young: what is missing is the norm of the singular values left out."""
+    change = torch.randn(*shape, dtype=torch.float64)
+    sizes = torch.linalg.svdvals(change)
+    for rank in (1, 2, 3, 7):
+        b, a = factors(change, rank)
+        assert (b.shape, a.shape) == ((shape[0], rank), (rank, shape[1]))
+        torch.testing.assert_close((change - b @ a).norm(), sizes[rank:].norm(), rtol=0, atol=1e-7)
+
+
+def test_what_is_no_lora(folder, tmp_path):
+    made = run(folder, tmp_path / "run", "xattn-kv")
+    for file, rank, part in (
+        (tmp_path / "a.bin", None, "is called FILE.safetensors"),
+        (tmp_path / "a.safetensors", 0, "a rank is 1 or more"),
+    ):
+        with pytest.raises(ExpungeError, match=part):
+            write_lora(folder, made, file, rank)

@@ -1,0 +1,46 @@
+"""Loading a model prints nothing, and leaves the libraries' own switches as they were."""
+
+import sys
+import warnings
+
+import pytest
+import tiny
+from diffusers.utils import logging as of_diffusers
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers.utils import logging as of_transformers
+
+from expunge.denoiser import load
+from expunge.denoiser.quiet import quiet
+
+
+def switches() -> list[bool | int]:
+    logs = (of_diffusers, of_transformers)
+    return [are_progress_bars_disabled(), *(log.get_verbosity() for log in logs), *(log.is_progress_bar_enabled() for log in logs)]
+
+
+def test_loading_prints_nothing(tmp_path, capfd):
+    tiny.pipeline().save_pretrained(tmp_path / "tiny", safe_serialization=True)
+    before = switches()
+    capfd.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path / "tiny")
+    assert capfd.readouterr() == ("", "")
+    assert switches() == before
+
+
+@pytest.mark.parametrize("bars", [True, False])
+@pytest.mark.parametrize("downloads", [True, False])
+def test_the_switches_stand_afterwards_as_before(bars, downloads, monkeypatch):
+    hub = sys.modules["huggingface_hub.utils.tqdm"]
+    monkeypatch.setattr(hub, "HF_HUB_DISABLE_PROGRESS_BARS", None)  # tests set it, and it would win
+    try:
+        (of_transformers.enable_progress_bar if bars else of_transformers.disable_progress_bar)()
+        (enable_progress_bars if downloads else disable_progress_bars)()
+        before = switches()
+        with quiet():
+            assert switches() == [not downloads, of_diffusers.ERROR, of_transformers.ERROR, False, False]
+        assert switches() == before
+    finally:
+        of_transformers.enable_progress_bar()
+        disable_progress_bars()

@@ -1,0 +1,78 @@
+"""Recorded attention against the formula and against diffusers' own processors."""
+
+import pytest
+import tiny
+import torch
+
+from expunge.denoiser.attention import recorded
+from expunge.scope import Scope
+from expunge.types import Cond, ExpungeError, Point
+from expunge.weights import Student, TrainState
+
+PROMPTS = ["a ring in neon style", "neon style", ""]
+
+
+def point(denoiser) -> Point:
+    return Point(torch.randn(3, 4, 8, 8), torch.tensor([500, 10, 990]), denoiser.encode(PROMPTS), ("a", "b", "c"))
+
+
+def test_maps_are_softmax_of_queries_and_keys_and_the_prediction_is_the_same():
+    denoiser = tiny.denoiser()
+    x, entered = point(denoiser), []
+    layers = [m for n, m in denoiser.net.named_modules() if n.endswith(".attn2")]
+    hooks = [m.register_forward_pre_hook(lambda *seen: entered.append(seen), with_kwargs=True) for m in layers]
+    with torch.no_grad():
+        maps = denoiser.attention(x)
+    [hook.remove() for hook in hooks]
+    assert len(maps) == len(layers) == 4
+    for (layer, [pixels], given), a in zip(entered, maps, strict=True):
+        q = layer.to_q(pixels).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+        k = layer.to_k(given["encoder_hidden_states"]).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+        torch.testing.assert_close(a, (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1), rtol=1e-4, atol=1e-6)
+        assert a.shape == (3, layer.heads, pixels.shape[1], 12)
+        torch.testing.assert_close(a.sum(-1), torch.ones(a.shape[:-1]))
+    with torch.no_grad(), recorded(denoiser.net):
+        slow = denoiser(x)
+    torch.testing.assert_close(slow, denoiser(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_processors_come_back_whatever_happens():
+    denoiser = tiny.denoiser()
+    before = dict(denoiser.net.attn_processors)
+    denoiser.attention(point(denoiser))
+    assert dict(denoiser.net.attn_processors) == before
+    with recorded(denoiser.net):
+        assert dict(denoiser.net.attn_processors) != before
+    with pytest.raises(RuntimeError):
+        denoiser.attention(Point(torch.randn(1, 4, 8, 8), torch.tensor([5]), Cond(torch.zeros(1, 12, 7), ("too narrow",)), ("a",)))
+    assert dict(denoiser.net.attn_processors) == before
+
+
+def test_a_student_of_low_rank_attends_by_its_merged_weights():
+    denoiser = tiny.denoiser()
+    state, x = TrainState(denoiser.net, Scope("qk", r"\.attn2\.to_[qk]\.", rank=2)), point(denoiser)
+    with torch.no_grad():
+        for factor in state.trained.values():
+            factor += 0.2 * torch.randn_like(factor)
+        merged = state.delta()
+    student = Student(denoiser, state)
+    for ours, theirs, untouched in zip(student.attention(x), denoiser.attention(x, merged), denoiser.attention(x), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+        assert (ours - untouched).abs().max() > 1e-3
+    assert student.calls == 3
+
+
+def test_spans_say_what_each_token_is():
+    rows = tiny.denoiser().spans(["a ring in neon style", "glow style", "a ring in neon style"], ("neon", "glow"))
+    # start, a, ring, in, NEON, style, end, 5 of padding; start, GLOW, style, end, 8 of padding
+    assert rows.tolist() == [[0, 0, 0, 0, 1, 0, 2, 3, 3, 3, 3, 3], [0, 1, 0, 2, *[3] * 8], [0, 0, 0, 0, 1, 0, 2, 3, 3, 3, 3, 3]]
+
+
+def test_a_name_of_several_tokens_is_found_whole():
+    [row] = tiny.denoiser().spans(["a ring in neon style"], ("ring in",)).tolist()
+    assert row[:7] == [0, 0, 1, 1, 0, 0, 2]
+
+
+def test_a_prompt_without_the_concept_is_refused():
+    with pytest.raises(ExpungeError, match="'a ring in dots style' holds none of neon, glow"):
+        tiny.denoiser().spans(["neon style", "a ring in dots style"], ("neon", "glow"))

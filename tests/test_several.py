@@ -1,0 +1,511 @@
+"""Several concepts in one run: all at once, one after another, and runs made apart put together."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from invariants.test_runs import Interrupted
+from tastes import TASTES
+
+import expunge.run
+from expunge.cache import Store
+from expunge.composition import compose
+from expunge.concept import Concept
+from expunge.data import gather, surviving
+from expunge.objective import Training
+from expunge.plan import concept_from, concept_table, make_plan
+from expunge.price import price
+from expunge.run import Run, carry_out, edit_prompts, unlearn
+from expunge.several import Several
+from expunge.turns import picks, picks_of_each
+from expunge.types import ExpungeError, Point
+from expunge.vocabulary import Kind, Member, Vocabulary
+from expunge.weights import Memo, Reference
+
+TRAINING = Training(**tiny.TRAINING)
+NAMES = ("neon", "ring", "dots")
+
+
+def several(*names: str, **way) -> Several:
+    return Several.of([tiny.concept(n) for n in names or NAMES], **way)
+
+
+def made(folder, concept, method="mim-mu", watch=None, denoiser=None, training=tiny.TRAINING, **settings) -> Run:
+    training = None if method == "uce" else training
+    return unlearn(
+        denoiser or tiny.denoiser(), concept, method, training=training, out=folder, store=Store(folder.parent / "store"), watch=watch,
+        **settings,
+    )  # fmt: skip
+
+
+# --- what is said of them ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("neon", "ring"), NAMES, ("neon", "outline", "sketch", "blueprint"), ("glow", "hoop", "disc")])
+def test_no_prompt_of_a_concept_names_another_of_them(names):
+    """Neither as a partner, a stand-in or a sibling, nor among what is retained or probed. Alone, each of them has such prompts."""
+    subject = several(*names)
+    for concept in subject.parts:
+        others = {n for c in subject.parts if c is not concept for n in c.known}
+
+        def names_another(text: str, others=others) -> bool:
+            return bool(others & set(text.split()))
+
+        for p in concept.forget():
+            assert not any(map(names_another, (p.prompt, p.context, p.anchor, *p.marginals, *p.siblings)))
+        assert not any(names_another(p) for p in concept.retain())
+        assert not any(names_another(p.prompt) for probe in concept.probes().values() for p in probe)
+        alone = replace(concept, removed=())
+        assert any(names_another(p) for p in alone.retain())
+        assert len(concept.others) == len(alone.others) - sum(c.kind == concept.kind for c in concept.removed)
+        assert len(concept.partners) == len(alone.partners) - sum(c.kind != concept.kind for c in concept.removed)
+    every = {n for c in subject.parts for n in c.known}
+    assert not any(every & set(p.split()) for p in surviving(subject))
+    assert len(set(surviving(subject))) == len(surviving(subject))
+    assert "" in surviving(subject)
+
+
+def test_a_concept_inside_another_name_is_no_stand_in():
+    """As "Monet" in "Monet's garden": for one concept `surviving` sees to what is retained, here marginals and partners count too."""
+    inks, rings = (tuple(map(Member, names)) for names in (("ink", "ring ink", "chalk"), ("ring", "key ring", "box", "Ringo")))
+    painters = Kind("style", "{target} style", "a {partner} in {target} style", "object", inks)
+    things = Kind("object", "a {target}", "a {target} in {partner} style", "style", rings)
+    world = Vocabulary({"style": painters, "object": things})
+    ink, ring = Several.of([Concept.find("ink", world), Concept.find("ring", world)]).parts
+    assert [m.name for m in ink.others] == ["chalk"]
+    assert [m.name for m in ink.partners] == ["box", "Ringo"]
+    assert [m.name for m in ring.others] == ["key ring", "box", "Ringo"]
+    assert [m.name for m in ring.partners] == ["chalk"]
+
+
+def test_forget_prompts_are_the_union():
+    subject = several()
+    assert [p.concept for p in subject.forget()] == [c.target for c in subject.parts for _ in c.forget()]
+    assert subject.names == NAMES
+    assert subject.bare == ("neon style", "a ring", "dots style")
+    assert subject.target == "neon + ring + dots"
+    assert several(together="sequential").target == "neon then ring then dots"
+
+
+@pytest.mark.parametrize(
+    ("concepts", "parts"),
+    [
+        ([tiny.concept("neon")], ["two or more", "there is 1"]),
+        ([tiny.concept("neon"), tiny.concept("neon")], ["removed once", "'neon' and 'neon'"]),
+        ([tiny.concept("neon"), tiny.concept("ring"), tiny.concept("glow")], ["removed once", "'neon' and 'glow'", "synonym"]),
+        ([tiny.concept("neon", synonyms=("dots",)), tiny.concept("dots")], ["belongs to one concept", "'dots'", "'neon'"]),
+        ([tiny.concept("ring"), tiny.concept("neon", synonyms=("hoop",))], ["belongs to one concept", "'hoop'", "'ring'"]),
+        ([tiny.concept("neon", anchor="dots"), tiny.concept("dots")], ["an anchor stays", "'dots'", "another anchor"]),
+        ([tiny.concept("neon", anchor="a polka thing"), tiny.concept("dots")], ["an anchor stays", "'a polka thing'"]),
+        ([tiny.concept("neon"), Concept.find("sweet", TASTES)], ["one vocabulary", "'neon' and 'sweet'", "--vocabulary"]),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_removed_together(concepts, parts):
+    with pytest.raises(ExpungeError) as error:
+        Several.of(concepts)
+    assert all(part in str(error.value) for part in parts), error.value
+
+
+def test_ways_that_are_none():
+    with pytest.raises(ExpungeError, match="joint or sequential: 'both' is neither"):
+        several(together="both")
+    with pytest.raises(ExpungeError, match="original or previous: 'next' is neither"):
+        several(together="sequential", reference="next")
+    with pytest.raises(ExpungeError, match="a reference is chosen for stages"):
+        several(reference="previous")
+
+
+@pytest.mark.parametrize("way", [{}, {"together": "sequential"}, {"together": "sequential", "reference": "previous"}])
+def test_a_table_brings_them_back(way):
+    for concepts in ([tiny.concept("glow", anchor="sketch"), tiny.concept("ring", synonyms=("hoop",))], [*several().parts]):
+        subject = Several.of(concepts, **way)
+        assert concept_from(json.loads(json.dumps(concept_table(subject)))) == subject
+    own = Several.of([Concept.find("sweet", TASTES), Concept.find("pie", TASTES)], **way)
+    assert concept_from(json.loads(json.dumps(concept_table(own)))) == own
+
+
+def test_a_list_of_one_is_that_one(tmp_path):
+    one = [make_plan(tiny.denoiser(), c, "uce", together="sequential") for c in ([tiny.concept()], tiny.concept())]
+    assert one[0] == one[1]
+    assert one[0].stages == ()
+    with pytest.raises(ExpungeError, match="there is 0"):
+        make_plan(tiny.denoiser(), [], "uce")
+
+
+def test_every_choice_is_another_run():
+    ways = [{}, {"together": "sequential"}, {"together": "sequential", "reference": "previous"}]
+    plans = [make_plan(tiny.denoiser(), several(**way), "mim-mu") for way in ways]
+    plans.append(make_plan(tiny.denoiser(), several("ring", "neon", "dots"), "mim-mu"))
+    assert len({p.id for p in plans}) == 4
+    assert [p.id.rsplit("-", 1)[0] for p in plans[:2]] == ["mim-mu-neon-and-2-more", "mim-mu-neon-then-2-more"]
+    stages = [[s.id for s in p.stages] for p in plans[1:3]]
+    assert stages[0][0] == stages[1][0]  # the first of both: neon alone
+    assert len({*stages[0], *stages[1]}) == 5
+
+
+def test_a_stage_knows_of_the_concepts_before_it():
+    stages = make_plan(tiny.denoiser(), several(together="sequential"), "mim-mu").stages
+    assert [[c.target for c in s.concept.removed] for s in stages] == [[], ["neon"], ["neon", "ring"]]
+    assert stages[0] == make_plan(tiny.denoiser(), tiny.concept("neon"), "mim-mu")
+
+
+def test_nothing_left_to_stand_in():
+    pies = Several.of([Concept.find("soup", TASTES), Concept.find("pie", TASTES)])
+    with pytest.raises(ExpungeError, match="the vocabulary has none beside 'soup' and 'pie'"):
+        make_plan(tiny.denoiser(), pies, "mim-mu")
+
+
+def test_a_concept_without_a_picture_would_not_be_removed():
+    with pytest.raises(ExpungeError, match="pictures 2 and points 16 are for 3 concepts; raise --pictures"):
+        make_plan(tiny.denoiser(), several(), "mim-mu", training=tiny.TRAINING | {"pictures": 2})
+    make_plan(tiny.denoiser(), several(together="sequential"), "mim-mu", training=tiny.TRAINING | {"pictures": 2})
+
+
+# --- whose turn it is ----------------------------------------------------------------------------------------------------
+
+
+def test_concepts_take_turns_within_a_batch_and_over_batches():
+    """Three concepts of 4, 6 and 2 points, in batches of 5: 12 steps are 60 rows, 20 of each."""
+    groups = [[0, 3, 6, 9], [1, 4, 7, 10, 12, 13], [2, 5]]
+    batches = [picks_of_each(7, step, groups, 5) for step in range(12)]
+    owner = {row: at for at, group in enumerate(groups) for row in group}
+    assert [owner[r] for b in batches for r in b] == [i % 3 for i in range(60)]
+    for group in groups:
+        rows = [r for b in batches for r in b if r in group]
+        for epoch in range(20 // len(group)):  # each goes over its own points once, and then again
+            assert sorted(rows[epoch * len(group) : (epoch + 1) * len(group)]) == group
+    assert picks_of_each(7, 5, groups, 5) == batches[5] != picks_of_each(8, 5, groups, 5)
+    assert all({owner[r] for r in picks_of_each(7, step, groups, 5)} == {0, 1, 2} for step in range(-6, 0))
+
+
+def test_one_concept_alone_has_the_turns_that_it_always_had():
+    assert [picks_of_each(3, s, [list(range(12))], 5) for s in range(-2, 9)] == [picks(3, s, 12, 5) for s in range(-2, 9)]
+
+
+@pytest.mark.parametrize("need", ["forget", "surrogate", "anchor_pictures", "trajectory"])
+def test_points_are_spread_evenly_and_every_batch_holds_all(tmp_path, need):
+    batches = gather(tiny.denoiser(), several(), frozenset({need, "context", "spans"}), TRAINING, 0, Store(tmp_path), Memo())
+    bank = batches.banks[need]
+    counts = [sum(p.concept == name for p in bank.prompts) for name in NAMES]
+    assert min(counts) > 0
+    assert max(counts) - min(counts) <= (2 if need != "trajectory" else 0)  # 8 pictures of 3 concepts, twice
+    for step in range(8):
+        for part in batches.split(step, 1):
+            prompts = part.parts[need].cond.keys
+            assert all(any(name in p for p in prompts) for name in NAMES)
+            assert (part.spans == 1).any(1).all()
+            for prompt, context in zip(prompts, part.context.keys, strict=True):
+                [name] = [n for n in NAMES if n in prompt.split()]
+                assert name not in context
+
+
+# --- together ------------------------------------------------------------------------------------------------------------
+
+
+def moved(before, run: Run, prompt: str) -> float:
+    """How far a prediction has moved, against its length."""
+    point = Point(torch.randn(4, *before.latent_shape), torch.tensor([100, 400, 600, 900]), before.encode([prompt]).expand(4), ("",) * 4)
+    with torch.no_grad():
+        untouched, now = before(point), before(point, run.delta())
+    return ((now - untouched).norm() / untouched.norm()).item()
+
+
+@pytest.mark.parametrize("method", ["mim-mu", "esd", "uce"])
+def test_together_every_concept_moves(tmp_path, method):
+    """More than a prompt that was trained on nothing moves."""
+    denoiser = tiny.denoiser()
+    run = made(tmp_path / "both", [tiny.concept("neon"), tiny.concept("ring")], method, training=tiny.TRAINING | {"steps": 12})
+    alone = made(tmp_path / "alone", tiny.concept("neon"), method, training=tiny.TRAINING | {"steps": 12})
+    for prompt in ("neon style", "a ring"):
+        assert moved(denoiser, run, prompt) > 1e-3
+    if method == "uce":  # a closed form leaves alone what it was not told of
+        assert moved(denoiser, alone, "a ring") < 0.2 * moved(denoiser, run, "a ring")
+    assert run.concept() == several("neon", "ring")
+    assert run.stages == ()
+
+
+def test_a_closed_form_is_given_the_union():
+    denoiser, subject = tiny.denoiser(), several()
+    prompts = edit_prompts(subject, denoiser)
+    assert prompts.target.keys == tuple(p.prompt for c in subject.parts for p in c.forget())
+    assert prompts.goal.keys == tuple(p.context for c in subject.parts for p in c.forget())
+    assert set(prompts.retain.keys) == {p for c in subject.parts for p in c.retain()}
+    assert len(set(prompts.target.keys)) == len(prompts.target)
+
+
+# --- one after another ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["mim-mu", "esd"])
+def test_in_sequence_every_concept_is_trained_and_not_the_first_alone(tmp_path, method, monkeypatch):
+    """A released trainer takes (step - 1) // steps of each for the number of the concept, which is 0 to the end."""
+    seen = []
+    real = expunge.run.gather
+
+    def spied(*arguments):
+        batches = real(*arguments)
+        lead = next(iter(batches.banks.values()))
+        seen.append({p.concept for p in lead.prompts})
+        return batches
+
+    monkeypatch.setattr(expunge.run, "gather", spied)
+    denoiser = tiny.denoiser()
+    run = made(tmp_path / "run", several(together="sequential"), method, denoiser=denoiser)
+    assert seen == [{"neon"}, {"ring"}, {"dots"}]
+    deltas = [{}, *(stage.delta() for stage in run.stages)]
+    own = {n: p.detach() for n, p in denoiser.net.named_parameters()}
+    for before, after in itertools.pairwise(deltas):
+        assert any(not torch.equal(after[n], before.get(n, own[n])) for n in after)
+    assert (run.folder / "delta.safetensors").read_bytes() == (run.stages[-1].folder / "delta.safetensors").read_bytes()
+    assert [s.folder.name for s in run.stages] == ["01-neon", "02-ring", "03-dots"]
+    assert [line["step"] for line in map(json.loads, (run.folder / "log.jsonl").read_text().splitlines())] == list(range(1, 19))
+    assert run.card["steps_done"] == 18
+
+
+def test_the_first_stage_is_the_run_of_its_concept_alone(tmp_path):
+    run, alone = made(tmp_path / "run", several("neon", "ring", together="sequential")), made(tmp_path / "alone", tiny.concept("neon"))
+    assert run.stages[0].id == alone.id
+    for file in ("delta.safetensors", "config.toml", "log.jsonl"):
+        assert (run.stages[0].folder / file).read_bytes() == (alone.folder / file).read_bytes()
+
+
+@pytest.fixture
+def states(monkeypatch):
+    """The states, memos and batches that training begins with, run by run."""
+    found = []
+    real, gathered = expunge.run.TrainState, expunge.run.gather
+    monkeypatch.setattr(expunge.run, "TrainState", lambda *a: found.append([real(*a)]) or found[-1][0])
+    monkeypatch.setattr(expunge.run, "gather", lambda *a: found[-1].append(gathered(*a)) or found[-1][1])
+    return found
+
+
+@pytest.mark.parametrize("method", ["mim-mu", "esd", "spm"])
+def test_the_original_reference_is_the_untouched_model_bit_for_bit(tmp_path, method, states):
+    """Its weights, what it predicts, and the pictures that the stage learns from; while the student begins where the first ended."""
+    run = made(tmp_path / "run", several("neon", "ring", together="sequential"), method)
+    untouched = tiny.denoiser()
+    own = dict(untouched.net.named_parameters())
+    (_, _), (state, batches) = states
+    assert all(torch.equal(w, own[n]) for n, w in state.untouched.items())
+    first = run.stages[0].delta()
+    assert all(torch.equal(w, first[n]) for n, w in state.begun.items())
+    assert any(not torch.equal(w, own[n]) for n, w in state.begun.items())
+    point = batches(0).forget if "forget" in batches.needs else batches(0).parts[min(batches.banks)]
+    with torch.no_grad():
+        assert torch.equal(Reference(batches.denoiser, state, Memo())(point), untouched(point, {n: own[n] for n in state.untouched}))
+    fresh = gather(untouched, run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"), Memo())
+    for need, bank in fresh.banks.items():
+        assert torch.equal(bank.points.x_t, batches.banks[need].points.x_t)
+
+
+def test_the_previous_reference_is_what_the_stage_before_left(tmp_path, states):
+    run = made(tmp_path / "run", several("neon", "ring", together="sequential", reference="previous"))
+    (_, _), (state, batches) = states
+    first, left = run.stages[0].delta(), tiny.denoiser()
+    assert all(torch.equal(w, first[n]) for n, w in state.untouched.items())
+    with torch.no_grad():
+        for name, value in first.items():
+            dict(left.net.named_parameters())[name].copy_(value)
+    fresh = gather(left, run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"), Memo())
+    assert torch.equal(fresh.banks["forget"].points.x_t, batches.banks["forget"].points.x_t)
+    # In the same store, what the changed model drew is never taken for the untouched one's.
+    again = gather(tiny.denoiser(), run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "store"), Memo())
+    assert not torch.equal(again.banks["forget"].points.x_t, batches.banks["forget"].points.x_t)
+
+
+@pytest.mark.parametrize("reference", ["original", "previous"])
+@pytest.mark.parametrize("method", ["mim-mu", "spm"])
+def test_the_model_is_given_back_and_changes_are_told_from_the_untouched_one(tmp_path, reference, method):
+    denoiser = tiny.denoiser()
+    before = {n: p.detach().clone() for n, p in denoiser.net.named_parameters()}
+    known = denoiser.fingerprint
+    run = made(tmp_path / "run", several("neon", "ring", together="sequential", reference=reference), method, denoiser=denoiser)
+    assert all(torch.equal(p, before[n]) for n, p in denoiser.net.named_parameters())
+    assert denoiser.fingerprint == known
+    delta = run.delta(known)
+    moved = sum((delta[n].double() - before[n].double()).square().sum() for n in delta)
+    size = sum(before[n].double().square().sum() for n in delta)
+    assert run.card["relative_change"] == pytest.approx(float((moved / size) ** 0.5), rel=1e-9)
+
+
+def test_factors_are_drawn_anew_for_each_stage(tmp_path, states):
+    """Drawn alike, ten stages of rank 1 would together hardly be more than one."""
+    made(tmp_path / "run", several("neon", "ring", together="sequential"), "spm")
+    one, other = (state for state, _ in states)
+    name = next(n for n in one.initial if n.endswith(".A"))
+    assert not torch.equal(one.initial[name], other.initial[name])
+
+
+def stop_at(stage: int, step: int):
+    """Breaks off in a stage, after a step."""
+    stages = itertools.count(1)
+
+    def watch(steps, start):
+        now = next(stages)
+        for s in steps:
+            yield s
+            if (now, s.step) == (stage, step):
+                raise Interrupted
+
+    return watch
+
+
+@pytest.mark.parametrize(("stage", "step"), [(1, 3), (2, 1), (2, 5), (3, 6)])
+def test_a_resumed_sequence_ends_where_a_straight_one_does_and_does_no_stage_twice(tmp_path, stage, step):
+    subject, training = several(together="sequential"), tiny.TRAINING | {"checkpoint_every": 2}
+    straight = made(tmp_path / "straight", subject, training=training)
+    with pytest.raises(Interrupted):
+        made(tmp_path / "resumed", subject, watch=stop_at(stage, step), training=training)
+    assert not (tmp_path / "resumed" / "delta.safetensors").exists()
+    with pytest.raises(ExpungeError, match="a run is finished"):
+        _ = Run(tmp_path / "resumed").card
+    done = sorted((tmp_path / "resumed" / "stages").glob("*/delta.safetensors"))
+    assert len(done) == stage - 1
+    stamps = [file.stat().st_mtime_ns for file in done]
+    resumed = made(tmp_path / "resumed", subject, training=training)
+    assert [file.stat().st_mtime_ns for file in done] == stamps
+    for file in ("delta.safetensors", "log.jsonl", "config.toml"):
+        assert (resumed.folder / file).read_bytes() == (straight.folder / file).read_bytes()
+    stamp = (resumed.folder / "delta.safetensors").stat().st_mtime_ns
+    made(tmp_path / "resumed", subject, training=training)
+    assert (resumed.folder / "delta.safetensors").stat().st_mtime_ns == stamp
+
+
+PROGRAM = """
+import sys, tiny
+from pathlib import Path
+from expunge.cache import Store
+from expunge.run import unlearn
+def watch(steps, start):
+    for s in steps:
+        print("step", s.step, flush=True)
+        yield s
+folder = Path(sys.argv[1])
+unlearn(tiny.denoiser(), [tiny.concept("neon"), tiny.concept("ring")], together="sequential", reference=sys.argv[2],
+        training=tiny.TRAINING | {"steps": 10, "checkpoint_every": 3}, out=folder, store=Store(folder.parent / "store"), watch=watch)
+"""
+
+
+@pytest.mark.parametrize("reference", ["original", "previous"])
+def test_a_sequence_killed_at_any_moment_ends_with_the_same_bytes(tmp_path, reference):
+    """SIGKILL in the first stage, about the end of it and in the second, then let it finish."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+
+    def start(folder: Path) -> subprocess.Popen:
+        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, folder, reference]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    for steps_seen in (4, 7, 9):  # each goes on from a checkpoint of every third step
+        process = start(tmp_path / "killed")
+        for _ in range(steps_seen):
+            process.stdout.readline()
+        time.sleep(0.003 * steps_seen)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "killed" / "delta.safetensors").exists()
+    assert (tmp_path / "killed" / "stages" / "01-neon" / "delta.safetensors").exists()
+    for name in ("killed", "straight"):
+        assert start(tmp_path / name).wait() == 0
+    for file in ("delta.safetensors", "log.jsonl", "stages/01-neon/delta.safetensors", "stages/02-ring/delta.safetensors"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "straight" / file).read_bytes()
+
+
+@pytest.mark.parametrize("way", [{}, {"together": "sequential"}, {"together": "sequential", "reference": "previous"}])
+@pytest.mark.parametrize("method", ["mim-mu", "esd"])
+def test_the_price_is_what_it_costs(tmp_path, way, method):
+    denoiser = tiny.denoiser()
+    plan = make_plan(denoiser, several(**way), method, training=tiny.TRAINING)
+    store = Store(tmp_path / "store")
+    cost = price(plan, denoiser, store)
+    card = carry_out(plan, denoiser, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
+    assert (card["forwards"], card["backwards"]) == (cost.forwards, cost.backwards)
+    assert cost.pictures > 0
+    assert price(plan, denoiser, store).pictures == 0  # whoever drew them, they are in the store
+
+
+# --- closed forms --------------------------------------------------------------------------------------------------------
+
+
+def products(denoiser, *runs: Run) -> dict[str, torch.Tensor]:
+    """W T1 T2 ... in float64, each T by its defining equations: ridge and weights of UCE's defaults."""
+    from expunge.methods.uce import UCE, eraser
+
+    own, method, total = dict(denoiser.net.named_parameters()), UCE(), None
+    for run in runs:
+        prompts = edit_prompts(run.concept(), denoiser)
+        states = (c.states.flatten(0, 1) for c in (prompts.target, prompts.goal, prompts.retain))
+        factor = eraser(*states, method.erase_weight, method.preserve_weight, method.ridge)
+        total = factor if total is None else total @ factor
+    return {n: own[n].detach().double() @ total for n in runs[0].delta()}
+
+
+def test_a_sequence_of_closed_forms_is_their_product(tmp_path):
+    run = made(tmp_path / "run", several(together="sequential"), "uce")
+    for name, exact in products(tiny.denoiser(), *run.stages).items():
+        torch.testing.assert_close(run.delta()[name].double(), exact, rtol=1e-4, atol=1e-6)
+
+
+def test_closed_forms_made_apart_compose_to_their_product(tmp_path):
+    denoiser = tiny.denoiser()
+    apart = [made(tmp_path / n, tiny.concept(n), "uce") for n in NAMES]
+    run = compose(apart, tmp_path / "all", denoiser)
+    for name, exact in products(denoiser, *apart).items():
+        assert torch.equal(run.delta(denoiser.fingerprint)[name], exact.float())
+    assert run.concept() == several()
+    for name in ("neon style", "a ring", "dots style"):
+        alone = next(r for r in apart if r.concept().target in name)
+        assert moved(denoiser, run, name) > 0.5 * moved(denoiser, alone, name)
+    assert compose(apart, tmp_path / "all", denoiser).card == run.card
+    other = compose(apart[::-1], tmp_path / "other", denoiser)
+    assert other.id != run.id
+    assert any(not torch.equal(other.delta()[n], w) for n, w in run.delta().items())
+
+
+def test_sequences_and_unions_compose_too(tmp_path):
+    denoiser = tiny.denoiser()
+    chain = made(tmp_path / "chain", several("neon", "ring", together="sequential"), "uce")
+    both = made(tmp_path / "both", several("dots", "disc"), "uce", ridge=2.0)
+    run = compose([chain, both], tmp_path / "all", denoiser)
+    assert [c.target for c in run.concept().parts] == ["neon", "ring", "dots", "disc"]
+    assert run.card["composed_of"][1]["config"]["ridge"] == 2.0
+    assert run.card["config"] == {}
+
+
+def test_what_does_not_compose(tmp_path):
+    denoiser = tiny.denoiser()
+    neon, ring = (made(tmp_path / n, tiny.concept(n), "uce") for n in ("neon", "ring"))
+    trained = made(tmp_path / "trained", tiny.concept("dots"))
+    for runs, message in (
+        ([neon], "two or more at a time: there is 1"),
+        ([neon, trained], r"closed forms compose.* was trained by mim-mu.*--target twice"),
+        ([neon, made(tmp_path / "glow", tiny.concept("glow"), "uce")], "each concept is removed once: 'neon' and 'glow'"),
+        ([neon, made(tmp_path / "elsewhere", tiny.concept("ring"), "uce", denoiser=tiny.denoiser(1))], "runs of one base model"),
+    ):
+        with pytest.raises(ExpungeError, match=message):
+            compose(runs, tmp_path / "never", denoiser)
+    two = compose([neon, ring], tmp_path / "two", denoiser)
+    with pytest.raises(ExpungeError, match="is composed itself"):
+        compose([two, made(tmp_path / "dots", tiny.concept("dots"), "uce")], tmp_path / "never", denoiser)
+    with pytest.raises(ExpungeError, match="a delta belongs to one base model"):
+        compose([neon, ring], tmp_path / "never", tiny.denoiser(1))
+    card = json.loads((ring.folder / "card.json").read_text())
+    card["config"]["ridge"] = 5.0
+    (ring.folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ExpungeError, match="a run composes where its change is a product"):
+        compose([neon, Run(ring.folder)], tmp_path / "never", denoiser)
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_closed_form_has_no_reference():
+    with pytest.raises(ExpungeError, match="a closed form has no reference: uce edits what the stage before left"):
+        make_plan(tiny.denoiser(), several(together="sequential", reference="previous"), "uce")
