@@ -238,18 +238,16 @@ def _train(
         denoiser.net.enable_gradient_checkpointing()
         denoiser.net.train()
     trainer = Trainer(method, training, batches, state, memo, folder, plan.dtype, spent)
-    lines = _log_lines(folder / "log.jsonl")[: trainer.steps_done]
     steps = trainer.fit()
     if trainer.steps_done and _ended(ends, trainer, denoiser):  # killed after its last step
         steps = iter(())
     try:
-        for step in watch(steps, trainer.steps_done) if watch and processes.is_main else steps:
-            lines.append(json.dumps({"step": step.step, "loss": step.loss, "terms": dict(step.terms), "grad_norm": step.grad_norm}))
+        for _ in watch(steps, trainer.steps_done) if watch and processes.is_main else steps:
             if _ended(ends, trainer, denoiser):
                 break
     finally:
         if processes.is_main:
-            write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in lines).encode())
+            write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in trainer.log).encode())
         if training.gradient_checkpointing:
             denoiser.net.disable_gradient_checkpointing()
             denoiser.net.eval()

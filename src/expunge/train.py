@@ -1,5 +1,6 @@
 """The loop: a generator of steps. Progress bars, logs and early stopping belong to the caller's `for`."""
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -79,6 +80,7 @@ class Trainer:
         self.notes: dict[str, Tensor] = {}
         self._changed: dict[str, Tensor] = {}
         self._optimizers: dict[str, AcceleratedOptimizer] = {}
+        self.log: list[str] = []
         self.steps_done = self._resume()
 
     @property
@@ -112,9 +114,11 @@ class Trainer:
             step = self.steps_done
             terms = self._descend(step)
             self.steps_done = step + 1
+            done = Step(self.steps_done, training.steps, *terms)
+            self.log.append(json.dumps({"step": done.step, "loss": done.loss, "terms": dict(done.terms), "grad_norm": done.grad_norm}))
             if self.steps_done % training.checkpoint_every == 0 or self.steps_done == training.steps:
                 self.save()
-            yield Step(self.steps_done, training.steps, *terms)
+            yield done
 
     def _descend(self, step: int) -> tuple[dict[str, float], float]:
         each, rank, count = self.training.accumulate, self.processes.rank, self.processes.count
@@ -240,6 +244,7 @@ class Trainer:
                     tensors[f"adam.{phase}.{key}.{name}"] = torch.as_tensor(value)
         if self.accelerator.scaler is not None:
             tensors |= {f"scaler.{k}": torch.tensor(v, dtype=torch.float64) for k, v in self.accelerator.scaler.state_dict().items()}
+        tensors["log"] = torch.frombuffer(bytearray("\n".join(self.log).encode()) or bytearray(1), dtype=torch.uint8)
         tensors["spent"] = torch.tensor([forwards, backwards, self.spent.seconds], dtype=torch.float64)
         write_tensors(self.folder / CHECKPOINT, tensors | {"steps_done": torch.tensor(self.steps_done)})
 
@@ -271,6 +276,7 @@ class Trainer:
             forwards, backwards, self.spent.earlier = tensors["spent"].tolist()
             self.spent.forwards.samples += int(forwards)
             self.student.calls += int(backwards)
+        self.log = [line for line in bytes(tensors["log"].numpy()).decode().split("\n") if line.strip("\0")]
         self._changed = self._own(under("note."))
         self.notes |= self._changed
         optimized = self._optimized
