@@ -391,18 +391,17 @@ def watch(steps, start):
         print("step", s.step, flush=True)
         yield s
 folder = Path(sys.argv[1])
-unlearn(tiny.denoiser(), [tiny.concept("neon"), tiny.concept("ring")], together="sequential", reference=sys.argv[2],
+unlearn(tiny.denoiser(), [tiny.concept("neon"), tiny.concept("ring")], together="sequential", reference="previous",
         training=tiny.TRAINING | {"steps": 10, "checkpoint_every": 3}, out=folder, store=Store(folder.parent / "store"), watch=watch)
 """
 
 
-@pytest.mark.parametrize("reference", ["original", "previous"])
-def test_a_sequence_killed_at_any_moment_ends_with_the_same_bytes(tmp_path, reference):
-    """SIGKILL in the first stage, about the end of it and in the second, then let it finish."""
+def test_a_sequence_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
+    """SIGKILL in the first stage, about the end of it and in the second, then let it finish. The first's result is all that counts."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
 
     def start(folder: Path) -> subprocess.Popen:
-        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, folder, reference]
+        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, folder]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
     for steps_seen in (4, 7, 9):  # each goes on from a checkpoint of every third step
