@@ -397,7 +397,7 @@ unlearn(tiny.denoiser(), [tiny.concept("neon"), tiny.concept("ring")], together=
 
 
 def test_a_sequence_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
-    """SIGKILL in the first stage, about the end of it and in the second, then let it finish. The first's result is all that counts."""
+    """SIGKILL in the first stage, about the end of it and in the second, then let it finish. The reference is what the first stage left."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
 
     def start(folder: Path) -> subprocess.Popen:

@@ -1,6 +1,5 @@
 """Measures a run: renders both models from the same noise, lets a judge look, and writes rows."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from expunge.metrics.intervals import mean_interval
 from expunge.render import Protocol, Shot, plan, png, render
 from expunge.run import Run
 from expunge.types import ExpungeError, Point, Row
-from expunge.weights import swapped
+from expunge.weights import content, swapped
 
 SHOWN = 12
 """Pictures of each probe that are kept for the report."""
@@ -112,7 +111,7 @@ def _rendered(
 ) -> Tensor:
     """Pictures by the model with `delta` in it, kept under a name of its own."""
     with swapped(denoiser.net, delta):
-        weights = f"{denoiser.fingerprint}+{_digest(delta)}" if delta else denoiser.fingerprint
+        weights = f"{denoiser.fingerprint}+{content(delta)}" if delta else denoiser.fingerprint
         return render(denoiser, shots, sampler, store, weights, track, title)
 
 
@@ -244,14 +243,6 @@ def null_drift(denoiser: StableDiffusion, delta: Mapping[str, Tensor], pictures:
         before, after = denoiser(point), denoiser(point, {n: v.to(clean.device, denoiser.net.dtype) for n, v in delta.items()})
         drifts.append(((after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)).cpu())
     return torch.stack(drifts).mean(0).tolist()
-
-
-def _digest(delta: Mapping[str, Tensor]) -> str:
-    state = hashlib.sha256()
-    for name in sorted(delta):
-        state.update(name.encode())
-        state.update(delta[name].contiguous().numpy().data)
-    return state.hexdigest()
 
 
 def read_rows(run: Run) -> list[Row]:

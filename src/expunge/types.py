@@ -274,6 +274,9 @@ class Row:
     n: int
     """Pictures (or other independent units) behind the number."""
     attack: str = "none"
+    """What was done to the model before it was measured."""
+    strength: float = 0.0
+    """How much of it, in the attack's unit."""
     judge: str = "main"
 
     def __post_init__(self) -> None:

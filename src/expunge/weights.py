@@ -31,6 +31,15 @@ def fingerprint(*modules: nn.Module) -> str:
     return state.hexdigest()[:32]
 
 
+def content(values: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and values of changed tensors, which tells one delta from another."""
+    state = hashlib.sha256()
+    for name in sorted(values):
+        state.update(name.encode())
+        state.update(values[name].contiguous().numpy().data)
+    return state.hexdigest()
+
+
 class TrainState:
     """The trained tensors of a network beside their initial values, and, where one is kept, their running mean.
 
