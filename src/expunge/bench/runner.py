@@ -3,7 +3,9 @@
 A unit is decided by its JSON alone and its result is the files in its folder, so any process that sees the folder can do it.
 """
 
+import ctypes
 import fcntl
+import gc
 import json
 import os
 import time
@@ -187,7 +189,10 @@ def _forget_peak(device: torch.device) -> int | None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    with suppress(OSError):
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        # What was freed is still held by the allocator and would be used again: a run in it would seem to need nothing.
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None

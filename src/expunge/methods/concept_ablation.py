@@ -30,14 +30,12 @@ class CA(Matching):
     """
 
     goal_by: Literal["student", "reference"] = "student"
-    """Whose prediction under the anchor's prompt is the goal: the present network's, without gradient, or the untouched model's. The
-    present one's moves along with training, held by the second term alone."""
+    """Whose prediction under the anchor's prompt is the goal. The student's moves along with training, held by the second term alone."""
     prior_weight: Annotated[float, Ge(0)] = 1.0
     """Weight of the second term, denoising the anchor's pictures under the anchor's prompts. Larger keeps the anchor closer; 0 is a
     forward and a backward cheaper."""
     variant: Variant = "xattn-kv"
-    """Which weights are trained: keys and values of cross-attention, all of cross-attention, all but it, everything, or low-rank
-    additions to cross-attention."""
+    """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
     training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16)
 

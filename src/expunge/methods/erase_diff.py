@@ -39,7 +39,7 @@ class EraseDiff(Objective):
     eta: Annotated[float, Gt(0)] = 1.0
     """How fast L_f must fall, as a share of what its own gradient would give. Larger forgets faster and hurts more."""
     variant: Variant = "xattn"
-    """Which weights are trained: keys and values of cross-attention, all of cross-attention, all but it, everything, or low rank."""
+    """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
     training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16)
 

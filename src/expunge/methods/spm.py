@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from expunge.matching import Matching
 from expunge.objective import Training
 from expunge.scope import Scope
-from expunge.types import Batch, Cond, Latents, Models, Need, Point, Terms
+from expunge.types import Batch, Latents, Models, Need, Point, Terms
 
 PATTERNS = {"transformer": r"\.transformer_blocks\..*weight$", "xattn": r"\.attn2\..*weight$"}
 
@@ -21,24 +21,20 @@ class SPM(Matching):
         L = || eps_theta(x_t, t, c) - [ eps_*(x_t, t, s) - eta (eps_*(x_t, t, c) - eps_*(x_t, t, s)) ] ||^2
             + anchor_weight || eps_theta(x_t, t, c') - eps_*(x_t, t, c') ||^2,     W = W_* + B A, of rank 1, in every linear layer
 
-    Choose it where the change must be tiny: of each matrix a row and a column, which can hardly do more than answer one direction
-    of what the layer reads. What is hard to erase needs more `rank`, more steps, or another method.
+    Choose it where the change must be tiny: of each matrix a row and a column. What is hard to erase needs more `rank` or steps.
 
-    Source: arXiv 2312.16145, equations for erasing and latent anchoring. The paper draws the anchors c' from all of language, the
-    likelier the less they resemble the concept (the released code: random embeddings, with weight 1000); ours are prompts with
-    another concept of the same kind, drawn at random for each point, which are the ones that forgetting hurts first. Its x_t come
-    from partial samplings by the student; ours are whole trajectories of the untouched model, where both terms of the goal are
-    free. The paper's facilitated transport, which scales an adapter while sampling by how much the prompt resembles the concept, is
-    *not* applied: what is measured is the weights W_* + B A for every prompt. Convolutions have no adapters here.
+    Source: arXiv 2312.16145, which draws c' from all of language, the likelier the less it is like the concept (its code: random
+    embeddings, weight 1000), and x_t from the student's partial samplings. Ours are the prompts that forgetting hurts first, and
+    trajectories of the untouched model, where the goal is free. Facilitated transport, which scales an adapter by the prompt's
+    likeness while sampling, is *not* applied: what is measured is W_* + B A for every prompt. Convolutions have no adapters.
     """
 
     eta: Annotated[float, Ge(0)] = 1.0
     """Guidance past the surrogate, away from the concept. Larger forgets harder and hurts more; 0 only takes the surrogate over."""
     surrogate: Literal["null", "context", "anchor"] = "null"
-    """The prompt s that the concept becomes: the empty prompt, the same prompt without the concept, or with the anchor in its place."""
+    """The prompt s that the concept becomes: empty, the same without the concept, or with the anchor in its place."""
     anchor_weight: Annotated[float, Ge(0)] = 1.0
-    """Weight of the second line. Larger spares the concept's own kind more and forgets more slowly; 0 is a forward and a backward
-    cheaper."""
+    """Weight of the second line. Larger spares the concept's own kind more and forgets more slowly; 0 is cheaper."""
     rank: Annotated[int, Ge(1)] = 1
     """Dimensions of each adapter; the paper's is 1. More can forget more, and hurt more."""
     variant: Literal["transformer", "xattn"] = "transformer"
@@ -48,18 +44,16 @@ class SPM(Matching):
 
     @property
     def needs(self) -> frozenset[Need]:
-        shared: frozenset[Need] = frozenset({"trajectory", "reference"})
-        anchors: frozenset[Need] = frozenset({"marginal"}) if self.anchor_weight else frozenset()
-        return shared | anchors if self.surrogate == "null" else shared | anchors | {self.surrogate}
+        anchors: frozenset[Need] = frozenset({"marginal"} if self.anchor_weight else ())
+        return anchors | ({"trajectory", "reference"} if self.surrogate == "null" else {"trajectory", "reference", self.surrogate})
 
     @property
     def scope(self) -> Scope:
         return Scope(f"{self.variant}-rank-{self.rank}", PATTERNS[self.variant], self.rank)
 
     def goal(self, models: Models, batch: Batch) -> tuple[Point, Latents]:
-        x, becomes = batch.trajectory, getattr(batch, self.surrogate)
-        assert isinstance(becomes, Cond)
-        neutral = models.reference(x.given(becomes))
+        x = batch.trajectory
+        neutral = models.reference(x.given(getattr(batch, self.surrogate)))
         return x, neutral - self.eta * (models.reference(x) - neutral) if self.eta else neutral
 
     def __call__(self, models: Models, batch: Batch) -> Terms:

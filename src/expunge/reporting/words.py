@@ -134,6 +134,7 @@ def number(value: float | None, share: bool = False) -> str:
     """
     if value is None or not math.isfinite(value):
         return DASH
+    value = 0.0 if abs(value) < 1e-9 else value  # the rounding of a distance from itself
     return f"{100 * value:.1f}{THIN}%".replace("-", "−") if share else f"{value:.4g}".replace("-", "−")
 
 
