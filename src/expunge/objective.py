@@ -46,6 +46,10 @@ class Training:
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the old value in a running mean of the trained weights, which then is the result; 0 keeps none. Larger averages over
     more steps, and holds the result nearer to the untouched model."""
+    whiten: Annotated[float, Ge(0)] = 0.0
+    """Above 0, Adam steps on keys and values of cross-attention in coordinates in which prompts' tokens are white, with this share
+    of their mean variance added to each direction (`expunge.whitening`). Smaller tells closer words apart: a concept goes with less
+    harm to its siblings, and weights change more. 0 is Adam alone."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, one more forward."""
     checkpoint_every: Annotated[int, Ge(1)] = 50

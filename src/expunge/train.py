@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from expunge.processes import Processes, refuse_uneven
 from expunge.spent import Spent
 from expunge.types import ExpungeError, Models, Step
 from expunge.weights import Mean, Memo, Reference, Student, TrainState
+from expunge.whitening import stepping, to_white, tokens, whitener
 
 CHECKPOINT = "checkpoint.safetensors"
 NOTES = "notes.safetensors"
@@ -77,6 +79,8 @@ class Trainer:
         self.student, self.reference, self.mean = Student(denoiser, state), Reference(denoiser, state, memo), Mean(denoiser, state)
         companion = made_companion(method, denoiser.latent_shape, batches.seed)
         self.companion = companion.to(denoiser.device) if companion else None
+        ridge = training.whiten
+        self._white = whitener(tokens(denoiser, batches.concept), ridge).to(denoiser.device) if ridge else None
         self.notes: dict[str, Tensor] = {}
         self._changed: dict[str, Tensor] = {}
         self._optimizers: dict[str, AcceleratedOptimizer] = {}
@@ -145,8 +149,11 @@ class Trainer:
         # Of this optimizer alone: the others have the same parameters, and half-precision gradients may be unscaled but once.
         self.accelerator.unscale_gradients(optimizer)
         self._mask()
+        if self._white is not None:
+            to_white(self.state.trained, self._white)
         norm = nn.utils.clip_grad_norm_(self.state.trained.values(), self.training.max_grad_norm)
-        optimizer.step()
+        with nullcontext() if self._white is None else stepping(self.state.trained, self._white):
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.state.average()
         logs = dict(zip(names, values, strict=True))
@@ -201,7 +208,12 @@ class Trainer:
         self.notes |= self._changed
 
     def _mask(self) -> None:
-        for name, mask in self.method.masks(dict(self.notes)).items():
+        masks = self.method.masks(dict(self.notes))
+        if masks and self._white is not None:
+            raise ExpungeError(
+                f"a mask holds entries of weights, whitened steps mix them: whiten is {self.training.whiten}; train with --whiten 0"
+            )
+        for name, mask in masks.items():
             parameter = self.state.trained.get(name)
             if parameter is None or mask.dtype != torch.bool or mask.shape != parameter.shape:
                 of = "no trained tensor" if parameter is None else f"of shape {list(parameter.shape)}"

@@ -28,10 +28,11 @@ class MiMMU(Matching):
             + lock || eps_theta(x_t, t, m) - sg[ eps_*(x_t, t, m) ] ||^2,          x_0 ~ D_f,  t,  eps
 
     The first line draws the concept to the marginal; the second keeps the marginal where it is, the bound's other half. Without
-    it a network learns to see the concept in the *picture* and to answer so under any prompt, its siblings' first.
+    it a network learns to see the concept in the *picture* and to answer so under any prompt, its siblings' first. Steps are whitened
+    by default (`whiten`), so that what sets the concept's words apart from its siblings' is learnt as fast as what they share.
 
     Source: arXiv 2603.00992 for the principle, the dropped Jacobian, cross-attention and data made only of the concept. The
-    bound's derivation, `eta`, the locks, and the `context` and `marginal` targets are ours: in a prompt that also holds innocent
+    bound's derivation, `eta`, the locks, whitened steps, and the `context` and `marginal` targets are ours: in a prompt that also holds innocent
     words the information to remove is that of the concept *given the other words*, so the target is the prediction given them.
     The paper's form is `target_as` null with `lock` and `eta` 0.
     """
@@ -54,7 +55,7 @@ class MiMMU(Matching):
     variant: Variant = "xattn"
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
-    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16, points=1024)
+    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16, points=1024, whiten=1e-3)
 
     @property
     def needs(self) -> frozenset[Need]:
