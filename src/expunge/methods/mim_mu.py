@@ -32,9 +32,9 @@ class MiMMU(Matching):
     by default (`whiten`), so that what sets the concept's words apart from its siblings' is learnt as fast as what they share.
 
     Source: arXiv 2603.00992 for the principle, the dropped Jacobian, cross-attention and data made only of the concept. The
-    bound's derivation, `eta`, the locks, whitened steps, and the `context` and `marginal` targets are ours: in a prompt that also holds innocent
-    words the information to remove is that of the concept *given the other words*, so the target is the prediction given them.
-    The paper's form is `target_as` null with `lock` and `eta` 0.
+    bound's derivation, `eta`, the locks, whitened steps, and the `context` and `marginal` targets are ours: in a prompt that also
+    holds innocent words the information to remove is that of the concept *given the other words*, so the target is the prediction
+    given them. The paper's form is `target_as` null with `lock`, `eta` and `whiten` 0.
     """
 
     target_as: Literal["null", "context", "marginal"] = "marginal"
