@@ -52,10 +52,10 @@ class MiMMU(Matching):
     null_lock: Annotated[float, Ge(0)] = 0.0
     """Weight of a term that holds the empty prompt's prediction, which guidance also uses. Larger keeps the unprompted model
     closer; costs a forward and a backward. With the null target it is the same as `lock`."""
-    variant: Variant = "xattn"
+    variant: Variant = "xattn-kv"
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
-    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16, points=1024, whiten=1e-3)
+    training: ClassVar[Training] = Training(steps=120, lr=6e-4, batch_size=16, points=1024, whiten=0.01)
 
     @property
     def needs(self) -> frozenset[Need]:
