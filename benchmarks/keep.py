@@ -1,0 +1,50 @@
+"""What a benchmark measured, as one file that goes into the history: `python benchmarks/keep.py runs/bench/canvas benchmarks/canvas.jsonl`.
+
+Takes the numbers and the costs of every finished unit, without weights and pictures, beside those that the file has already. With
+`--back` the other way: the units of the file count as done in the folder, and `expunge bench` does only what is missing.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from expunge.bench.runner import RESULT
+from expunge.cache import write_atomically
+
+COSTS = ("id", "method", "seconds", "forwards", "backwards", "steps_done", "trainable", "total", "device", "versions")
+"""What is kept of a card."""
+
+
+def pack(folder: Path, file: Path) -> int:
+    units = {unit["unit"]: unit for unit in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
+    for result in sorted((folder / "runs").glob(f"*/{RESULT}")):
+        measured = json.loads(result.read_text())
+        if measured.get("rows"):
+            card = json.loads((result.parent / "card.json").read_text())
+            kept = {key: card[key] for key in (*COSTS, "status", "stages") if key in card}
+            units[result.parent.name] = {"unit": result.parent.name, "card": kept, "bench": measured}
+    write_atomically(file, "".join(json.dumps(units[name]) + "\n" for name in sorted(units)).encode())
+    return len(units)
+
+
+def unpack(folder: Path, file: Path) -> int:
+    units = [json.loads(line) for line in file.read_text().splitlines()]
+    for unit in units:
+        within = folder / "runs" / unit["unit"]
+        if not (within / RESULT).exists():
+            write_atomically(within / "card.json", (json.dumps(unit["card"]) + "\n").encode())
+            write_atomically(within / RESULT, (json.dumps(unit["bench"]) + "\n").encode())
+    return len(units)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the suite's folder")
+    parser.add_argument("file", type=Path, help="JSON lines, a unit each")
+    parser.add_argument("--back", action="store_true", help="from the file into the folder")
+    given = parser.parse_args()
+    print((unpack if given.back else pack)(given.folder, given.file), "units")
+
+
+if __name__ == "__main__":
+    main()
