@@ -8,9 +8,10 @@ import tiny
 from bench.conftest import Coin
 from cli.commandline import WORDS, Said, say
 
+from expunge.bench.reading import make_suite, read_suite
 from expunge.bench.rows import measured, standings
 from expunge.bench.runner import Place, work
-from expunge.bench.suite import Unit, make_suite, read_suite
+from expunge.bench.suite import Unit
 from expunge.cache import Store
 from expunge.denoiser import Sampler
 from expunge.evaluation import evaluate, read_rows

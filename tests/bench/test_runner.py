@@ -16,8 +16,9 @@ from bench.conftest import ESD, stand_ins
 from cli.commandline import Said, say
 
 from expunge.bench import engines, runner
+from expunge.bench.reading import read_suite
 from expunge.bench.runner import Place, missing, read_result, taken
-from expunge.bench.suite import Unit, read_suite
+from expunge.bench.suite import Unit
 
 Write = Callable[..., Path]
 SOURCE = Path(__file__).parents[2] / "src"
@@ -161,6 +162,22 @@ def test_a_units_memory_is_not_that_of_an_earlier_one():
         pytest.skip("this system cannot forget a peak")
     assert peak_memory(torch.device("cpu")) < reached - (100 << 20)
     assert abs(peak_memory(torch.device("cpu")) - held) < 50 << 20
+
+
+def test_a_retrained_model_is_a_unit_like_any_other(tmp_path: Path):
+    suite = tmp_path / "landmark.toml"
+    suite.write_text(
+        'concepts = ["ring"]\nmetrics = ["UA", "IRA"]\nprotocol = {target_seeds = 1, prompts = 1}\nsampler = {steps = 1}\n'
+        '[[methods]]\nname = "retrain"\ntraining = {steps = 1, batch_size = 2, drawings = 4}\n'
+    )
+    priced = bench(suite, tmp_path / "out", "--dry-run")
+    assert any(line.split()[:2] == ["retrain", "1"] and line.split()[3] == "2" for line in priced.out.splitlines()), priced.out
+    said = bench(suite, tmp_path / "out")
+    assert said.code == 0, said.err
+    (result,) = results(tmp_path / "out").values()
+    assert {r["method"] for r in result["rows"]} == {"none", "retrain"}
+    assert "1 units, 1 done, 0 to do" in bench(suite, tmp_path / "out").out
+    assert "fits none of" in bench(suite, tmp_path / "out", "--search", "--only", "retrain").err
 
 
 def test_an_engine_that_is_none(suite_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

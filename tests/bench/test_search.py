@@ -11,10 +11,11 @@ from cli.commandline import Said, say
 
 from expunge.bench import search as searching
 from expunge.bench.outcome import Trial
+from expunge.bench.reading import make_suite
 from expunge.bench.rows import Measured
 from expunge.bench.runner import Place
 from expunge.bench.search import Range, best, space_of
-from expunge.bench.suite import Search, Unit, make_suite
+from expunge.bench.suite import Search, Unit
 from expunge.types import ExpungeError, Row
 
 Write = Callable[..., Path]

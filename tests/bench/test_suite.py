@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from expunge.bench.suite import Unit, builtin, make_suite, read_suite
+from expunge.bench.reading import builtin, make_suite, read_suite
+from expunge.bench.suite import Unit
 from expunge.types import ExpungeError
 from expunge.vocabulary import Vocabulary
 
@@ -38,6 +39,17 @@ def test_synonyms_are_given_where_they_are_asked_for():
     assert [(u.concept["target"], u.concept["synonyms"]) for u in suite.units] == [("neon", ["glow"]), ("hoop", ["ring"])]
 
 
+def test_an_entry_may_have_fewer_seeds_than_the_suite():
+    table = {"concepts": ["neon"], "seeds": [0, 1], "methods": [{"name": "uce"}, {"name": "esd", "seeds": [1]}]}
+    assert [u.name for u in make_suite(table, "s").units] == ["uce/neon/0", "uce/neon/1", "esd/neon/1"]
+
+
+def test_retraining_stands_among_the_methods():
+    suite = make_suite({"concepts": ["neon"], "methods": [{"name": "retrain", "training": {"steps": 7}}]}, "s")
+    (unit,) = suite.units
+    assert (unit.method, unit.training["steps"], unit.training["batch_size"]) == ("retrain", 7, 64)
+
+
 def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
     assert builtin() == ["canvas", "several"]
     suite = read_suite("canvas")
@@ -56,6 +68,9 @@ def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
         ({"concepts": [{"name": "neon"}]}, ["a table with a target"]),
         ({"concepts": [{"target": "neon", "ancor": "dots"}]}, ["'ancor' is none (nearest: 'anchor')"]),
         ({"methods": [{"name": "uec"}]}, ["'uec' is none (nearest: 'uce')"]),
+        ({"methods": [{"name": "retrain", "eta": 1}]}, ["no settings but those of its training: eta"]),
+        ({"methods": [{"name": "retrain"}], "concepts": [["neon", "ring"]]}, ["retraining is of the canvas without one concept"]),
+        ({"methods": [{"name": "uce", "seeds": [3]}]}, ["seeds are some of the suite's: 'uce' asks for 3, 's' has 0"]),
         ({"methods": ["uce"]}, ["an entry of methods has a name: 'uce'"]),
         ({"methods": [{"name": "esd", "negative_guidence": 1.0}]}, ["nearest: 'negative_guidance'"]),
         ({"methods": [{"name": "esd", "training": {"step": 1}}]}, ["nearest: 'steps'"]),

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from expunge.bench.runner import model, plan_of, sampler_of
-from expunge.bench.suite import Unit
+from expunge.bench.suite import RETRAIN, Unit
 from expunge.cache import Store
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.evaluation import SHOWN
 from expunge.plan import called, concept_from
-from expunge.price import Pace, pace, price
+from expunge.price import Price, pace, price
 from expunge.render import Protocol, Shot, kept_at
 from expunge.render import plan as shots_of
+from expunge.scope import SCOPES, Scope
 
 DRIFT = 2 * 128
 """Forwards that the null drift of a run takes, beside its unprompted pictures."""
@@ -47,13 +48,13 @@ def estimate(units: Sequence[Unit], store: Store, device: str) -> list[Estimate]
 def _label(units: Sequence[Unit], store: Store, device: str) -> Estimate:
     first = units[0]
     denoiser = model(first.model, device, first.dtype)
-    plan = plan_of(first, denoiser)
-    cost, each = price(plan, denoiser, store), _pace(first, denoiser)
+    scope, cost = _work(first, denoiser, store)
+    each = pace(denoiser, scope, max(1, min(TIMED, first.training.get("batch_size", TIMED) // first.training.get("accumulate", 1))))
     sampler = sampler_of(first, denoiser)
     pictures = sum(len(_shots(u)) for u in units)
     pictures += sum(len(_again(u)) for u in units)
     looking = len(units) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
-    changed = sum(p.numel() * p.element_size() for p in plan.method.scope.parameters(denoiser.net).values())
+    changed = sum(p.numel() * p.element_size() for p in scope.parameters(denoiser.net).values())
     probes = 6 * SHOWN * 2 * len(units)
     return Estimate(
         first.label,
@@ -75,7 +76,7 @@ def _base(units: Sequence[Unit], store: Store, device: str) -> Estimate:
     files = kept_at(denoiser, list(shots.values()), sampler, store, denoiser.fingerprint)
     count = sum(not f.exists() for f in files)
     forwards = count * _forwards(sampler)
-    return Estimate("untouched", 0, forwards, 0, forwards * _pace(first, denoiser).forward, count * _octets(denoiser))
+    return Estimate("untouched", 0, forwards, 0, forwards * pace(denoiser, SCOPES["xattn"], TIMED).forward, count * _octets(denoiser))
 
 
 def _shots(unit: Unit) -> list[Shot]:
@@ -95,9 +96,12 @@ def _again(unit: Unit) -> list[Shot]:
     return [s for done in range(1, len(parts)) for shots in each[:done] for s in shots]
 
 
-def _pace(unit: Unit, denoiser: StableDiffusion) -> Pace:
-    size = unit.training.get("batch_size", TIMED) // unit.training.get("accumulate", 1)
-    return pace(denoiser, plan_of(unit, denoiser).method.scope, max(1, min(TIMED, size)))
+def _work(unit: Unit, denoiser: StableDiffusion, store: Store) -> tuple[Scope, Price]:
+    """What a unit trains, and what that costs."""
+    if unit.method == RETRAIN:
+        return SCOPES["full"], Price(0, 0, unit.training["steps"] * unit.training["batch_size"])
+    plan = plan_of(unit, denoiser)
+    return plan.method.scope, price(plan, denoiser, store)
 
 
 def _forwards(sampler: Sampler) -> int:

@@ -21,7 +21,7 @@ import torch
 
 from expunge import config
 from expunge.bench.outcome import Outcome
-from expunge.bench.suite import Unit
+from expunge.bench.suite import RETRAIN, Unit
 from expunge.cache import Store, write_atomically
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.denoiser import load as load_model
@@ -109,12 +109,22 @@ def carry(unit: Unit, place: Place) -> None:
     denoiser = model(unit.model, place.device, unit.dtype)
     held = _forget_peak(denoiser.device)
     before = read_result(folder)
-    run = carry_out(plan_of(unit, denoiser), denoiser, out=folder, store=store, track=_silent, watch=None)
+    run = _retrained(unit, folder, place) if unit.method == RETRAIN else _unlearned(unit, folder, denoiser, store)
     if not before:
         memory = None if held is None else max(0, run.card["peak_memory_bytes"] - held)
         before = {"memory_bytes": memory}
         _write(folder, before)
     _measure(unit, run, denoiser, store, before)
+
+
+def _unlearned(unit: Unit, folder: Path, denoiser: StableDiffusion, store: Store) -> Run:
+    return carry_out(plan_of(unit, denoiser), denoiser, out=folder, store=store, track=_silent, watch=None)
+
+
+def _retrained(unit: Unit, folder: Path, place: Place) -> Run:
+    from expunge.canvas.retrain import Retraining, retrain
+
+    return retrain(unit.concept["target"], folder, seed=unit.seed, training=Retraining(**unit.training), device=place.device)
 
 
 def plan_of(unit: Unit, denoiser: StableDiffusion) -> Plan:

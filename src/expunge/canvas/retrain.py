@@ -31,7 +31,7 @@ from expunge.canvas.pipeline import new_unet
 from expunge.canvas.prompts import OBJECT_LABELS, STYLE_LABELS
 from expunge.canvas.stage import Stage
 from expunge.canvas.train import BANK, Budget, caption, denoising_loss, picked, random_pairs
-from expunge.card import is_done, write_card
+from expunge.card import is_done, peak_memory, write_card
 from expunge.concept import Concept
 from expunge.data import seed_of
 from expunge.denoiser import StableDiffusion, load
@@ -93,6 +93,7 @@ def retrain(
     before = {name: p.detach().cpu() for name, p in canvas.net.named_parameters()}
     size, count = sum(p.numel() for p in before.values()), training.steps * training.batch_size
     card |= {"trainable": size, "total": size, "forwards": count, "backwards": count, "steps_done": training.steps}
+    card |= {"peak_memory_bytes": peak_memory(canvas.device)}
     card |= {"relative_change": relative_change(delta, before), "seconds": round(time.monotonic() - started, 2), "status": "done"}
     write_card(folder, card)
     shutil.rmtree(work)

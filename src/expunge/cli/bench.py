@@ -37,9 +37,9 @@ def bench(
     end and tried again the next time. `docs/bench.md` says how a suite is written.
     """
     from expunge.bench.engines import Ray, Serial
+    from expunge.bench.reading import read_suite
     from expunge.bench.rows import markdown, measured, standings
     from expunge.bench.runner import Place, is_done
-    from expunge.bench.suite import read_suite
     from expunge.cache import Store
     from expunge.cli.screen import nearest, say
     from expunge.config import build
@@ -130,11 +130,12 @@ def _failures(outcomes: Sequence[Any]) -> None:
 def _search(plan: Any, place: Any, engine: Any, only: Sequence[str], dry_run: bool, command: str) -> None:
     from expunge.bench.outcome import Outcome
     from expunge.bench.search import best, search, space_of
+    from expunge.bench.suite import RETRAIN
     from expunge.cli.progress import watch_trials
     from expunge.cli.screen import say, table
     from expunge.types import ExpungeError
 
-    entries = [e for e in plan.methods if _wanted(e.label, only)]
+    entries = [e for e in plan.methods if e.name != RETRAIN and _wanted(e.label, only)]
     if not entries:
         raise ExpungeError(f"--only names labels of the suite: {', '.join(only)} fits none of {', '.join(e.label for e in plan.methods)}")
     outcomes: list[Any] = []

@@ -1,0 +1,197 @@
+"""What a benchmark runs: one TOML file, read and checked whole before any work begins.
+
+```toml
+model = "canvas"                       # the rest of the top level: dtype, vocabulary, judge, metrics
+seeds = [0, 1, 2]
+concepts = ["neon", "ring"]            # reported; a table where more is to be said: {target = "ring", anchor = "disc"};
+                                       # a list is several at once; {targets = ["neon", "ring"], together = "sequential"}
+tuning = ["stripes", "crescent"]       # for `--search` alone, never reported
+protocol = {target_seeds = 3}          # as of `expunge show protocol`; the seed of its noise is the unit's own
+
+[[methods]]
+name = "mim-mu"                        # beside label and synonyms, its settings as in a run's config.toml
+label = "MiM-MU, synonym given"
+synonyms = true                        # the concept's other names are given as targets too
+training = {steps = 80}
+seeds = [0]                            # of the suite's, those that it is run with; default all
+
+[[methods]]
+name = "retrain"                       # the canvas trained anew as if the concept had never been: a landmark, an hour each
+
+[search]                               # the same budget for every method
+trials = 12
+```
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from expunge import config
+from expunge.bench.suite import RETRAIN, Entry, Search, Suite
+from expunge.concept import Concept
+from expunge.denoiser.stable_diffusion import CANVAS
+from expunge.metrics import Evidence, measure
+from expunge.objective import Objective, Training
+from expunge.plan import VOCABULARIES
+from expunge.render import Protocol
+from expunge.several import Several, Subject
+from expunge.types import ExpungeError
+from expunge.vocabulary import Vocabulary
+
+KEYS = (
+    "model", "dtype", "vocabulary", "judge", "metrics", "seeds", "concepts", "tuning", "protocol", "sampler", "methods", "search",
+)  # fmt: skip
+OWN = ("name", "label", "synonyms", "seeds", "training", "space")
+"""What an entry of `methods` holds besides the method's settings."""
+TARGET = ("target", "anchor", "kind")
+TARGETS = ("targets", "together", "reference")
+
+
+def builtin() -> list[str]:
+    """The suites that come with the package."""
+    files = resources.files("expunge.bench").iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def read_suite(name: str | Path) -> Suite:
+    """A suite from a TOML file, or a built-in one by name.
+
+    Raises:
+        ExpungeError: no such file or name; unknown keys, methods, settings, concepts, metrics (each with the nearest valid one);
+            a concept that is both tuned on and reported.
+    """
+    if str(name) in builtin() and not Path(name).exists():
+        with resources.as_file(resources.files("expunge.bench") / f"{name}.toml") as file:
+            return make_suite(config.read_toml(file), str(name))
+    if not Path(name).exists() and not str(name).endswith(".toml"):
+        known = builtin()
+        raise ExpungeError(
+            f"a suite is a TOML file or one of {', '.join(known)}: {str(name)!r} is neither{config.nearest(str(name), known)}"
+        )
+    return make_suite(config.read_toml(Path(name)), Path(name).stem)
+
+
+def make_suite(table: Mapping[str, Any], name: str) -> Suite:
+    """A suite from parsed TOML."""
+    _known(table, KEYS, f"the suite {name!r}")
+    for key in ("methods", "concepts"):
+        if not isinstance(table.get(key), list) or not table[key]:
+            raise ExpungeError(f"a suite has {key}: {name!r} has {table.get(key)!r}; see docs/bench.md")
+    seeds, model = table.get("seeds", [0]), str(table.get("model", CANVAS))
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds) or len(set(seeds)) < len(seeds):
+        raise ExpungeError(f"seeds are different whole numbers: {name!r} has {seeds!r}; for example seeds = [0, 1, 2]")
+    protocol = {k: v for k, v in config.settings(config.build(Protocol, table.get("protocol", {}), "protocol")).items() if k != "seed"}
+    if "seed" in table.get("protocol", {}):
+        raise ExpungeError("pictures start from the noise of the unit's own seed: [protocol] has a seed; remove it and use seeds = [...]")
+    metrics = table.get("metrics")
+    measure(Evidence("", "", {}, {}), metrics or ())  # refuses unknown names
+    vocabulary = _vocabulary(table.get("vocabulary"), model)
+    concepts = tuple(_subject(c, vocabulary) for c in table["concepts"])
+    tuning = tuple(_concept(c, vocabulary) for c in table.get("tuning", []))
+    _apart(concepts, tuning, name)
+    suite = Suite(
+        name=name,
+        methods=_entries(table["methods"]),
+        concepts=concepts,
+        tuning=tuning,
+        seeds=tuple(seeds),
+        model=model,
+        dtype=str(table.get("dtype", "fp32")),
+        judge=table.get("judge"),
+        metrics=None if metrics is None else tuple(metrics),
+        protocol=protocol,
+        sampler=_sampler(table.get("sampler", {})),
+        search=config.build(Search, table.get("search", {}), "search"),
+    )
+    for entry in suite.methods:
+        if odd := [s for s in entry.seeds or () if s not in seeds]:
+            known = ", ".join(map(str, seeds))
+            raise ExpungeError(f"an entry's seeds are some of the suite's: {entry.label!r} asks for {odd[0]}, {name!r} has {known}")
+    if any(e.name == RETRAIN for e in suite.methods) and (model != CANVAS or any(len(c.parts) > 1 for c in concepts)):
+        raise ExpungeError(f"retraining is of the canvas without one concept: {name!r} has another model or several at once; leave it out")
+    first = {u.id: u for u in reversed(suite.units)}
+    if twice := next((u for u in suite.units if first[u.id] is not u), None):
+        raise ExpungeError(f"every unit of a suite is another run: {twice.name} stands in {name!r} twice; remove one")
+    return suite
+
+
+def _entries(tables: Sequence[Any]) -> tuple[Entry, ...]:
+    entries: list[Entry] = []
+    for table in tables:
+        if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+            raise ExpungeError(f'an entry of methods has a name: {table!r} has none; for example [[methods]] name = "uce"')
+        given, label = table.get("training", {}), str(table.get("label", table["name"]))
+        seeds = tuple(table["seeds"]) if "seeds" in table else None
+        settings = {k: v for k, v in table.items() if k not in OWN}
+        if table["name"] == RETRAIN:
+            entries.append(_retraining(label, settings, given, seeds))
+            continue
+        method = config.build(config.find_method(table["name"]), settings, table["name"])
+        if not isinstance(method, Objective) and given:
+            raise ExpungeError(f"a closed form is not trained: {table['name']} takes no {', '.join(given)}; leave training out")
+        training = config.build(Training, config.settings(method.training) | given, "training") if isinstance(method, Objective) else None
+        if "/" in label:
+            raise ExpungeError(f"a label has no slash, which separates the parts of a unit's name: {label!r} has one; choose another")
+        if any(label == e.label for e in entries):
+            raise ExpungeError(f"a label names one entry of methods: {label!r} stands there twice; give one of them another label")
+        own = config.settings(method), config.settings(training) if training else {}, table.get("space", {})
+        entries.append(Entry(table["name"], label, bool(table.get("synonyms", False)), *own, seeds))
+    return tuple(entries)
+
+
+def _retraining(label: str, settings: Mapping[str, Any], training: Mapping[str, Any], seeds: tuple[int, ...] | None) -> Entry:
+    from expunge.canvas.retrain import Retraining
+
+    if settings:
+        raise ExpungeError(f"retraining has no settings but those of its training: {', '.join(settings)} given; put them under training")
+    return Entry(RETRAIN, label, False, {}, config.settings(config.build(Retraining, training, RETRAIN)), {}, seeds)
+
+
+def _subject(given: Any, vocabulary: Vocabulary) -> Subject:
+    table: Any = {"targets": given} if isinstance(given, list) else given
+    if not isinstance(table, Mapping) or "targets" not in table:
+        return _concept(given, vocabulary)
+    _known(table, TARGETS, "an entry of several concepts")
+    if not isinstance(table["targets"], list):
+        raise ExpungeError(f'targets are a list: {table["targets"]!r} is none; for example targets = ["neon", "ring"]')
+    parts = [_concept(one, vocabulary) for one in table["targets"]]
+    return Several.of(parts, table.get("together", "joint"), table.get("reference", "original"))
+
+
+def _concept(given: Any, vocabulary: Vocabulary) -> Concept:
+    table = {"target": given} if isinstance(given, str) else given
+    if not isinstance(table, Mapping) or "target" not in table:
+        raise ExpungeError(f"a concept is a name or a table with a target: {given!r} is neither; see `expunge ls concepts`")
+    _known(table, TARGET, "a concept")
+    return Concept.find(table["target"], vocabulary, anchor=table.get("anchor"), kind=table.get("kind"))
+
+
+def _apart(reported: Sequence[Subject], tuning: Sequence[Concept], name: str) -> None:
+    """Under whatever names: a synonym of a reported concept is that concept."""
+    known = {(c.kind, c.member.name) for several in reported for c in several.parts}
+    both = [t.target for t in tuning if (t.kind, t.member.name) in known]
+    if both:
+        raise ExpungeError(
+            f"concepts are tuned on or reported, never both: {name!r} has {', '.join(both)} in concepts and tuning; remove one of the two"
+        )
+
+
+def _sampler(given: Mapping[str, Any]) -> dict[str, Any]:
+    from expunge.denoiser import Sampler
+
+    config.build(Sampler, given, "sampler")
+    return dict(given)
+
+
+def _vocabulary(given: str | None, model: str) -> Vocabulary:
+    if given is None:
+        given = "canvas" if model == CANVAS else "general"
+    return VOCABULARIES[given]() if given in VOCABULARIES else Vocabulary.load(Path(given))
+
+
+def _known(table: Mapping[str, Any], keys: Collection[str], what: str) -> None:
+    for key in table:
+        if key not in keys:
+            raise ExpungeError(f"{what} has the keys {', '.join(keys)}: {key!r} is none{config.nearest(key, keys)}; rename or remove it")
