@@ -45,7 +45,7 @@ class MiMMU(Matching):
     lock: Annotated[float, Ge(0)] = 1.0
     """Weight of the second line, which holds the student's own prediction under m. Larger spares siblings more and forgets more
     slowly; 0 is the plain method, a forward and a backward cheaper."""
-    eta: Annotated[float, Ge(0)] = 0.25
+    eta: Annotated[float, Ge(0)] = 0.5
     """Push past the target, away from the concept (the negative guidance of ESD's paper). Larger forgets harder; above 1 the
     concept's prompts leave the natural pictures. At 0 they give the mean of what others would, which where others resemble the
     concept (a pentagon between square and hexagon) may still look like it."""
