@@ -45,17 +45,17 @@ class MiMMU(Matching):
     lock: Annotated[float, Ge(0)] = 1.0
     """Weight of the second line, which holds the student's own prediction under m. Larger spares siblings more and forgets more
     slowly; 0 is the plain method, a forward and a backward cheaper."""
-    eta: Annotated[float, Ge(0)] = 0.5
+    eta: Annotated[float, Ge(0)] = 0.25
     """Push past the target, away from the concept (the negative guidance of ESD's paper). Larger forgets harder; above 1 the
     concept's prompts leave the natural pictures. At 0 they give the mean of what others would, which where others resemble the
     concept (a pentagon between square and hexagon) may still look like it."""
     null_lock: Annotated[float, Ge(0)] = 0.0
     """Weight of a term that holds the empty prompt's prediction, which guidance also uses. Larger keeps the unprompted model
     closer; costs a forward and a backward. With the null target it is the same as `lock`."""
-    variant: Variant = "xattn-kv"
+    variant: Variant = "xattn"
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
-    training: ClassVar[Training] = Training(steps=120, lr=6e-4, batch_size=16, points=1024, whiten=0.01)
+    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16, points=1024, whiten=1e-3)
 
     @property
     def needs(self) -> frozenset[Need]:
