@@ -69,6 +69,21 @@ def test_what_is_done_is_not_done_again(done: tuple[Path, Path, Said], monkeypat
     assert say("bench", suite, "--out", out, "--table").out == (out / "table.md").read_text()
 
 
+def test_the_table_of_each_unit_of_some_and_of_another_judge(done: tuple[Path, Path, Said]):
+    suite, out, _ = done
+
+    def labels(*arguments: str) -> list[str]:
+        lines = say("bench", suite, "--out", out, "--table", *arguments).out.splitlines()
+        return [line.split("|")[1].strip() for line in lines[2:]]
+
+    assert labels("--each", "--only", "uce") == ["untouched", "uce/neon/0", "uce/neon/1"]
+    assert labels("--only", "uce/neon/0") == ["untouched", "uce"]
+    assert "| UA |" not in say("bench", suite, "--out", out, "--table", "--seen-by", "nobody").out
+    said = bench(suite, out, "--each")
+    assert said.code == 2
+    assert "a table is printed with --table" in said.err
+
+
 def test_one_more_metric_is_one_more_number(
     suite_file: Write, done: tuple[Path, Path, Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

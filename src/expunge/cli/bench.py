@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,10 @@ def bench(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is missing and what it costs. Writes nothing.")] = False,
     table: Annotated[bool, typer.Option("--table", help="Print the table of what is there, in Markdown. Computes nothing.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="With --table: a line for each unit.")] = False,
+    seen_by: Annotated[
+        str | None, typer.Option(metavar="JUDGE", help="With --table: whose word counts.  [default: main]")
+    ] = None,
     search: Annotated[bool, typer.Option("--search", help="Search the methods' settings on the suite's tuning concepts.")] = False,
     engine: Annotated[str, typer.Option(metavar="serial|ray", help="One unit after another here, or a Ray cluster.")] = "serial",
     address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray cluster.  [default: one of its own]")] = None,
@@ -48,8 +53,12 @@ def bench(
     plan = read_suite(suite)
     folder = out or Path("runs") / "bench" / plan.name
     if table:
-        print(markdown(standings(measured(plan.units, folder))), end="")
+        found = measured([u for u in plan.units if _wanted(u.name, only or [])], folder)
+        found = [replace(m, label=f"{m.label}/{m.concept}/{m.seed}") for m in found] if each else found
+        print(markdown(standings(found, seen_by)), end="")
         return
+    if each or seen_by:
+        raise ExpungeError("a table is printed with --table: --each and --seen-by are about it; add it, or leave them out")
     if engine not in ("serial", "ray"):
         raise ExpungeError(f"an engine is serial or ray: {engine!r} is neither{nearest(engine, ('serial', 'ray'))}")
     on_ray = engine == "ray"
