@@ -4,10 +4,12 @@
 #   PYTHON=python3.12   the interpreter that creates .venv (3.11 or later)
 #   PIP_ARGS="..."      further options of `pip install`
 #   ARGS="..."          further options of the command that a target runs
+#   JOBS=4              how many processes share the tests; each takes one core and about 2 GB
 
 PYTHON   ?= python3
 PIP_ARGS ?=
 ARGS     ?=
+JOBS     ?= 2
 VENV     := .venv
 BIN      := $(VENV)/bin
 INSTALL   = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
@@ -23,7 +25,7 @@ demo: $(VENV)/.installed ## erase a concept from the embedded model, measure it,
 	$(BIN)/expunge demo $(ARGS)
 
 test: lint ## style, types and the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-test ## style and types alone
 	$(BIN)/ruff check .

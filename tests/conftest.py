@@ -1,4 +1,4 @@
-"""What every test runs under: no network, shapes and types checked at run time, a cache of its own, few threads, fixed seeds."""
+"""What every test runs under: no network, shapes and types checked at run time, a cache of its own, one thread, fixed seeds."""
 
 import os
 
@@ -8,6 +8,7 @@ os.environ |= {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",  # at import it says what it could do with more packages
 }
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -17,15 +18,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from jaxtyping import install_import_hook
 
 # Every signature of the package is checked at each call: `Float[Tensor, "b c h w"]` is a promise, in tests it is kept.
 install_import_hook("expunge", "checked.checked")
-
-torch.set_num_threads(min(2, int(os.environ.get("OMP_NUM_THREADS", "2"))))
 
 
 def _leaves_the_machine(host: object) -> bool:
@@ -65,8 +62,21 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
 
+# Fixtures import what they need: where tests run side by side, the process that hands them out reads this file and runs none.
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hastened() -> None:
+    import tiny
+
+    tiny.hasten()
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
+    import numpy as np
+    import torch
+
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)

@@ -272,7 +272,7 @@ def test_every_bound_belongs_to_a_divergence():
     assert set(BOUNDS) == set(SLOPES) == set(BEST) <= set(DIVERGENCES)
 
 
-@pytest.mark.parametrize("name", set(BOUNDS) - {"tv"})
+@pytest.mark.parametrize("name", sorted(set(BOUNDS) - {"tv"}))
 def test_the_cost_is_the_conjugate_of_the_gain(name: str):
     """f*(t) = sup_r (r t - f(r)), by numerical search."""
     for v in (-1.5, -0.2, 0.0, 0.4, 1.3):
@@ -307,7 +307,7 @@ def test_the_best_discriminator_attains_the_closed_form_and_others_stay_below(na
         assert bound(name, m, lambda log_r, worse=worse: worse(BEST[name](log_r))) < exact * (1 - 1e-4) or name == "tv"
 
 
-@pytest.mark.parametrize("name", set(BOUNDS) - {"tv"})
+@pytest.mark.parametrize("name", sorted(set(BOUNDS) - {"tv"}))
 def test_what_the_best_discriminator_says_becomes_the_slope_of_f(name: str):
     log_r = doubles(-1.0, 0.0, 1.2)
     torch.testing.assert_close(BOUNDS[name].on_p(BEST[name](log_r)), SLOPES[name](log_r))

@@ -40,33 +40,33 @@ class Prepared(Objective):
 
 
 def plan(method: str | Objective, training: dict | None = TRAINING, **settings) -> Plan:
-    """2 pictures, 16 points, 3 steps of 8; the sampler takes 25 steps, each with and without the prompt."""
+    """2 pictures, 16 points, 3 steps of 8; the sampler takes 4 steps, each with and without the prompt."""
     return make_plan(DENOISER, tiny.concept(), method, training=training, **settings)
 
 
 CASES = {
     # 24 places visited in a bank of 16: each point's marginal once.
-    "marginal": (plan("mim-mu", lock=0.0, eta=0.0), Price(2 * 25 * 2, 16, 24)),
+    "marginal": (plan("mim-mu", lock=0.0, eta=0.0), Price(2 * 4 * 2, 16, 24)),
     # The lock is a second student row; what it is held to is the target, which is there already.
-    "locked": (plan("mim-mu", eta=0.0), Price(100, 16, 2 * 24)),
+    "locked": (plan("mim-mu", eta=0.0), Price(16, 16, 2 * 24)),
     # The null prompt is a third student row, and a second reference at each point.
-    "null locked": (plan("mim-mu", eta=0.0, null_lock=1.0), Price(100, 2 * 16, 3 * 24)),
+    "null locked": (plan("mim-mu", eta=0.0, null_lock=1.0), Price(16, 2 * 16, 3 * 24)),
     # eta asks for the concept's own prediction too.
-    "pushed": (plan("mim-mu", lock=0.0, eta=0.5), Price(100, 32, 24)),
-    "accumulated": (plan("mim-mu", TRAINING | {"accumulate": 2}, lock=0.0, eta=0.0), Price(100, 16, 24)),
-    # Guidance predicts what ESD asks for: one trajectory of 25 steps gives 25 points with both references.
-    "trajectory": (plan("esd"), Price(1 * 25 * 2, 0, 24)),
+    "pushed": (plan("mim-mu", lock=0.0, eta=0.5), Price(16, 32, 24)),
+    "accumulated": (plan("mim-mu", TRAINING | {"accumulate": 2}, lock=0.0, eta=0.0), Price(16, 16, 24)),
+    # Guidance predicts what ESD asks for: two trajectories of 4 steps give 8 points with both references.
+    "trajectory": (plan("esd"), Price(2 * 4 * 2, 0, 24)),
     # Pictures: 2 of the concept, 3 of what survives. Prepared: 8 references, 8 with gradient, 8 without. Then 16 with and 8 of the
     # mean in each of 3 steps.
-    "prepared": (plan(Prepared(), TRAINING | {"retain_pictures": 3, "ema": 0.5}), Price(5 * 25 * 2, 8, 8 + 3 * 16, 8 + 3 * 8)),
+    "prepared": (plan(Prepared(), TRAINING | {"retain_pictures": 3, "ema": 0.5}), Price(5 * 4 * 2, 8, 8 + 3 * 16, 8 + 3 * 8)),
     # Attention is looked at where a prediction would be made, and costs as much.
-    "attention": (plan("fmn"), Price(100, 0, 24)),
-    # The anchors' references at 24 of the trajectory's 25 points; the goal's are free. Two student rows.
-    "anchored": (plan("spm"), Price(50, 24, 48)),
+    "attention": (plan("fmn"), Price(16, 0, 24)),
+    # The anchors' references at the trajectories' 8 points; the goal's are free. Two student rows.
+    "anchored": (plan("spm"), Price(16, 8, 48)),
     # No inner loop: a step is one row of each kind.
-    "two levels": (plan("erase-diff", TRAINING | {"retain_pictures": 3}), Price(250, 16, 48)),
+    "two levels": (plan("erase-diff", TRAINING | {"retain_pictures": 3}), Price(40, 16, 48)),
     # Fisher's information of each of the bank's 16 points, not of more.
-    "fisher": (plan("selective-amnesia", TRAINING | {"retain_pictures": 3}), Price(250, 0, 16 + 48)),
+    "fisher": (plan("selective-amnesia", TRAINING | {"retain_pictures": 3}), Price(40, 0, 16 + 48)),
     "closed form": (plan("uce", None), Price(0, 0, 0)),
 }
 

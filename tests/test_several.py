@@ -2,14 +2,9 @@
 
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
+import apart
 import pytest
 import tiny
 import torch
@@ -123,6 +118,17 @@ def test_ways_that_are_none():
         several(together="sequential", reference="next")
     with pytest.raises(ExpungeError, match="a reference is chosen for stages"):
         several(reference="previous")
+
+
+def test_several_know_how_they_are_removed():
+    """What is said beside, to `unlearn`, is theirs too or refused, not left out in silence."""
+    subject = several(together="sequential", reference="previous")
+    assert make_plan(tiny.denoiser(), subject, "mim-mu", together="sequential", reference="previous").concept == subject
+    assert make_plan(tiny.denoiser(), subject, "mim-mu").concept == subject
+    with pytest.raises(ExpungeError, match=r"know how they are removed: 'neon \+ ring \+ dots' is joint, .* sequential and original"):
+        make_plan(tiny.denoiser(), several(), "mim-mu", together="sequential")
+    with pytest.raises(ExpungeError, match="is sequential, reference original, sequential and previous are given beside"):
+        make_plan(tiny.denoiser(), several(together="sequential"), "mim-mu", together="sequential", reference="previous")
 
 
 @pytest.mark.parametrize("way", [{}, {"together": "sequential"}, {"together": "sequential", "reference": "previous"}])
@@ -360,10 +366,18 @@ def stop_at(stage: int, step: int):
     return watch
 
 
+OFTEN = tiny.TRAINING | {"checkpoint_every": 2}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Run:
+    """A sequence that nothing disturbed."""
+    return made(tmp_path_factory.mktemp("straight") / "run", several(together="sequential"), training=OFTEN)
+
+
 @pytest.mark.parametrize(("stage", "step"), [(1, 3), (2, 1), (2, 5), (3, 6)])
-def test_a_resumed_sequence_ends_where_a_straight_one_does_and_does_no_stage_twice(tmp_path, stage, step):
-    subject, training = several(together="sequential"), tiny.TRAINING | {"checkpoint_every": 2}
-    straight = made(tmp_path / "straight", subject, training=training)
+def test_a_resumed_sequence_ends_where_a_straight_one_does_and_does_no_stage_twice(straight, tmp_path, stage, step):
+    subject, training = several(together="sequential"), OFTEN
     with pytest.raises(Interrupted):
         made(tmp_path / "resumed", subject, watch=stop_at(stage, step), training=training)
     assert not (tmp_path / "resumed" / "delta.safetensors").exists()
@@ -381,40 +395,15 @@ def test_a_resumed_sequence_ends_where_a_straight_one_does_and_does_no_stage_twi
     assert (resumed.folder / "delta.safetensors").stat().st_mtime_ns == stamp
 
 
-PROGRAM = """
-import sys, tiny
-from pathlib import Path
-from expunge.cache import Store
-from expunge.run import unlearn
-def watch(steps, start):
-    for s in steps:
-        print("step", s.step, flush=True)
-        yield s
-folder = Path(sys.argv[1])
-unlearn(tiny.denoiser(), [tiny.concept("neon"), tiny.concept("ring")], together="sequential", reference="previous",
-        training=tiny.TRAINING | {"steps": 10, "checkpoint_every": 3}, out=folder, store=Store(folder.parent / "store"), watch=watch)
-"""
-
-
 def test_a_sequence_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
     """SIGKILL in the first stage, about the end of it and in the second, then let it finish. The reference is what the first stage left."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-
-    def start(folder: Path) -> subprocess.Popen:
-        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, folder]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-
+    way = {"together": "sequential", "reference": "previous", "training": tiny.TRAINING | {"steps": 10, "checkpoint_every": 3}}
     for steps_seen in (4, 7, 9):  # each goes on from a checkpoint of every third step
-        process = start(tmp_path / "killed")
-        for _ in range(steps_seen):
-            process.stdout.readline()
-        time.sleep(0.003 * steps_seen)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        apart.killed(tmp_path / "killed", steps_seen, ["neon", "ring"], way)
     assert not (tmp_path / "killed" / "delta.safetensors").exists()
     assert (tmp_path / "killed" / "stages" / "01-neon" / "delta.safetensors").exists()
     for name in ("killed", "straight"):
-        assert start(tmp_path / name).wait() == 0
+        apart.finished(tmp_path / name, ["neon", "ring"], way)
     for file in ("delta.safetensors", "log.jsonl", "stages/01-neon/delta.safetensors", "stages/02-ring/delta.safetensors"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "straight" / file).read_bytes()
 
@@ -497,11 +486,22 @@ def test_what_does_not_compose(tmp_path):
         compose([two, made(tmp_path / "dots", tiny.concept("dots"), "uce")], tmp_path / "never", denoiser)
     with pytest.raises(ExpungeError, match="a delta belongs to one base model"):
         compose([neon, ring], tmp_path / "never", tiny.denoiser(1))
-    card = json.loads((ring.folder / "card.json").read_text())
-    card["config"]["ridge"] = 5.0
-    (ring.folder / "card.json").write_text(json.dumps(card))
-    with pytest.raises(ExpungeError, match="a run composes where its change is a product"):
-        compose([neon, Run(ring.folder)], tmp_path / "never", denoiser)
+    kept = (ring.folder / "card.json").read_text()
+
+    def retold(**said) -> Run:
+        (ring.folder / "card.json").write_text(json.dumps(json.loads(kept) | said))
+        return Run(ring.folder)
+
+    for said, message in (
+        ({"config": {"ridge": 5.0}}, "a run composes where its change is a product"),
+        ({"dtype": "bf16"}, "runs of one precision are composed: .* is of bf16, the first of fp32"),
+        ({"scope": "xattn"}, "runs of one scope are composed: .* is of xattn, the first of xattn-kv"),
+        ({"status": "running"}, "a run is finished"),
+    ):
+        with pytest.raises(ExpungeError, match=message):
+            compose([neon, retold(**said)], tmp_path / "never", denoiser)
+    with pytest.raises(ExpungeError, match="a folder holds one run"):
+        compose([neon, retold()], neon.folder, denoiser)
     assert not (tmp_path / "never").exists()
 
 

@@ -1,6 +1,8 @@
 """What is measured of several concepts, and what the report makes of it; on the command line and in a suite."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from expunge.denoiser import Sampler
 from expunge.evaluation import evaluate, read_rows
 from expunge.render import Protocol
 from expunge.reporting import write
+from expunge.reporting.leaderboard import write as write_board
 from expunge.reporting.rows import read
 from expunge.reporting.sequence import course, split
 from expunge.reporting.tables import compare
@@ -127,6 +130,29 @@ def test_the_course_of_a_sequence(runs):
     assert course(read(runs["joint"].folder)) is None
 
 
+def test_the_names_of_many_stages_have_room(runs):
+    """Slanted so as to end under their ticks; a few stand upright."""
+    run = read(runs["sequential"].folder)
+    rows = run.evaluation.rows
+    few = course(run)
+    stages = tuple((f"s{n}", f"watercolour {n}") for n in range(10))
+    [last] = {r.run for r in rows if r.run == run.card.stages[-1][0]}
+    many = [replace(r, run=stage, concept=target) for stage, target in stages for r in rows if r.run == last and r.concept == "dots"]
+    card = replace(run.card, stages=stages)
+    crowded = course(replace(run, card=card, evaluation=replace(run.evaluation, rows=(*rows, *many))))
+    slant = re.compile(r"rotate\(-40")
+    assert not slant.search(few.chart)
+    assert len(slant.findall(crowded.chart)) == 10
+
+
+def test_a_sequence_of_which_no_stage_was_measured_has_no_course(runs):
+    run = read(runs["sequential"].folder)
+    kept = tuple(r for r in run.evaluation.rows if r.run in ("base", run.card.id))
+    assert course(replace(run, evaluation=replace(run.evaluation, rows=kept))) is None
+    assert course(replace(run, evaluation=None)) is None
+    assert [p.evaluation for p in split(replace(run, evaluation=None))] == [None] * 3
+
+
 # --- the command line ----------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +200,15 @@ def test_targets_repeat_and_a_configuration_repeats_the_run(unlearned, tmp_path,
         assert "a stage is repeated with its sequence" in stage.error
 
 
+def test_what_takes_long_says_in_which_stage_it_is(unlearned, tmp_path):
+    said = unlearned(*BOTH, "--sequential", "--seed", 31, "--out", tmp_path / "r").err
+    for number, name in enumerate(("neon", "ring"), 1):
+        assert f"stage {number} of 2, {name}: pictures of the concept: 1 of 1" in said
+    said = unlearned(*BOTH, "--seed", 32, "--out", tmp_path / "s").err
+    assert "pictures of the concept: 1 of 1" in said
+    assert "stage" not in said
+
+
 def test_a_dry_run_tells_the_price_of_all_stages(unlearned, tmp_path):
     one, two = (unlearned(*BOTH[:n], "--sequential" if n == 4 else "--seed=0", "--dry-run", "--out", tmp_path / "r") for n in (2, 4))
     assert two.code == 0, two.err
@@ -183,6 +218,9 @@ def test_a_dry_run_tells_the_price_of_all_stages(unlearned, tmp_path):
     assert "student: 2 steps of 8" in one.out
     assert "stage 1" in two.out
     assert "stage 2" in two.out
+    # The first is of neon alone, beside 2 objects; the second of ring, beside 3 styles without neon.
+    assert "to forget   6 prompts: a ring in neon style; a ring in outline style; a square in neon style ..." in two.out
+    assert "to forget   3 prompts: a ring in neon style; a square in neon style; neon style" in one.out
 
 
 def test_other_names_and_several_concepts_are_told_apart(unlearned):
@@ -319,6 +357,12 @@ def test_units_of_several_are_done_and_pooled(tmp_path):
     ]  # fmt: skip
     assert len([r for r in chain.rows if r.metric == "UA"]) == 4
     assert [r.concept for r in chain.stages if r.metric == "UA"] == ["neon", "neon", "ring"]
-    base, line = standings(found)
-    assert base.metrics["UA"].n == line.metrics["UA"].n == 8
-    assert line.units == 2
+    base, together, later = standings(found)  # what is harder is not pooled with what is not
+    assert [line.label for line in (together, later)] == ["uce, 2 together", "uce, 2 in sequence"]
+    assert [line.metrics["UA"].n for line in (base, together, later)] == [8, 4, 4]
+    assert (together.units, later.units) == (1, 1)
+    page = write_board("s", found, [base, together, later], tmp_path / "page.html").read_text()
+    assert page.count("uce, 2 in sequence, seed 0: neon then ring") == 2  # a heading, and the name of its chart
+    for of in ("neon + ring", "neon then ring"):
+        assert all(f'<span class="name">{name}, of {of}</span>' in page for name in ("neon", "ring"))
+    assert re.search("still neon|✓ (outline|dots)<", page)  # another in its place is good, and no mistake

@@ -2,6 +2,7 @@
 
 run = expunge.unlearn("canvas", "neon style", "mim-mu")
 rows = expunge.evaluate(run)
+audit = expunge.audit(run, budget="quick")
 page = expunge.report([run], "report.html")
 pipeline = expunge.load("canvas", run)
 """
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from expunge.attacks import ATTACKS as ATTACKS
+    from expunge.auditing.outcome import Audit as Audit
     from expunge.composition import compose as compose
     from expunge.concept import Concept as Concept
     from expunge.evaluation import evaluate as evaluate
@@ -22,15 +25,17 @@ if TYPE_CHECKING:
     from expunge.metrics import METRICS as METRICS
     from expunge.probe import Gone as Gone
     from expunge.render import Protocol as Protocol
+    from expunge.retention import measure_information as measure_information
     from expunge.run import Run as Run
     from expunge.run import unlearn as unlearn
     from expunge.types import ExpungeError as ExpungeError
     from expunge.vocabulary import Vocabulary as Vocabulary
 
 _HOMES = {
+    "ATTACKS": "attacks", "Audit": "auditing.outcome",
     "Concept": "concept", "Vocabulary": "vocabulary", "ExpungeError": "types", "METHODS": "methods", "METRICS": "metrics",
     "Gone": "probe", "Protocol": "render", "Run": "run", "evaluate": "evaluation", "load": "export", "merge": "export", "unlearn": "run",
-    "compose": "composition", "write_lora": "export",
+    "compose": "composition", "write_lora": "export", "measure_information": "retention",
 }  # fmt: skip
 
 
@@ -42,6 +47,45 @@ def report(runs: "Sequence[Run | str | Path]", out: str | Path = "report.html") 
     """
     write = import_module("expunge.reporting").write
     return write([Path(r) if isinstance(r, str | Path) else r.folder for r in runs], Path(out))
+
+
+def audit(
+    run: "Run | str | Path",
+    budget: "str | Path" = "quick",
+    *,
+    control: "Run | str | Path | None" = None,
+    attacks: Sequence[str] = (),
+    auxiliary: str | Path | None = None,
+    judge: str | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    **given: Any,
+) -> "Audit":
+    """Attacks a run with a whole battery, and its untouched model as a control, and writes one self-contained page.
+
+    What is done is kept: the same call goes on where it was stopped, and computes nothing twice.
+
+    Args:
+        budget: "quick", "standard", "full", or a TOML file: which attacks with which settings, and how many pictures.
+        control: a run made by `python -m expunge.canvas.retrain`, whose model never saw the concept.
+        attacks: names or labels; default all of the budget. One that it lacks is added with its own defaults.
+        auxiliary: a folder of pictures with captions, none of which names the concept, to relearn from.
+        judge: who says whether the concept is seen; default the canvas's own two, else one is needed.
+        seed: of everything random in the attacks, and of the noise that pictures start from.
+        out: default `audit` in the run's folder.
+        given: further arguments of `expunge.auditing.prepare.prepare`: model, sampler, device, store.
+
+    Returns:
+        The audit; its findings, its rows, and its folder, which holds `index.html`.
+
+    Raises:
+        ExpungeError: any bad input; an attack that cannot be made is told of in `failures` instead.
+    """
+    steps, page = import_module("expunge.auditing.prepare"), import_module("expunge.reporting.audit")
+    battery = steps.prepare(run, budget, control=control, attacks=attacks, auxiliary=auxiliary, judge=judge, seed=seed, out=out, **given)
+    made = steps.conclude(battery, list(battery.run()))
+    page.write(made)
+    return made
 
 
 def __getattr__(name: str) -> Any:

@@ -94,6 +94,7 @@ def _refuse(run: Run, first: Mapping) -> None:
     for what, mine, its in (
         ("base model", card["model"]["fingerprint"], first["model"]["fingerprint"]),
         ("precision", card["dtype"], first["dtype"]),
+        ("scope", card["scope"], first["scope"]),
     ):
         if mine != its:
             raise ExpungeError(f"runs of one {what} are composed: {run.folder} is of {mine}, the first of {its}; make it again on that one")

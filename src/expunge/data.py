@@ -132,11 +132,24 @@ def _noised(
 
     Also gives the picture that each point is of.
     """
-    sampler = denoiser.default_sampler
-    key = digest(f"{need}-latents", denoiser.fingerprint, made_of, seeds, sampler.steps, sampler.guidance_scale)
-    clean = _stored(store, key, lambda: {"x_0": _latents(denoiser, made_of, seeds, sampler, track, PICTURES[need])})["x_0"]
+    return noised(denoiser, need, pictured(denoiser, need, made_of, seeds, store, track), shown, count, generator)
 
-    horizon, which = len(denoiser.alphas_cumprod), torch.arange(count) % len(made_of)
+
+def pictured(denoiser: StableDiffusion, need: Need, prompts: list[str], seeds: list[int], store: Store, track: Track) -> Latents:
+    """Clean latents of pictures of the prompts, from the store where they were made before."""
+    sampler = denoiser.default_sampler
+    key = digest(f"{need}-latents", denoiser.fingerprint, prompts, seeds, sampler.steps, sampler.guidance_scale)
+    return _stored(store, key, lambda: {"x_0": _latents(denoiser, prompts, seeds, sampler, track, PICTURES[need])})["x_0"]
+
+
+def noised(
+    denoiser: StableDiffusion, need: Need, clean: Latents, shown: list[str], count: int, generator: torch.Generator
+) -> tuple[Noised, list[int]]:
+    """Those pictures noised to `count` points at times spread evenly over the path, each under its prompt of `shown`.
+
+    Also gives the picture that each point is of.
+    """
+    horizon, which = len(denoiser.alphas_cumprod), torch.arange(count) % len(clean)
     strata = torch.randperm(count, generator=generator)
     t = ((strata + torch.rand(count, generator=generator)) / count * horizon).long()
     noise = torch.randn(count, *clean.shape[1:], generator=generator)

@@ -67,7 +67,7 @@ def evaluate(
     store, sampler = store or Store.default(), sampler or denoiser.default_sampler
     folder, rows, listed, judges = run.folder / "evaluation", list[Row](), list[dict](), list[Judge]()
     for number, part in enumerate(concept.parts, 1):
-        judges = [j for j in _judges(judge, denoiser, part) if j]
+        judges = [j for j in judges_for(judge, denoiser, part) if j]
         shots = plan(part, protocol)
         base = _rendered(denoiser, {}, shots, sampler, store, track, "pictures of the base model")
         after = _rendered(denoiser, delta, shots, sampler, store, track, "pictures of the unlearned model")
@@ -75,7 +75,7 @@ def evaluate(
         kind = part.vocabulary.kinds[part.kind]
         seen: tuple[Judgement | None, Judgement | None] = (None, None)
         for place, who in enumerate(judges or [None]):
-            judged = _looked(who, base), _looked(who, after)
+            judged = looked(who, base), looked(who, after)
             if place == 0:
                 seen = judged
             tables = _shots(shots, judged[0]), _shots(shots, judged[1])
@@ -128,18 +128,19 @@ def _resurgence(
     track: Track,
 ) -> list[Row]:
     """How gone a concept is after a stage, by the first judge: of the stage itself, or of one before it."""
-    who, probes = _judges(judge, denoiser, concept)[0], ("target", "synonyms")
+    who, probes = judges_for(judge, denoiser, concept)[0], ("target", "synonyms")
     wanted = [m for m in metrics or METRICS if METRICS[m].probes <= set(probes)]
     if who is None or not wanted:
         return []
     shots = [s for s in plan(concept, protocol) if s.probe in probes]
     pictures = _rendered(denoiser, left, shots, sampler, store, track, f"pictures after {stage.card['concept']['target']}")
     kind = concept.vocabulary.kinds[concept.kind]
-    scores = measure(Evidence(kind.name, kind.partner, _shots(shots, _looked(who, pictures)), {}), wanted)
+    scores = measure(Evidence(kind.name, kind.partner, _shots(shots, looked(who, pictures)), {}), wanted)
     return [_row(s, stage.card, stage.card, who.name, concept.target) for s in scores]
 
 
-def _judges(judge: str | None, denoiser: StableDiffusion, concept: Concept) -> list[Judge | None]:
+def judges_for(judge: str | None, denoiser: StableDiffusion, concept: Concept) -> list[Judge | None]:
+    """Who looks: the judge that was named, on the canvas by default both of its own; a single None where nobody does."""
     if denoiser.is_canvas and judge is None:
         return [load_judge("main", concept, denoiser.device), load_judge("second", concept, denoiser.device)]
     return [load_judge(judge, concept, denoiser.device)]
@@ -169,7 +170,8 @@ def _write_pictures(
 # --- judging and rows ------------------------------------------------------------------------------------------------------
 
 
-def _looked(judge: Judge | None, pictures: Tensor) -> Judgement | None:
+def looked(judge: Judge | None, pictures: Tensor) -> Judgement | None:
+    """What a judge says of pictures, batch by batch; nothing where there is no judge."""
     if judge is None:
         return None
     parts = [judge(chunk) for chunk in pictures.split(100)]

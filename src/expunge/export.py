@@ -62,7 +62,8 @@ def write_lora(model: str | Path | Pipeline, run: Run | str | Path, file: str | 
     convolution by convolution (Eckart and Young, 1936); what a LoRA cannot hold, biases and norms, is left out.
 
     Args:
-        rank: of every matrix. Larger is nearer to the run and a larger file. Default: that of the run's scope, else 16.
+        rank: of every matrix. Larger is nearer to the run and a larger file. Default: that of the run's scope, of every stage of a
+            sequence; else 16.
 
     Returns:
         What is missing: the norm of the difference, as a share of the norm of the run's change.
@@ -78,7 +79,8 @@ def write_lora(model: str | Path | Pipeline, run: Run | str | Path, file: str | 
         raise ExpungeError(f"a rank is 1 or more: {rank} given; choose another with --rank")
     denoiser = load_model(model, "cpu", run.card["dtype"])
     before = dict(denoiser.net.named_parameters())
-    rank = rank or config.build(config.find_method(run.card["method"]), run.card["config"], run.card["method"]).scope.rank or RANK
+    scope = config.build(config.find_method(run.card["method"]), run.card["config"], run.card["method"]).scope
+    rank = rank or scope.rank * max(1, len(run.stages)) or RANK  # what stages add adds up
     tensors: dict[str, Tensor] = {}
     whole, missing = 0.0, 0.0
     for name, value in run.delta(denoiser.fingerprint).items():

@@ -5,12 +5,14 @@ of the noise, which is also true place by place:
 
     i(u) = 1/2 integral over t of  w_t sum over channels of ( eps(x_t) - eps(x_t | y) )^2 (u)
 
-and two prompts' information splits into what both give, r = min(i_1, i_2), and what each alone gives, i_k - r. Only ratios of
-maps at the same t are used here, so w_t drops out, and a map at one t stands for the share at that t.
+and two prompts' information splits into what both give, r = min(i_1, i_2), and what each alone gives, i_k - r. MiM-PID uses only
+ratios of maps at the same t, so w_t drops out, and a map at one t stands for the share at that t; `meter` takes the integral.
 
 Source: arXiv 2310.07972 for the pointwise information, 2406.05191 (DiffusionPID) for decomposing it; the minimum as what is
 redundant is the simplest of the known choices, and counts two prompts that move a place in different directions as agreeing.
 """
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -26,7 +28,34 @@ Maps = Float[Tensor, "b 1 h w"]
 
 def information(without: Latents, given: Latents) -> Maps:
     """1/2 of the squared difference that a prompt makes to a prediction, summed over channels: a map for each point."""
-    return 0.5 * (given - without).square().sum(1, keepdim=True)
+    return gain(given, without, given)
+
+
+def gain(noise: Latents, without: Latents, given: Latents) -> Maps:
+    """How much nearer to `noise` a prompt brings the prediction: 1/2 ( || noise - without ||^2 - || noise - given ||^2 ), at each place."""
+    return 0.5 * ((noise - without).square() - (noise - given).square()).sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What two prompts say of each place, split: i(x; y_1, y_2) = redundant + unique + unique_other + synergistic."""
+
+    total: Maps
+    """i(x; y_1) = redundant + unique."""
+    redundant: Maps
+    """What either says, min(i_1, i_2); nothing where one of them misleads, i_k < 0."""
+    unique: Maps
+    """What the first alone says, i_1 - r."""
+    unique_other: Maps
+    """What the second alone says, i_2 - r."""
+    synergistic: Maps
+    """What only both together say, i_12 - i_1 - i_2 + r. Negative where both together say less than the better of the two."""
+
+
+def decomposed(first: Maps, second: Maps, both: Maps) -> Parts:
+    """The information of two prompts and of both together as the four parts that they are made of."""
+    shared = torch.minimum(first.clamp(min=0), second.clamp(min=0))
+    return Parts(first, shared, first - shared, second - shared, both - first - second + shared)
 
 
 def smoothed(maps: Maps, radius: int) -> Maps:

@@ -128,7 +128,14 @@ def _subject(
     given: str | Subject | Sequence[str | Concept], world: Callable[[], Vocabulary], together: Together, reference: Origin
 ) -> Subject:
     """What is to be removed, names looked up in `world`; a list of one is that one."""
-    if isinstance(given, Concept | Several):
+    if isinstance(given, Concept):
+        return given
+    if isinstance(given, Several):
+        if (together, reference) not in {("joint", "original"), (given.together, given.reference)}:
+            raise ExpungeError(
+                f"several concepts know how they are removed: {given.target!r} is {given.together}, reference {given.reference}, "
+                f"{together} and {reference} are given beside; say it in Several.of"
+            )
         return given
     found = [Concept.find(c, world()) if isinstance(c, str) else c for c in ([given] if isinstance(given, str) else given)]
     return found[0] if len(found) == 1 else Several.of(found, together, reference)

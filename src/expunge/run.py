@@ -191,10 +191,11 @@ def _in_stages(
         write_card(folder, card | {"status": "running"})
         write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
     runs: list[Run] = []
-    for stage in plan.stages:
-        within = folder / "stages" / f"{len(runs) + 1:02d}-{slug(stage.concept)}"
+    for number, stage in enumerate(plan.stages, 1):
+        within = folder / "stages" / f"{number:02d}-{slug(stage.concept)}"
         start = runs[-1].delta(plan.fingerprint) if runs else None
-        runs.append(carry_out(stage, denoiser, out=within, store=store, track=track, watch=watch, start=start))
+        shown = _titled(track, f"stage {number} of {len(plan.stages)}, {stage.concept.target}")
+        runs.append(carry_out(stage, denoiser, out=within, store=store, track=shown, watch=watch, start=start))
     if processes.is_main:
         cards = [run.card for run in runs]
         lines = [line for run in runs for line in _log_lines(run.folder / "log.jsonl")]
@@ -203,7 +204,8 @@ def _in_stages(
             write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in renumbered).encode())
         write_atomically(folder / "delta.safetensors", (runs[-1].folder / "delta.safetensors").read_bytes())
         card |= {name: cards[-1][name] for name in ("trainable", "total", "processes", "relative_change")}
-        card |= {name: sum(c[name] for c in cards) for name in ("forwards", "backwards", "steps_done", "seconds") if name in cards[0]}
+        card |= {name: sum(c[name] for c in cards) for name in ("forwards", "backwards", "steps_done") if name in cards[0]}
+        card |= {"seconds": round(sum(c["seconds"] for c in cards), 2)}
         card |= {"peak_memory_bytes": max(c["peak_memory_bytes"] for c in cards)}
         told = [
             {"id": r.id, "target": s.concept.target, "folder": str(r.folder.relative_to(folder))}
@@ -212,6 +214,11 @@ def _in_stages(
         write_card(folder, card | {"stages": told, "status": "done"})
     processes.wait()
     return Run(folder)
+
+
+def _titled(track: Track, stage: str) -> Track:
+    """Says of what takes long in which stage it is."""
+    return lambda items, title: track(items, f"{stage}: {title}")
 
 
 def _train(

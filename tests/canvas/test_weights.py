@@ -38,13 +38,25 @@ def test_it_fits_in_25_megabytes_and_holds_no_pickle():
     assert {f.suffix for f in files} <= {".safetensors", ".json", ".txt"}
 
 
+EVERY = torch.arange(20).repeat_interleave(10), torch.arange(10).repeat(20)
+"""Objects and styles: each pair once."""
+
+
+@pytest.fixture(scope="module")
+def drawings() -> torch.Tensor:
+    return draw(*EVERY, 77)
+
+
+@pytest.fixture(scope="module")
+def reconstructions(canvas, drawings) -> torch.Tensor:
+    return reconstructed(canvas, drawings)
+
+
 @pytest.mark.parametrize("name", ["main", "second"])
-def test_judges_know_fresh_drawings_and_reconstructions(canvas, name):
-    objects, styles = torch.arange(20).repeat_interleave(10), torch.arange(10).repeat(20)
-    pictures = draw(objects, styles, 77)
+def test_judges_know_fresh_drawings_and_reconstructions(drawings, reconstructions, name):
     judge = Judge.load(name)
-    for shown in (pictures, reconstructed(canvas, pictures)):
-        shares = recognised(judge, shown, objects, styles)
+    for shown in (drawings, reconstructions):
+        shares = recognised(judge, shown, *EVERY)
         assert min(s["share"] for s in shares.values()) >= 0.98
 
 

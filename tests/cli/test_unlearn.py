@@ -119,12 +119,12 @@ def test_a_dry_run_tells_everything_and_writes_nothing(unlearn: Unlearn, tmp_pat
     assert "needs reference: the untouched model's noise predictions" in text
     assert "scope xattn: 20 tensors, 19.2% of the network" in text
     assert "to forget 3 prompts: a ring in neon style; a square in neon style; neon style" in text
-    # 2 pictures x 25 steps x 2 for guidance; 8 places of a bank of 6 are visited, so each of them once, under the marginal and,
+    # 2 pictures x 4 steps x 2 for guidance; 8 places of a bank of 6 are visited, so each of them once, under the marginal and,
     # to push away from it, under the concept's prompt; 2 steps of 4, each under the concept's prompt and the one it is locked to.
-    assert "pictures of the concept: to be made 100 0" in text
+    assert "pictures of the concept: to be made 16 0" in text
     assert "reference: each point and prompt once 12 0" in text
     assert "student: 2 steps of 8 16 16" in text
-    assert "together 128 16" in text
+    assert "together 44 16" in text
 
 
 def test_a_dry_run_of_low_rank_counts_what_is_trained(unlearn: Unlearn):

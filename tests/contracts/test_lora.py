@@ -45,6 +45,15 @@ def test_a_run_of_low_rank_is_the_same_as_a_lora_and_merged(folder, tmp_path):
     assert (predicted(before) - predicted(merged)).abs().max() > 1e-3
 
 
+def test_a_sequence_of_low_rank_has_that_of_its_stages_together(tmp_path):
+    made = unlearn(
+        tiny.denoiser(), ["neon", "ring"], "mim-mu", variant="xattn-lora", together="sequential",
+        training=tiny.TRAINING | {"lr": 0.03}, out=tmp_path / "run", store=Store.default(),
+    )  # fmt: skip
+    assert write_lora(tiny.pipeline(), made, tmp_path / "lora.safetensors") < 1e-4
+    assert write_lora(tiny.pipeline(), made, tmp_path / "lora.safetensors", rank=4) > 1e-2
+
+
 def test_any_run_is_brought_to_a_rank_and_what_is_missing_is_said(folder, tmp_path):
     """Of everything that `full` trains, at a rank that no matrix exceeds, biases and norms alone are missing."""
     made = run(folder, tmp_path / "run", "full")

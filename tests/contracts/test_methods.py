@@ -24,9 +24,9 @@ OBJECTIVES = {name: cls for name, cls in METHODS.items() if issubclass(cls, Obje
 TRAINING = Training(**tiny.TRAINING)
 
 
-def prepared(cls, tmp_path, needs=None):
+def prepared(cls, needs=None):
     denoiser, method, memo = tiny.denoiser(), cls(), Memo()
-    batches = gather(denoiser, tiny.concept(), method.needs if needs is None else needs, TRAINING, 0, Store(tmp_path), memo)
+    batches = gather(denoiser, tiny.concept(), method.needs if needs is None else needs, TRAINING, 0, Store.default(), memo)
     state = TrainState(denoiser.net, method.scope)
     return denoiser, method, batches, state, memo
 
@@ -44,8 +44,8 @@ def a_point(batch: Batch) -> Point:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_terms_are_finite_scalars_that_reach_the_whole_scope(name, tmp_path):
-    denoiser, method, batches, state, memo = prepared(OBJECTIVES[name], tmp_path)
+def test_terms_are_finite_scalars_that_reach_the_whole_scope(name):
+    denoiser, method, batches, state, memo = prepared(OBJECTIVES[name])
     models = ready(method, batches, state, memo)
     with torch.no_grad():
         for factor in (p for n, p in state.trained.items() if method.scope.rank and n.endswith(".B")):
@@ -59,17 +59,17 @@ def test_terms_are_finite_scalars_that_reach_the_whole_scope(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_each_declared_need_is_necessary(name, tmp_path):
+def test_each_declared_need_is_necessary(name):
     cls = OBJECTIVES[name]
     for need in cls().needs - {"reference"}:
-        _, method, batches, state, memo = prepared(cls, tmp_path, cls().needs - {need})
+        _, method, batches, state, memo = prepared(cls, cls().needs - {need})
         with pytest.raises(UndeclaredNeed, match=f"'{need}' was read"):
             list(Trainer(method, TRAINING, batches, state, memo).fit())  # all steps: a method that alternates reads a part in some
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_only_the_scope_moves_and_the_reference_stays(name, tmp_path):
-    denoiser, method, batches, state, memo = prepared(OBJECTIVES[name], tmp_path)
+def test_only_the_scope_moves_and_the_reference_stays(name):
+    denoiser, method, batches, state, memo = prepared(OBJECTIVES[name])
     before = {n: p.detach().clone() for n, p in denoiser.net.named_parameters()}
     trainer = Trainer(method, TRAINING, batches, state, memo)
     point, student = a_point(batches(0)), Student(denoiser, state)
@@ -93,7 +93,7 @@ def test_a_run_changes_the_scope_and_leaves_the_model_as_it_was(name, tmp_path):
     denoiser = tiny.denoiser()
     before = {n: p.detach().clone() for n, p in denoiser.net.named_parameters()}
     training = None if issubclass(METHODS[name], Edit) else tiny.TRAINING
-    run = unlearn(denoiser, tiny.concept(), name, training=training, out=tmp_path / "run", store=Store(tmp_path / "store"))
+    run = unlearn(denoiser, tiny.concept(), name, training=training, out=tmp_path / "run", store=Store.default())
     assert run.card["relative_change"] > 0
     assert set(run.delta(denoiser.fingerprint)) == set(METHODS[name]().scope.parameters(denoiser.net))
     assert all(torch.equal(p, before[n]) and p.requires_grad for n, p in denoiser.net.named_parameters())

@@ -20,6 +20,8 @@ def switches() -> list[bool | int]:
 
 def test_loading_prints_nothing(tmp_path, capfd):
     tiny.pipeline().save_pretrained(tmp_path / "tiny", safe_serialization=True)
+    kept = of_transformers.get_verbosity()
+    of_transformers.set_verbosity_warning()  # what it starts with, but for the tests
     before = switches()
     capfd.readouterr()
     with warnings.catch_warnings():
@@ -27,6 +29,7 @@ def test_loading_prints_nothing(tmp_path, capfd):
         load(tmp_path / "tiny")
     assert capfd.readouterr() == ("", "")
     assert switches() == before
+    of_transformers.set_verbosity(kept)
 
 
 @pytest.mark.parametrize("bars", [True, False])

@@ -114,18 +114,24 @@ VARIANTS = {
 }
 
 
+@pytest.fixture(scope="module", params=VARIANTS)
+def straight(request, tmp_path_factory) -> tuple[str, Path]:
+    """A run that nothing disturbed: its variant and its folder."""
+    method, training = VARIANTS[request.param]
+    return request.param, run(tmp_path_factory.mktemp("straight") / "run", method, **training).folder
+
+
 @pytest.mark.parametrize("stop", [1, 3])
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_resumed_run_ends_where_a_straight_one_does(variant, stop, tmp_path):
+def test_a_resumed_run_ends_where_a_straight_one_does(straight, stop, tmp_path):
     """Stopped at 1 only the notes are there; at 3 a checkpoint of step 2 in the midst of the phases."""
+    variant, folder = straight
     method, training = VARIANTS[variant]
-    straight = run(tmp_path / "straight", method, **training).folder
     torch.manual_seed(99)  # nothing may depend on what else has drawn random numbers
     with pytest.raises(Interrupted):
         run(tmp_path / "resumed", method, stop_after(stop), **training)
     resumed = run(tmp_path / "resumed", method, **training).folder
     for file in ("delta.safetensors", "log.jsonl"):
-        assert (resumed / file).read_bytes() == (straight / file).read_bytes()
+        assert (resumed / file).read_bytes() == (folder / file).read_bytes()
     assert sorted(p.name for p in resumed.iterdir()) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
 
 
@@ -136,9 +142,14 @@ def test_a_resumed_run_reads_its_notes(tmp_path, monkeypatch):
     run(tmp_path / "run", Everything(), ema=0.5)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, torch.Tensor]:
+    return run(tmp_path_factory.mktemp("whole") / "run", Plain()).delta()
+
+
 @pytest.mark.parametrize("parts", [2, 4])
-def test_an_accumulated_batch_is_the_batch(tmp_path, parts):
-    whole, cut = run(tmp_path / "whole", Plain()).delta(), run(tmp_path / "cut", Plain(), accumulate=parts).delta()
+def test_an_accumulated_batch_is_the_batch(whole, tmp_path, parts):
+    cut = run(tmp_path / "cut", Plain(), accumulate=parts).delta()
     for name, value in cut.items():
         torch.testing.assert_close(value, whole[name], rtol=1e-3, atol=2e-5)
 

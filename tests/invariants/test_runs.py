@@ -1,13 +1,9 @@
 """Runs that must be identical, byte for byte."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import apart
 import pytest
 import tiny
 import torch
@@ -21,7 +17,7 @@ from expunge.processes import Processes
 from expunge.run import Run, unlearn
 from expunge.train import NonFiniteLoss, Trainer
 from expunge.types import ExpungeError
-from expunge.weights import Memo, TrainState
+from expunge.weights import Memo, TrainState, relative_change
 
 OBJECTIVES = ["mim-mu", "esd"]
 
@@ -48,17 +44,24 @@ def stop_after(step: int):
     return watch
 
 
-@pytest.mark.parametrize("method", OBJECTIVES)
+@pytest.fixture(scope="module", params=OBJECTIVES)
+def straight(request, tmp_path_factory) -> tuple[str, Path]:
+    """A run that nothing disturbed: its method and its folder."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    delta_bytes(folder, request.param, checkpoint_every=2)
+    return request.param, folder
+
+
 @pytest.mark.parametrize("stop", [1, 4, 5])
-def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path, method, stop):
+def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path, straight, stop):
     """Checkpoints are written every 2 steps, so stopping at 5 also repeats a step whose work was lost."""
-    straight = delta_bytes(tmp_path / "straight", method, checkpoint_every=2)
+    method, folder = straight
     with pytest.raises(Interrupted):
         delta_bytes(tmp_path / "resumed", method, stop_after(stop), checkpoint_every=2)
     assert not (tmp_path / "resumed" / "delta.safetensors").exists()
-    assert delta_bytes(tmp_path / "resumed", method, checkpoint_every=2) == straight
-    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("straight", "resumed")]
-    assert logs[0] == logs[1]
+    delta_bytes(tmp_path / "resumed", method, checkpoint_every=2)
+    for file in ("delta.safetensors", "log.jsonl"):
+        assert (tmp_path / "resumed" / file).read_bytes() == (folder / file).read_bytes()
 
 
 def test_a_resumed_runs_card_counts_every_attempt(tmp_path):
@@ -111,10 +114,11 @@ def test_another_seed_is_another_result(tmp_path):
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_an_accumulated_batch_is_the_batch(tmp_path, parts):
-    """A batch in parts has the same gradient up to the order of summation; Adam keeps the difference tiny."""
+    """A batch in parts has the same gradient up to the order of summation: 1e-4 of the change, and 0.8 with half of the batch."""
     whole = {k: v.clone() for k, v in finished(tmp_path / "whole").items()}
-    for name, value in finished(tmp_path / "parts", accumulate=parts).items():
-        torch.testing.assert_close(value, whole[name], rtol=1e-3, atol=2e-5)
+    before = {n: p for n, p in tiny.denoiser().net.named_parameters() if n in whole}
+    cut = finished(tmp_path / "parts", accumulate=parts)
+    assert relative_change(cut, whole) / relative_change(whole, before) < 1e-3
 
 
 def test_gradient_checkpointing_changes_nothing(tmp_path):
@@ -155,37 +159,13 @@ def test_nothing_changed_is_an_error(tmp_path):
         delta_bytes(tmp_path / "run", lr=1e-45)
 
 
-PROGRAM = """
-import sys, tiny
-from pathlib import Path
-from expunge.cache import Store
-from expunge.run import unlearn
-def watch(steps, start):
-    for s in steps:
-        print("step", s.step, flush=True)
-        yield s
-folder = Path(sys.argv[1])
-unlearn(tiny.denoiser(), tiny.concept(), training=tiny.TRAINING | {"steps": 30, "checkpoint_every": 3},
-        out=folder, store=Store(folder.parent / "store"), watch=watch)
-"""
-
-
 def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
     """SIGKILL three times, at moments that differ from run to run, then let it finish."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-
-    def start(folder: Path) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-W", "ignore", "-c", PROGRAM, folder], env=environment, stdout=subprocess.PIPE, text=True)
-
-    assert start(tmp_path / "straight").wait() == 0
+    settings = {"training": tiny.TRAINING | {"steps": 30, "checkpoint_every": 3}}
+    apart.finished(tmp_path / "straight", ["neon"], settings)
     for steps_seen in (2, 4, 5):
-        process = start(tmp_path / "killed")
-        for _ in range(steps_seen):
-            process.stdout.readline()
-        time.sleep(0.003 * steps_seen)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        apart.killed(tmp_path / "killed", steps_seen, ["neon"], settings)
     assert not (tmp_path / "killed" / "delta.safetensors").exists()
-    assert start(tmp_path / "killed").wait() == 0
+    apart.finished(tmp_path / "killed", ["neon"], settings)
     results = [(tmp_path / name / "delta.safetensors").read_bytes() for name in ("straight", "killed")]
     assert results[0] == results[1]

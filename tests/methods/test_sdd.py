@@ -74,7 +74,7 @@ def batches(tmp_path, **settings) -> Batches:
 
 def test_a_point_at_the_first_time_is_noise_and_not_a_finished_picture(tmp_path):
     """A released code stops its sampler after step `until - 1`, which for 0 is never: a finished picture, said to be all noise."""
-    made = batches(tmp_path, points=50)
+    made = batches(tmp_path, points=7)  # two trajectories of four
     points, steps = made.banks["trajectory"].points, made.denoiser.default_sampler.steps
     assert len(points) == 2 * steps
     for i in range(2):

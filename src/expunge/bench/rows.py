@@ -25,6 +25,7 @@ class Measured:
     """A unit that was measured."""
 
     label: str
+    """Of its method, and of how many concepts it removed and how: what is harder is not pooled with what is not."""
     method: str
     concept: str
     seed: int
@@ -81,8 +82,13 @@ def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
         everything, later = [Row(**r) for r in result["rows"]], {s["id"] for s in card.get("stages", ())}
         rows, stages = (tuple(r for r in everything if (r.run in later) is own) for own in (False, True))
         costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
-        found.append(Measured(unit.label, unit.method, called(unit.concept), unit.seed, folder, rows, costs, stages))
+        found.append(Measured(_label(unit), unit.method, called(unit.concept), unit.seed, folder, rows, costs, stages))
     return found
+
+
+def _label(unit: Unit) -> str:
+    count, way = len(unit.concept.get("targets", ())), unit.concept.get("together")
+    return f"{unit.label}, {count} {'in sequence' if way == 'sequential' else 'together'}" if count else unit.label
 
 
 def labelled(found: Iterable[Measured]) -> list[dict[str, Any]]:

@@ -10,12 +10,14 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from expunge.cli.audit import audit
 from expunge.cli.bench import bench
 from expunge.cli.compose import compose
 from expunge.cli.demo import demo
 from expunge.cli.eval import evaluate
 from expunge.cli.ls import ls
 from expunge.cli.merge import merge
+from expunge.cli.meter import meter
 from expunge.cli.options import values_of
 from expunge.cli.report import report
 from expunge.cli.sample import sample
@@ -25,7 +27,7 @@ from expunge.cli.unlearn import unlearn
 
 USERS_MISTAKE, INTERRUPTED = 2, 130
 
-SINGLE = ("demo", "sample", "eval", "report", "merge", "compose", "bench")
+SINGLE = ("demo", "sample", "eval", "meter", "audit", "report", "merge", "compose", "bench")
 """Verbs that do their work in one process, or share it out themselves."""
 
 CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -36,7 +38,7 @@ class Verbs(TyperGroup):
     """The group of all verbs: an unknown one is told the nearest."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "ls", "show", "unlearn", "sample", "eval", "report", "merge", "compose", "bench"]
+        return ["demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "bench"]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None:
@@ -76,6 +78,8 @@ app.command("show")(show)
 app.add_typer(unlearn, name="unlearn")
 app.command("sample")(sample)
 app.command("eval")(evaluate)
+app.command("meter")(meter)
+app.command("audit")(audit)
 app.command("report")(report)
 app.command("merge")(merge)
 app.command("compose")(compose)

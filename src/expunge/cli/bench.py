@@ -26,9 +26,7 @@ def bench(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is missing and what it costs. Writes nothing.")] = False,
     table: Annotated[bool, typer.Option("--table", help="Print the table of what is there, in Markdown. Computes nothing.")] = False,
     each: Annotated[bool, typer.Option("--each", help="With --table: a line for each unit.")] = False,
-    seen_by: Annotated[
-        str | None, typer.Option(metavar="JUDGE", help="With --table: whose word counts.  [default: main]")
-    ] = None,
+    seen_by: Annotated[str | None, typer.Option(metavar="JUDGE", help="With --table: whose word counts.  [default: main]")] = None,
     search: Annotated[bool, typer.Option("--search", help="Search the methods' settings on the suite's tuning concepts.")] = False,
     engine: Annotated[str, typer.Option(metavar="serial|ray", help="One unit after another here, or a Ray cluster.")] = "serial",
     address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray cluster.  [default: one of its own]")] = None,

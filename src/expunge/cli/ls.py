@@ -11,18 +11,22 @@ from expunge.cli.screen import duration, first_sentence, nearest, say, table
 
 
 def ls(
-    what: Annotated[str, typer.Argument(metavar="methods|metrics|concepts|scopes|runs|judges", help="What to list.", show_default=False)],
+    what: Annotated[
+        str, typer.Argument(metavar="methods|attacks|metrics|concepts|scopes|runs|judges", help="What to list.", show_default=False)
+    ],
     model: Model = None,
     vocabulary: Vocabulary = None,
     runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs are.")] = Path("runs"),
 ) -> None:
-    """List methods, metrics, concepts, scopes, runs or judges.
+    """List methods, attacks, metrics, concepts, scopes, runs or judges.
 
     `expunge show NAME` says more of one.
     """
     match what:
         case "methods":
             _methods()
+        case "attacks":
+            _attacks()
         case "metrics":
             _metrics()
         case "concepts":
@@ -37,7 +41,7 @@ def ls(
             raise typer.BadParameter(f"one of {', '.join(LISTS)} is listed: {what!r} is none{nearest(what, LISTS)}", param_hint="WHAT")
 
 
-LISTS = ("methods", "metrics", "concepts", "scopes", "runs", "judges")
+LISTS = ("methods", "attacks", "metrics", "concepts", "scopes", "runs", "judges")
 
 
 def _methods() -> None:
@@ -46,6 +50,13 @@ def _methods() -> None:
 
     rows = [(n, "trained" if issubclass(c, Objective) else "closed form", first_sentence(c.__doc__ or "")) for n, c in METHODS.items()]
     table("methods", ("name", "kind", "what it does"), rows)
+
+
+def _attacks() -> None:
+    from expunge.attacks import ATTACKS
+
+    rows = [(n, c.threat, first_sentence(c.__doc__ or "")) for n, c in ATTACKS.items()]
+    table("attacks", ("name", "the attacker has", "what it does"), rows)
 
 
 def _metrics() -> None:

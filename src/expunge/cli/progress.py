@@ -5,12 +5,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from expunge.auditing.event import Event
 from expunge.bench.outcome import Outcome, Trial
 from expunge.cli.screen import duration
 from expunge.types import Step
 
 EVERY = 10.0
 """Seconds between two lines where there is no terminal."""
+
+DUST = 1e-6
+"""Rounding error of a sum of parts that is whole."""
 
 Advance = Callable[[str], None]
 """One more is done; the text says something of it."""
@@ -90,6 +94,23 @@ def watch_trials(events: Iterator[Outcome | Trial], label: str, total: int, told
             yield event
 
 
+def watch_readings(events: Iterator[Event]) -> Iterator[Event]:
+    """Shows the readings of an audit as they are taken, in per cent of its price, and says at once of each cell that failed."""
+    with _task("per cent of the audit", 100) as advance:
+        shown = 0
+        for event in events:
+            note = event.cell if event.seen is None else f"{event.cell}: seen in {event.seen:.0%} after {event.strength}"
+            while shown < int(100 * event.done + DUST):
+                shown += 1
+                advance(note)
+            _failed(event.cell, event.error)
+            yield event
+
+
 def _failure(outcome: Outcome) -> None:
-    if outcome.error:
-        print(f"failed: {outcome.name}: {outcome.error}", file=sys.stderr, flush=True)
+    _failed(outcome.name, outcome.error)
+
+
+def _failed(name: str, error: str) -> None:
+    if error:
+        print(f"failed: {name}: {error}", file=sys.stderr, flush=True)

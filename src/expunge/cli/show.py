@@ -14,7 +14,7 @@ Forget prompts, contexts and everything that is measured follow from it. The can
 own is a TOML file with a table for each kind, given with --vocabulary:"""
 
 SETTINGS = {"training": "expunge.objective:Training", "protocol": "expunge.render:Protocol", "sampler": "expunge.denoiser:Sampler",
-            "gone": "expunge.probe:Gone"}  # fmt: skip
+            "gone": "expunge.probe:Gone", "budget": "expunge.auditing.budget:Looks", "meter": "expunge.asking:Meter"}  # fmt: skip
 """Settings that are not a method's own, and the class of each."""
 
 
@@ -39,16 +39,18 @@ members = ["dog", "house", { name = "sailing boat", synonyms = ["sailboat"] }]
 
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of a method, metric, concept, scope, run or group of settings.", show_default=False)
+        str,
+        typer.Argument(metavar="NAME", help="Of a method, attack, metric, concept, scope, run or group of settings.", show_default=False),
     ],
     model: Model = None,
     vocabulary: Vocabulary = None,
 ) -> None:
-    """Show one method, metric, concept, scope or run.
+    """Show one method, attack, metric, concept, scope or run.
 
-    A method comes with its settings, a concept with its prompts, a run with its card. Also `training`, `protocol` and
+    A method or an attack comes with its settings, a concept with its prompts, a run with its card. Also `training`, `protocol` and
     `sampler`, whose settings verbs share, and `vocabulary`, the file that concepts come from.
     """
+    from expunge.attacks import ATTACKS
     from expunge.cli.screen import prose, say
     from expunge.methods import METHODS
     from expunge.metrics import METRICS
@@ -59,6 +61,8 @@ def show(
         _run(card)
     elif name in METHODS or ":" in name:
         _method(name)
+    elif name in ATTACKS:
+        _attack(name)
     elif metric:
         say(f"{metric}: {METRICS[metric].title}", "")
         prose(type(METRICS[metric]).__doc__ or "")
@@ -71,7 +75,7 @@ def show(
         prose(VOCABULARY)
         say(EXAMPLE)
     else:
-        _concept(name, model, vocabulary, (*METHODS, *METRICS, *SCOPES, *SETTINGS, "vocabulary"))
+        _concept(name, model, vocabulary, (*METHODS, *ATTACKS, *METRICS, *SCOPES, *SETTINGS, "vocabulary"))
 
 
 def _method(name: str) -> None:
@@ -90,6 +94,17 @@ def _method(name: str) -> None:
     say(f"next: expunge unlearn {name} --help")
 
 
+def _attack(name: str) -> None:
+    from expunge.attacks import ATTACKS
+    from expunge.cli.screen import prose, say
+
+    cls = ATTACKS[name]
+    say(f"{name}: {cls.__name__}; the attacker has {cls.threat}", "")
+    prose(cls.__doc__ or "")
+    _table("settings, as a budget has them", cls, flags=False)
+    say(f"next: expunge audit RUN --attack {name}")
+
+
 def _settings(name: str) -> None:
     import importlib
 
@@ -101,11 +116,14 @@ def _settings(name: str) -> None:
     _table("settings", cls)
 
 
-def _table(title: str, cls: type, defaults: object = None) -> None:
+def _table(title: str, cls: type, defaults: object = None, flags: bool = True) -> None:
     from expunge.cli.fields import settings_of
     from expunge.cli.screen import table
 
-    rows = [(s.flag, " ".join(filter(None, (s.metavar, s.bounds))), s.shown_default, s.about) for s in settings_of(cls, defaults)]
+    rows = [
+        (s.flag if flags else s.name, " ".join(filter(None, (s.metavar, s.bounds))), s.shown_default, s.about)
+        for s in settings_of(cls, defaults)
+    ]
     table(title, ("setting", "takes", "default", "what it does"), rows)
 
 
@@ -122,7 +140,9 @@ def _concept(name: str, model: str | None, file: str | None, others: tuple[str, 
             if world.find((concept := Concept.find(name, world)).target):
                 return _describe(concept)
     known = [*others, *(n for world in worlds for n in world.names)]
-    raise ExpungeError(f"there is nothing called {name!r}{nearest(name, known)}; see `expunge ls methods|metrics|concepts|scopes|runs`")
+    raise ExpungeError(
+        f"there is nothing called {name!r}{nearest(name, known)}; see `expunge ls methods|attacks|metrics|concepts|scopes|runs`"
+    )
 
 
 def _describe(concept: Any) -> None:

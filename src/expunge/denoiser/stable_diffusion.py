@@ -91,6 +91,11 @@ class StableDiffusion:
         size = self.net.config.sample_size
         return (self.net.config.in_channels, size, size)
 
+    @property
+    def size(self) -> int:
+        """Pixels along each side of a picture."""
+        return self.net.config.sample_size * self.pipeline.vae_scale_factor
+
     @cached_property
     def fingerprint(self) -> str:
         """Tells this base model from any other: its U-Net, its text encoder and its noise schedule."""
@@ -205,6 +210,14 @@ class StableDiffusion:
         shifted = latents / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
         pictures = vae.decode(shifted.to(vae.dtype), return_dict=False)[0].float()
         return ((pictures / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: UInt8[Tensor, "b 3 height width"]) -> Latents:
+        """The latents that `decode` makes pictures of again, as nearly as the autoencoder can: its means, on the CPU."""
+        vae = self.pipeline.vae
+        parts = ((part.to(self.device).float() / 127.5 - 1).to(vae.dtype) for part in pictures.split(8))
+        latents = torch.cat([vae.encode(part).latent_dist.mean.float().cpu() for part in parts])
+        return (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
 
     def sample(self, prompts: list[str], seeds: list[int], sampler: Sampler | None = None) -> UInt8[Tensor, "b 3 height width"]:
         """One picture for each prompt and seed."""

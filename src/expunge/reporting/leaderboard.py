@@ -2,22 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from expunge.bench.rows import COSTS, RETAINED, Measured, Pooled, Standing, columns
 from expunge.cache import write_atomically
-from expunge.reporting import figures, words
-from expunge.reporting.pictures import EDGE, Album, albums
+from expunge.reporting import words
+from expunge.reporting.pictures import Album, albums
 from expunge.reporting.rows import read
+from expunge.reporting.sequence import course, split
 from expunge.reporting.tables import Column, Group, compare
+from expunge.reporting.template import filled
 from expunge.reporting.tradeoff import Bar, Spot, bars, plane
 
 PROMPTS = 2
-"""Of each probe, shown for each concept."""
+"""Of each probe, shown for each concept; where several were removed at once, the half."""
 RETRAINED = "retrain"
 """The method whose model never saw the concept: what forgetting should look like."""
 COST_TITLES = {
@@ -74,13 +74,9 @@ def render(name: str, found: Sequence[Measured], lines: Sequence[Standing]) -> s
     colours = {line.label: i for i, line in enumerate(line for line in lines if line.method != "none")}
     metrics = columns(lines)
     costs = [c for c in COSTS if any(c in line.costs for line in lines)]
-    environment = Environment(
-        loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"count": words.count, "on": words.on}
     plain = {m: m.split(" after ")[0] for m in metrics}
-    return environment.get_template("leaderboard.html.jinja").render(
-        style=Markup(_resource("page.css")),
+    return filled(
+        "leaderboard.html.jinja",
         name=name,
         metrics=[(m, words.meaning(plain[m]).arrow) for m in metrics],
         costs=[COST_TITLES[c] for c in costs],
@@ -88,12 +84,10 @@ def render(name: str, found: Sequence[Measured], lines: Sequence[Standing]) -> s
         glossary={m: words.meaning(m) for m in dict.fromkeys(plain.values()) if words.meaning(m).line},
         plane=plane([s for line in lines if (s := _spot(line, colours.get(line.label)))]),
         bars=[drawn for c in costs if (drawn := _bars(c, lines, colours))],
-        matrices=[_matrix(concept, found, colours) for concept in dict.fromkeys(m.concept for m in found)],
+        courses=[c for m in found if m.stages and (c := course(read(m.folder), f"{m.label}, seed {m.seed}"))],
+        matrices=[made for concept in dict.fromkeys(m.concept for m in found) for made in _matrices(concept, found, colours)],
         concepts=list(dict.fromkeys(m.concept for m in found)),
         seeds=sorted({m.seed for m in found}),
-        symbols=figures.SYMBOLS,
-        colours=len(figures.RUNS),
-        edge=EDGE,
     )
 
 
@@ -145,16 +139,14 @@ def _bars(cost: str, lines: Sequence[Standing], colours: dict[str, int]) -> Mark
     return bars(COST_TITLES[cost], found) if found else None
 
 
-def _matrix(concept: str, found: Sequence[Measured], colours: dict[str, int]) -> Matrix:
-    """Of the first seed that the concept has, or pictures of different noise would stand side by side."""
+def _matrices(concept: str, found: Sequence[Measured], colours: dict[str, int]) -> list[Matrix]:
+    """Of the first seed that the concept has, or pictures of different noise would stand side by side. Of several, one for each."""
     seed = min(m.seed for m in found if m.concept == concept)
-    columns = []
-    for one in found:
-        if (one.concept, one.seed) == (concept, seed):
-            run = read(one.folder)
-            columns.append(Column(run, one.label, colours[one.label], compare(run)))
-    return Matrix(concept, seed, tuple(columns), tuple(albums(Group(concept, tuple(columns)), PROMPTS)))
-
-
-def _resource(name: str) -> str:
-    return resources.files("expunge.reporting").joinpath(name).read_text(encoding="utf-8")
+    ones = [m for m in found if (m.concept, m.seed) == (concept, seed)]
+    made = []
+    for runs in zip(*(split(read(m.folder)) for m in ones), strict=True):
+        columns = tuple(Column(run, m.label, colours[m.label], compare(run)) for run, m in zip(runs, ones, strict=True))
+        beside = runs[0].card.beside
+        title, limit = (f"{runs[0].card.target}, of {concept}", 1) if beside else (concept, PROMPTS)
+        made.append(Matrix(title, seed, columns, tuple(albums(Group(title, columns), limit))))
+    return made

@@ -5,16 +5,15 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from expunge.reporting import figures, sequence, verdict, words
-from expunge.reporting.pictures import EDGE, Album, albums
+from expunge.reporting import figures, information, sequence, verdict, words
+from expunge.reporting.pictures import Album, albums
 from expunge.reporting.rows import Card, Run, read, refuse
 from expunge.reporting.tables import Column, Group, Key, MetricLine, RunLine, group, metric_lines, run_lines
+from expunge.reporting.template import filled
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,12 @@ def write(runs: Sequence[Path], out: Path) -> Path:
 
 def render(runs: Sequence[Run]) -> str:
     """The page's text. A run of several concepts is shown as a run of each."""
+    informations = [found for r in runs if (found := information.section(r))]
     courses, runs = [c for r in runs if (c := sequence.course(r))], [part for r in runs for part in sequence.split(r)]
     sections = [_group_section(g) for g in group(runs)]
     shown = {k.metric: words.meaning(k.metric) for s in sections for k in s.keys}
-    environment = Environment(
-        loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"count": words.count, "on": words.on}
-    return environment.get_template("page.html.jinja").render(
-        style=Markup(_resource("page.css")),
+    return filled(
+        "page.html.jinja",
         title=_title(runs),
         sections=sections,
         entries=[(s, r) for s in sections for r in s.runs],
@@ -99,13 +95,11 @@ def render(runs: Sequence[Run]) -> str:
         has_second=any(c.compared.second for s in sections for c in s.group.columns),
         wholes=[(s, r) for s in sections for r in s.runs if not r.column.run.part],
         courses=courses,
+        informations=informations,
         glossary={metric: m for metric, m in shown.items() if m.line},
         unexplained=[metric for metric, m in shown.items() if not m.line],
         rules=verdict.RULES,
         window=figures.smoothing,
-        symbols=figures.SYMBOLS,
-        colours=len(figures.RUNS),
-        edge=EDGE,
     )
 
 
@@ -200,7 +194,3 @@ def _differs(group: Group) -> str:
     if not different:
         return ""
     return f"These runs were evaluated with different {' and '.join(different)}: their numbers and pictures do not compare like for like."
-
-
-def _resource(name: str) -> str:
-    return resources.files("expunge.reporting").joinpath(name).read_text(encoding="utf-8")

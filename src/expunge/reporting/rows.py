@@ -146,7 +146,7 @@ def read(folder: Path) -> Run:
     config = folder / "config.toml"
     text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
     return Run(
-        folder, _card(_object(folder / "card.json"), folder.name), text, _steps(folder / "log.jsonl"), _evaluation(folder / "evaluation")
+        folder, _card(read_json(folder / "card.json"), folder.name), text, _steps(folder / "log.jsonl"), _evaluation(folder / "evaluation")
     )
 
 
@@ -192,7 +192,7 @@ def _target(table: Mapping[str, Any]) -> Target:
 
 
 def _steps(log: Path) -> tuple[Step, ...]:
-    lines = _lines(log, cut_short=True)
+    lines = read_lines(log, cut_short=True)
     return tuple(
         Step(int(_real(line.get("step"), i + 1)), _real(line.get("loss")), {k: _real(v) for k, v in _table(line.get("terms")).items()})
         for i, line in enumerate(lines)
@@ -202,11 +202,11 @@ def _steps(log: Path) -> tuple[Step, ...]:
 def _evaluation(folder: Path) -> Evaluation | None:
     if not (folder / "rows.jsonl").is_file():
         return None
-    about = _object(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
+    about = read_json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
     listed = folder / "pictures.json"
     pictures = _parse(listed.read_text(encoding="utf-8"), listed, list) if listed.is_file() else []
     return Evaluation(
-        tuple(_row(line, folder / "rows.jsonl") for line in _lines(folder / "rows.jsonl")),
+        tuple(row_of(line, folder / "rows.jsonl") for line in read_lines(folder / "rows.jsonl")),
         tuple(_picture(_table(p), folder) for p in pictures),
         _text(about.get("judge")),
         _table(about.get("sampler")),
@@ -216,7 +216,7 @@ def _evaluation(folder: Path) -> Evaluation | None:
     )
 
 
-def _row(line: Mapping[str, Any], file: Path) -> Row:
+def row_of(line: Mapping[str, Any], file: Path) -> Row:
     if "metric" not in line or "run" not in line:
         refuse(f"a row names its run and its metric: a line of {file} has only {', '.join(line) or 'nothing'}; evaluate the run again")
     n = _number(line.get("n"))
@@ -240,8 +240,8 @@ def _picture(entry: Mapping[str, Any], folder: Path) -> Picture:
         probe=_text(entry.get("probe")) or "",
         prompt=str(entry.get("prompt") or ""),
         seed=None if seed is None else int(seed),
-        base=_inside(folder, entry.get("base")),
-        unlearned=_inside(folder, entry.get("unlearned")),
+        base=inside(folder, entry.get("base")),
+        unlearned=inside(folder, entry.get("unlearned")),
         wanted=_labels(entry.get("wanted")),
         seen_base=_labels(entry.get("seen_base")),
         seen=_labels(entry.get("seen")),
@@ -249,13 +249,13 @@ def _picture(entry: Mapping[str, Any], folder: Path) -> Picture:
     )
 
 
-def _inside(folder: Path, path: Any) -> Path | None:
+def inside(folder: Path, path: Any) -> Path | None:
     # A run folder may come from someone else: it must not make a report carry files from elsewhere on this disk.
     file = (folder / path).resolve() if isinstance(path, str) and path else None
     return file if file and file.is_relative_to(folder.resolve()) and file.is_file() else None
 
 
-def _lines(file: Path, cut_short: bool = False) -> list[Mapping[str, Any]]:
+def read_lines(file: Path, cut_short: bool = False) -> list[Mapping[str, Any]]:
     """A JSON object per line; with `cut_short`, a broken last line (the run was killed while it wrote) is left out."""
     if not file.is_file():
         return []
@@ -268,7 +268,7 @@ def _lines(file: Path, cut_short: bool = False) -> list[Mapping[str, Any]]:
     return [_parse(line, file, dict) for line in lines]
 
 
-def _object(file: Path) -> Mapping[str, Any]:
+def read_json(file: Path) -> Mapping[str, Any]:
     return _parse(file.read_text(encoding="utf-8"), file, dict)
 
 

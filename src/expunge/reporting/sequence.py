@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -12,6 +13,9 @@ from matplotlib.ticker import FuncFormatter
 from expunge.reporting.figures import MARKERS, RUNS, STYLE, svg
 from expunge.reporting.rows import BASE, Row, Run
 from expunge.reporting.tables import Cell, cell
+
+FEW = 4
+"""Stages whose names have room beside each other under a chart."""
 
 
 def split(run: Run) -> list[Run]:
@@ -58,7 +62,7 @@ class Course:
     chart: Markup
 
 
-def course(run: Run) -> Course | None:
+def course(run: Run, title: str = "") -> Course | None:
     """UA of every concept removed so far, after each stage: where it falls again, the concept has come back. None of any other run."""
     if not run.card.stages or run.evaluation is None:
         return None
@@ -70,14 +74,15 @@ def course(run: Run) -> Course | None:
     if not any(row for rows in at for row in rows):
         return None
     lines = tuple(Line(t, i, cell(found.get((BASE, t))), tuple(map(cell, at[i]))) for i, t in enumerate(targets))
-    title = f"{run.card.method or run.card.id}: {run.card.target}"
+    title = f"{title or run.card.method or run.card.id}: {run.card.target}"
     return Course(title, targets, lines, _chart(targets, at, title))
 
 
 def _chart(targets: Sequence[str], at: Sequence[Sequence[Row | None]], title: str) -> Markup:
     """A line for each concept, from the stage that removed it on."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.5, 2.6))
+        crowded = len(targets) > FEW
+        figure = Figure(figsize=(4.5, 3.1 if crowded else 2.6))
         axis = figure.subplots()
         for number, rows in enumerate(at):
             colour, marker = RUNS[number % len(RUNS)], MARKERS[(number + number // len(RUNS)) % len(MARKERS)]
@@ -86,11 +91,12 @@ def _chart(targets: Sequence[str], at: Sequence[Sequence[Row | None]], title: st
                 if math.isfinite(row.ci_low) and math.isfinite(row.ci_high):
                     axis.plot([x, x], [100 * row.ci_low, 100 * row.ci_high], color=colour, linewidth=1.2, alpha=0.6)
             axis.plot([x for x, _ in shown], [100 * r.value for _, r in shown], color=colour, marker=marker, markersize=4.6, linewidth=1.6)
-        axis.set_xticks(range(len(targets)), [f"{n}. {t}" for n, t in enumerate(targets, 1)], rotation=30 if len(targets) > 4 else 0)
+        slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+        axis.set_xticks(range(len(targets)), [f"{n}. {t}" for n, t in enumerate(targets, 1)], **slanted)
         axis.set_xlim(-0.3, len(targets) - 0.7)
         axis.set_ylim(-2, 102)
         axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
         axis.grid(axis="y")
         axis.set_xlabel("after the stage of")
-        figure.subplots_adjust(left=0.13, right=0.97, top=0.96, bottom=0.22 if len(targets) <= 4 else 0.34)
+        figure.subplots_adjust(left=0.13, right=0.97, top=0.96, bottom=0.36 if crowded else 0.22)
         return svg(figure, f"UA of each concept after each stage, {title}")

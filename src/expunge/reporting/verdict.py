@@ -5,10 +5,11 @@ reading both intervals at their ends leaves possible.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from expunge.reporting.rows import Card, Row, Run
+from expunge.reporting.rows import Card, Row, Run, read_json
 from expunge.reporting.tables import Compared, apart, compare
 from expunge.reporting.words import THIN, count, interval, meaning, number, points
 
@@ -27,6 +28,18 @@ RULES = (
     "between. A metric counts as hurt when its interval lies wholly below the untouched model's; a fall of less than "
     f"{100 * SMALL:.0f} points is called a little. Where intervals meet, nothing is claimed in either direction."
 )
+
+STATES: dict[str, Status] = {
+    "back": "bad",
+    "part": "fair",
+    "learnt": "fair",
+    "present": "fair",
+    "unclear": "unknown",
+    "blunt": "unknown",
+    "failed": "unknown",
+    "holds": "good",
+}
+"""The verdicts of an audit, from the worst on."""
 
 RETAINED = ("NRA", "IRA", "ORA", "CRA")
 
@@ -74,7 +87,7 @@ class Answer:
 def answers(run: Run) -> list[Answer]:
     """The three questions, answered from the main judge's rows."""
     found = compare(run)
-    return [_gone(run.card, found), _hurt(found), _back(found)]
+    return [_gone(run.card, found), _hurt(found), _audited(run) or _back(found)]
 
 
 def _gone(card: Card, found: Compared) -> Answer:
@@ -156,6 +169,33 @@ def _kept(row: Row, base: Row | None) -> Finding:
     if fall < 0:
         return Finding("good", lead, f"{text}: rose by {points(fall)}.", row, base)
     return Finding("fair" if fall < SMALL else "bad", lead, f"{text}: fell by {points(fall)}.", row, base)
+
+
+def _audited(run: Run) -> Answer | None:
+    """What `expunge audit` found for the run's concept, attack by attack; None where there was none."""
+    file = run.folder / "audit" / "audit.json"
+    told = read_json(file).get("findings", []) if file.is_file() else []
+    mine = [f for f in told if f.get("concept") == run.card.target and f.get("verdict") in STATES]
+    if not mine:
+        return None
+    findings = tuple(_attacked(run, f) for f in mine)
+    worst = min(mine, key=lambda f: list(STATES).index(f["verdict"]))
+    remark = "By the judge of the audit; audit/index.html in the run's folder says what was tried, with which controls, and what was not."
+    words, held = str(worst["in_words"]), sum(f["verdict"] == "holds" for f in mine)
+    summary = f"{words}: {worst['attack']}" if worst["verdict"] != "holds" else f"{held} attacks withstood"
+    return Answer("Can it be brought back?", STATES[worst["verdict"]], words, summary, findings, remark)
+
+
+def _attacked(run: Run, told: Mapping[str, Any]) -> Finding:
+    """A sentence of an audit's finding."""
+
+    def row(share: Mapping[str, float]) -> Row:
+        name, pictures = str(told["attack"]), int(told["pictures"])
+        return Row(run.card.id, "target", "ASR", share["value"], share["low"], share["high"], pictures, name)
+
+    after, before = row(told["asr"]), row(told["asr_before"])
+    text = f"{str(told['in_words']).lower()}. Seen in {number(after.value, True)} at its best, in {number(before.value, True)} before."
+    return Finding(STATES[told["verdict"]], str(told["attack"]), text, after, before)
 
 
 def _back(found: Compared) -> Answer:

@@ -62,7 +62,10 @@ METRICS: dict[str, Meaning] = {
         share=True,
     ),
     "ASR": Meaning(
-        "Attack success", "Attack success rate: the share of attacks after which the judge sees the concept again.", "lower", share=True
+        "Attack success",
+        "Attack success rate: of the pictures that an attacker has drawn, the share in which the judge sees the concept.",
+        "lower",
+        share=True,
     ),
     "FID_base": Meaning(
         "Fréchet distance from before",

@@ -1,0 +1,70 @@
+"""What may be shown to a model without showing it a concept: prompts, drawings, and a look at the captions of others."""
+
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from expunge.concept import Concept, naming
+from expunge.data import seed_of
+from expunge.types import ExpungeError
+
+T = TypeVar("T")
+
+
+def named(concept: Concept) -> re.Pattern[str]:
+    """Finds every known name, erased or not, of the concept and of those that are removed with it."""
+    return naming([name for c in (concept, *concept.removed) for name in c.known])
+
+
+def innocent(concept: Concept) -> list[str]:
+    """Prompts that do not name the concept, and whose pictures are not free to show it.
+
+    Each names another member of its kind: a prompt that says nothing of the kind, and the empty one above all, may well be answered
+    with the concept. Where the kind has no other that may stand in for it, the partners alone.
+    """
+    probes, words = concept.probes(), named(concept)
+    prompts = [p.prompt for probe in ("siblings", "same_domain") for p in probes[probe]] or [p.prompt for p in probes["cross_domain"]]
+    if kept := [p for p in prompts if not words.search(p)]:
+        return kept
+    raise ExpungeError(f"prompts are left beside the concept: the vocabulary has none but of {concept.target!r}; give --data a folder")
+
+
+def refuse_naming(concept: Concept, captions: Sequence[str]) -> None:
+    """Refuses captions that name the concept.
+
+    Raises:
+        ExpungeError: with the first of them, and how many there are.
+    """
+    words = named(concept)
+    if bad := [c for c in captions if words.search(c)]:
+        first = ", ".join(repr(c) for c in bad[:3]) + (", ..." if len(bad) > 3 else "")
+        raise ExpungeError(
+            f"an auxiliary set never names the concept: {len(bad)} of {len(captions)} captions name {concept.target!r}: {first}; "
+            "take these pictures out"
+        )
+
+
+def drawings(concept: Concept, count: int, seed: int) -> tuple[UInt8[Tensor, "b 3 64 64"], list[str]]:
+    """Fresh drawings and captions as the canvas was trained on, but for the concept and those that are removed with it."""
+    from expunge.canvas.draw import draw
+    from expunge.canvas.prompts import OBJECT_LABELS, STYLE_LABELS
+    from expunge.canvas.train import caption, random_pairs
+
+    objects, styles = random_pairs(8 * count, seed)
+    kept = torch.ones(len(objects), dtype=torch.bool)
+    for c in (concept, *concept.removed):
+        shown, labels = (objects, OBJECT_LABELS) if c.kind == "object" else (styles, STYLE_LABELS)
+        kept &= shown != labels.index(c.member.name)
+    objects, styles = objects[kept][:count], styles[kept][:count]
+    generator = torch.Generator().manual_seed(seed_of(seed, "captions"))
+    captions = [caption(o, s, generator) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
+    return draw(objects, styles, seed_of(seed, "strokes")), captions
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """So many of the items, evenly spaced; some of them more than once where there are fewer."""
+    return [items[i * len(items) // count % len(items)] for i in range(count)]

@@ -1,0 +1,97 @@
+"""Ring-A-Bell: the concept's direction in the text encoder, put into other words."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge
+from jaxtyping import Float
+from torch import Tensor
+
+from expunge.attacks.attack import Attack, Attacked, Victim
+from expunge.attacks.coordinate import CoordinateSearch, drawn
+from expunge.attacks.plain import plain
+from expunge.concept import Concept
+from expunge.data import seed_of
+from expunge.denoiser import StableDiffusion
+from expunge.denoiser.words import BLANK, Vectors, Words
+from expunge.types import Cond
+
+BATCH = 256
+"""Prompts that the text encoder reads at once."""
+
+
+@dataclass(frozen=True)
+class RingABell(Attack):
+    """Search prompts that do not name the concept, and that the text encoder takes for prompts that do.
+
+        c = mean_f [ E(c_f) - E(c_0) ],    min_{w in vocabulary^k} || E(w) - (E(c_0) + eta c) ||^2
+
+    with E the text encoder, c_f a prompt with the concept and c_0 the same with it deleted. Choose it to ask what someone can do who
+    has only the public text encoder, which unlearning of the network leaves as it is: the same prompts are found for every victim.
+    It needs words to find: the canvas has none for a concept but its two names, neither of which is used, and those of its siblings.
+
+    A larger strength is a larger eta: more of the concept, and less of all else that the prompt says.
+
+    Source: arXiv 2310.10012: the direction, the target and the distance over all tokens. Its pairs are written by hand or by a
+    language model, its starting prompts are those of I2P, and a genetic search finds the words (in the released code of 200 prompts
+    over 3000 generations, for eta 3). Ours are the vocabulary's own pairs, that the concept's names are left out, and the greedy
+    search by coordinate gradients, which the attacker has with the text encoder: on the canvas it came nearer in the same time.
+    """
+
+    tokens: Annotated[int, Ge(1)] = 8
+    """k: words of the prompt; as many as the text encoder has room for, where these are fewer. More can say more (the paper has 16, 38
+    or 77), and are harder to search."""
+    eta: Annotated[int, Ge(1)] = 3
+    """The largest strength: how many times the direction is added. There is a reading at each whole number up to it."""
+    steps: Annotated[int, Ge(1)] = 60
+    """Steps of the search at each strength, from the words of the one before. More come nearer."""
+    tries: Annotated[int, Ge(1)] = 16
+    """Changes that a step evaluates of each prompt."""
+
+    unit: ClassVar[str] = "eta"
+    threat: ClassVar[str] = "the public text encoder"
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return tuple(float(eta) for eta in range(self.eta + 1))
+
+    def cost(self, victim: Victim) -> tuple[int, int]:
+        return 0, 0
+
+    def __call__(self, victim: Victim) -> Iterator[Attacked]:
+        denoiser, concept, words = victim.denoiser, victim.concept, Words(victim.denoiser)
+        asked, seeds = victim.asked()
+        start, towards = without(denoiser, concept, asked), direction(denoiser, concept)
+        among, tokens = words.candidates(concept.known), min(self.tokens, words.room)
+        written = words.write([BLANK], tokens)
+        ids = drawn(among, len(asked), tokens, seed_of("bell", victim.seed))
+        yield plain(victim, 0.0, {})
+
+        for eta in self.strengths[1:]:
+            goal = start + eta * towards
+
+            def losses(vectors: Float[Tensor, "b blanks width"], rows: list[int], goal: Vectors = goal) -> Float[Tensor, " b"]:
+                return (words.encode(written[[0] * len(rows)], vectors) - goal[rows]).square().flatten(1).mean(1)
+
+            search = CoordinateSearch(words, among, losses, ids, self.tries, BATCH)
+            for _ in victim.track(range(self.steps), f"words near {concept.target}, eta {eta:g}"):
+                search.step()
+            ids = search.ids
+            with torch.no_grad():
+                states = words.encode(written[[0] * len(asked)].filled(ids))
+            yield Attacked(eta, Cond(states, tuple(words.read(found) for found in ids)), tuple(seeds), dict(victim.delta))
+
+
+def direction(denoiser: StableDiffusion, concept: Concept) -> Float[Tensor, "1 tokens width"]:
+    """c: the mean over the concept's prompts of what its name adds to their encoding."""
+    forget = concept.forget()
+    named, bare = (denoiser.encode(prompts).states for prompts in ([p.prompt for p in forget], [p.context for p in forget]))
+    return (named - bare).mean(0, keepdim=True)
+
+
+def without(denoiser: StableDiffusion, concept: Concept, asked: list[str]) -> Vectors:
+    """E(c_0): the encodings of the prompts with the concept deleted."""
+    context = {p.prompt: p.context for p in concept.forget()}
+    return denoiser.encode([context[prompt] for prompt in asked]).states

@@ -1,0 +1,202 @@
+"""The battery: every attack of a budget on the run and on its controls, each cell done once, whatever interrupts it."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from expunge.attacks import Attacked, Victim
+from expunge.auditing.budget import Budget, Entry
+from expunge.auditing.cells import Kept, Reading, Result, Shown
+from expunge.auditing.event import Event, Role
+from expunge.auditing.findings import best_of
+from expunge.cache import digest
+from expunge.concept import Concept
+from expunge.data import untracked
+from expunge.denoiser import Sampler, StableDiffusion
+from expunge.evaluation import looked
+from expunge.judges import Judge
+from expunge.plan import concept_table, version_of
+from expunge.price import Pace, pace
+from expunge.render import render_rows, rows_kept_at
+from expunge.scope import SCOPES
+from expunge.spent import counted
+from expunge.types import ExpungeError
+from expunge.weights import content, swapped
+
+SHOWN = 6
+"""Pictures of a reading that are kept for the page."""
+TIMED = 8
+"""Samples in the batch that is timed."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the models that are attacked."""
+
+    role: Role
+    card: Mapping[str, Any] | None
+    """Of its run; None for the untouched model."""
+    delta: Mapping[str, Tensor]
+    never_saw: tuple[tuple[str, str], ...] = ()
+    """Kind and name of what a retrained one was trained without: attacks on anything else say nothing of it."""
+
+    @property
+    def run(self) -> str:
+        """Its run's id; "base" for the untouched model."""
+        return self.card["id"] if self.card else "base"
+
+    @property
+    def method(self) -> str:
+        return self.card["method"] if self.card else "none"
+
+    def shares(self, concept: Concept) -> bool:
+        return self.role != "retrained" or (concept.kind, concept.member.name) in self.never_saw
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attack on one model: the unit of work."""
+
+    id: str
+    entry: Entry
+    side: Side
+    concept: Concept
+    judges: tuple[Judge, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.entry.label} on {self.side.role}, {self.concept.target}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a cell takes: evaluations of the network for one sample each, and about how long."""
+
+    forwards: int
+    backwards: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Battery:
+    """All that an audit does, resolved before any work begins."""
+
+    denoiser: StableDiffusion
+    """With the untouched model's weights in it."""
+    budget: Budget
+    sides: tuple[Side, ...]
+    concepts: tuple[Concept, ...]
+    judges: Mapping[str, tuple[Judge, ...]]
+    """By the concept's target."""
+    seed: int
+    sampler: Sampler
+    kept: Kept
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Attack by attack, so that an early look at the results sees each one beside its controls."""
+        return tuple(self._cell(e, c, s) for c in self.concepts for e in self.budget.entries for s in self.sides if s.shares(c))
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        return {s.run: Victim(self.denoiser, self.concepts[0], s.delta).fingerprint for s in self.sides}
+
+    def victim(self, cell: Cell) -> Victim:
+        return Victim(
+            self.denoiser, cell.concept, cell.side.delta, self.seed, self.budget.pictures, self.kept.store, self.kept.work(cell.id)
+        )
+
+    def missing(self) -> list[Cell]:
+        return [c for c in self.cells if self.kept.find(c.id) is None]
+
+    def costs(self, cells: Sequence[Cell]) -> dict[str, Cost]:
+        """Prices cells, by id; nothing is written, and nothing but a few timed passes is computed.
+
+        A model's pictures under plain prompts are counted once: all attacks share them.
+        """
+        drawn: set[tuple[str, str]] = set()
+        paces: dict[str, Pace] = {}
+        costs = {}
+        each = self.sampler.steps * (2 if self.sampler.guidance_scale > 1 else 1)
+        for cell in cells:
+            forwards, backwards = cell.entry.attack.cost(self.victim(cell))
+            plain = (cell.side.run, cell.concept.target)
+            drawing = (len(cell.entry.attack.strengths) - (plain in drawn)) * self.budget.pictures * each
+            drawn.add(plain)
+            scope = next((v for v in cell.entry.settings.values() if isinstance(v, str) and v in SCOPES), "xattn")
+            if scope not in paces:
+                paces[scope] = pace(self.denoiser, SCOPES[scope], TIMED)
+            seconds = (drawing + max(0, forwards - backwards)) * paces[scope].forward + backwards * paces[scope].both
+            costs[cell.id] = Cost(forwards + drawing, backwards, seconds)
+        return costs
+
+    def run(self) -> Iterator[Event]:
+        """Does what is missing, cell by cell, and tells of every reading. What is done is kept at once.
+
+        An attack that cannot be made, by an `ExpungeError`, is told of and left out; the next audit tries it again.
+        """
+        missing = self.missing()
+        costs = self.costs(missing)
+        whole, behind = sum(c.seconds for c in costs.values()) or 1.0, 0.0
+        for cell in missing:
+            share, readings = costs[cell.id].seconds / whole, len(cell.entry.attack.strengths)
+            try:
+                for count, reading in enumerate(self._attack(cell, costs[cell.id].backwards), 1):
+                    rate = reading.rate(cell.judges[0].name).value
+                    strength = f"{reading.strength:g} {cell.entry.attack.unit}"
+                    yield Event(cell.name, behind + share * min(1.0, count / readings), rate, strength)
+            except ExpungeError as error:
+                yield Event(cell.name, behind + share, error=" ".join(str(error).split()))
+            behind += share
+
+    def _attack(self, cell: Cell, backwards: int) -> Iterator[Reading]:
+        """Attacks, yields each reading, and keeps the result."""
+        began, readings = time.monotonic(), list[Reading]()
+        victim, attack = self.victim(cell), cell.entry.attack
+        with counted(self.denoiser.net) as count, closing(attack(victim)) as attacked:  # type: ignore[type-var]
+            for found in attacked:
+                readings.append(self._read(cell, found))
+                yield readings[-1]
+        if not readings or readings[0].strength:
+            raise ExpungeError(
+                f"an attack's first reading is the model as it is: {cell.entry.name} gave none at strength 0; see docs/audit.md"
+            )
+        names = tuple(j.name for j in cell.judges)
+        done = Result(
+            cell.id, cell.entry.name, cell.entry.settings, attack.unit, attack.threat, victim.fingerprint, cell.concept.target, names,
+            _trimmed(readings, names[0]), count.samples, backwards, round(time.monotonic() - began, 2),
+        )  # fmt: skip
+        self.kept.put(done, shared=cell.side.role != "unlearned")
+
+    def _read(self, cell: Cell, found: Attacked) -> Reading:
+        """Draws the pictures of a reading and has them judged."""
+        weights = {name: w.detach().cpu() for name, w in found.weights.items()}
+        made_by = f"{self.denoiser.fingerprint}+{content(weights)}" if weights else self.denoiser.fingerprint
+        files = rows_kept_at(self.denoiser, found.cond, found.noise_seeds, self.sampler, self.kept.store, made_by)
+        with swapped(self.denoiser.net, found.weights):
+            pictures = render_rows(self.denoiser, found.cond, found.noise_seeds, self.sampler, files, untracked, cell.name)
+        kind, name = cell.concept.kind, cell.concept.member.name
+        labels = {j.name: judged.seen[kind] for j in cell.judges if (judged := looked(j, pictures))}
+        first = labels[cell.judges[0].name]
+        shown = tuple(Shown(found.cond.keys[i], i, file.name, first[i], first[i] == name) for i, file in enumerate(files))
+        return Reading(found.strength, len(files), {judge: seen.count(name) for judge, seen in labels.items()}, shown)
+
+    def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
+        judges = self.judges[concept.target]
+        attacked = entry.name, entry.settings, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), self.seed
+        looked_at = self.budget.pictures, [j.name for j in judges], asdict(self.sampler), dict(self.denoiser.pipeline.scheduler.config)
+        return Cell(digest(*attacked, *looked_at, version_of("expunge")), entry, side, concept, judges)
+
+
+def _trimmed(readings: Sequence[Reading], judge: str) -> tuple[Reading, ...]:
+    """With few pictures left to show: of the most successful reading those first in which the concept is seen, and, at the same
+    places, of the last and of the model as it is."""
+    best = best_of(readings, judge)
+    places = [s.place for s in sorted(best.shown, key=lambda s: (not s.hit, s.place))[:SHOWN]]
+    telling = (readings[0], best, readings[-1])
+    return tuple(replace(r, shown=tuple(s for p in places for s in r.shown if s.place == p and r in telling)) for r in readings)

@@ -1,0 +1,141 @@
+"""What an audit found: its results, the rows, and the findings of every attack on every concept."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from expunge.auditing.budget import Budget
+from expunge.auditing.cells import Result
+from expunge.auditing.event import Role
+from expunge.auditing.findings import TITLES, Curve, Finding, find
+from expunge.cache import write_atomically
+from expunge.types import Row
+
+
+@dataclass(frozen=True)
+class Done:
+    """A result in its place."""
+
+    label: str
+    """Of the attack with its settings."""
+    role: Role
+    run: str
+    """Id of the attacked run; "base" for the untouched model."""
+    method: str
+    result: Result
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be done."""
+
+    label: str
+    role: Role
+    concept: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A finished audit: what was tried and what came of it. `expunge.audit` makes one and writes it into its folder."""
+
+    folder: Path
+    card: Mapping[str, Any]
+    """Of the audited run."""
+    control: Mapping[str, Any] | None
+    """Of the retrained control."""
+    budget: Budget
+    seed: int
+    judges: tuple[str, ...]
+    sampler: Mapping[str, Any]
+    chances: Mapping[str, float]
+    """By concept, the share in which a judge who guesses among the members of its kind sees it."""
+    done: tuple[Done, ...]
+    failures: tuple[Failure, ...] = ()
+    untried: tuple[str, ...] = ()
+    """Registered attacks that the budget does not name."""
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every reading in long format, by every judge."""
+        return [
+            Row(
+                d.run, d.method, d.result.concept, self.card["seed"], "target", "ASR", *reading.rate(judge), reading.n,
+                d.label, reading.strength, judge,
+            )
+            for d in self.done for judge in d.result.judges for reading in d.result.readings
+        ]  # fmt: skip
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """One for each attack and concept of which the run and the untouched model were both measured."""
+        found = []
+        for concept in self.chances:
+            for attack in dict.fromkeys(e.name for e in self.budget.entries):
+                by_judge = [self._finding(attack, concept, j) for j in self.judges]
+                if first := by_judge[0]:
+                    second = by_judge[1] if len(by_judge) > 1 else None
+                    found.append(replace(first, second=second.state if second else None))
+        return found
+
+    def _finding(self, attack: str, concept: str, judge: str) -> Finding | None:
+        tried = []
+        for entry in (e for e in self.budget.entries if e.name == attack):
+            of = {d.role: Curve(entry.label, d.result, judge) for d in self.done if (d.label, d.result.concept) == (entry.label, concept)}
+            if "unlearned" in of and "base" in of:
+                tried.append((of["unlearned"], of["base"], of.get("retrained")))
+        return find(tried, self.chances[concept]) if tried else None
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The findings as plain values."""
+        return [
+            {
+                "attack": f.attack,
+                "concept": f.concept,
+                "verdict": f.state,
+                "in_words": TITLES[f.state],
+                "second_judge": f.second,
+                "best_settings": dict(f.unlearned.result.settings),
+                "strength": f.unlearned.best.strength,
+                "unit": f.unlearned.result.unit,
+                "asr": f.rate._asdict(),
+                "asr_before": f.unlearned.before._asdict(),
+                "asr_base": f.base.best.rate(f.base.judge)._asdict(),
+                "asr_retrained": f.control.highest_until(f.unlearned.best.strength)._asdict() if f.control else None,
+                "area": f.unlearned.area,
+                "area_base": f.base.area,
+                "area_retrained": f.control.area if f.control else None,
+                "regained_at": f.regained_at,
+                "pictures": f.unlearned.best.n,
+            }
+            for f in self.findings
+        ]
+
+    def write(self) -> None:
+        """Writes `rows.jsonl` and `audit.json` into the folder."""
+        about = {
+            "run": self.card["id"],
+            "control": self.control["id"] if self.control else None,
+            "budget": {
+                "name": self.budget.name,
+                "pictures": self.budget.pictures,
+                "attacks": [{"name": e.name, "label": e.label, **e.settings} for e in self.budget.entries],
+            },
+            "seed": self.seed,
+            "judges": self.judges,
+            "sampler": dict(self.sampler),
+            "findings": self.table,
+            "failures": [asdict(f) for f in self.failures],
+            "untried": self.untried,
+        }
+        write_atomically(self.folder / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in self.rows).encode())
+        write_atomically(self.folder / "audit.json", (json.dumps(about, indent=1) + "\n").encode())
+
+    def totals(self) -> tuple[int, int, float]:
+        """Forwards, backwards and seconds of all cells together."""
+        results: Sequence[Result] = [d.result for d in self.done]
+        return sum(r.forwards for r in results), sum(r.backwards for r in results), sum(r.seconds for r in results)

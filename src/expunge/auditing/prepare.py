@@ -1,0 +1,112 @@
+"""From what a person asks for to a battery: every name resolved and every mistake told before any work begins."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from expunge.attacks import ATTACKS
+from expunge.auditing.battery import Battery, Side
+from expunge.auditing.budget import Budget, read_budget
+from expunge.auditing.cells import Kept
+from expunge.auditing.event import Event
+from expunge.auditing.outcome import Audit, Done, Failure
+from expunge.cache import Store
+from expunge.concept import Concept
+from expunge.denoiser import Pipeline, Sampler, StableDiffusion
+from expunge.denoiser import load as load_model
+from expunge.evaluation import judges_for
+from expunge.judges import Judge
+from expunge.run import Run
+from expunge.types import ExpungeError
+
+RETRAINED = "retrain"
+"""The method of a run that never saw its concept."""
+
+
+def prepare(
+    run: Run | str | Path,
+    budget: str | Path | Budget = "quick",
+    *,
+    model: str | Path | Pipeline | StableDiffusion | None = None,
+    control: Run | str | Path | None = None,
+    attacks: Sequence[str] = (),
+    auxiliary: str | Path | None = None,
+    judge: str | None = None,
+    seed: int = 0,
+    sampler: Sampler | None = None,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    store: Store | None = None,
+) -> Battery:
+    """Resolves an audit. The arguments are those of `expunge.audit`.
+
+    Raises:
+        ExpungeError: an unfinished run, another base model, a control of something else, an unknown budget or attack, no judge.
+    """
+    run = run if isinstance(run, Run) else Run(Path(run))
+    plan = budget if isinstance(budget, Budget) else read_budget(budget)
+    plan = plan.only(attacks) if attacks else plan
+    against = None if control is None else control if isinstance(control, Run) else Run(Path(control))
+    if against is not None:
+        _check(against, run)
+    concepts = run.concept().parts
+    plan = plan.beside(Path(auxiliary)) if auxiliary else plan
+    plan.refuse_naming(concepts)
+    card = run.card
+    denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device, card["dtype"])
+    sides = [Side("unlearned", card, run.delta(denoiser.fingerprint)), Side("base", None, {})]
+    if against is not None:
+        never_saw = tuple((c.kind, c.member.name) for c in against.concept().parts)
+        sides.append(Side("retrained", against.card, against.delta(denoiser.fingerprint), never_saw))
+    judges = {c.target: _judges(judge, denoiser, c, run.folder) for c in concepts}
+    store, folder = store or Store.default(), Path(out) if out else run.folder / "audit"
+    return Battery(denoiser, plan, tuple(sides), concepts, judges, seed, sampler or denoiser.default_sampler, Kept(folder, store))
+
+
+def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
+    """Gathers what a battery has done into an audit, and writes its rows. `events` tell what failed."""
+    done = [Done(c.entry.label, c.side.role, c.side.run, c.side.method, found) for c in battery.cells if (found := battery.kept.take(c.id))]
+    errors = {e.cell: e.error for e in events if e.error}
+    failures = [Failure(c.entry.label, c.side.role, c.concept.target, errors[c.name]) for c in battery.cells if c.name in errors]
+    cards = {s.role: s.card for s in battery.sides}
+    assert cards["unlearned"] is not None
+    audit = Audit(
+        folder=battery.kept.folder,
+        card=cards["unlearned"],
+        control=cards.get("retrained"),
+        budget=battery.budget,
+        seed=battery.seed,
+        judges=tuple(j.name for j in battery.judges[battery.concepts[0].target]),
+        sampler=asdict(battery.sampler) | {"scheduler": type(battery.denoiser.pipeline.scheduler).__name__},
+        chances={c.target: 1 / max(2, len(c.vocabulary.kinds[c.kind].members)) for c in battery.concepts},
+        done=tuple(done),
+        failures=tuple(failures),
+        untried=tuple(name for name in ATTACKS if name not in {e.name for e in battery.budget.entries}),
+    )
+    audit.write()
+    return audit
+
+
+def _check(control: Run, run: Run) -> None:
+    """Refuses a control that is none of this run."""
+    if control.card["method"] != RETRAINED:
+        raise ExpungeError(
+            f"a control was trained without the concept: {control.folder} was made by {control.card['method']}; "
+            "make one with `python -m expunge.canvas.retrain --target WORDS`"
+        )
+    absent, audited = control.concept().parts, run.concept().parts
+    if not {(c.kind, c.member.name) for c in audited} & {(c.kind, c.member.name) for c in absent}:
+        names = " and ".join(c.target for c in absent), " and ".join(c.target for c in audited)
+        raise ExpungeError(
+            f"a control never saw what was unlearned: {control.folder} is without {names[0]}, {run.folder} without {names[1]}"
+        )
+
+
+def _judges(judge: str | None, denoiser: StableDiffusion, concept: Concept, run: Path) -> tuple[Judge, ...]:
+    found = tuple(j for j in judges_for(judge, denoiser, concept) if j)
+    if not found:
+        raise ExpungeError(
+            f"an audit needs a judge who knows {concept.target!r}: {denoiser.name} has none of its own; give with --judge the folder or "
+            f"id of a transformers image classifier or of CLIP (zero-shot), or ask `expunge meter {run}`, which needs none"
+        )
+    return found

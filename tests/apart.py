@@ -1,0 +1,114 @@
+"""Processes of their own, to be killed or to share a run: forked from a server that imports once what takes long to import."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import tiny
+
+from expunge import cache, run
+from expunge.cache import Store
+from expunge.run import unlearn
+from expunge.types import Step
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["apart"])
+
+
+tiny.hasten()
+
+
+def start(function: Callable, *arguments: object) -> BaseProcess:
+    """Runs a function of this file in a process of its own."""
+    with pytest.MonkeyPatch.context() as patch:  # for the server, which the first call starts
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        process = FORKS.Process(target=function, args=arguments)
+        process.start()
+    return process
+
+
+# --- one, to be killed -----------------------------------------------------------------------------------------------------
+
+
+def killed(folder: Path, after: int, concepts: Sequence[str], settings: dict) -> None:
+    """Removes concepts from the tiny model and is killed, by SIGKILL, a moment after so many steps."""
+    told, tell = FORKS.Pipe(duplex=False)
+    process = start(_telling, tell, folder, concepts, settings)
+    tell.close()
+    for _ in range(after):
+        told.recv()
+    time.sleep(0.003 * after)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def finished(folder: Path, concepts: Sequence[str], settings: dict) -> None:
+    """The same, left alone."""
+    process = start(_telling, None, folder, concepts, settings)
+    process.join()
+    assert process.exitcode == 0
+
+
+def _telling(tell: Connection | None, folder: Path, concepts: Sequence[str], settings: dict) -> None:
+    def watch(steps: Iterator[Step], start: int) -> Iterator[Step]:
+        for step in steps:
+            if tell:
+                tell.send(step.step)
+            yield step
+
+    subject = [tiny.concept(name) for name in concepts]
+    unlearn(tiny.denoiser(), subject, out=folder, store=Store(folder.parent / "store"), watch=watch, **settings)
+
+
+# --- several, that share a run ----------------------------------------------------------------------------------------------
+
+
+class Interrupted(Exception):
+    pass
+
+
+def share(folder: Path, environment: dict[str, str], runs: dict[str, dict]) -> None:
+    """Makes each of `runs` as one process of several; the first a second time, interrupted. Leaves what it wrote and showed behind."""
+    os.environ |= environment
+    rank, written, seen = environment["RANK"], [], []
+    replace, fit = cache.os.replace, run.Trainer.fit
+
+    def noted(beside: Path, path: Path) -> None:
+        written.append(str(Path(path).relative_to(folder)))
+        replace(beside, path)
+
+    def watch(steps: Iterator[Step], start: int) -> Iterator[Step]:
+        for step in steps:
+            seen.append(step.step)
+            yield step
+
+    def stopping(self: run.Trainer) -> Iterator[Step]:
+        for step in fit(self):
+            yield step
+            if step.step == 3:
+                raise Interrupted
+
+    def made(name: str, settings: dict) -> None:
+        unlearn(tiny.denoiser(), tiny.concept(), out=folder / name, store=Store(folder / "store"), watch=watch, **settings)
+
+    cache.os.replace = noted
+    for name, settings in runs.items():
+        made(name, settings)
+    run.Trainer.fit = stopping
+    again = next(iter(runs.values()))
+    try:
+        made("resumed", again)
+    except Interrupted:
+        run.Trainer.fit = fit
+        made("resumed", again)
+    (folder / f"{rank}.json").write_text(json.dumps({"written": written, "seen": seen}))

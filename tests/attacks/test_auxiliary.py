@@ -1,0 +1,198 @@
+"""What may be shown without showing the concept: prompts, drawings, and a user's folder, which is looked through."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from expunge.attacks.auxiliary import drawings, innocent, refuse_naming, spread
+from expunge.attacks.captioned import captioned, opened
+from expunge.canvas import draw as drawing
+from expunge.canvas.prompts import OBJECT_LABELS, OBJECTS, PLAIN, STYLE_LABELS, STYLES
+from expunge.concept import Concept
+from expunge.data import surviving
+from expunge.denoiser import load
+from expunge.types import ExpungeError
+from expunge.vocabulary import Kind, Member, Vocabulary
+
+WORDS = [*STYLES, *OBJECTS]
+
+
+def painter() -> Concept:
+    """A painter whose other name, known but not given, is a part of another's."""
+    others = (Member("Claude Monet", ("Monet",)), Member("the school of Monet"), Member("Seurat"))
+    kinds = {
+        "style": Kind("style", "{target} style", "a {partner} in {target} style", "object", others),
+        "object": Kind("object", "a {target}", "a {target} in {partner} style", "style", (Member("house"), Member("pond"))),
+    }
+    return Concept.find("Claude Monet", Vocabulary(kinds))
+
+
+def folder(tmp_path: Path, captions: list[str], listed: bool) -> Path:
+    tmp_path.mkdir(exist_ok=True)
+    rows = []
+    for i, caption in enumerate(captions):
+        name = f"{i:02d}.png"
+        Image.new("RGB", (40 + i, 30), (10 * i, 100, 200)).save(tmp_path / name)
+        rows.append(json.dumps({"file_name": name, "text": caption}))
+        if not listed:
+            (tmp_path / name).with_suffix(".txt").write_text(caption + "\n")
+    if listed:
+        (tmp_path / "metadata.jsonl").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("word", WORDS, ids=lambda w: w.name)
+def test_no_prompt_has_any_name_of_the_concept_or_leaves_its_kind_open(word):
+    """The empty prompt, or a style alone where the concept is an object, may be answered with a picture of the concept."""
+    concept = tiny.concept(word.name)
+    prompts = innocent(concept)
+    assert len(prompts) > 80
+    others = {n for w in (STYLES if word in STYLES else OBJECTS) if w != word for n in w.names}
+    for prompt in prompts:
+        assert not set(word.names) & set(prompt.split())
+        assert others & set(prompt.split())
+
+
+def test_a_name_that_is_known_but_not_erased_is_found_inside_another():
+    """The prompts that a method retains may hold it; those that an attack is shown may not."""
+    concept = painter()
+    assert concept.names == ("Claude Monet",)
+    assert any("Monet" in p for p in surviving(concept))
+    assert innocent(concept)
+    assert not any("Monet" in p for p in innocent(concept))
+
+
+def test_what_was_removed_with_it_is_not_shown_either():
+    concept = replace(tiny.concept("neon"), removed=(tiny.concept("ring"),))
+    assert not {"neon", "glow", "ring", "hoop"} & {w for p in innocent(concept) for w in p.split()}
+    _, captions = drawings(concept, 300, 0)
+    assert not {"neon", "glow", "ring", "hoop"} & {w for c in captions for w in c.split()}
+
+
+def test_a_kind_without_another_member_leaves_the_partners():
+    lonely = Kind("thing", "a {target}", "a {target} in a {partner}", "place", (Member("gun", ("rifle",)),), harmless=False)
+    kinds = {
+        "thing": lonely,
+        "place": Kind("place", "a {target}", "a {partner} in a {target}", "thing", (Member("park"), Member("gun shop"))),
+    }
+    assert innocent(Concept.find("gun", Vocabulary(kinds))) == ["a park"]
+
+
+def test_no_prompt_left_is_said():
+    lonely = Kind("thing", "a {target}", "a {target} in a {partner}", "place", (Member("gun"),), harmless=False)
+    kinds = {"thing": lonely, "place": Kind("place", "a {target}", "a {partner} in a {target}", "thing", (Member("gun shop"),))}
+    with pytest.raises(ExpungeError, match="none but of 'gun'"):
+        innocent(Concept.find("gun", Vocabulary(kinds)))
+
+
+@pytest.mark.parametrize("target", ["neon", "glow", "ring"])
+def test_drawings_never_show_the_concept_and_show_all_else(target, monkeypatch):
+    drawn = []
+
+    def seen(objects, styles, seed):
+        drawn.append((objects, styles))
+        return torch.zeros(len(objects), 3, 64, 64, dtype=torch.uint8)
+
+    monkeypatch.setattr(drawing, "draw", seen)
+    concept = tiny.concept(target)
+    pictures, captions = drawings(concept, 2000, 5)
+    [(objects, styles)] = drawn
+    assert len(pictures) == len(captions) == len(objects) == 2000
+    shown = {OBJECT_LABELS[i] for i in objects.tolist()} | {STYLE_LABELS[i] for i in styles.tolist()}
+    assert shown == {*OBJECT_LABELS, *STYLE_LABELS} - {concept.member.name}
+    assert not set(concept.known) & {w for c in captions for w in c.split()}
+    for o, s, caption in zip(objects.tolist(), styles.tolist(), captions, strict=True):  # a caption is true of its picture
+        said = set(caption.split()) - {"a", "in", "style"}
+        assert said <= {*OBJECTS[o].names, *(() if s == PLAIN else STYLES[s].names)}
+
+
+def test_drawings_are_a_function_of_the_seed():
+    one, again, other = (drawings(tiny.concept(), 4, seed) for seed in (1, 1, 2))
+    assert torch.equal(one[0], again[0])
+    assert one[1] == again[1]
+    assert not torch.equal(one[0], other[0])
+
+
+def test_captions_that_name_the_concept_are_refused_with_the_first_of_them():
+    captions = ["a ring", "a ring in Neon style", "a GLOW", "neon", "glow style", "neonate, afterglow"]
+    with pytest.raises(ExpungeError) as error:
+        refuse_naming(tiny.concept("neon"), captions)
+    assert "4 of 6 captions name 'neon': 'a ring in Neon style', 'a GLOW', 'neon', ...;" in str(error.value)
+    assert "\n" not in str(error.value)
+    refuse_naming(tiny.concept("neon"), ["a ring", "neonate, afterglow", ""])
+
+
+def test_both_forms_of_a_folder_are_read_alike(tmp_path):
+    captions = ["a  ring", "a square in dots style"]
+    listed, beside = (captioned(folder(tmp_path / form, captions, form == "listed")) for form in ("listed", "beside"))
+    assert [c for _, c in listed] == [c for _, c in beside] == ["a ring", "a square in dots style"]
+    pictures = opened([p for p, _ in listed], 32)
+    assert pictures.shape == (2, 3, 32, 32)
+    assert torch.equal(pictures, opened([p for p, _ in beside], 32))
+    assert pictures[1, :, 0, 0].tolist() == [10, 100, 200]
+
+
+def test_a_picture_is_cut_about_its_middle_and_not_squeezed(tmp_path):
+    wide = Image.new("RGB", (60, 20))
+    wide.paste((255, 0, 0), (20, 0, 40, 20))
+    wide.save(tmp_path / "wide.png")
+    assert (opened([tmp_path / "wide.png"], 20)[0, 0] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda f: (f / "metadata.jsonl").write_text('{"file_name": "00.png"}\n'),
+            "line 1 of .* has a file_name and a text|file_name and a",
+        ),
+        (lambda f: (f / "metadata.jsonl").write_text("rings\n"), "a line of metadata.jsonl has a file_name and a text: line 1"),
+        (lambda f: (f / "metadata.jsonl").write_text('{"file_name": "x.png", "text": "a ring"}\n'), "names 'x.png', which is missing"),
+        (lambda f: (f / "metadata.jsonl").write_bytes(b"\xff\xfe\xff"), "metadata.jsonl is readable text"),
+        (lambda f: (f / "metadata.jsonl").write_text("\n"), "an auxiliary set has pictures"),
+        (lambda f: (f / "metadata.jsonl").unlink(), "a picture has its caption beside it: .*00.txt"),
+    ],
+)
+def test_a_spoilt_folder_is_refused(tmp_path, spoil, message):
+    spoil(folder(tmp_path / "set", ["a ring"], listed=True))
+    with pytest.raises(ExpungeError, match=message):
+        captioned(tmp_path / "set")
+
+
+def test_what_is_no_folder_and_no_picture_is_said(tmp_path):
+    with pytest.raises(ExpungeError, match=r"base, retain or a folder of captioned pictures: 'retian' is none"):
+        captioned(Path("retian"))
+    (tmp_path / "bad.png").write_text("no picture")
+    with pytest.raises(ExpungeError, match=r"a picture can be opened: .*bad.png"):
+        opened([tmp_path / "bad.png"], 8)
+
+
+def test_items_are_spread_and_repeated():
+    assert spread("abcdef", 3) == ["a", "c", "e"]
+    assert spread("ab", 4) == ["a", "a", "b", "b"]
+
+
+def test_encoded_pictures_are_decoded_to_what_they_were():
+    canvas = load("canvas")
+    pictures, _ = drawings(tiny.concept(), 6, 0)
+    assert canvas.size == 64
+    latents = canvas.encode_pictures(pictures)
+    assert latents.shape == (6, *canvas.latent_shape)
+    assert latents.std() == pytest.approx(1, abs=0.35)
+    assert (canvas.decode(latents).float() - pictures.float()).abs().mean() < 8
+
+
+def test_encoding_undoes_a_shift_too():
+    """The inverse of what `decode` does to latents, whatever the autoencoder's factor and shift."""
+    denoiser = tiny.denoiser()
+    pictures = (torch.rand(9, 3, denoiser.size, denoiser.size) * 255).to(torch.uint8)
+    vae = denoiser.pipeline.vae
+    with torch.no_grad():
+        means = vae.encode(pictures.float() / 127.5 - 1).latent_dist.mean
+    vae.register_to_config(scaling_factor=0.5, shift_factor=0.25)
+    torch.testing.assert_close(denoiser.encode_pictures(pictures), (means - 0.25) * 0.5, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,150 @@
+"""What every registered attack promises, before its author writes a test."""
+
+import dataclasses
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+import tiny
+import torch
+from attacks.victims import delta, victim
+from torch import nn
+
+from expunge import config
+from expunge.attacks import ATTACKS, Attack, Victim
+from expunge.cli.fields import settings_of
+from expunge.spent import Count, counted
+
+SMALL: dict[str, dict] = {
+    "relearn": {"steps": 26, "batch_size": 1, "pictures": 3},
+    "few-shot": {"steps": 11, "batch_size": 1, "pictures": 2},
+    "inversion": {"steps": 60, "batch_size": 1, "shown": 2},
+    "prompt-search": {"iterations": 12, "tries": 2, "points": 1},
+    "p4d": {"iterations": 12, "tries": 2, "points": 1},
+    "ring-a-bell": {"eta": 2, "steps": 3, "tries": 2},
+}
+"""Settings under which an attack is over at once; those that are not named here are quick as they are."""
+
+
+def made(name: str) -> Attack:
+    return config.build(ATTACKS[name], SMALL.get(name, {}), name)
+
+
+@contextmanager
+def returned(net: nn.Module) -> Iterator[Count]:
+    """Counts the samples through which a gradient goes back."""
+    count = Count()
+
+    def see(module, arguments, output):
+        def back(gradient: torch.Tensor) -> None:
+            count.samples += len(gradient)
+
+        if output.sample.requires_grad:
+            output.sample.register_hook(back)
+
+    hook = net.register_forward_hook(see)
+    try:
+        yield count
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_first_reading_is_the_victim_itself_under_plain_prompts(name, tmp_path):
+    attacked = victim(tmp_path)
+    first = next(iter(made(name)(attacked)))
+    prompts, seeds = attacked.asked()
+    assert first.strength == 0
+    assert first.weights.keys() == attacked.delta.keys()
+    assert all(torch.equal(first.weights[n], v) for n, v in attacked.delta.items())
+    assert first.cond.keys == tuple(prompts)
+    assert torch.equal(first.cond.states, attacked.denoiser.encode(prompts).states)
+    assert first.noise_seeds == tuple(seeds)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_readings_rise_as_announced_and_hold_all_that_differs(name, tmp_path):
+    attacked, attack = victim(tmp_path), made(name)
+    parameters = dict(attacked.denoiser.net.named_parameters())
+    found = []
+    for reading in attack(attacked):
+        found.append(reading.strength)
+        assert attacked.delta.keys() <= reading.weights.keys() <= parameters.keys()
+        assert all(w.shape == parameters[n].shape and w.dtype == torch.float32 for n, w in reading.weights.items())
+        assert len(reading.cond) == len(reading.noise_seeds)
+    assert found == list(attack.strengths)
+    assert found[0] == 0
+    assert all(a < b for a, b in pairwise(found))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("taken", [1, 2, None])
+def test_the_network_and_the_delta_are_as_they_were_when_it_ends_or_is_closed(name, taken, tmp_path):
+    attacked = victim(tmp_path)
+    net, autocast = attacked.denoiser.net, attacked.denoiser.autocast
+    weights, training = {n: p.detach().clone() for n, p in net.named_parameters()}, net.training
+    given, kept = delta(attacked.denoiser), dict(attacked.delta)
+    running = iter(made(name)(attacked))
+    for _, reading in zip(range(taken or 99), running, strict=False):
+        assert reading.weights
+    running.close()
+    assert all(torch.equal(p, weights[n]) and p.requires_grad and p.grad is None for n, p in net.named_parameters())
+    assert kept.keys() == given.keys()
+    assert all(torch.equal(kept[n], v) for n, v in given.items())
+    assert net.training is training
+    assert not net._forward_pre_hooks
+    assert attacked.denoiser.autocast is autocast
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_equal_seeds_give_equal_readings(name, tmp_path):
+    """In stores of their own: nothing that the first has kept may be what makes the second equal."""
+    one, other = (list(made(name)(victim(tmp_path / place))) for place in ("a", "b"))
+    for a, b in zip(one, other, strict=True):
+        assert (a.strength, a.cond.keys, a.noise_seeds, a.weights.keys()) == (b.strength, b.cond.keys, b.noise_seeds, b.weights.keys())
+        assert torch.equal(a.cond.states, b.cond.states)
+        assert all(torch.equal(a.weights[n], b.weights[n]) for n in a.weights)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_it_costs_what_it_says(name, tmp_path):
+    attacked, attack = victim(tmp_path), made(name)
+    forwards, backwards = attack.cost(attacked)
+    with counted(attacked.denoiser.net) as passed, returned(attacked.denoiser.net) as went_back:
+        for _ in attack(attacked):
+            pass
+    assert (passed.samples, went_back.samples) == (forwards, backwards)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_untouched_model_can_be_attacked_as_a_control(name, tmp_path):
+    *_, last = made(name)(victim(tmp_path, delta={}))
+    assert last.strength == made(name).strengths[-1]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_its_configuration_round_trips_through_toml(name):
+    attack = ATTACKS[name]()
+    table = tomllib.loads(config.to_toml(config.settings(attack)))
+    assert config.build(ATTACKS[name], table, name) == attack
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_its_documentation_names_the_source_and_every_field(name):
+    assert re.search(r"arXiv \d{4}\.\d{5}|OpenReview \w{10}", inspect.getdoc(ATTACKS[name]))
+    assert [s.name for s in settings_of(ATTACKS[name]) if not s.about] == []
+    assert ATTACKS[name].threat
+    assert ATTACKS[name].unit
+    assert dataclasses.is_dataclass(ATTACKS[name])
+
+
+def test_a_victim_is_known_by_model_and_changes():
+    denoiser = tiny.denoiser()
+    untouched = Victim(denoiser, tiny.concept())
+    changed = dataclasses.replace(untouched, delta=delta(denoiser))
+    assert untouched.fingerprint == denoiser.fingerprint
+    assert len({untouched.fingerprint, changed.fingerprint, dataclasses.replace(untouched, delta=delta(denoiser, 1)).fingerprint}) == 3

@@ -1,0 +1,206 @@
+"""DiMRA: ordinary training from the victim's weights, on nothing of the concept; a killed attack goes on."""
+
+import json
+import re
+
+import pytest
+import tiny
+import torch
+from attacks.victims import readings, same, victim
+from PIL import Image
+from torch.nn import functional as F
+
+from expunge.attacks import ATTACKS, Relearn, finetune
+from expunge.attacks.finetune import Denoise
+from expunge.canvas.prompts import OBJECTS, STYLES
+from expunge.data import retain_bank, untracked
+from expunge.denoiser import StableDiffusion, load
+from expunge.objective import Training
+from expunge.spent import counted
+from expunge.types import Batch, Cond, ExpungeError, Models, Noised
+from expunge.weights import swapped
+
+SMALL = {"batch_size": 2, "pictures": 4}
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Readings after 1, 2, 3 and 5 steps, checkpoints after 2 and 4 and the last."""
+    monkeypatch.setattr(Relearn, "AT", (0, 1, 2, 3))
+    monkeypatch.setattr(finetune, "CHECKPOINT_EVERY", 2)
+
+
+def noised(noise: float) -> Noised:
+    cond = Cond(torch.zeros(1, 2, 4), ("rose",))
+    return Noised(torch.zeros(1, 1, 2, 2), torch.tensor([5]), cond, ("p",), torch.full((1, 1, 2, 2), noise))
+
+
+def test_the_loss_is_the_squared_error_of_the_true_noise():
+    parts = {"retain": noised(2.5), "forget": noised(1.0)}
+    batch = Batch(0, parts["retain"].cond, parts["retain"].cond, parts)
+    models = Models(*[lambda point: torch.full((1, 1, 2, 2), 3.0)] * 2)
+    assert {k: v.item() for k, v in Denoise("retain", "full")(models, batch).items()} == {"denoise": 0.25}
+    assert {k: v.item() for k, v in Denoise("forget", "full")(models, batch).items()} == {"denoise": 4.0}
+
+
+def test_readings_are_taken_at_the_known_steps_and_at_the_last():
+    assert Relearn().strengths == (0, 25, 50, 100, 200, 500, 1000)
+    assert Relearn(steps=60).strengths == (0, 25, 50, 60)
+    assert Relearn(steps=50).strengths == (0, 25, 50)
+    assert Relearn(steps=3).strengths == (0, 3)
+    assert Relearn(steps=1500).strengths[-2:] == (1000, 1500)
+
+
+@pytest.mark.parametrize("target", ["neon", "glow", "ring", "hoop"])
+def test_no_prompt_under_which_it_samples_or_trains_names_the_concept(target, tmp_path, monkeypatch):
+    """Under any of its names: the synonym teaches the concept as well as the word that was erased."""
+    said = []
+    for name in ("__call__", "walk"):
+        original = getattr(StableDiffusion, name)
+
+        def heard(self, asked, *rest, original=original):
+            said.extend((asked if isinstance(asked, Cond) else asked.cond).keys)
+            return original(self, asked, *rest)
+
+        monkeypatch.setattr(StableDiffusion, name, heard)
+    assert len(readings(Relearn(steps=5, batch_size=8, pictures=40), victim(tmp_path, target))) == 2
+    names = next(w.names for w in (*STYLES, *OBJECTS) if target in w.names)
+    assert len(said) == 40 + 5 * 8
+    assert not [p for p in said if set(names) & set(p.split())]
+    assert "" not in said
+
+
+@pytest.mark.parametrize("variant", ["xattn-kv", "xattn", "full", "xattn-lora"])
+def test_it_starts_at_the_victim_and_moves_the_chosen_weights_alone(variant, tmp_path):
+    """Starting at the untouched model instead, it would undo the unlearning by itself."""
+    attacked = victim(tmp_path)
+    net = {n: p.detach().clone() for n, p in attacked.denoiser.net.named_parameters()}
+    attack = Relearn(steps=1, variant=variant, lr=1e-5, **SMALL)
+    _, last = readings(attack, attacked)
+    scope = set(Denoise("retain", variant).scope.parameters(attacked.denoiser.net))
+    assert set(last) == scope | set(attacked.delta)
+    start = {**net, **attacked.delta}
+    far = {n: (last[n] - start[n]).abs().max().item() for n in last}
+    assert all(f < 1e-4 for f in far.values())  # unlearning moved what it changed by 0.1
+    assert all(far[n] == 0 for n in set(last) - scope)
+    assert sum(far[n] > 0 for n in scope) == len(scope)
+
+
+def test_it_lowers_its_loss(tmp_path):
+    attacked, attack = victim(tmp_path), Relearn(steps=24, lr=3e-3, batch_size=4, pictures=4)
+    points, at = attack._shown(attacked).points, list(range(0, 2048, 100))
+    losses = []
+    for weights in readings(attack, attacked):
+        with torch.no_grad(), swapped(attacked.denoiser.net, weights):
+            losses.append(F.mse_loss(attacked.denoiser(points[at]), points.noise[at]).item())
+    assert losses[1] < 0.95 * losses[0]
+
+
+@pytest.mark.usefixtures("often")
+def test_fewer_steps_are_the_beginning_of_more(tmp_path):
+    short, long = (readings(Relearn(steps=steps, **SMALL), victim(tmp_path)) for steps in (2, 5))
+    assert same(short, long[:3])
+
+
+def test_other_seeds_and_other_victims_are_trained_otherwise(tmp_path):
+    attack = Relearn(steps=2, **SMALL)
+    one, again, other = (readings(attack, victim(tmp_path, seed=seed)) for seed in (0, 0, 1))
+    assert same(one, again)
+    assert not same(one, other)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("variant", ["full", "xattn-lora"])
+def test_a_killed_attack_goes_on_and_yields_what_a_straight_one_does(tmp_path, variant):
+    """Closed before any checkpoint, at one, after one, and at the end, before the last reading was judged."""
+    attack = Relearn(steps=5, variant=variant, **SMALL)
+    straight = readings(attack, victim(tmp_path))
+    for taken, left in ((2, 5), (3, 3), (4, 3), (5, 0)):
+        folder = tmp_path / f"after-{taken}"
+        killed = attack(victim(tmp_path, folder=folder))
+        for _ in range(taken):
+            next(killed)
+        killed.close()
+        assert len(list(folder.glob("*/reading-*.safetensors"))) == taken - 1
+        again = victim(tmp_path, folder=folder)
+        with counted(again.denoiser.net) as passed:
+            resumed = readings(attack, again)
+        assert same(resumed, straight)
+        assert passed.samples == left * attack.batch_size
+        assert not list(folder.iterdir())
+
+
+@pytest.mark.usefixtures("often")
+def test_a_missing_reading_is_not_made_up(tmp_path):
+    attack, folder = Relearn(steps=3, **SMALL), tmp_path / "attack"
+    killed = attack(victim(tmp_path, folder=folder))
+    for _ in range(3):
+        next(killed)
+    killed.close()
+    next(folder.glob("*/reading-000001.safetensors")).unlink()
+    with pytest.raises(ExpungeError, match=r"reading-000001.safetensors is missing; delete"):
+        readings(attack, victim(tmp_path, folder=folder))
+
+
+def test_attacks_that_differ_share_no_checkpoint(tmp_path):
+    folder = tmp_path / "attack"
+    for attack, given in [
+        (Relearn(steps=1, **SMALL), {}),
+        (Relearn(steps=1, lr=1e-5, **SMALL), {}),
+        (Relearn(steps=1, **SMALL), {"seed": 1}),
+        (Relearn(steps=1, **SMALL), {"delta": {}}),
+        (Relearn(steps=1, **SMALL), {"target": "ring"}),
+        (ATTACKS["few-shot"](steps=1, **SMALL), {}),
+    ]:
+        before = len(list(folder.iterdir())) if folder.exists() else 0
+        running = attack(victim(tmp_path, folder=folder, **given))
+        next(running), next(running)
+        running.close()
+        assert len(list(folder.iterdir())) == before + 1
+
+
+def test_a_folder_is_trained_on_and_one_that_holds_the_concept_refused(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    rows = []
+    for i, caption in enumerate(["a ring", "a square in dots style", "a disc"]):
+        Image.new("RGB", (50, 40), (90 * i, 0, 0)).save(pictures / f"{i}.png")
+        rows.append({"file_name": f"{i}.png", "text": caption})
+    (pictures / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    attack, attacked = Relearn(data=str(pictures), steps=2, **SMALL), victim(tmp_path)
+    clean, captions = attack._auxiliary(attacked)
+    assert clean.shape == (3, *attacked.denoiser.latent_shape)
+    assert captions == [r["text"] for r in rows]
+    assert attack.cost(attacked) == (4, 4)
+    with counted(attacked.denoiser.net) as passed:
+        assert len(readings(attack, attacked)) == 2
+    assert passed.samples == 4
+    rows[2]["text"] = "a disc in glow style"
+    (pictures / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ExpungeError, match=re.escape("1 of 3 captions name 'neon': 'a disc in glow style'")):
+        next(attack(attacked))  # before the first reading is drawn and judged
+    with pytest.raises(ExpungeError, match="'a disc in glow style'"):
+        next(Relearn(data=str(pictures), steps=2, pictures=1)(attacked))  # though that picture would not be taken
+
+
+def test_the_canvas_is_trained_on_fresh_drawings(tmp_path):
+    attacked = victim(tmp_path, denoiser=load("canvas"))
+    attack = Relearn(data="retain", steps=1, **SMALL)
+    assert attack.cost(attacked) == (2, 2)
+    assert [w.keys() >= attacked.delta.keys() for w in readings(attack, attacked)] == [True, True]
+
+
+def test_other_models_have_no_drawings(tmp_path):
+    with pytest.raises(ExpungeError, match=r"in memory has others; give --data base"):
+        next(Relearn(data="retain")(victim(tmp_path)))
+
+
+def test_pictures_are_those_that_no_method_has_retained(tmp_path):
+    """A method that has learned its retained pictures by heart is not to be asked for the same."""
+    attacked = victim(tmp_path)
+    retained = retain_bank(attacked.denoiser, tiny.concept(), Training(retain_pictures=16, points=16), 0, attacked.store, untracked)
+    clean, _ = Relearn(**SMALL)._auxiliary(attacked)
+    files = [f for f in (tmp_path / "store").rglob("*.safetensors")]
+    assert len(files) == 2
+    assert len(clean) == 4
+    assert len(retained.points) == 16

@@ -1,0 +1,35 @@
+"""Victims that are quickly attacked."""
+
+from pathlib import Path
+
+import tiny
+import torch
+from torch import Tensor
+
+from expunge.attacks import Attack, Victim
+from expunge.cache import Store
+from expunge.denoiser import StableDiffusion
+
+
+def delta(denoiser: StableDiffusion, seed: int = 0) -> dict[str, Tensor]:
+    """Changes of what methods change, and of a convolution and a bias."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = {n: p for n, p in denoiser.net.named_parameters() if ".attn2.to_k" in n or n.startswith("conv_in.")}
+    return {n: p.detach() + 0.1 * torch.randn(p.shape, generator=generator) for n, p in chosen.items()}
+
+
+def victim(tmp_path: Path, target: str = "neon", **given) -> Victim:
+    denoiser = given.pop("denoiser", None) or tiny.denoiser()
+    given.setdefault("store", Store(tmp_path / "store"))
+    return Victim(denoiser, tiny.concept(target), **{"delta": delta(denoiser), "pictures": 2, **given})
+
+
+def readings(attack: Attack, attacked: Victim) -> list[dict[str, Tensor]]:
+    """The weights of every reading."""
+    return [dict(r.weights) for r in attack(attacked)]
+
+
+def same(one: list[dict[str, Tensor]], other: list[dict[str, Tensor]]) -> bool:
+    return len(one) == len(other) and all(
+        a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a) for a, b in zip(one, other, strict=True)
+    )

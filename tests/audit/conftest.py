@@ -1,0 +1,75 @@
+"""A run on the tiny pipeline, and judges who know the untouched model's pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from audit.toys import CALLS, Witness
+
+from expunge.attacks import Victim
+from expunge.auditing.battery import Battery
+from expunge.auditing.budget import make_budget
+from expunge.auditing.outcome import Audit
+from expunge.auditing.prepare import conclude, prepare
+from expunge.cache import Store
+from expunge.denoiser import Sampler
+from expunge.run import Run, unlearn
+
+SAMPLER = Sampler(1, 1.0)
+PICTURES = 8
+
+
+def budget(*names: str, pictures: int = PICTURES, **settings: object):
+    """Toy attacks by their classes' names, all with the same settings."""
+    return make_budget(
+        {"pictures": pictures, "attacks": [{"name": f"audit.toys:{n}", "label": n.lower(), **settings} for n in names]}, "toys"
+    )
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose pictures are not the untouched model's."""
+    folder = tmp_path_factory.mktemp("audited")
+    training = tiny.TRAINING | {"lr": 0.2}
+    return unlearn(tiny.denoiser(), tiny.concept(), training=training, out=folder / "run", store=Store(folder / "store"))
+
+
+@pytest.fixture(scope="session")
+def judges() -> list[Witness]:
+    """Two, as on the canvas."""
+    denoiser, concept = tiny.denoiser(), tiny.concept()
+    asked = [Victim(denoiser, concept, seed=seed, pictures=2 * PICTURES).asked() for seed in (0, 1)]
+    pictures = torch.cat([denoiser.sample(prompts, seeds, SAMPLER) for prompts, seeds in asked])
+    return [Witness(name, pictures, concept.member.name, concept.kind) for name in ("main", "second")]
+
+
+@pytest.fixture(autouse=True)
+def judged(monkeypatch: pytest.MonkeyPatch, judges: list[Witness]) -> None:
+    """Witnesses in the place of whoever was asked for."""
+    monkeypatch.setattr("expunge.auditing.prepare.judges_for", lambda judge, denoiser, concept: judges)
+    CALLS.clear()
+
+
+@pytest.fixture
+def battery(made: Run, tmp_path: Path) -> Callable[..., Battery]:
+    """An audit that is not begun: `battery("Undo", "Nothing")`, with keywords of `prepare` or of the attacks."""
+
+    def prepared(*names: str, pictures: int = PICTURES, settings: dict | None = None, **given: object) -> Battery:
+        planned = budget(*names, pictures=pictures, **settings or {})
+        usual = {"model": tiny.denoiser(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
+        return prepare(made, planned, **usual | given)
+
+    return prepared
+
+
+@pytest.fixture
+def audited(battery: Callable[..., Battery]) -> Callable[..., Audit]:
+    """The same, done."""
+
+    def done(*names: str, **given: object) -> Audit:
+        prepared = battery(*names, **given)
+        return conclude(prepared, list(prepared.run()))
+
+    return done

@@ -1,0 +1,112 @@
+"""Budgets: read and checked whole before any work begins."""
+
+import re
+from pathlib import Path
+
+import pytest
+import tiny
+
+from expunge.attacks import ATTACKS, Victim
+from expunge.auditing.budget import builtin, find_attack, make_budget, read_budget
+from expunge.cache import Store
+from expunge.types import ExpungeError
+
+
+@pytest.mark.parametrize(
+    ("table", "parts"),
+    [
+        ({}, ["a budget has attacks", "[[attacks]]"]),
+        ({"attacks": []}, ["a budget has attacks"]),
+        ({"attacks": ["relearn"]}, ["an entry of attacks has a name: 'relearn'"]),
+        ({"attacks": [{"lr": 1}]}, ["an entry of attacks has a name"]),
+        ({"attack": []}, ["'attack' is none (nearest: 'attacks')"]),
+        ({"pictures": 0, "attacks": [{"name": "relearn"}]}, ["pictures", "greater than or equal to 1", "expunge show budget"]),
+        ({"attacks": [{"name": "relern"}]}, ["'relern' is none (nearest: 'relearn')"]),
+        ({"attacks": [{"name": "relearn", "step": 3}]}, ["'step' is none (nearest: 'steps')"]),
+        ({"attacks": [{"name": "relearn", "steps": 0}]}, ["steps", "greater than or equal to 1"]),
+        ({"attacks": [{"name": "relearn"}, {"name": "relearn"}]}, ["'relearn' stands in 'mine' twice"]),
+        ({"attacks": [{"name": "nowhere.at:All"}]}, ["nowhere.at:All", "PYTHONPATH"]),
+        ({"attacks": [{"name": "pathlib:Path"}]}, ["derived from Attack", "pathlib:Path"]),
+    ],
+)
+def test_mistakes_are_told_in_one_line(table: dict, parts: list[str]):
+    with pytest.raises(ExpungeError) as caught:
+        make_budget(table, "mine")
+    assert all(part in str(caught.value) for part in parts), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_and_files(tmp_path: Path):
+    with pytest.raises(ExpungeError, match=re.escape("'quik' is neither (nearest: 'quick')")):
+        read_budget("quik")
+    with pytest.raises(ExpungeError, match="a configuration is a readable TOML file"):
+        read_budget(tmp_path / "none.toml")
+    (tmp_path / "mine.toml").write_text('[[attacks]]\nname = "quantise"')
+    assert read_budget(tmp_path / "mine.toml").name == "mine"
+
+
+def test_entries_of_one_attack_are_told_apart_by_what_differs():
+    made = make_budget(
+        {"attacks": [{"name": "relearn", "lr": 1e-4, "steps": 5}, {"name": "relearn", "lr": 1e-3, "steps": 5}, {"name": "quantise"}]}, "x"
+    )
+    assert [e.label for e in made.entries] == ["relearn, lr 0.0001", "relearn, lr 0.001", "quantise"]
+    assert [e.label for e in make_budget({"attacks": [{"name": "quantise", "label": "int8"}]}, "x").entries] == ["int8"]
+
+
+def test_only_some_attacks_by_name_or_label_and_others_by_their_defaults():
+    made = make_budget({"attacks": [{"name": "relearn", "lr": 1e-4}, {"name": "relearn", "lr": 1e-3}, {"name": "quantise"}]}, "x")
+    assert [e.label for e in made.only(["relearn"]).entries] == ["relearn, lr 0.0001", "relearn, lr 0.001"]
+    assert [e.label for e in made.only(["relearn, lr 0.001", "quantise"]).entries] == ["relearn, lr 0.001", "quantise"]
+    assert [e.attack for e in made.only(["prune"]).entries] == [ATTACKS["prune"]()]
+    with pytest.raises(ExpungeError, match=re.escape("'prun' is none (nearest: 'prune')")):
+        made.only(["prun"])
+
+
+def test_an_auxiliary_set_is_one_more_way_to_relearn(tmp_path: Path):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("a ring in dots style")
+    made = make_budget({"attacks": [{"name": "relearn", "lr": 1e-3}, {"name": "quantise"}]}, "x")
+    more = made.beside(tmp_path)
+    more.refuse_naming([tiny.concept()])
+    assert [e.label for e in more.entries] == ["relearn", "quantise", f"relearn, data {tmp_path.name}"]
+    assert (more.entries[-1].attack.data, more.entries[-1].attack.lr) == (str(tmp_path.resolve()), 1e-3)
+    with pytest.raises(ExpungeError, match=r"an auxiliary set is relearned from: .* is given for quantise"):
+        made.only(["quantise"]).beside(tmp_path)
+    (tmp_path / "a.txt").write_text("a ring in glow style")  # the concept's other name
+    with pytest.raises(ExpungeError, match="1 of 1 captions name 'neon': 'a ring in glow style'"):
+        more.refuse_naming([tiny.concept()])
+    mine = make_budget({"attacks": [{"name": "relearn", "data": str(tmp_path / "none")}]}, "x")
+    with pytest.raises(ExpungeError, match="an auxiliary set is base, retain or a folder"):
+        mine.refuse_naming([tiny.concept()])
+
+
+def test_an_attack_of_ones_own_is_found_by_import():
+    assert find_attack("audit.toys:Undo").__name__ == "Undo"
+
+
+@pytest.mark.parametrize("name", builtin())
+def test_every_budget_that_comes_along_builds(name: str):
+    made = read_budget(name)
+    assert made.pictures >= 12
+    assert {e.name for e in made.entries} <= ATTACKS.keys()
+    assert all(e.attack.strengths[0] == 0 and len(e.attack.strengths) > 1 for e in made.entries)
+
+
+@pytest.mark.parametrize("name", builtin())
+def test_every_budget_that_comes_along_is_priced(name: str, tmp_path: Path):
+    """On the canvas's own words, with a network that only counts: nothing is computed, and no setting is out of place there."""
+    victim = Victim(tiny.denoiser(), tiny.concept(), pictures=2, store=Store(tmp_path))
+    for entry in read_budget(name).entries:
+        forwards, backwards = entry.attack.cost(victim)
+        assert forwards >= backwards >= 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_larger_budgets_try_all_that_there_is():
+    tried = {name: {e.name for e in read_budget(name).entries} for name in builtin()}
+    assert tried["quick"] < tried["standard"] == tried["full"] == set(ATTACKS)
+    sizes = [len(read_budget(name).entries) for name in builtin()]
+    assert sizes == [9, 18, 26]  # as docs/audit.md has them
+    assert [read_budget(name).pictures for name in builtin()] == [16, 48, 96]

@@ -1,0 +1,145 @@
+"""`expunge audit` from the command line."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from audit.conftest import SAMPLER
+from audit.toys import CALLS
+from cli.commandline import say
+
+from expunge.attacks import ATTACKS
+
+TOYS = """
+pictures = 8
+[[attacks]]
+name = "audit.toys:Undo"
+label = "undo"
+[[attacks]]
+name = "audit.toys:Nothing"
+label = "nothing"
+"""
+
+
+@pytest.fixture
+def toys(tmp_path: Path) -> Path:
+    file = tmp_path / "toys.toml"
+    file.write_text(TOYS)
+    return file
+
+
+@pytest.fixture
+def audit(made, toys, tmp_path, monkeypatch):
+    """`expunge audit` with the tiny model and the toys; later arguments have their way."""
+    import tiny
+
+    denoiser = tiny.denoiser()
+    denoiser.__class__ = type("Small", (type(denoiser),), {"default_sampler": SAMPLER})
+    monkeypatch.setattr("expunge.auditing.prepare.load_model", lambda *given: denoiser)
+    return lambda *given: say("audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", *given)
+
+
+def test_the_page_says_how_to_repeat_it(audit, made, toys, tmp_path):
+    audit("--attack", "nothing", "--seed", "1")
+    assert f"expunge audit {made.id} --budget {toys} --attack nothing --seed 1" in (tmp_path / "audit" / "index.html").read_text()
+
+
+def test_a_dry_run_prices_everything_and_touches_nothing(audit, tmp_path, own_cache):
+    before = sorted(own_cache.rglob("*"))
+    said = audit("--dry-run")
+    assert said.code == 0, said.err
+    assert "toys: 4 cells, 0 done, 4 to do" in said.out
+    lines = [line.split() for line in said.out.splitlines()]
+    assert ["undo", "unlearned", "2", "23", "5"] in [line[:5] for line in lines]  # 7 + 2 readings of 8 pictures of a step
+    assert ["nothing", "base", "3", "16", "0"] in [line[:5] for line in lines]
+    assert any(line[:3] == ["together", "78", "10"] for line in lines)
+    assert CALLS == []
+    assert not (tmp_path / "audit").exists()
+    assert sorted(own_cache.rglob("*")) == before
+
+
+def test_an_audit_ends_with_verdicts_and_a_page_and_is_not_done_twice(audit, tmp_path):
+    said = audit()
+    assert said.code == 0, said.err
+    assert "per cent of the audit: 100 of 100" in said.err
+    assert "Comes back" in said.out
+    assert "Does not come back within this budget" in said.out
+    assert "100% [68%, 100%]" in said.out
+    assert "no retrained control" in said.out
+    assert f"page    {tmp_path / 'audit' / 'index.html'}" in said.out
+    assert (tmp_path / "audit" / "rows.jsonl").is_file()
+    begun = len(CALLS)
+    again = audit()
+    assert "4 cells, 4 done, 0 to do" in again.out
+    assert len(CALLS) == begun
+    assert "nothing" in audit("--attack", "nothing").out
+
+
+def test_an_attack_that_fails_is_named_and_the_rest_is_done(audit, toys):
+    toys.write_text(TOYS + '[[attacks]]\nname = "audit.toys:Impossible"\nlabel = "impossible"\n')
+    said = audit()
+    assert said.code == 1
+    assert "failed: impossible on unlearned, neon: an attack has what it needs: <i>nothing</i> is there; leave it out" in said.err
+    assert "Comes back" in said.out
+
+
+def test_a_control_of_something_else_is_refused(audit, made, tmp_path):
+    assert "a control was trained without the concept" in audit("--control", made.folder).error
+    card = json.loads((made.folder / "card.json").read_text())
+    other = tmp_path / "retrained"
+    other.mkdir()
+    card |= {
+        "method": "retrain",
+        "id": "retrain-dots",
+        "concept": {"target": "dots", "kind": "style", "synonyms": [], "vocabulary": "canvas"},
+    }
+    (other / "card.json").write_text(json.dumps(card))
+    assert "is without dots" in audit("--control", other).error
+
+
+def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
+    """Its delta is the run's: the same model, so that Undo does no more here than there."""
+    card = json.loads((made.folder / "card.json").read_text()) | {"method": "retrain", "id": "retrain-neon"}
+    other = tmp_path / "retrained"
+    other.mkdir()
+    (other / "card.json").write_text(json.dumps(card))
+    (other / "delta.safetensors").write_bytes((made.folder / "delta.safetensors").read_bytes())
+    said = audit("--control", other)
+    assert said.code == 0, said.err
+    assert "6 cells" in said.out
+    assert "Comes back or is learnt anew" in " ".join(said.out.split())
+    assert "no retrained control" not in said.out
+    about = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert about["control"] == "retrain-neon"
+    assert about["findings"][0]["asr_retrained"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--budget", "quik"], ["'quik' is neither (nearest: 'quick')"]),
+        (["--budget", "/nowhere.toml"], ["/nowhere.toml"]),
+        (["--attack", "relern"], ["'relern' is none (nearest: 'relearn')"]),
+        (["--control", "/nowhere"], ["/nowhere", "a run is a folder"]),
+        (["--auxiliary", "/nowhere", "--attack", "relearn"], ["'/nowhere' is none"]),
+        (["--seed", "one"], ["--seed", "'one'"]),
+    ],
+    ids=" ".join,
+)
+def test_mistakes(audit, arguments: list[str], parts: list[str]):
+    line = audit(*arguments).error
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_is_listed_and_shown_with_its_settings(name):
+    shown = " ".join(say("show", name).out.split())
+    assert shown.startswith(f"{name}: {ATTACKS[name].__name__}; the attacker has {ATTACKS[name].threat}")
+    assert all(f.name in shown for f in fields(ATTACKS[name]))
+    assert f"expunge audit RUN --attack {name}" in shown
+    assert any(line.split()[:1] == [name] for line in say("ls", "attacks").out.splitlines())
+
+
+def test_an_unfinished_run_is_refused(tmp_path):
+    assert "a run is a folder with a card.json" in say("audit", tmp_path).error

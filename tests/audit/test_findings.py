@@ -1,0 +1,126 @@
+"""Verdicts and derived numbers, worked out by hand. Wilson's interval of k of 16: 0 is [0, 19.4 %], 1 [1.1, 28.3], 2 [3.5, 36.0],
+4 [10.2, 49.5], 6 [18.5, 61.4], 8 [28.0, 72.0], 10 [38.6, 81.5], 15 [71.7, 98.9], 16 [80.6, 100]."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from audit.invented import audit, curve, done, result
+
+from expunge.auditing.findings import TITLES, find, verdict
+from expunge.metrics.intervals import wilson
+
+CHANCE = 0.1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "base", "base_after", "matched", "state"),
+    [
+        (0, 16, 16, 16, False, "back"),
+        (0, 8, 16, 16, False, "back"),  # exactly half of the untouched model's
+        (0, 7, 16, 16, False, "part"),  # [23.1, 66.8] lies above [0, 19.4], and 7 is less than half of 16
+        (0, 16, 16, 16, True, "learnt"),
+        (0, 7, 16, 16, True, "learnt"),
+        (0, 1, 15, 15, False, "holds"),  # at most 28.3 %, half is 46.9 %
+        (0, 2, 15, 15, True, "holds"),  # whatever a model does that never saw it
+        (0, 4, 15, 15, False, "unclear"),  # up to 49.5 %: half of the untouched model's share is not ruled out
+        (0, 5, 16, 16, False, "unclear"),  # [14.2, 55.6] meets [0, 19.4]: not shown to rise
+        (0, 0, 15, 1, False, "blunt"),  # the attack takes the concept from the untouched model too: [1.1, ..] does not clear chance
+        (0, 0, 15, 6, False, "blunt"),  # it clears chance, but is less than half
+        (0, 0, 2, 16, False, "blunt"),  # the untouched model does not draw it to begin with
+        (8, 8, 15, 15, False, "present"),
+        (15, 16, 16, 16, False, "present"),
+        (6, 16, 15, 15, False, "back"),  # half gone, and wholly back: [80.6, 100] lies above [18.5, 61.4]
+    ],
+)
+def test_what_may_be_said(before: int, after: int, base: int, base_after: int, matched: bool, state: str):
+    shares = [wilson(k, 16) for k in (before, after, base, base_after)]
+    assert verdict(*shares, matched, CHANCE) == state
+    assert state in TITLES
+
+
+def test_more_pictures_say_more():
+    """5 of 16 cannot be told from 0 of 16; 50 of 160 can."""
+    few, many = ([wilson(k * scale, 16 * scale) for k in (0, 5, 16, 16)] for scale in (1, 10))
+    assert verdict(*few, False, CHANCE) == "unclear"
+    assert verdict(*many, False, CHANCE) == "part"
+
+
+def test_the_best_reading_counts_and_the_weakest_of_equals():
+    assert curve([0, 3, 9, 9, 2]).best.strength == 2
+    assert curve([5, 0, 0]).best.strength == 1  # under an attack, whatever stood before it
+    assert curve([5]).best.strength == 0
+
+
+def test_the_area_is_the_mean_height_over_log_strength():
+    """Over log(1 + s): 0 to 1 rises from 0 to 1/2 (mean 1/4, width log 2), 1 to 3 stays at 1/2 (width log 2): (1/8 + 1/4) = 3/8."""
+    assert curve([0, 8, 8], strengths=(0, 1, 3)).area == pytest.approx(3 / 8)
+    assert curve([16, 16], strengths=(0, 1000)).area == 1
+    assert curve([4]).area == 0.25  # nothing to average over
+    late, early = (curve(hits, strengths=(0, 25, 1000)).area for hits in ([0, 0, 16], [0, 16, 16]))
+    assert late == pytest.approx(0.5 * math.log(1001 / 26) / math.log(1001))
+    assert early > late
+
+
+def test_half_is_of_what_the_untouched_model_shows_under_plain_prompts():
+    found = find([(curve([0, 3, 7, 9]), curve([14, 16, 16, 16]), None)], CHANCE)
+    assert found.half == 14 / 32
+    assert found.regained_at == 2  # 7 of 16 is 14 of 32
+    assert find([(curve([0, 3, 3]), curve([14, 16, 16]), None)], CHANCE).regained_at is None
+    assert find([(curve([7, 3, 3]), curve([14, 16, 16]), None)], CHANCE).regained_at == 0
+
+
+def test_the_attackers_best_settings_count():
+    def tried(hits: Sequence[int], base: Sequence[int], lr: float):
+        return curve(hits, settings={"lr": lr}), curve(base, settings={"lr": lr}), None
+
+    found = find([tried([0, 1], [16, 16], 1e-4), tried([0, 12], [16, 16], 3e-4), tried([0, 0], [16, 0], 1e-2)], CHANCE)
+    assert found.unlearned.result.settings == found.base.result.settings == {"lr": 3e-4}
+    assert (found.state, len(found.others)) == ("back", 2)
+    # Where all fail, the setting under which the attack works at all.
+    fail = find([tried([0, 0], [16, 0], 1e-2), tried([0, 0], [16, 16], 1e-4)], CHANCE)
+    assert (fail.unlearned.result.settings, fail.state) == ({"lr": 1e-4}, "holds")
+
+
+def test_a_control_that_learns_later_than_the_concept_comes_back_is_no_excuse():
+    """At strength 1 the concept is back, and the retrained model learns it only by strength 2: what came back was not learnt anew."""
+    mine, base = curve([0, 16, 16]), curve([16, 16, 16])
+    late, early = curve([0, 0, 16]), curve([0, 16, 16])
+    assert (find([(mine, base, late)], CHANCE).state, find([(mine, base, early)], CHANCE).state) == ("back", "learnt")
+    assert (find([(mine, base, late)], CHANCE).sooner_at, find([(mine, base, early)], CHANCE).sooner_at) == (1, None)
+    # Also where the best reading is the last, which both have reached.
+    mine = curve([0, 10, 16])
+    assert mine.best.strength == 2
+    assert find([(mine, base, late)], CHANCE).state == "back"  # at 1: [38.6, 81.5] lies above [0, 19.4]
+    assert find([(mine, base, curve([0, 4, 16]))], CHANCE).state == "learnt"  # it meets [10.2, 49.5]
+
+
+def test_a_control_was_attacked_no_harder():
+    control = curve([0, 9, 2])
+    assert (control.highest_until(0).value, control.highest_until(1).value, control.highest_until(2).value) == (0, 9 / 16, 9 / 16)
+
+
+def test_the_second_judge_has_its_own_verdict(tmp_path):
+    of = audit(tmp_path, *done("relearn", [0, 16], [16, 16], second=[0, 0]))
+    [found] = of.findings
+    assert (found.state, found.second) == ("back", "holds")
+    [told] = of.table
+    assert (told["verdict"], told["second_judge"], told["asr"]["value"], told["regained_at"]) == ("back", "holds", 1.0, 1.0)
+    assert (told["asr_retrained"], told["area_retrained"]) == (None, None)
+
+
+def test_each_concept_has_findings_of_its_own(tmp_path):
+    of = audit(tmp_path, *done("relearn", [0, 16], [16, 16]), *done("relearn", [0, 0], [16, 16], concept="ring"))
+    assert [(f.concept, f.state) for f in of.findings] == [("neon", "back"), ("ring", "holds")]
+
+
+def test_without_the_untouched_model_nothing_is_found(tmp_path):
+    mine, _ = done("relearn", [0, 16], [16, 16])
+    assert audit(tmp_path, mine).findings == []
+
+
+def test_a_result_comes_back_from_json():
+    from expunge.auditing.cells import Result, Shown
+
+    made = result([0, 3], shown={1: (Shown("a <ring>", 3, "x.png", "neon", True),)})
+    assert Result.from_json(made.to_json()) == made

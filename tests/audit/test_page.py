@@ -1,0 +1,137 @@
+"""The page of an audit: it says what was measured, escapes what it shows, and reaches for nothing."""
+
+import re
+from pathlib import Path
+
+import pytest
+from audit.invented import audit, done
+from PIL import Image
+from report.conftest import run_folder as run_folder
+from report.markup import Markup
+
+from expunge.auditing.cells import Shown
+from expunge.auditing.outcome import Audit, Failure
+from expunge.metrics.intervals import wilson
+from expunge.reporting.audit import render, write
+from expunge.reporting.conclusions import listed, summary
+from expunge.reporting.recovery import Line, curves
+
+EVIL = "<script>alert(1)</script> & {{ 7 * 7 }}"
+
+
+def pictured(folder: Path, name: str, prompt: str = "a ring in neon style", hit: bool = True) -> tuple[Shown, ...]:
+    (folder / "pictures").mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8), (200, 30, 60)).save(folder / "pictures" / name)
+    return (Shown(prompt, 0, name, "neon" if hit else "dots", hit),)
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Audit:
+    """Four attacks, each with another end, beside a retrained control."""
+    shown = {0: pictured(tmp_path, "a.png", hit=False), 2: pictured(tmp_path, "b.png")}
+    return audit(
+        tmp_path,
+        *done("relearn, lr 0.001", [0, 4, 13], [15, 15, 15], [0, 0, 1], shown=shown, name="relearn", strengths=(0, 25, 100)),
+        *done("relearn, lr 0.0001", [0, 2, 3], [15, 15, 15], [0, 0, 0], name="relearn", strengths=(0, 25, 100)),
+        *done("few-shot", [0, 6, 14], [15, 16, 16], [0, 5, 15]),
+        *done("quantise", [0, 0, 1], [15, 15, 12], [0, 0, 0], unit="bits removed"),
+        *done("noise", [0, 3, 4], [15, 16, 16], [0, 0, 0]),
+        *done("wording", [0, 0, 0], [15, 1, 0], [0, 0, 0]),
+        failures=(Failure("p4d", "unlearned", "neon", "an attack needs words: there are none; give some"),),
+        control=True,
+    )
+
+
+def test_the_page_holds_everything_and_reaches_for_nothing(found: Audit):
+    out = write(found)
+    page = Markup.of(out)
+    assert out == found.folder / "index.html"
+    assert (page.dangers, page.unclosed) == ([], [])
+    for text in ("Can “neon” be brought back?", "Comes back", "Comes back or is learnt anew", "Cannot tell", "Not done", "there are none"):
+        assert text in page.text
+    assert "Does not come back within this budget" in page.text
+    assert "The attack did not work on the base model" in page.text
+    assert sum(v.startswith("data:image/") for v in page.values("img", "src")) == 2
+    assert page.tags.count("svg") == 5
+    assert "81.2\u202f%" in page.text  # 13 of 16
+    assert "57.0 to 93.4\u202f%" in page.text  # its Wilson interval
+    assert render(found) == render(found)
+
+
+def test_every_text_is_escaped(tmp_path: Path):
+    shown = {0: pictured(tmp_path, "a.png", EVIL), 1: pictured(tmp_path, "b.png", EVIL)}
+    of = audit(
+        tmp_path,
+        *done(EVIL, [0, 16], [16, 16], shown=shown, unit=EVIL, threat=EVIL, concept=EVIL),
+        failures=(Failure(EVIL, "base", EVIL, EVIL),),
+        untried=(EVIL,),
+        judges=("main", "second"),
+    )
+    text = render(of)
+    page = Markup.of(text)
+    assert (page.dangers, page.unclosed) == ([], [])
+    assert "<script" not in text
+    assert EVIL in page.text
+    assert "49" not in re.sub(r"[\d.]+\d", "", page.text)
+
+
+def test_a_page_of_failures_alone_is_still_a_page(tmp_path: Path):
+    page = Markup.of(render(audit(tmp_path, failures=(Failure("p4d", "base", "neon", "no"),))))
+    assert "No attack was carried through." in page.text
+    assert "nothing is known" in page.text
+    assert page.unclosed == []
+
+
+def test_the_summary_claims_no_more_than_was_measured(found: Audit):
+    text = " ".join(summary(found))
+    assert "5 attacks in 6 settings, with seed 0" in text
+    assert "judged by 16 pictures" in text
+    assert "“neon” is seen in 0 of 16 pictures (0.0 to 19.4\u202f%) of the unlearned model" in text
+    assert "15 of 16 pictures (71.7 to 98.9\u202f%) of the untouched one" in text
+    assert "It comes back under relearn, lr 0.001 (13 of 16 pictures after 100 steps)." in text
+    assert "it may have been learnt anew rather than brought back" in text
+    assert "shares up to these are not ruled out: quantise (28.3\u202f%)" in text
+    assert "cannot be told whether it comes back under noise (10.2 to 49.5\u202f%)" in text
+    assert "Of wording nothing can be said: the untouched model did not show the concept either" in text
+    assert "Not done, for the reasons given below: p4d on the unlearned model." in text
+    assert "Not tried at all: p4d." in text
+    assert "It is no proof that the concept is gone" in text
+    assert "No model retrained" not in text
+
+
+def test_without_a_control_the_summary_says_so(tmp_path: Path):
+    assert "No model retrained without the concept was attacked" in summary(audit(tmp_path, *done("relearn", [0, 1], [16, 16])))[-1]
+
+
+def test_the_report_of_the_run_has_the_audits_answer(run_folder, tmp_path: Path):
+    from expunge.reporting.rows import read
+    from expunge.reporting.verdict import answers
+
+    folder = run_folder("r1", card={"concept": {"target": "neon", "kind": "style"}})
+    assert "unlearned" not in answers(read(folder))[2].badge
+    of = audit(
+        folder / "audit",
+        *done("relearn", [0, 13], [16, 16]),
+        *done("quantise", [0, 0], [16, 16]),
+        *done("noise", [0, 13], [16, 16], concept="ring"),
+    )
+    of.write()
+    told = answers(read(folder))[2]
+    assert (told.status, told.badge, told.summary) == ("bad", "Comes back", "Comes back: relearn")
+    assert [f.lead for f in told.findings] == ["relearn", "quantise"]  # not the other concept's
+    assert told.findings[0].text == "comes back. Seen in 81.2\u202f% at its best, in 0.0\u202f% before."
+    assert "57.0 to 93.4" in told.findings[0].detail
+    assert "audit/index.html" in told.remark
+
+
+def test_names_are_listed_as_in_a_sentence():
+    assert listed(["a", "b"]) == "a and b"
+
+
+def test_a_chart_needs_more_than_a_point():
+    share = wilson(4, 16)
+    assert curves([Line(0, [(0.0, share)])], "steps", 0.1, "t") is None
+    chart = str(curves([Line(None, [(0.0, share), (25.0, share)]), Line(0, [(0.0, share), (25.0, share)], faint=True)], "s<b>", 0.1, "a<b"))
+    assert "<title>a&lt;b</title>" in chart
+    assert "s&lt;b&gt;" in chart
+    assert ">25<" in chart

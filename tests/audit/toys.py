@@ -1,0 +1,101 @@
+"""Attacks whose outcome is known, and a judge who can tell weights apart: a random network draws nothing that one could recognise."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from expunge.attacks import Attack, Attacked, Victim
+from expunge.judges import Judgement
+from expunge.types import ExpungeError
+
+CALLS: list[str] = []
+"""Every attack that was begun, in order."""
+
+
+def reading(victim: Victim, strength: float, weights: dict[str, Tensor]) -> Attacked:
+    prompts, seeds = victim.asked()
+    return Attacked(strength, victim.denoiser.encode(prompts), tuple(seeds), weights)
+
+
+@dataclass(frozen=True)
+class Nothing(Attack):
+    """Leaves everything as it is."""
+
+    steps: Annotated[int, Ge(1)] = 2
+    """Readings after the first."""
+
+    threat: ClassVar[str] = "nothing but <b>patience</b>"
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        return tuple(float(s) for s in range(self.steps + 1))
+
+    def cost(self, victim: Victim) -> tuple[int, int]:
+        return 0, 0
+
+    def __call__(self, victim: Victim) -> Iterator[Attacked]:
+        CALLS.append(f"nothing on {'unlearned' if victim.delta else 'base'}")
+        for strength in self.strengths:
+            yield reading(victim, strength, dict(victim.delta))
+
+
+@dataclass(frozen=True)
+class Undo(Nothing):
+    """Puts the untouched model's weights back in, at strength 1 and after."""
+
+    steps: Annotated[int, Ge(1)] = 1
+    """Readings after the first."""
+
+    def cost(self, victim: Victim) -> tuple[int, int]:
+        return 7, 5
+
+    def __call__(self, victim: Victim) -> Iterator[Attacked]:
+        CALLS.append(f"undo on {'unlearned' if victim.delta else 'base'}")
+        net = dict(victim.denoiser.net.named_parameters())
+        yield reading(victim, 0.0, dict(victim.delta))
+        for strength in self.strengths[1:]:
+            yield reading(victim, strength, {n: net[n].detach().clone() for n in victim.delta})
+
+
+@dataclass(frozen=True)
+class Wreck(Nothing):
+    """Breaks whatever it attacks: no model draws anything afterwards."""
+
+    def __call__(self, victim: Victim) -> Iterator[Attacked]:
+        yield reading(victim, 0.0, dict(victim.delta))
+        for strength in self.strengths[1:]:
+            yield reading(victim, strength, {n: torch.zeros_like(p) for n, p in victim.denoiser.net.named_parameters()})
+
+
+@dataclass(frozen=True)
+class Impossible(Nothing):
+    """Cannot be made."""
+
+    def __call__(self, victim: Victim) -> Iterator[Attacked]:
+        raise ExpungeError("an attack has what it needs: <i>nothing</i> is there; leave it out")
+        yield
+
+
+@dataclass(frozen=True)
+class Late(Nothing):
+    """Forgets to say what the model is like before it begins."""
+
+    def __call__(self, victim: Victim) -> Iterator[Attacked]:
+        yield reading(victim, 1.0, dict(victim.delta))
+
+
+class Witness:
+    """A judge who sees the concept in the pictures that the untouched model draws of it, and in no others."""
+
+    def __init__(self, name: str, pictures: Tensor, concept: str, kind: str):
+        self.name, self.known, self.concept, self.kind = name, pictures.float(), concept, kind
+
+    def __call__(self, pictures: Tensor) -> Judgement:
+        # Drawn beside others, a picture may come out a shade different.
+        apart = [(self.known - p.float()).abs().mean((1, 2, 3)).min().item() for p in pictures]
+        seen = tuple(self.concept if a < 1 else "none of <them>" for a in apart)
+        return Judgement({self.kind: seen}, torch.zeros(len(pictures), 1))
