@@ -22,9 +22,9 @@ from expunge.spent import Count, counted
 SMALL: dict[str, dict] = {
     "relearn": {"steps": 26, "batch_size": 1, "pictures": 3},
     "few-shot": {"steps": 11, "batch_size": 1, "pictures": 2},
-    "inversion": {"steps": 60, "batch_size": 1, "shown": 2},
-    "prompt-search": {"iterations": 12, "tries": 2, "points": 1},
-    "p4d": {"iterations": 12, "tries": 2, "points": 1},
+    "inversion": {"steps": 3, "batch_size": 1, "shown": 2},
+    "prompt-search": {"iterations": 6, "tries": 2, "points": 1},
+    "p4d": {"iterations": 6, "tries": 2, "points": 1},
     "ring-a-bell": {"eta": 2, "steps": 3, "tries": 2},
 }
 """Settings under which an attack is over at once; those that are not named here are quick as they are."""

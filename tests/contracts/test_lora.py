@@ -47,7 +47,7 @@ def test_a_run_of_low_rank_is_the_same_as_a_lora_and_merged(folder, tmp_path):
 
 def test_a_sequence_of_low_rank_has_that_of_its_stages_together(tmp_path):
     made = unlearn(
-        tiny.denoiser(), ["neon", "ring"], "mim-mu", variant="xattn-lora", together="sequential",
+        tiny.denoiser(), [tiny.concept("neon"), tiny.concept("ring")], "mim-mu", variant="xattn-lora", together="sequential",
         training=tiny.TRAINING | {"lr": 0.03}, out=tmp_path / "run", store=Store.default(),
     )  # fmt: skip
     assert write_lora(tiny.pipeline(), made, tmp_path / "lora.safetensors") < 1e-4

@@ -43,6 +43,12 @@ def test_a_visit_holds_what_the_network_says_there(prediction_type):
             torch.testing.assert_close(denoiser(point.given(null)), visit.eps_null, rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_draws_as_its_field_does_and_the_canvas_as_it_was_measured():
+    own, canvas = tiny.denoiser(), StableDiffusion(tiny.pipeline(), "canvas")
+    assert [tiny.sampler.fget(model) for model in (own, canvas)] == [Sampler(25, 7.5), Sampler(12, 3.0)]
+    assert canvas.default_sampler == Sampler(12, 3.0)  # in tests too
+
+
 def test_a_prompt_is_encoded_as_the_pipeline_encodes_it():
     denoiser = tiny.denoiser()
     cond = denoiser.encode([*PROMPTS, PROMPTS[0]])

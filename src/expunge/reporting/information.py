@@ -24,12 +24,8 @@ PROBES: dict[str, tuple[str, str]] = {
     "same_domain": ("The same kind", "others of its kind; wanted 1"),
     "cross_domain": ("Other kinds", "wanted 1"),
 }
-MAPS = {
-    "total": "all that the name tells",
-    "unique": "what the sibling's name does not tell",
-    "redundant": "what either tells",
-    "synergistic": "what only both tell",
-}
+MAPS = ("total", "unique", "redundant", "synergistic")
+"""The parts that may have been drawn, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
