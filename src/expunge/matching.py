@@ -82,9 +82,10 @@ class Matching(Objective):
                 kappa = torch.tensor(float(number))
         return notes | {"kappa": kappa, "mean_weight": divergence.weight(kappa.to(m) * m).mean()}
 
-    def match(self, models: Models, point: Point, goal: Latents) -> Float[Tensor, ""]:
-        """The loss that draws the student at `point` to `goal`."""
-        prediction, divergence = models.student(point), find_divergence(self.divergence)
+    def match(self, models: Models, point: Point, goal: Latents, prediction: Latents | None = None) -> Float[Tensor, ""]:
+        """The loss that draws the student at `point` to `goal`; its `prediction` there, where it is known already."""
+        prediction = models.student(point) if prediction is None else prediction
+        divergence = find_divergence(self.divergence)
         if divergence.flat and self.time_weight == "flat":
             return F.mse_loss(prediction, goal)
         m = squared_error(prediction, goal)

@@ -131,6 +131,16 @@ class Network(Protocol):
     def __call__(self, point: Point) -> Latents: ...
 
 
+def together(network: Network, *points: Point) -> tuple[Latents, ...]:
+    """What a network predicts at each of several points, row by row, in one call: quicker than a call for each.
+
+    It takes no more memory where the graphs of all would be held until one backward pass.
+    """
+    x_t, t = torch.cat([p.x_t for p in points]), torch.cat([p.t for p in points])
+    every = Point(x_t, t, Cond.cat([p.cond for p in points]), tuple(k for p in points for k in p.keys))
+    return network(every).split([len(p) for p in points])
+
+
 def no_mean(point: Point) -> Latents:
     """Stands where no running mean is kept."""
     raise ExpungeError("a running mean is kept where it is asked for: ema is 0; give an `ema` above 0, for example --ema 0.99")

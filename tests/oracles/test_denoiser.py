@@ -7,7 +7,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from expunge.denoiser import Sampler, StableDiffusion, load
 from expunge.denoiser.stable_diffusion import Visit
-from expunge.types import ExpungeError, Point
+from expunge.types import ExpungeError, Point, together
 
 PROMPTS = ["a ring in neon style", "dots style", ""]
 
@@ -69,6 +69,31 @@ def test_other_weights_give_another_prediction_and_leave_the_network_alone():
         assert torch.equal(denoiser(point), before)
         parameter *= 3
         assert torch.equal(denoiser(point), other)
+
+
+def test_several_points_in_one_call_are_what_they_are_in_calls_of_their_own():
+    denoiser = tiny.denoiser()
+    cond = denoiser.encode(["a ring", "neon style", ""])
+    x, t = torch.randn(3, *denoiser.latent_shape), torch.tensor([5, 500, 999])
+    first, second = Point(x, t, cond, ("p", "q", "r")), Point(x[:2], t[:2], cond[[2, 0]], ("p", "q"))
+    asked: list[tuple[str, ...]] = []
+
+    def network(point: Point) -> torch.Tensor:
+        asked.append(tuple(zip(point.keys, point.cond.keys, strict=True)))
+        return denoiser(point)
+
+    with torch.no_grad():
+        at_once = together(network, first, second)
+        apart = denoiser(first), denoiser(second)
+    assert asked == [(("p", "a ring"), ("q", "neon style"), ("r", ""), ("p", ""), ("q", "a ring"))]
+    for ours, theirs in zip(at_once, apart, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_find_their_weights_as_they_read_them_fastest():
+    # Loaded, not in memory: a pipeline that a caller holds keeps the layout that he gave it.
+    assert load("canvas").net.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert tiny.denoiser().net.conv_in.weight.is_contiguous()
 
 
 def test_the_fingerprint_tells_models_apart():

@@ -254,6 +254,8 @@ def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype
     pipeline.set_progress_bar_config(disable=True)
     denoiser = StableDiffusion(pipeline, name)
     pipeline.to(_device(device))
+    for part in (pipeline.unet, pipeline.vae):
+        part.to(memory_format=torch.channels_last)  # the same numbers, laid out as convolutions read them fastest
     if dtype != "fp32":
         # Before rounding: a model is the same model in whatever precision it is run.
         assert denoiser.fingerprint

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from expunge.matching import Matching
 from expunge.objective import Training, Variant
 from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Cond, Latents, Models, Need, Point, Terms
+from expunge.types import Batch, Cond, Latents, Models, Need, Point, Terms, together
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,17 @@ class MiMMU(Matching):
 
     def goal(self, models: Models, batch: Batch) -> tuple[Point, Latents]:
         x = batch.forget
-        marginal = models.reference(x.given(self._m(batch)))
-        return x, marginal - self.eta * (models.reference(x) - marginal) if self.eta else marginal
+        if not self.eta:
+            return x, models.reference(x.given(self._m(batch)))
+        marginal, concept = together(models.reference, x.given(self._m(batch)), x)
+        return x, marginal - self.eta * (concept - marginal)
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
-        terms = {"forget": self.match(models, *self.goal(models, batch))}
-        for name, weight, prompt in (("lock", self.lock, self._m(batch)), ("null_lock", self.null_lock, batch.null)):
-            if weight:
-                held = batch.forget.given(prompt)
-                terms[name] = weight * F.mse_loss(models.student(held), models.reference(held))
+        x, goal = self.goal(models, batch)
+        locks = {"lock": (self.lock, self._m(batch)), "null_lock": (self.null_lock, batch.null)}
+        held = {name: (weight, x.given(prompt)) for name, (weight, prompt) in locks.items() if weight}
+        concept, *rest = together(models.student, x, *(point for _, point in held.values()))
+        terms = {"forget": self.match(models, x, goal, concept)}
+        for (name, (weight, point)), prediction in zip(held.items(), rest, strict=True):
+            terms[name] = weight * F.mse_loss(prediction, models.reference(point))
         return terms
