@@ -1,27 +1,24 @@
-"""How the methods' defaults were found: `python benchmarks/tune.py mim-mu --try steps=40,80,120 --try lr=1e-4,3e-4`.
+"""How the methods' defaults were found: `python benchmarks/tune.py esd --given --try erase_from=null,context --try whiten=0,1e-3`.
 
 Tries every combination on a style and an object that no reported result uses, on pictures of a noise of their own, and prints
-what each forgets and hurts. Settings of the method and of its training go by their names.
+what each forgets and spares. Settings of the method and of its training go by their names. Every trial becomes a line of the file
+given by `--keep`, and what has a line there is not tried again; `--table` prints the file in Markdown.
 """
 
 import argparse
 import itertools
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from expunge.cache import Store
-from expunge.concept import Concept
-from expunge.config import find_method
-from expunge.denoiser import load
-from expunge.evaluation import evaluate
-from expunge.objective import Training
-from expunge.render import Protocol
-from expunge.run import unlearn
-from expunge.vocabulary import Vocabulary
-
-CONCEPTS = ("stripes", "crescent")
-PROTOCOL = Protocol(seeds=1, target_seeds=2, seed=999)
-SHOWN = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA", "KID_base")
+KEPT = Path(__file__).with_name("tuning.jsonl")
+CONCEPTS = ("stripes", "pentagon")
+NOISE = 999
+"""Of the pictures that are judged: no report uses it."""
+PROMPTS = 72
+"""At most, of each probe: half of the others of the concept's kind, and all of the rest."""
+SHOWN = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
 
 
 def parsed(text: str) -> list[object]:
@@ -36,37 +33,94 @@ def parsed(text: str) -> list[object]:
     return [value(word) for word in text.split(",")]
 
 
+def described(settings: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(settings.items())) or "the defaults"
+
+
+def tried(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def trials(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """What is asked for, the settings that are left alone among it: a line is to be true when a default has changed."""
+    from dataclasses import asdict, replace
+
+    from expunge.config import find_method, settings
+    from expunge.objective import Training
+
+    method = find_method(given.method)
+    names = [t.partition("=")[0] for t in given.tries]
+    asked = []
+    for values in itertools.product(*(parsed(t.partition("=")[2]) for t in given.tries)):
+        chosen = dict(zip(names, values, strict=True))
+        training = {k: v for k, v in chosen.items() if k in Training.__dataclass_fields__}
+        own = settings(method(**{k: v for k, v in chosen.items() if k not in training}))
+        every = asdict(replace(method.training, **training)) if hasattr(method, "training") else {}
+        asked += [
+            {"method": given.method, "concept": c, "given": given.given, "chosen": chosen, "settings": own, "training": every}
+            for c in given.concepts
+        ]
+    return asked
+
+
+def measured(trial: dict[str, Any]) -> dict[str, Any]:
+    from expunge.cache import Store
+    from expunge.concept import Concept
+    from expunge.denoiser import load
+    from expunge.evaluation import evaluate
+    from expunge.render import Protocol
+    from expunge.run import unlearn
+    from expunge.vocabulary import Vocabulary
+
+    canvas, vocabulary, store = load("canvas"), Vocabulary.canvas(), Store.default()
+    concept = Concept.find(trial["concept"], vocabulary)
+    if trial["given"]:
+        concept = Concept.find(trial["concept"], vocabulary, synonyms=concept.member.synonyms)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        run = unlearn(canvas, concept, trial["method"], training=trial["training"] or None, out=out, store=store, **trial["settings"])
+        protocol = Protocol(seeds=1, target_seeds=2, prompts=PROMPTS, seed=NOISE)
+        rows = evaluate(run, canvas, judge="main", metrics=SHOWN, protocol=protocol, store=store)
+        shares = {r.metric: round(r.value, 4) for r in rows if r.run != "base" and r.metric in SHOWN}
+        card = run.card
+    return trial | {"shares": shares} | {name: card[name] for name in ("seconds", "forwards", "backwards")}
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """In Markdown, a method at a time."""
+    rows = [f"| method | concept | settings | {' | '.join(SHOWN)} |", "|" + "---|" * (3 + len(SHOWN))]
+    for line in sorted(lines, key=lambda t: (t["method"], t["concept"])):
+        shares = " | ".join(f"{line['shares'][m]:.2f}".removeprefix("0") for m in SHOWN)
+        rows.append(f"| {line['method']} | {line['concept']} | {described(line['chosen'])} | {shares} |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("method")
+    parser.add_argument("method", nargs="?")
     parser.add_argument("--try", dest="tries", action="append", default=[], metavar="SETTING=A,B,C")
     parser.add_argument("--concepts", nargs="*", default=list(CONCEPTS))
     parser.add_argument("--given", action="store_true", help="give the synonym too")
-    arguments = parser.parse_args()
-    names = [t.partition("=")[0] for t in arguments.tries]
-    choices = [parsed(t.partition("=")[2]) for t in arguments.tries]
-    canvas, vocabulary, trained = load("canvas"), Vocabulary.canvas(), {f for f in Training.__dataclass_fields__}
-    find_method(arguments.method)
-    print(f"{'concept':10} {'settings':50} " + " ".join(f"{m:>8}" for m in SHOWN) + "  change  drift seconds", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        for i, values in enumerate(itertools.product(*choices)):
-            chosen = dict(zip(names, values, strict=True))
-            training = {k: v for k, v in chosen.items() if k in trained}
-            settings = {k: v for k, v in chosen.items() if k not in trained}
-            for target in arguments.concepts:
-                concept = Concept.find(target, vocabulary)
-                if arguments.given:
-                    concept = Concept.find(target, vocabulary, synonyms=concept.member.synonyms)
-                out = Path(folder) / f"{i}-{target}"
-                run = unlearn(canvas, concept, arguments.method, training=training or None, out=out, **settings)
-                rows = evaluate(run, canvas, judge="main", protocol=PROTOCOL, store=Store.default())
-                mine = {r.metric: r for r in rows if r.run != "base" and r.judge in ("main", "none")}
-                base = {r.metric: r for r in rows if r.run == "base" and r.judge == "main"}
-                if i == 0:
-                    print(f"{target:10} {'untouched':50} " + " ".join(f"{base[m].value:8.3f}" for m in SHOWN), flush=True)
-                cells = " ".join(f"{mine[m].value:8.3f}" for m in SHOWN)
-                tail = f"{mine['weight_change'].value:7.3f} {mine['null_drift'].value:6.3f} {run.card['seconds']:7.1f}"
-                print(f"{target:10} {' '.join(f'{k}={v}' for k, v in chosen.items()):50} {cells} {tail}", flush=True)
+    parser.add_argument("--keep", type=Path, default=KEPT, help="JSON lines, a trial each")
+    parser.add_argument("--table", action="store_true", help="print what the file has")
+    given = parser.parse_args()
+    if given.table:
+        return print(table(tried(given.keep)))
+    if not given.method:
+        parser.error("a method to tune, or --table")
+
+    def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+        return all(a[key] == b[key] for key in ("method", "concept", "given", "settings", "training"))
+
+    for trial in trials(given):
+        done = next((t for t in tried(given.keep) if same(t, trial)), None)
+        if done is None:
+            done = measured(trial)
+            with given.keep.open("a") as file:
+                file.write(json.dumps(done) + "\n")
+        shares = " ".join(f"{m} {done['shares'][m]:.3f}" for m in SHOWN)
+        print(f"{done['method']:18} {done['concept']:10} {described(done['chosen']):45} {shares}  {done['seconds']:.0f} s", flush=True)
+    return None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import pytest
 import tiny
 import torch
 
@@ -12,6 +13,7 @@ from expunge.concept import Concept
 from expunge.data import gather, seed_of, surviving, trajectory_bank
 from expunge.objective import Training
 from expunge.turns import picks
+from expunge.types import Need
 from expunge.vocabulary import Kind, Member, Vocabulary
 from expunge.weights import Memo
 
@@ -71,6 +73,17 @@ def test_noised_points_are_on_the_path(tmp_path):
 def _clean(made):
     x = made.banks["forget"].points
     return schedule.x0_from_eps(x.noise, x.x_t, x.t, made.denoiser.alphas_cumprod)
+
+
+@pytest.mark.parametrize("need", ["forget", "trajectory", "anchor_pictures", "surrogate"])
+def test_bare_prompts_hold_the_concept_alone(need: Need, tmp_path):
+    concept = tiny.concept("neon", synonyms=("glow",))
+    shown = {
+        asked: set(gather(tiny.denoiser(), concept, frozenset({need}), training, 0, Store(tmp_path), Memo()).banks[need].points.cond.keys)
+        for asked in ("bare", "every")
+        for training in (replace(TRAINING, prompts=asked, pictures=24, points=24 * 25),)
+    }
+    assert shown["bare"] == {"neon style", "glow style"} < shown["every"]
 
 
 def test_a_trajectory_pairs_each_place_with_its_own_time(tmp_path):

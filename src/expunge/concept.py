@@ -37,6 +37,11 @@ class ForgetPrompt:
     concept: str = ""
     """The concept's target, which tells the prompts of several concepts apart."""
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing stands beside the concept."""
+        return not self.context
+
 
 @dataclass(frozen=True)
 class ProbePrompt:

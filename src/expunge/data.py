@@ -65,7 +65,7 @@ class Bank:
 
 def forget_bank(denoiser: StableDiffusion, concept: Subject, training: Training, seed: int, store: Store, track: Track) -> Bank:
     """Pictures of the concept by the untouched model, noised at times spread evenly over the path."""
-    chosen = _in_turn(concept, training.pictures)
+    chosen = _in_turn(concept, training, training.pictures)
     seeds = [seed_of(seed, "picture", i) for i in range(len(chosen))]
     generator = torch.Generator().manual_seed(seed_of(seed, "noise"))
     shown = [p.prompt for p in chosen]
@@ -82,7 +82,7 @@ def stand_in_bank(
     For `surrogate` another member of the kind, drawn at random (where none may stand in, the context), for `anchor_pictures` the
     anchor.
     """
-    chosen = _in_turn(concept, min(training.pictures, training.points))
+    chosen = _in_turn(concept, training, min(training.pictures, training.points))
     generator = torch.Generator().manual_seed(seed_of(seed, need, "noise"))
     drawn = _drawn(chosen, generator)
     made_of = list(drawn) if need == "surrogate" else [p.anchor for p in chosen]
@@ -110,9 +110,14 @@ def surviving(concept: Subject) -> list[str]:
     return [p for p in concept.retain() if not words.search(p)]
 
 
-def _in_turn(concept: Subject, count: int) -> list[ForgetPrompt]:
+def _trained_on(concept: Subject, training: Training) -> list[list[ForgetPrompt]]:
+    """The prompts to forget, of each concept, that the training asks for."""
+    return [[p for p in c.forget() if training.prompts == "every" or p.is_bare] for c in concept.parts]
+
+
+def _in_turn(concept: Subject, training: Training, count: int) -> list[ForgetPrompt]:
     """Prompts to forget, of each concept in turn."""
-    prompts = [c.forget() for c in concept.parts]
+    prompts = _trained_on(concept, training)
     turns = [divmod(i, len(prompts)) for i in range(count)]
     return [prompts[at][i % len(prompts[at])] for i, at in turns]
 
@@ -166,7 +171,7 @@ def trajectory_bank(
 
     The two predictions that guidance needs at each point are the reference's outputs there, so they go into `memo` for free.
     """
-    prompts, sampler = [c.forget() for c in concept.parts], denoiser.default_sampler
+    prompts, sampler = _trained_on(concept, training), denoiser.default_sampler
     each = max(1, min(training.pictures, -(-training.points // sampler.steps)) // len(prompts))
     count = each * len(prompts)
     chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]

@@ -14,7 +14,7 @@ chi^2 has e^m; both are 1 to many digits for the m of 0.001 to 0.01 that predict
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from expunge.divergence import find_divergence
 from expunge.objective import Objective
 from expunge.schedule import kl_weight
-from expunge.types import Batch, ExpungeError, Latents, Models, Point
+from expunge.types import Batch, ExpungeError, Latents, Models, Point, Terms, together
 
 CAP = 0.0131
 """The most that lam_t is let be: its value at t = 100 of Stable Diffusion's 1000 steps, below which it explodes."""
@@ -94,6 +94,18 @@ class Matching(Objective):
         if not divergence.flat:
             m = divergence.weight(models.notes["kappa"] * m.detach()) * m
         return m.mean()
+
+    def match_and_hold(self, models: Models, point: Point, goal: Latents, held: Mapping[str, tuple[float, Point]]) -> Terms:
+        """`match` as the term `forget`, and by name, times its weight, how far the student has gone from the untouched model elsewhere.
+
+        What has no weight is left out. All predictions come from one call of the network.
+        """
+        weighed = {name: (weight, place) for name, (weight, place) in held.items() if weight}
+        prediction, *elsewhere = together(models.student, point, *(place for _, place in weighed.values()))
+        terms = {"forget": self.match(models, point, goal, prediction)}
+        for (name, (weight, place)), said in zip(weighed.items(), elsewhere, strict=True):
+            terms[name] = weight * F.mse_loss(said, models.reference(place))
+        return terms
 
 
 def squared_error(prediction: Latents, goal: Latents) -> Float[Tensor, " b"]:

@@ -35,6 +35,9 @@ class Training:
     pictures: Annotated[int, Ge(1)] = 64
     """Pictures (or trajectories) of the concept that the untouched model makes at the start, spread over the forget prompts; as many
     of what stands in its place, for methods that show it."""
+    prompts: Literal["every", "bare"] = "every"
+    """Which of the concept's prompts are trained on: `every`, each name with each partner and alone; `bare`, each name alone, as
+    ESD's paper has it: quicker to learn, no innocent word stands beside the concept, and the rest is left to the network."""
     retain_pictures: Annotated[int, Ge(1)] = 128
     """Pictures of prompts that must survive, made by the untouched model at the start, for methods that train on them. More stand
     for more of what the model can do."""

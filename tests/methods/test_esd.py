@@ -6,7 +6,7 @@ import torch
 from expunge.methods import ESD
 from expunge.types import Batch, Cond, Models, Point
 
-EPS = {"van gogh": 3.0, "": 1.0}
+EPS = {"a barn in van gogh": 3.0, "": 1.0, "a barn": 0.5, "a barn in monet": 2.0}
 
 
 def network(offset: float):
@@ -16,10 +16,22 @@ def network(offset: float):
 @pytest.mark.parametrize("eta", [0.0, 1.0, 2.5])
 def test_the_goal_is_past_the_unconditional_prediction(eta):
     null = Cond(torch.zeros(1, 2, 4), ("",))
-    x = Point(torch.zeros(1, 1, 2, 2), torch.tensor([5]), Cond(torch.zeros(1, 2, 4), ("van gogh",)), ("p",))
-    terms = ESD(negative_guidance=eta)(Models(network(0.5), network(0.0)), Batch(0, x.cond, null, {"trajectory": x}))
+    x = Point(torch.zeros(1, 1, 2, 2), torch.tensor([5]), Cond(torch.zeros(1, 2, 4), ("a barn in van gogh",)), ("p",))
+    terms = ESD(negative_guidance=eta, erase_from="null")(Models(network(0.5), network(0.0)), Batch(0, x.cond, null, {"trajectory": x}))
     # eps_* says 1 without the concept and 3 with it: the goal is 1 - eta (3 - 1), the student says 3.5.
     assert terms["forget"].item() == pytest.approx((3.5 - (1 - eta * 2)) ** 2)
+
+
+@pytest.mark.parametrize(("erase_from", "start"), [("null", 1.0), ("context", 0.5), ("marginal", 2.0)])
+def test_the_push_starts_from_the_chosen_prompt(erase_from, start):
+    conds = {key: Cond(torch.zeros(1, 2, 4), (key,)) for key in EPS}
+    x = Point(torch.zeros(1, 1, 2, 2), torch.tensor([5]), conds["a barn in van gogh"], ("p",))
+    parts = {"trajectory": x, "context": conds["a barn"], "marginal": conds["a barn in monet"]}
+    method = ESD(negative_guidance=1.5, erase_from=erase_from)
+    assert method.needs == {"trajectory", "reference"} | ({erase_from} - {"null"})
+    terms = method(Models(network(0.5), network(0.0)), Batch(0, x.cond, conds[""], {n: parts[n] for n in method.needs - {"reference"}}))
+    # What is pushed away is the guidance of the prompt, 3 - 1, wherever the push starts.
+    assert terms["forget"].item() == pytest.approx((3.5 - (start - 1.5 * 2)) ** 2)
 
 
 def test_the_default_forgets():

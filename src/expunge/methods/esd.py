@@ -1,42 +1,49 @@
 """ESD: erased Stable Diffusion."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
 from expunge.matching import Matching
 from expunge.objective import Training, Variant
 from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Latents, Models, Need, Point, Terms
+from expunge.types import Batch, Latents, Models, Need, Point, Terms, together
 
 
 @dataclass(frozen=True)
 class ESD(Matching):
     """On the way that the untouched model takes to the concept, predict the opposite of the concept's guidance.
 
-        L = E_{x_t ~ p_*(.|c), t} || eps_theta(x_t, t, c) - [ eps_*(x_t, t, "") - eta (eps_*(x_t, t, c) - eps_*(x_t, t, "")) ] ||^2
+        L = E_{x_t ~ p_*(.|c), t} || eps_theta(x_t, t, c) - [ eps_*(x_t, t, s) - eta (eps_*(x_t, t, c) - eps_*(x_t, t, "")) ] ||^2
 
-    Choose it as the field's common baseline, or when forgetting must be forceful and some damage is acceptable.
+    with s the empty prompt, or another that the concept is erased from (`erase_from`). Choose it as the field's common baseline, or
+    when forgetting must be forceful and some damage is acceptable.
 
     Source: arXiv 2303.07345, equation 6, in the *paper's* convention of eta. The authors' released code subtracts from the
     concept's prediction instead of the unconditional one, so its `negative_guidance` is this eta plus one: its default 2 is
     our 1. Points come from whole trajectories of the untouched model under guidance (ours: each of a trajectory's points is
     used, and the two predictions that guidance needs anyway are the target, so the target costs nothing), whereas the
-    released code samples a new partial trajectory for each step.
+    released code samples a new partial trajectory for each step. The paper trains on the concept's bare prompt alone
+    (`--prompts bare`); `erase_from` is the released code's option of that name.
     """
 
     negative_guidance: Annotated[float, Ge(0)] = 1.0
     """The paper's eta. Larger pushes further from the concept; 0 is the empty prompt's prediction."""
+    erase_from: Literal["null", "context", "marginal"] = "marginal"
+    """The prompt s whose prediction the push starts from: `null`, the empty prompt; `context`, the prompt with the concept deleted;
+    `marginal`, the prompt with another concept of the same kind in its place, drawn at random for each point. The last two spare
+    what else the prompt names."""
     variant: Variant = "xattn"
     """Which weights are trained: `xattn` is the paper's ESD-x, `non-xattn` its ESD-u (for concepts without a word, such as
     nudity), `xattn-kv` the released code's strict form of ESD-x, `full` everything."""
 
-    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=24, pictures=48)
+    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=24, pictures=48, whiten=1e-3)
 
     @property
     def needs(self) -> frozenset[Need]:
-        return frozenset({"trajectory", "reference"})
+        shared: frozenset[Need] = frozenset({"trajectory", "reference"})
+        return shared if self.erase_from == "null" else shared | {self.erase_from}
 
     @property
     def scope(self) -> Scope:
@@ -44,9 +51,9 @@ class ESD(Matching):
 
     def goal(self, models: Models, batch: Batch) -> tuple[Point, Latents]:
         x = batch.trajectory
-        null = models.reference(x.given(batch.null))
-        concept = models.reference(x)
-        return x, null - self.negative_guidance * (concept - null)
+        source, null = x.given(getattr(batch, self.erase_from)), x.given(batch.null)
+        eps_s, eps_c, eps_null = together(models.reference, source, x, null)
+        return x, eps_s - self.negative_guidance * (eps_c - eps_null)
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         return {"forget": self.match(models, *self.goal(models, batch))}

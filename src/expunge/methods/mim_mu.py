@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
-from torch.nn import functional as F
 
 from expunge.matching import Matching
 from expunge.objective import Training, Variant
@@ -79,10 +78,5 @@ class MiMMU(Matching):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, goal = self.goal(models, batch)
-        locks = {"lock": (self.lock, self._m(batch)), "null_lock": (self.null_lock, batch.null)}
-        held = {name: (weight, x.given(prompt)) for name, (weight, prompt) in locks.items() if weight}
-        concept, *rest = together(models.student, x, *(point for _, point in held.values()))
-        terms = {"forget": self.match(models, x, goal, concept)}
-        for (name, (weight, point)), prediction in zip(held.items(), rest, strict=True):
-            terms[name] = weight * F.mse_loss(prediction, models.reference(point))
-        return terms
+        held = {"lock": (self.lock, x.given(self._m(batch))), "null_lock": (self.null_lock, x.given(batch.null))}
+        return self.match_and_hold(models, x, goal, held)

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
-from torch.nn import functional as F
 
 from expunge.matching import Matching
 from expunge.objective import Training
 from expunge.scope import Scope
-from expunge.types import Batch, Latents, Models, Need, Point, Terms
+from expunge.types import Batch, Latents, Models, Need, Point, Terms, together
 
 PATTERNS = {"transformer": r"\.transformer_blocks\..*weight$", "xattn": r"\.attn2\..*weight$"}
 
@@ -24,9 +23,8 @@ class SPM(Matching):
     Choose it where the change must be tiny: of each matrix a row and a column. What is hard to erase needs more `rank` or steps.
 
     Source: arXiv 2312.16145, which draws c' from all of language, the likelier the less it is like the concept (its code: random
-    embeddings, weight 1000), and x_t from the student's partial samplings. Ours are the prompts that forgetting hurts first, and
-    trajectories of the untouched model, where the goal is free. Facilitated transport, which scales an adapter by the prompt's
-    likeness while sampling, is *not* applied: what is measured is W_* + B A for every prompt. Convolutions have no adapters.
+    embeddings, weight 1000), and x_t from the student's partial samplings; ours are prompts that forgetting hurts first, and whole
+    trajectories. Left out are adapters of convolutions and facilitated transport: here W_* + B A serves every prompt alike.
     """
 
     eta: Annotated[float, Ge(0)] = 1.0
@@ -53,12 +51,10 @@ class SPM(Matching):
 
     def goal(self, models: Models, batch: Batch) -> tuple[Point, Latents]:
         x = batch.trajectory
-        neutral = models.reference(x.given(getattr(batch, self.surrogate)))
-        return x, neutral - self.eta * (models.reference(x) - neutral) if self.eta else neutral
+        neutral, concept = together(models.reference, x.given(getattr(batch, self.surrogate)), x)
+        return x, neutral - self.eta * (concept - neutral)
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
-        terms = {"forget": self.match(models, *self.goal(models, batch))}
-        if self.anchor_weight:
-            held = batch.trajectory.given(batch.marginal)
-            terms["anchoring"] = self.anchor_weight * F.mse_loss(models.student(held), models.reference(held))
-        return terms
+        x, goal = self.goal(models, batch)
+        held = {"anchoring": (self.anchor_weight, x.given(batch.marginal))} if self.anchor_weight else {}
+        return self.match_and_hold(models, x, goal, held)
