@@ -109,8 +109,12 @@ def main() -> None:
     if not given.method:
         parser.error("a method to tune, or --table")
 
-    def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-        return all(a[key] == b[key] for key in ("method", "concept", "given", "settings", "training"))
+    by_itself = trials(argparse.Namespace(method=given.method, tries=[], concepts=[""], given=given.given))[0]
+
+    def same(done: dict[str, Any], asked: dict[str, Any]) -> bool:
+        # A line that is older than a setting was tried at what that is by itself.
+        old = {key: by_itself[key] | done[key] for key in ("settings", "training")}
+        return all(old.get(key, done[key]) == asked[key] for key in ("method", "concept", "given", "settings", "training"))
 
     for trial in trials(given):
         done = next((t for t in tried(given.keep) if same(t, trial)), None)

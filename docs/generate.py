@@ -1,17 +1,21 @@
 """Writes docs/methods/*.md from the methods themselves: `python docs/generate.py`. A test holds the pages to the code."""
 
 import inspect
+import json
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 
 from expunge.cli.fields import Setting, settings_of
 from expunge.cli.screen import first_sentence
+from expunge.config import settings
 from expunge.matching import Matching
 from expunge.methods import METHODS
-from expunge.objective import Objective, Training
+from expunge.objective import Method, Objective, Training
 from expunge.types import NEEDS
 
 FOLDER = Path(__file__).parent / "methods"
+TRIALS = Path(__file__).parents[1] / "benchmarks" / "tuning.jsonl"
 
 
 def pages() -> dict[str, str]:
@@ -27,8 +31,8 @@ def pages() -> dict[str, str]:
 
 
 DEFAULTS = (
-    "The defaults of MiM-MU, ESD and UCE were found on the canvas, on concepts that the [results](../results.md) do not report; those "
-    "of the others are first choices that no search has improved yet (`expunge bench canvas --search`)."
+    "Their defaults were found on the canvas, on concepts that the [results](../results.md) do not report. What was tried for a method "
+    "stands at the end of its page."
 )
 
 
@@ -47,7 +51,32 @@ def page(name: str, cls: type) -> str:
     own += [vars(cls)[hook] for hook in HOOKS if hook in vars(cls)]
     source = "\n\n".join(textwrap.dedent(inspect.getsource(function)) for function in own)
     parts += ["## The whole method", f"```python\n{source}```"]
+    parts += ["## What was tried", TRIED.format(name=name), table] if (table := _trials(name, method)) else []
     return "\n\n".join(parts) + "\n"
+
+
+TRIED = (
+    "On the canvas, told both names of the concept, with 22 pictures of an object and 42 of a style, of one noise that no result uses; "
+    "what is not said is as above, and bold are the defaults. A line is repeated by, for example, "
+    "`python benchmarks/tune.py {name} --given --concepts pentagon --try lr=1e-4,3e-4`. The shares are those of the "
+    "[results](../results.md#the-table)."
+)
+SHARES = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
+
+
+def _trials(name: str, method: Method) -> str:
+    """The trials of the method's settings as a table; empty where there are none."""
+    training = asdict(method.training) if isinstance(method, Objective) else {}
+    lines = [t for t in map(json.loads, TRIALS.read_text(encoding="utf-8").splitlines()) if t["method"] == name and t["given"]]
+    rows = [f"| concept | settings | {' | '.join(SHARES)} |", "|---|---|" + "---:|" * len(SHARES)]
+    for trial in sorted(lines, key=lambda t: t["concept"]):
+        # Before a setting was there, all were tried at what it is by itself.
+        had = (settings(type(method)()) | trial["settings"], asdict(Training()) | trial["training"] if training else {})
+        chosen = ", ".join(f"{k} {v}" for k, v in sorted(trial["chosen"].items())) or "the defaults"
+        said = f"**{chosen}**" if had == (settings(method), training) else chosen
+        shares = " | ".join(f"{100 * trial['shares'][m]:.0f}" for m in SHARES)
+        rows.append(f"| {trial['concept']} | {said} | {shares} |")
+    return "\n".join(rows) if lines else ""
 
 
 def _markdown(doc: str) -> str:
