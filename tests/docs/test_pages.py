@@ -21,6 +21,14 @@ def test_method_pages_are_those_that_the_code_generates(name, text):
     assert (ROOT / "docs" / "methods" / name).read_text(encoding="utf-8") == text, "run: python docs/generate.py"
 
 
+def test_the_tables_of_results_are_those_that_the_rows_give(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    results = importlib.import_module("results")
+    page = results.PAGE.read_text(encoding="utf-8")
+    assert results.filled(page) == page, "run: python benchmarks/results.py"
+    assert "| MiM-MU |" in page
+
+
 @pytest.mark.parametrize("page", ["README.md", *(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))])
 def test_every_picture_and_page_that_a_page_links_to_is_there(page):
     file = ROOT / page

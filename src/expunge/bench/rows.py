@@ -1,7 +1,7 @@
 """What the units of a suite add up to: rows under their labels, pooled over concepts and seeds, and the table of them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -175,12 +175,12 @@ TITLES = {
 SCALES = {"KID_base": 1e3, "KID_drawn": 1e3, "weight_change": 100.0, "null_drift": 100.0, "memory_bytes": 2.0**-20}
 
 
-def markdown(lines: Sequence[Standing]) -> str:
-    """The table for a page of documentation; columns that nothing was measured for are left out."""
+def markdown(lines: Sequence[Standing], only: Collection[str] | None = None) -> str:
+    """The table for a page of documentation, with all columns or some; those that nothing was measured for are left out."""
     if not lines:
         return "Nothing is measured yet.\n"
-    metrics = columns(lines)
-    costs = [c for c in COSTS if any(c in line.costs for line in lines)]
+    metrics = [m for m in columns(lines) if only is None or m in only]
+    costs = [c for c in COSTS if (only is None or c in only) and any(c in line.costs for line in lines)]
     rows = ["| method | units | " + " | ".join(TITLES.get(c, c) for c in (*metrics, *costs)) + " |"]
     rows.append("|---" * (2 + len(metrics) + len(costs)) + "|")
     for line in lines:
@@ -198,4 +198,5 @@ def _cell(name: str, pooled: Pooled | None) -> str:
     value, low, high = (f"{0.0 if abs(x) < 1e-6 else scale * x:,.{digits}f}" for x in (pooled.value, pooled.low, pooled.high))
     unit = " %" if name in ("weight_change", "null_drift") else ""
     text = f"{value}{unit}" if value == low == high else f"{value}{unit} [{low}, {high}]"
-    return text + (f", {100 * pooled.of_base:.1f} % of base" if pooled.of_base is not None else "")
+    of_base = "" if pooled.of_base is None else f"{100 * pooled.of_base:.1f}"
+    return f"{text}, {of_base} % of base" if of_base not in ("", value) else text

@@ -54,7 +54,7 @@ class PURE(Objective):
     variant: Variant = "xattn"
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
-    training: ClassVar[Training] = Training(steps=100, lr=6e-4, batch_size=16)
+    training: ClassVar[Training] = Training(steps=100, lr=6e-4, batch_size=16, whiten=1e-3)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -1,0 +1,170 @@
+"""What the papers claim against what was measured: `python benchmarks/claims.py CANVAS CLAIMS SEVERAL > claims.md`.
+
+The three are folders that `expunge bench` filled: the suites `canvas`, `benchmarks/claims.toml` and `several`. A claim without its
+units says so. Shares are pooled over concepts and seeds, by the main judge; a difference of two shares has Newcombe's interval.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from expunge.bench.reading import read_suite
+from expunge.bench.rows import Measured, Pooled, average, base_rows, measured, share
+from expunge.metrics.intervals import Interval, wilson
+from expunge.types import Row
+
+JUDGE = "main"
+
+
+class Missing(Exception):
+    """A claim whose units are not measured."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder has."""
+
+    units: Sequence[Measured]
+
+    def of(self, label: str) -> list[Measured]:
+        if not (mine := [u for u in self.units if u.label == label]):
+            raise Missing(label)
+        return mine
+
+    def shared(self, *labels: str) -> "Found":
+        """Those units of the labels that all of them have: the same concepts and seeds."""
+        keys = [{(u.concept, u.seed) for u in self.of(label)} for label in labels]
+        both = set.intersection(*keys)
+        return Found([u for u in self.units if u.label in labels and (u.concept, u.seed) in both])
+
+    def share(self, label: str, metric: str) -> Pooled:
+        return share([r for u in self.of(label) for r in u.rows if _counts(r, metric)])
+
+    def mean(self, label: str, metric: str) -> Pooled:
+        return average([r for u in self.of(label) for r in u.rows if r.metric == metric and r.run != "base"])
+
+    def base(self, label: str, metric: str) -> Pooled:
+        return share([r for r in base_rows(self.of(label), JUDGE) if r.metric == metric])
+
+
+def _counts(row: Row, metric: str) -> bool:
+    return row.metric == metric and row.run != "base" and row.judge == JUDGE and row.attack == "none"
+
+
+def difference(a: Pooled, b: Pooled) -> Interval:
+    """a - b with Newcombe's hybrid score interval (R. G. Newcombe, 1998, Stat. Med. 17:873, method 10), for unpaired shares.
+
+    The pictures are paired by their noise, which makes it too wide rather than too narrow.
+    """
+    (p, low, high), (q, lower, higher) = (wilson(round(x.value * x.n), x.n) for x in (a, b))
+    return Interval(
+        p - q,
+        p - q - math.sqrt((p - low) ** 2 + (higher - q) ** 2),
+        p - q + math.sqrt((high - p) ** 2 + (q - lower) ** 2),
+    )
+
+
+def verdict(found: Interval | Pooled, bar: float, below: bool = False) -> str:
+    """Whether a number is at least the bar (or at most): by its whole interval, by its value alone, or not."""
+    sign = -1 if below else 1
+    low, high = sorted((sign * found.low, sign * found.high))
+    if low >= sign * bar:
+        return "holds"
+    if high < sign * bar:
+        return "does not hold"
+    return (
+        "holds in the mean, the interval reaches past the bar" if sign * found.value >= sign * bar else "not met, the interval reaches it"
+    )
+
+
+def shown(found: Interval | Pooled, unit: str = " %") -> str:
+    return f"{100 * found.value:.1f}{unit} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def line(claim: str, bar: str, what: str, outcome: str) -> str:
+    return f"| {claim} | {bar} | {what} | {outcome} |"
+
+
+def mim_mu(canvas: Found) -> Iterator[str]:
+    ua = canvas.share("MiM-MU", "UA")
+    yield line("MiM-MU forgets (2603.00992)", "UA at least 98 %", shown(ua), verdict(ua, 0.98))
+    drift = canvas.mean("MiM-MU", "null_drift")
+    yield line("its empty prompt stays", "null drift at most 5 %", shown(drift), verdict(drift, 0.05, below=True))
+    both = canvas.shared("MiM-MU", "SalUn")
+    for metric in ("NRA", "ORA"):
+        apart = difference(both.share("MiM-MU", metric), both.share("SalUn", metric))
+        bar = f"{metric} at least that of SalUn with retain data"
+        yield line("without retain data it spares what is retained", bar, shown(apart, " points"), verdict(apart, 0.0))
+
+
+def partial_information(canvas: Found) -> Iterator[str]:
+    both = canvas.shared("MiM-PID", "MiM-MU, whiten 0")
+    plain, pid = (1 - both.share(label, "NRA").value for label in ("MiM-MU, whiten 0", "MiM-PID"))
+    ua = difference(both.share("MiM-PID", "UA"), both.share("MiM-MU, whiten 0", "UA"))
+    what = f"loss of NRA {100 * pid:.1f} for {100 * plain:.1f} points, UA differs by {shown(ua, ' points')}"
+    met = "holds" if pid <= 2 / 3 * plain and ua.high >= 0 else "does not hold"
+    yield line("the partial-information variant spares siblings", "loss of NRA lower by a third at equal UA", what, met)
+
+
+def f_dmu(claims: Found) -> Iterator[str]:
+    for budget in (", 40 steps", ""):
+        for several in ("", ", 5 together"):
+            labels = [f"{name}{budget}{several}" for name in ("squared Hellinger", "KL", "chi-square")]
+            if not all(any(u.label == label for u in claims.units) for label in labels):
+                continue
+            for other in labels[1:]:
+                gaps = [difference(claims.share(labels[0], m), claims.share(other, m)) for m in ("UA", "NRA")]
+                what = ", ".join(f"{m} {shown(gap, ' points')}" for m, gap in zip(("UA", "NRA"), gaps, strict=True))
+                met = "cannot tell" if all(gap.low <= 0 <= gap.high for gap in gaps) else "differs"
+                yield line(f"{labels[0]} against {other} (2509.21167)", "more forgotten, more spared", what, met)
+    if not claims.units:
+        raise Missing("f-DMU")
+
+
+def pure(canvas: Found) -> Iterator[str]:
+    ua, apart = canvas.share("PURE", "UA"), difference(canvas.share("PURE", "IRA"), canvas.base("PURE", "IRA"))
+    yield line("PURE forgets within 100 steps (BRJserk9XM)", "UA at least 98 %", shown(ua), verdict(ua, 0.98))
+    yield line("and keeps what is retained", "IRA within 2 points of base", shown(apart, " points"), verdict(apart, -0.02))
+
+
+def resurgence(several: Found) -> Iterator[str]:
+    sequences = [u for u in several.units if u.label.startswith("MiM-MU, 5 in sequence")]
+    if not sequences:
+        raise Missing("MiM-MU, 5 in sequence")
+    last = [r for u in sequences for r in u.rows if _counts(r, "UA")]
+    first: dict[str, Row] = {}
+    for row in (r for u in sequences for r in u.stages if _counts(r, "UA")):
+        first.setdefault(row.concept, row)
+    own = [first.get(r.concept, r) for r in last]
+    apart = difference(share(last), share(own))
+    yield line(
+        "MiM-MU over five concepts in sequence: none comes back",
+        "UA falls by at most 2 points",
+        shown(apart, " points"),
+        verdict(apart, -0.02),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("canvas", "claims", "several"):
+        parser.add_argument(name, type=Path, help=f"folder of the suite {name}")
+    given = parser.parse_args()
+    suites = {"canvas": "canvas", "claims": Path(__file__).with_name("claims.toml"), "several": "several"}
+    found = {name: Found(measured(read_suite(suite).units, getattr(given, name))) for name, suite in suites.items()}
+    parts: list[tuple[Callable[[Found], Iterator[str]], str]] = [
+        (mim_mu, "canvas"), (partial_information, "canvas"), (f_dmu, "claims"), (pure, "canvas"), (resurgence, "several"),
+    ]  # fmt: skip
+    print("| claim | what it asks | measured, with 95 % interval | verdict |\n|---|---|---|---|")
+    for part, folder in parts:
+        try:
+            for text in part(found[folder]):
+                print(text)
+        except Missing as missing:
+            print(line(part.__name__.replace("_", " "), "", f"no units of {missing}", "not measured"))
+
+
+if __name__ == "__main__":
+    main()

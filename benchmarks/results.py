@@ -1,0 +1,58 @@
+"""Fills the tables of docs/results.md from benchmarks/canvas.jsonl: `python benchmarks/results.py`. A test holds the page to the rows.
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`. Units that the suite no longer asks for, since a default has changed, are
+left out by themselves.
+"""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from keep import unpack
+
+from expunge.bench.reading import read_suite
+from expunge.bench.rows import SHARES, Measured, markdown, measured, share, standings
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "results.md"
+ROWS = HERE / "canvas.jsonl"
+CONCEPTS = ("neon", "dots", "watercolour", "ring", "starfish", "hexagon")
+BESIDE = ("FID_base", "KID_base", "weight_change", "null_drift", "seconds", "forwards", "backwards", "memory_bytes")
+
+
+def found() -> list[Measured]:
+    """The suite's units that the file has, in the suite's order."""
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(Path(folder), ROWS)
+        return measured(read_suite("canvas").units, Path(folder))
+
+
+def each(units: Sequence[Measured]) -> str:
+    """A line for each concept and method, the seeds together, in percent."""
+    lines = [f"| concept | method | seeds | {' | '.join(SHARES)} | UA, second judge |", "|---|---|---:|" + "---:|" * (len(SHARES) + 1)]
+    columns = [("main", metric) for metric in SHARES] + [("second", "UA")]
+    for concept in CONCEPTS:
+        for label in dict.fromkeys(u.label for u in units):
+            mine = [u for u in units if (u.concept, u.label) == (concept, label)]
+            rows = [r for u in mine for r in u.rows if r.run != "base"]
+            pooled = [share(of) if (of := [r for r in rows if (r.judge, r.metric) == column]) else None for column in columns]
+            cells = " | ".join("–" if p is None else f"{100 * p.value:.1f}" for p in pooled)
+            lines += [f"| {concept} | {label} | {len(mine)} | {cells} |"] if mine else []
+    return "\n".join(lines) + "\n"
+
+
+def filled(page: str) -> str:
+    """The page with its tables as the rows give them.
+
+    Raises:
+        KeyError: a table that there is none of.
+    """
+    units = found()
+    lines = standings(units)
+    tables = {"shares": markdown(lines, SHARES), "beside": markdown(lines, BESIDE), "units": each(units)}
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{tables[m[1]]}\n<!-- end -->", page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
