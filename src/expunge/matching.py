@@ -16,7 +16,7 @@ chi^2 has e^m; both are 1 to many digits for the m of 0.001 to 0.01 that predict
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from annotated_types import Gt
@@ -31,6 +31,15 @@ from expunge.types import Batch, ExpungeError, Latents, Models, Point, Terms, to
 
 CAP = 0.0131
 """The most that lam_t is let be: its value at t = 100 of Stable Diffusion's 1000 steps, below which it explodes."""
+
+
+class Hold(NamedTuple):
+    """A squared error that keeps the student where it should stay while the concept goes."""
+
+    weight: float
+    at: Point
+    goal: Latents | None = None
+    """What the student is to say there, for example the noise; None: what the untouched model says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +104,16 @@ class Matching(Objective):
             m = divergence.weight(models.notes["kappa"] * m.detach()) * m
         return m.mean()
 
-    def match_and_hold(self, models: Models, point: Point, goal: Latents, held: Mapping[str, tuple[float, Point]]) -> Terms:
-        """`match` as the term `forget`, and by name, times its weight, how far the student has gone from the untouched model elsewhere.
+    def match_and_hold(self, models: Models, point: Point, goal: Latents, held: Mapping[str, Hold]) -> Terms:
+        """`match` as the term `forget`, and each of `held` by its name; what has no weight is left out.
 
-        What has no weight is left out. All predictions come from one call of the network.
+        All predictions come from one call of the network.
         """
-        weighed = {name: (weight, place) for name, (weight, place) in held.items() if weight}
-        prediction, *elsewhere = together(models.student, point, *(place for _, place in weighed.values()))
+        weighed = {name: hold for name, hold in held.items() if hold.weight}
+        prediction, *elsewhere = together(models.student, point, *(hold.at for hold in weighed.values()))
         terms = {"forget": self.match(models, point, goal, prediction)}
-        for (name, (weight, place)), said in zip(weighed.items(), elsewhere, strict=True):
-            terms[name] = weight * F.mse_loss(said, models.reference(place))
+        for (name, hold), said in zip(weighed.items(), elsewhere, strict=True):
+            terms[name] = hold.weight * F.mse_loss(said, models.reference(hold.at) if hold.goal is None else hold.goal)
         return terms
 
 

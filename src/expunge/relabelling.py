@@ -5,9 +5,8 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
-from torch.nn import functional as F
 
-from expunge.matching import Matching
+from expunge.matching import Hold, Matching
 from expunge.objective import Variant
 from expunge.scope import SCOPES, Scope
 from expunge.types import Batch, Latents, Models, Need, Point, Terms
@@ -39,8 +38,6 @@ class Relabelling(Matching):
             return x, models.student(x.given(batch.marginal))
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
-        terms = {"forget": self.match(models, *self.goal(models, batch))}
-        if self.retain_weight:
-            r = batch.retain
-            terms["retain"] = self.retain_weight * F.mse_loss(models.student(r), r.noise)
-        return terms
+        x, goal = self.goal(models, batch)
+        held = {"retain": Hold(self.retain_weight, batch.retain, batch.retain.noise)} if self.retain_weight else {}
+        return self.match_and_hold(models, x, goal, held)

@@ -125,11 +125,11 @@ class Published(EraseDiff):
         return {"retain": F.mse_loss(models.student(kept), kept.noise), "forget": 0.1 * difference}
 
 
-@pytest.mark.parametrize("name", ["erase-diff", "spm", "selective-amnesia"])
-def test_no_call_of_the_network_is_dead(name, tmp_path):
+@pytest.mark.parametrize(("name", "calls"), [("erase-diff", 2), ("spm", 1), ("selective-amnesia", 2)])
+def test_no_call_of_the_network_is_dead(name, calls, tmp_path):
     method = METHODS[name]()
     made = trainer(method, tmp_path)
-    assert dead(method, made.models, made.batches(0), 2) == []
+    assert dead(method, made.models, made.batches(0), calls) == []
 
 
 def test_the_published_inner_loop_is_dead(tmp_path):

@@ -43,7 +43,7 @@ def test_the_concepts_pictures_are_seen_as_another_by_the_network_itself(cls, of
 @pytest.mark.parametrize("cls", METHODS)
 def test_the_other_name_does_not_come_to_meet_the_concept(cls):
     said = {key: torch.nn.Parameter(torch.tensor(value)) for key, value in EPS.items()}
-    student = lambda point: said[point.cond.keys[0]] * torch.ones(1, 1, 2, 2)  # noqa: E731
+    student = lambda point: torch.stack([said[key].expand(1, 2, 2) for key in point.cond.keys])  # noqa: E731
     sum(cls(retain_weight=1.0)(Models(student, network(0.0)), batch()).values()).backward()
     assert said["neon"].grad.item() == 2 * (3 - 1)
     assert said["ink"].grad is None
@@ -68,7 +68,8 @@ def test_student_and_goal_see_the_same_latents_and_not_two_encodings_of_a_pictur
         return point.x_t
 
     terms = cls()(Models(student, network(0.0)), given)
-    goal, prediction, retained = seen
+    goal, both = seen
+    prediction, retained = both[: len(goal)], both[len(goal) :]
     assert torch.equal(goal.x_t, prediction.x_t)
     assert torch.equal(goal.t, prediction.t)
     assert goal.keys == prediction.keys == given.forget.keys

@@ -5,9 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
-from torch.nn import functional as F
 
-from expunge.matching import Matching
+from expunge.matching import Hold, Matching
 from expunge.objective import Training, Variant
 from expunge.scope import SCOPES, Scope
 from expunge.types import Batch, Latents, Models, Need, Point, Terms
@@ -54,7 +53,6 @@ class CA(Matching):
             return x, network(x.given(batch.anchor))
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
-        terms, x = {"forget": self.match(models, *self.goal(models, batch))}, batch.anchor_pictures
-        if self.prior_weight:
-            terms["prior"] = self.prior_weight * F.mse_loss(models.student(x.given(batch.anchor)), x.noise)
-        return terms
+        x, goal = self.goal(models, batch)
+        prior = Hold(self.prior_weight, x.given(batch.anchor), batch.anchor_pictures.noise)
+        return self.match_and_hold(models, x, goal, {"prior": prior})

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from expunge.matching import Matching
+from expunge.matching import Hold, Matching
 from expunge.objective import Training, Variant
 from expunge.scope import SCOPES, Scope
 from expunge.types import Batch, Cond, Latents, Models, Need, Point, Terms, together
@@ -78,5 +78,5 @@ class MiMMU(Matching):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, goal = self.goal(models, batch)
-        held = {"lock": (self.lock, x.given(self._m(batch))), "null_lock": (self.null_lock, x.given(batch.null))}
+        held = {"lock": Hold(self.lock, x.given(self._m(batch))), "null_lock": Hold(self.null_lock, x.given(batch.null))}
         return self.match_and_hold(models, x, goal, held)

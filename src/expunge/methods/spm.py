@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from expunge.matching import Matching
+from expunge.matching import Hold, Matching
 from expunge.objective import Training
 from expunge.scope import Scope
 from expunge.types import Batch, Latents, Models, Need, Point, Terms, together
@@ -56,5 +56,5 @@ class SPM(Matching):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, goal = self.goal(models, batch)
-        held = {"anchoring": (self.anchor_weight, x.given(batch.marginal))} if self.anchor_weight else {}
+        held = {"anchoring": Hold(self.anchor_weight, x.given(batch.marginal))} if self.anchor_weight else {}
         return self.match_and_hold(models, x, goal, held)
