@@ -36,7 +36,7 @@ class CA(Matching):
     variant: Variant = "xattn-kv"
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
-    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16)
+    training: ClassVar[Training] = Training(steps=120, lr=6e-4, batch_size=16, whiten=1e-3)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -25,7 +25,7 @@ class ESD(Matching):
     our 1. Points come from whole trajectories of the untouched model under guidance (ours: each of a trajectory's points is
     used, and the two predictions that guidance needs anyway are the target, so the target costs nothing), whereas the
     released code samples a new partial trajectory for each step. The paper trains on the concept's bare prompt alone
-    (`--prompts bare`); `erase_from` is the released code's option of that name.
+    (`--prompts bare`) and pushes from the empty prompt; `erase_from` is the released code's, its `marginal` and whitened steps ours.
     """
 
     negative_guidance: Annotated[float, Ge(0)] = 1.0

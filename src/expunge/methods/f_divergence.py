@@ -40,7 +40,7 @@ class FDMU(Matching):
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
     divergence: str = "hellinger"  # described where it is shared; this is the paper's choice
 
-    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=24)
+    training: ClassVar[Training] = Training(steps=120, lr=6e-4, batch_size=24, whiten=1e-3)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -100,9 +100,9 @@ def _cell(metric: str, pooled: Pooled | None) -> Cell | None:
     if pooled is None:
         return None
     share = words.meaning(metric.split(" after ")[0]).share
-    of_base = "" if pooled.of_base is None else f"{words.number(pooled.of_base, True)} of base"
+    value, ratio = words.number(pooled.value, share), "" if pooled.of_base is None else words.number(pooled.of_base, True)
     interval = words.interval(pooled.low, pooled.high, share) if pooled.low < pooled.high else ""
-    return Cell(pooled.value, words.number(pooled.value, share), interval, of_base, pooled.n)
+    return Cell(pooled.value, value, interval, "" if ratio in ("", value) else f"{ratio} of base", pooled.n)
 
 
 def _cost(cost: str, pooled: Pooled | None) -> Cell | None:
