@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from claims import Found
+from claims import table as claims
 from keep import unpack
 
 from expunge.bench.reading import read_suite
@@ -51,6 +53,7 @@ def filled(page: str) -> str:
     units = found()
     lines = standings(units)
     tables = {"shares": markdown(lines, SHARES), "beside": markdown(lines, BESIDE), "units": each(units)}
+    tables["claims"] = claims({"canvas": Found(units), "claims": Found(()), "several": Found(())})
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{tables[m[1]]}\n<!-- end -->", page, flags=re.DOTALL)
 
 
