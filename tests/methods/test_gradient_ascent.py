@@ -54,4 +54,4 @@ def test_the_steps_bound_it_and_not_the_norm(max_grad_norm: float):
 
 
 def test_the_default_takes_few_and_small_steps():
-    assert GradientAscent.training.steps * GradientAscent.training.lr <= 5e-3
+    assert GradientAscent.training.steps * GradientAscent.training.lr <= 1.5e-2

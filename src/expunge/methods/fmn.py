@@ -37,7 +37,7 @@ class FMN(Objective):
     """Which weights are trained: queries and keys of cross-attention, all of cross-attention, or everything (the released code). The
     last layer's values and what follows them get no gradient and stay."""
 
-    training: ClassVar[Training] = Training(steps=60, lr=1e-4, batch_size=16)
+    training: ClassVar[Training] = Training(steps=60, lr=1e-3, batch_size=16)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -34,7 +34,7 @@ class GradientAscent(Objective):
     variant: Variant = "xattn"
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
-    training: ClassVar[Training] = Training(steps=40, lr=1e-4, batch_size=16)
+    training: ClassVar[Training] = Training(steps=40, lr=3e-4, batch_size=16, whiten=1e-3)
 
     @property
     def needs(self) -> frozenset[Need]:
