@@ -57,17 +57,28 @@ def find_method(name: str) -> type[Method]:
     Raises:
         ExpungeError: neither; the message names the nearest registered one.
     """
-    if name in METHODS:
-        return METHODS[name]
+    return find_class(name, METHODS, (Objective, Edit), "method", "docs/add-a-method.md")
+
+
+def find_class(name: str, known: Mapping[str, type[T]], bases: tuple[type, ...], what: str, page: str) -> type[T]:
+    """One of `known` by its name, or any importable dataclass of the `bases` as "package.module:Class".
+
+    Raises:
+        ExpungeError: neither; the message names the nearest known one, or the page that says how one is made.
+    """
+    if name in known:
+        return known[name]
+    article = f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise ExpungeError(f"a method is one of {', '.join(METHODS)}, or package.module:Class: {name!r} is none{nearest(name, METHODS)}")
+        raise ExpungeError(f"{article} is one of {', '.join(known)}, or package.module:Class: {name!r} is none{nearest(name, known)}")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found: type[T] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ExpungeError(f"a method outside the package is importable: {name!r}: {error}; check the name and PYTHONPATH") from error
-    if not (inspect.isclass(found) and issubclass(found, Objective | Edit) and dataclasses.is_dataclass(found)):
-        raise ExpungeError(f"a method is a frozen dataclass derived from Objective or Edit: {name!r} is not; see docs/add-a-method.md")
+        raise ExpungeError(f"{article} outside the package is importable: {name!r}: {error}; check the name and PYTHONPATH") from error
+    if not (inspect.isclass(found) and issubclass(found, bases) and dataclasses.is_dataclass(found)):
+        derived = " or ".join(base.__name__ for base in bases)
+        raise ExpungeError(f"{article} is a frozen dataclass derived from {derived}: {name!r} is not; see {page}")
     return found
 
 

@@ -14,8 +14,6 @@ lr = 1e-3
 """
 
 import dataclasses
-import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,19 +165,7 @@ def find_attack(name: str) -> type[Attack]:
     Raises:
         ExpungeError: neither; the message names the nearest registered one.
     """
-    if name in ATTACKS:
-        return ATTACKS[name]
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        known = ", ".join(ATTACKS)
-        raise ExpungeError(f"an attack is one of {known}, or package.module:Class: {name!r} is none{config.nearest(name, ATTACKS)}")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ExpungeError(f"an attack outside the package is importable: {name!r}: {error}; check the name and PYTHONPATH") from error
-    if not (inspect.isclass(found) and issubclass(found, Attack) and dataclasses.is_dataclass(found)):
-        raise ExpungeError(f"an attack is a frozen dataclass derived from Attack: {name!r} is not; see docs/audit.md")
-    return found
+    return config.find_class(name, ATTACKS, (Attack,), "attack", "docs/audit.md")
 
 
 def _entry(table: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> Entry:
