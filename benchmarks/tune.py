@@ -1,8 +1,8 @@
 """How the methods' defaults were found: `python benchmarks/tune.py esd --given --try erase_from=null,context --try whiten=0,1e-3`.
 
 Tries every combination on a style and an object that no reported result uses, on pictures of a noise of their own, and prints
-what each forgets and spares. Settings of the method and of its training go by their names. Every trial becomes a line of the file
-given by `--keep`, and what has a line there is not tried again; `--table` prints the file in Markdown.
+what each forgets and spares. Settings of the method and of its training go by their names. With `--keep FILE` every trial becomes a
+line of the file, and what has a line there is not tried again: benchmarks/tuning.jsonl was made so, and the methods' pages show it.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-KEPT = Path(__file__).with_name("tuning.jsonl")
 CONCEPTS = ("stripes", "pentagon")
 NOISE = 999
 """Of the pictures that are judged: no report uses it."""
@@ -86,29 +85,14 @@ def measured(trial: dict[str, Any]) -> dict[str, Any]:
     return trial | {"shares": shares} | {name: card[name] for name in ("seconds", "forwards", "backwards")}
 
 
-def table(lines: list[dict[str, Any]]) -> str:
-    """In Markdown, a method at a time."""
-    rows = [f"| method | concept | settings | {' | '.join(SHOWN)} |", "|" + "---|" * (3 + len(SHOWN))]
-    for line in sorted(lines, key=lambda t: (t["method"], t["concept"])):
-        shares = " | ".join(f"{line['shares'][m]:.2f}".removeprefix("0") for m in SHOWN)
-        rows.append(f"| {line['method']} | {line['concept']} | {described(line['chosen'])} | {shares} |")
-    return "\n".join(rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("method", nargs="?")
+    parser.add_argument("method")
     parser.add_argument("--try", dest="tries", action="append", default=[], metavar="SETTING=A,B,C")
     parser.add_argument("--concepts", nargs="*", default=list(CONCEPTS))
     parser.add_argument("--given", action="store_true", help="give the synonym too")
-    parser.add_argument("--keep", type=Path, default=KEPT, help="JSON lines, a trial each")
-    parser.add_argument("--table", action="store_true", help="print what the file has")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON lines, a trial each; default: nothing is kept")
     given = parser.parse_args()
-    if given.table:
-        return print(table(tried(given.keep)))
-    if not given.method:
-        parser.error("a method to tune, or --table")
-
     by_itself = trials(argparse.Namespace(method=given.method, tries=[], concepts=[""], given=given.given))[0]
 
     def same(done: dict[str, Any], asked: dict[str, Any]) -> bool:
@@ -117,14 +101,14 @@ def main() -> None:
         return all(old.get(key, done[key]) == asked[key] for key in ("method", "concept", "given", "settings", "training"))
 
     for trial in trials(given):
-        done = next((t for t in tried(given.keep) if same(t, trial)), None)
+        done = next((t for t in tried(given.keep) if same(t, trial)), None) if given.keep else None
         if done is None:
             done = measured(trial)
-            with given.keep.open("a") as file:
-                file.write(json.dumps(done) + "\n")
+            if given.keep:
+                with given.keep.open("a") as file:
+                    file.write(json.dumps(done) + "\n")
         shares = " ".join(f"{m} {done['shares'][m]:.3f}" for m in SHOWN)
         print(f"{done['method']:18} {done['concept']:10} {described(done['chosen']):45} {shares}  {done['seconds']:.0f} s", flush=True)
-    return None
 
 
 if __name__ == "__main__":

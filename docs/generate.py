@@ -31,8 +31,8 @@ def pages() -> dict[str, str]:
 
 
 DEFAULTS = (
-    "Their defaults were found on the canvas, on concepts that the [results](../results.md) do not report. What was tried for a method "
-    "stands at the end of its page."
+    "What was tried for a method, on concepts of the canvas that the [results](../results.md) do not report, stands at the end of its "
+    "page (for MiM-MU [there](../results.md#choosing-mim-mus-settings)). Defaults of pages without it are first choices."
 )
 
 
@@ -51,32 +51,39 @@ def page(name: str, cls: type) -> str:
     own += [vars(cls)[hook] for hook in HOOKS if hook in vars(cls)]
     source = "\n\n".join(textwrap.dedent(inspect.getsource(function)) for function in own)
     parts += ["## The whole method", f"```python\n{source}```"]
-    parts += ["## What was tried", TRIED.format(name=name), table] if (table := _trials(name, method)) else []
+    parts += ["## What was tried", *tried] if (tried := _trials(name, method)) else []
     return "\n\n".join(parts) + "\n"
 
 
 TRIED = (
     "On the canvas, told both names of the concept, with 22 pictures of an object and 42 of a style, of one noise that no result uses; "
-    "what is not said is as above, and bold are the defaults. A line is repeated by, for example, "
-    "`python benchmarks/tune.py {name} --given --concepts pentagon --try lr=1e-4,3e-4`. The shares are those of the "
+    "what is not said is as above. A line is repeated by, for example, "
+    "`python benchmarks/tune.py {name} --given --concepts {concept}{tries}`. The shares are those of the "
     "[results](../results.md#the-table)."
 )
 SHARES = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
 
 
-def _trials(name: str, method: Method) -> str:
-    """The trials of the method's settings as a table; empty where there are none."""
-    training = asdict(method.training) if isinstance(method, Objective) else {}
+def _trials(name: str, method: Method) -> list[str]:
+    """What the trials of the method's settings are, and a table of them; nothing where there are none."""
+    of_training = isinstance(method, Objective)
+    now = settings(method) | (asdict(method.training) if of_training else {})
     lines = [t for t in map(json.loads, TRIALS.read_text(encoding="utf-8").splitlines()) if t["method"] == name and t["given"]]
     rows = [f"| concept | settings | {' | '.join(SHARES)} |", "|---|---|" + "---:|" * len(SHARES)]
+    others: list[tuple[str, dict[str, object]]] = []
     for trial in sorted(lines, key=lambda t: t["concept"]):
-        # Before a setting was there, all were tried at what it is by itself.
-        had = (settings(type(method)()) | trial["settings"], asdict(Training()) | trial["training"] if training else {})
-        chosen = ", ".join(f"{k} {v}" for k, v in sorted(trial["chosen"].items())) or "the defaults"
-        said = f"**{chosen}**" if had == (settings(method), training) else chosen
+        # Before a setting was there, all were tried at what it is by itself; and what was a default then need not be one now.
+        had = settings(type(method)()) | trial["settings"] | (asdict(Training()) | trial["training"] if of_training else {})
+        other = {setting: value for setting, value in had.items() if value != now[setting]}
+        others += [(trial["concept"], other)] if other else []
+        said = ", ".join(f"{k} {v}" for k, v in sorted(other.items())) or "**the defaults**"
         shares = " | ".join(f"{100 * trial['shares'][m]:.0f}" for m in SHARES)
         rows.append(f"| {trial['concept']} | {said} | {shares} |")
-    return "\n".join(rows) if lines else ""
+    if not lines:
+        return []
+    concept, other = others[0] if others else (lines[0]["concept"], {})
+    tries = "".join(f" --try {setting}={value}" for setting, value in other.items())
+    return [TRIED.format(name=name, concept=concept, tries=tries), "\n".join(rows)]
 
 
 def _markdown(doc: str) -> str:
