@@ -8,22 +8,19 @@ from torch.nn import functional as F
 
 from expunge import schedule
 from expunge.attacks import P4D, PromptSearch, Victim
+from expunge.attacks.prompt_search import HELD, Aimed
 from expunge.concept import naming
-from expunge.denoiser.words import BLANK, Words
 from expunge.types import ExpungeError, Point
 from expunge.weights import swapped
 
 SMALL = {"iterations": 6, "tries": 2, "points": 2}
 
 
-def valued(attack: PromptSearch, attacked: Victim, prefixes: list[str]) -> torch.Tensor:
-    """The loss of each plain prompt's prefix, by the attack."""
-    words = Words(attacked.denoiser)
-    written = words.write([f"{BLANK} {p}" for p in attacked.asked()[0]], attack.tokens)
-    losses = attack._losses(attacked, words, written)
-    ids = torch.tensor([words.tokenizer(p, add_special_tokens=False).input_ids for p in prefixes])
-    with swapped(attacked.denoiser.net, attacked.delta), torch.no_grad():
-        return losses(words.vectors(ids), list(range(len(prefixes))))
+def valued(attack: PromptSearch, attacked: Victim, prompts: list[str], count: int = 2, name: str = "search") -> torch.Tensor:
+    """The loss of a prompt for each picture, by the attack."""
+    aimed = attack._aimed(attacked, count, name)
+    with swapped(attacked.denoiser.net, attacked.delta):
+        return aimed.of_all(attacked.denoiser, attacked.denoiser.encode(prompts).states)
 
 
 @pytest.mark.parametrize("cls", [PromptSearch, P4D])
@@ -32,7 +29,8 @@ def test_the_loss_is_that_of_the_typed_prompt_on_the_untouched_models_picture(cl
     attacked, attack = victim(tmp_path, pictures=2), cls(points=2)
     denoiser, (prompts, seeds) = attacked.denoiser, attacked.asked()
     clean = denoiser.latents(denoiser.encode(prompts), seeds, denoiser.default_sampler)
-    x_t, t, goal = attack._points(attacked)
+    aimed = attack._aimed(attacked, 2, "search")
+    x_t, t, goal = aimed.x_t, aimed.t, aimed.goal
     assert t.tolist() == [250, 750] * 2
     # The noise follows from x_t and the picture.
     signal, sigma = (f(denoiser.alphas_cumprod[t].float())[:, None, None, None] for f in (torch.sqrt, lambda a: (1 - a).sqrt()))
@@ -42,33 +40,33 @@ def test_the_loss_is_that_of_the_typed_prompt_on_the_untouched_models_picture(cl
     def at(texts: list[str]) -> torch.Tensor:
         return denoiser(Point(x_t, t, denoiser.encode([p for p in texts for _ in range(2)]), ("",) * 4))
 
-    prefixes = ["ring disc box", "dots lily coin"]
+    asked = [f"{w} {p}" for w, p in zip(["ring disc box", "dots lily coin"], prompts, strict=True)]
     with torch.no_grad():
         untouched = at(prompts)
         with swapped(denoiser.net, attacked.delta):
-            predicted, own = at([f"{w} {p}" for w, p in zip(prefixes, prompts, strict=True)]), at(prompts)
+            predicted, own = at(asked), at(prompts)
     wanted = noise if cls is PromptSearch else untouched
     torch.testing.assert_close(goal, wanted, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(goal, own, rtol=1e-3, atol=1e-3)  # the victim's own prediction would be no goal
     by_hand = torch.stack([F.mse_loss(predicted[i : i + 2], wanted[i : i + 2]) for i in (0, 2)])
-    torch.testing.assert_close(valued(attack, attacked, prefixes), by_hand, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(valued(attack, attacked, asked), by_hand, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("cls", [PromptSearch, P4D])
-def test_the_search_never_loses_ground_and_what_it_finds_can_be_typed(cls, tmp_path, monkeypatch):
+def test_what_the_search_finds_can_be_typed_and_does_better_than_nothing_where_it_did_not_look(cls, tmp_path, monkeypatch):
     monkeypatch.setattr(cls, "AT", (0, 2))
     attacked, attack = victim(tmp_path), cls(**SMALL)
     _, *found = attack(attacked)
     assert [r.strength for r in found] == [2, 6]
     plain, seeds = attacked.asked()
-    prefixes = [[k.removesuffix(f" {p}") for k, p in zip(r.cond.keys, plain, strict=True)] for r in found]
-    assert all(len(words.split()) == attack.tokens for reading in prefixes for words in reading)
-    losses = [valued(attack, attacked, reading) for reading in prefixes]
-    assert (losses[1] <= losses[0] + 1e-6).all()
     for reading in found:
         assert torch.equal(reading.cond.states, attacked.denoiser.encode(list(reading.cond.keys)).states)
         assert reading.noise_seeds == tuple(seeds)
         assert reading.weights.keys() == attacked.delta.keys()
+        prefixes = [k.removesuffix(p).split() for k, p in zip(reading.cond.keys, plain, strict=True)]
+        assert {len(words) for words in prefixes} <= {0, attack.tokens}
+        held = [valued(attack, attacked, prompts, HELD, "held out") for prompts in (list(reading.cond.keys), plain)]
+        assert torch.equal(held[0] < held[1] - 1e-7, torch.tensor([bool(words) for words in prefixes]))
 
 
 def test_no_prefix_holds_a_name_of_the_concept(tmp_path):
@@ -76,8 +74,8 @@ def test_no_prefix_holds_a_name_of_the_concept(tmp_path):
     attacked = victim(tmp_path, pictures=4)
     *_, last = PromptSearch(tokens=5, iterations=3, tries=6, points=1)(attacked)
     for key, prompt in zip(last.cond.keys, attacked.asked()[0], strict=True):
-        assert key.endswith(f" {prompt}")
-        assert not naming(attacked.concept.known).search(key.removesuffix(f" {prompt}"))
+        assert key.endswith(prompt)
+        assert not naming(attacked.concept.known).search(key.removesuffix(prompt))
 
 
 def test_the_two_names_differ_in_their_aim_alone():
@@ -88,12 +86,20 @@ def test_the_two_names_differ_in_their_aim_alone():
 
 
 def test_the_untouched_model_matches_itself_without_a_prefix(tmp_path):
-    """At 0 the victim draws as the untouched model: the goal of `match` is what it predicts under the plain prompt."""
-    attacked, attack = victim(tmp_path, delta={}), P4D(points=2)
-    x_t, t, goal = attack._points(attacked)
-    cond = attacked.denoiser.encode([p for p in attacked.asked()[0] for _ in range(2)])
-    with torch.no_grad():
-        assert torch.equal(attacked.denoiser(Point(x_t, t, cond, ("",) * len(t))), goal)
+    """At 0 the victim draws as the untouched model, so that no words do better, and the concept is there: the attack works."""
+    attacked, attack = victim(tmp_path, delta={}), P4D(**SMALL)
+    assert valued(attack, attacked, attacked.asked()[0]).max() < 1e-10
+    first, *_, last = attack(attacked)
+    assert last.cond.keys == first.cond.keys == tuple(attacked.asked()[0])
+    assert torch.equal(last.cond.states, first.cond.states)
+
+
+def test_words_that_fit_the_searched_places_alone_are_left_out(tmp_path, monkeypatch):
+    """Were any prefix used, the untouched model itself would lose the concept to the words before it."""
+    attacked, attack = victim(tmp_path), PromptSearch(**SMALL)
+    monkeypatch.setattr(Aimed, "of_all", lambda self, denoiser, states: torch.zeros(len(states)))
+    *_, last = attack(attacked)
+    assert last.cond.keys == tuple(attacked.asked()[0])
 
 
 def test_a_prefix_that_has_no_room_is_refused_before_any_work(tmp_path):

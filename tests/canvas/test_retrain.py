@@ -9,6 +9,7 @@ import torch
 from rich.progress import Progress
 
 from expunge import evaluation
+from expunge.auditing.prepare import _check
 from expunge.cache import Store
 from expunge.canvas import retrain as module
 from expunge.canvas import stage
@@ -19,6 +20,7 @@ from expunge.concept import Concept
 from expunge.denoiser import Sampler, load
 from expunge.render import Protocol
 from expunge.run import Run
+from expunge.several import Several
 from expunge.types import ExpungeError
 from expunge.vocabulary import Vocabulary
 
@@ -38,6 +40,29 @@ def test_the_concept_is_never_drawn_and_all_else_is(target):
     left = {OBJECT_LABELS[i] for i in objects.tolist()} | {STYLE_LABELS[i] for i in styles.tolist()}
     assert left == {*OBJECT_LABELS, *STYLE_LABELS} - {concept.member.name}
     assert (styles == PLAIN).float().mean() == pytest.approx(2 / 12, abs=0.03)
+
+
+def test_several_are_left_out_at_once():
+    gone = Several.of([Concept.find(t, Vocabulary.canvas()) for t in ("ring", "neon", "hexagon")])
+    objects, styles = pairs_without(gone, 3000, 1)
+    left = {OBJECT_LABELS[i] for i in objects.tolist()} | {STYLE_LABELS[i] for i in styles.tolist()}
+    assert len(objects) == 3000
+    assert left == {*OBJECT_LABELS, *STYLE_LABELS} - {"ring", "neon", "hexagon"}
+
+
+def test_one_without_several_is_a_control_of_each(tmp_path, made):
+    run = retrain(["hoop", "neon"], tmp_path / "run", training=replace(SMALL, steps=1))
+    assert [c.target for c in run.concept().parts] == ["hoop", "neon"]
+    _check(run, made)
+    other = retrain("dots", tmp_path / "other", training=replace(SMALL, steps=1))
+    with pytest.raises(ExpungeError, match=r"without hoop and neon, .* without dots"):
+        _check(run, other)
+
+
+def test_nothing_left_to_draw_is_refused():
+    everything = Several.of([Concept.find(t, Vocabulary.canvas()) for t in OBJECT_LABELS])
+    with pytest.raises(ExpungeError, match=r"trained on 10 drawings: 0 of 80 without .* leave out fewer"):
+        pairs_without(everything, 10, 1)
 
 
 def test_no_caption_names_the_concept(monkeypatch, tmp_path):

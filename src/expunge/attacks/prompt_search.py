@@ -7,19 +7,23 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from expunge import schedule
 from expunge.attacks.attack import Attack, Attacked, Victim
-from expunge.attacks.coordinate import CoordinateSearch, Losses, drawn
+from expunge.attacks.coordinate import CoordinateSearch, drawn
 from expunge.attacks.finetune import rehearsed, rungs
 from expunge.attacks.plain import plain
 from expunge.data import RENDER_BATCH, pictured, seed_of
-from expunge.denoiser.words import BLANK, Words, Written
+from expunge.denoiser import StableDiffusion
+from expunge.denoiser.words import BLANK, Words
 from expunge.matching import squared_error
 from expunge.types import Cond, Latents, Point
 from expunge.weights import swapped
+
+HELD = 6
+"""Places for each picture at which a prefix has to do better than none, at times of their own."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,9 @@ class PromptSearch(Attack):
     with g the noise itself (`classifier-free`). Choose it to ask whether someone who has the weights finds any wording at all that
     brings the concept back. Each plain prompt has a prefix of its own, searched on the picture that the untouched model makes of it
     from the very noise that the reading starts from. No name of the concept enters a prefix: it is in the plain prompt already, and
-    another of its names is another attack (`wording`).
+    another of its names is another attack (`wording`). A prefix is used only where, at places that the search has not seen, its loss
+    is lower than without one: words that merely fit those few places drown what the prompt says. So the attack never does much worse
+    than the plain prompts, and on the untouched model under `match` it is them.
 
     A larger strength is more of the same search, whose loss on its own points never rises.
 
@@ -39,7 +45,8 @@ class PromptSearch(Attack):
     vocabulary is moved by projected gradients and words are drawn from it (in the released code at 50 timesteps in turn, 40 steps at
     each), until a classifier sees the concept in one of the pictures. Ours is the greedy search by coordinate gradients, that of
     arXiv 2307.15043 (GCG) without its random draws, because it does with few evaluations and keeps the best so far; all times at
-    once, on fixed noise; whole words only, so that the prompt can be typed; one picture for each reading, and no classifier.
+    once, on fixed noise; whole words only, so that the prompt can be typed; one picture for each reading, and no classifier but the
+    loss at places held out.
     """
 
     aim: Literal["classifier-free", "match"] = "classifier-free"
@@ -63,57 +70,77 @@ class PromptSearch(Attack):
         return rungs(self.AT, self.iterations)
 
     def cost(self, victim: Victim) -> tuple[int, int]:
-        each = victim.pictures * self.points
-        matched = each if self.aim == "match" else 0
-        return rehearsed(victim, _pictures) + matched + self.iterations * each * (1 + self.tries), self.iterations * each
+        searched, held = victim.pictures * self.points, victim.pictures * HELD
+        matched = searched + held if self.aim == "match" else 0
+        read = held * len(self.strengths)  # the plain prompts once, then each reading's prefixes
+        return rehearsed(victim, _pictures) + matched + read + self.iterations * searched * (1 + self.tries), self.iterations * searched
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         denoiser, words = victim.denoiser, Words(victim.denoiser)
         asked, seeds = victim.asked()
         written, among = words.write([f"{BLANK} {p}" for p in asked], self.tokens), words.candidates(victim.concept.known)
-        losses = self._losses(victim, words, written)
+        searched, held = (self._aimed(victim, *part) for part in ((self.points, "search"), (HELD, "held out")))
         start = drawn(among, len(asked), self.tokens, seed_of("prefix", victim.seed))
+
+        def losses(vectors: Float[Tensor, "b blanks width"], rows: list[int]) -> Float[Tensor, " b"]:
+            return searched.losses(denoiser, words.encode(written[rows], vectors), rows)
+
         search = CoordinateSearch(words, among, losses, start, self.tries, max(1, RENDER_BATCH // self.points))
+        plainly = denoiser.encode(asked).states
         yield plain(victim, 0.0, {})
 
+        with swapped(denoiser.net, victim.delta):
+            without = held.of_all(denoiser, plainly)
         for done, strength in pairwise(self.strengths):
             with swapped(denoiser.net, victim.delta):
                 for _ in victim.track(range(int(done), int(strength)), f"words that bring {victim.concept.target} back"):
                     search.step()
-            with torch.no_grad():
-                states = words.encode(written.filled(search.ids))
-            keys = tuple(f"{words.read(found)} {p}" for found, p in zip(search.ids, asked, strict=True))
-            yield Attacked(strength, Cond(states, keys), tuple(seeds), dict(victim.delta))
-
-    def _losses(self, victim: Victim, words: Words, written: Written) -> Losses:
-        """What is searched by: a function of the vectors of prefixes. Made under the untouched weights, called under the victim's."""
-        denoiser = victim.denoiser
-        x_t, t, goal = self._points(victim)
-
-        def losses(vectors: Float[Tensor, "b blanks width"], rows: list[int]) -> Float[Tensor, " b"]:
-            states = words.encode(written[rows], vectors).repeat_interleave(self.points, 0)
-            at = [row * self.points + i for row in rows for i in range(self.points)]
-            blank = ("",) * len(at)
-            return squared_error(denoiser(Point(x_t[at], t[at], Cond(states, blank), blank)), goal[at]).view(-1, self.points).mean(1)
-
-        return losses
+                with torch.no_grad():
+                    states = words.encode(written.filled(search.ids))
+                better = held.of_all(denoiser, states) < without
+            prefixes = [f"{words.read(found)} " if b else "" for found, b in zip(search.ids, better, strict=True)]
+            keys = tuple(prefix + p for prefix, p in zip(prefixes, asked, strict=True))
+            yield Attacked(strength, Cond(torch.where(better[:, None, None], states, plainly), keys), tuple(seeds), dict(victim.delta))
 
     @torch.no_grad()
-    def _points(self, victim: Victim) -> tuple[Latents, Tensor, Latents]:
-        """x_t, t and g of `points` places for each picture, picture by picture."""
+    def _aimed(self, victim: Victim, count: int, name: str) -> "Aimed":
+        """Pictures noised at `count` places for each picture, picture by picture. Made under the untouched weights."""
         denoiser, horizon = victim.denoiser, len(victim.denoiser.alphas_cumprod)
-        clean = _pictures(victim).repeat_interleave(self.points, 0)
+        clean = _pictures(victim).repeat_interleave(count, 0)
         # The middles of equal parts of the path.
-        t = ((torch.arange(self.points) + 0.5) / self.points * horizon).long().repeat(victim.pictures)
-        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed_of("prefix", "noise", victim.seed)))
+        t = ((torch.arange(count) + 0.5) / count * horizon).long().repeat(victim.pictures)
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed_of("prefix", name, victim.seed)))
         x_t = schedule.add_noise(clean, noise, t, denoiser.alphas_cumprod.cpu())
         x_t, t, noise = (part.to(denoiser.device) for part in (x_t, t, noise))
         if self.aim == "classifier-free":
-            return x_t, t, noise
-        cond = denoiser.encode([p for p in victim.asked()[0] for _ in range(self.points)])
+            return Aimed(count, x_t, t, noise)
+        cond = denoiser.encode([p for p in victim.asked()[0] for _ in range(count)])
         whole = Point(x_t, t, cond, ("",) * len(t))
         parts = [list(range(s, min(s + RENDER_BATCH, len(t)))) for s in range(0, len(t), RENDER_BATCH)]
-        return x_t, t, torch.cat([denoiser(whole[part]) for part in parts])
+        return Aimed(count, x_t, t, torch.cat([denoiser(whole[part]) for part in parts]))
+
+
+@dataclass(frozen=True)
+class Aimed:
+    """What prompts are valued by: places on the noise path of each prompt's picture, and what should be predicted there."""
+
+    each: int
+    """Places for each picture, which lie side by side."""
+    x_t: Latents
+    t: Int[Tensor, " places"]
+    goal: Latents
+
+    def losses(self, denoiser: StableDiffusion, states: Float[Tensor, "b tokens width"], rows: list[int]) -> Float[Tensor, " b"]:
+        """The loss of prompts that are encoded as `states`, at the places of the pictures `rows`."""
+        at, blank = [row * self.each + i for row in rows for i in range(self.each)], ("",) * (self.each * len(rows))
+        cond = Cond(states.repeat_interleave(self.each, 0), blank)
+        return squared_error(denoiser(Point(self.x_t[at], self.t[at], cond, blank)), self.goal[at]).view(-1, self.each).mean(1)
+
+    @torch.no_grad()
+    def of_all(self, denoiser: StableDiffusion, states: Float[Tensor, "pictures tokens width"]) -> Float[Tensor, " pictures"]:
+        """The loss of a prompt for each picture."""
+        groups = torch.arange(len(states)).split(max(1, RENDER_BATCH // self.each))
+        return torch.cat([self.losses(denoiser, states[group], group.tolist()) for group in groups])
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def _unlearned(unit: Unit, folder: Path, denoiser: StableDiffusion, store: Store
 def _retrained(unit: Unit, folder: Path, place: Place) -> Run:
     from expunge.canvas.retrain import Retraining, retrain
 
-    return retrain(unit.concept["target"], folder, seed=unit.seed, training=Retraining(**unit.training), device=place.device)
+    return retrain(concept_from(unit.concept), folder, seed=unit.seed, training=Retraining(**unit.training), device=place.device)
 
 
 def plan_of(unit: Unit, denoiser: StableDiffusion) -> Plan:

@@ -1,9 +1,10 @@
 """Trains the canvas anew as if a concept had never been: `python -m expunge.canvas.retrain --target ring`.
 
-The gold standard of unlearning: what a method leaves behind is compared with a U-Net that never saw the concept. It starts from
-random weights and is trained as the shipped one was, for as many steps, on fresh drawings of everything else. The result is a
-run's folder like any other, with every weight of the U-Net in its delta, so that `expunge eval` and `expunge report` take it as
-one. Half an hour or more on two cores; one that was killed goes on from its last checkpoint.
+The gold standard of unlearning: what a method leaves behind is compared with a U-Net that never saw the concept, or several of
+them: one that was trained without six is a control for audits of each, at a sixth of the cost. It starts from random weights and
+is trained as the shipped one was, for as many steps, on fresh drawings of everything else. The result is a run's folder like any
+other, with every weight of the U-Net in its delta, so that `expunge eval` and `expunge report` take it as one. Half an hour or
+more on two cores; one that was killed goes on from its last checkpoint.
 
 The autoencoder and the text encoder stay those of the shipped canvas, which were trained with the concept among the others:
 prompts are read as before, so the concept's words still mean to the encoder what they did, and only the network that draws has
@@ -15,6 +16,7 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,8 +37,9 @@ from expunge.card import is_done, peak_memory, write_card
 from expunge.concept import Concept
 from expunge.data import seed_of
 from expunge.denoiser import StableDiffusion, load
-from expunge.plan import concept_table, version_of
+from expunge.plan import concept_table, slug, version_of
 from expunge.run import Run
+from expunge.several import Several, Subject
 from expunge.types import ExpungeError
 from expunge.vocabulary import Vocabulary
 from expunge.weights import relative_change, save_delta
@@ -59,7 +62,7 @@ class Retraining:
 
 
 def retrain(
-    target: str,
+    target: str | Sequence[str] | Subject,
     out: str | Path | None = None,
     *,
     seed: int = 0,
@@ -67,14 +70,14 @@ def retrain(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Run:
-    """Trains a U-Net that never saw `target`, under none of its names, into a run's folder, or goes on with it.
+    """Trains a U-Net that never saw `target`, one concept or several, under none of its names, into a run's folder, or goes on with it.
 
     Raises:
-        ExpungeError: no concept of the canvas; a batch of more drawings than there are; a folder of something else.
+        ExpungeError: no concept of the canvas, or one twice; a batch of more drawings than there are; a folder of something else.
     """
     if training.batch_size > training.drawings:
         raise ExpungeError(f"a batch is drawn from the drawings: {training.batch_size} are more than {training.drawings}; draw more")
-    canvas, concept = load("canvas", device), Concept.find(target, Vocabulary.canvas())
+    canvas, concept = load("canvas", device), _subject(target)
     card = _card(canvas, concept, seed, training)
     folder = Path(out) if out else Path("runs") / card["id"]
     if is_done(folder, card["id"]):
@@ -100,16 +103,28 @@ def retrain(
     return Run(folder)
 
 
-def pairs_without(concept: Concept, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Objects and styles of `count` drawings, in the shares that the canvas was trained on but for the concept."""
-    objects, styles = random_pairs(2 * count, seed)  # more than half are left, whatever is left out
-    shown, labels = (objects, OBJECT_LABELS) if concept.kind == "object" else (styles, STYLE_LABELS)
-    kept = shown != labels.index(concept.member.name)
+def _subject(target: str | Sequence[str] | Subject) -> Subject:
+    if isinstance(target, Concept | Several):
+        return target
+    parts = [Concept.find(t, Vocabulary.canvas()) for t in ([target] if isinstance(target, str) else target)]
+    return parts[0] if len(parts) == 1 else Several.of(parts)
+
+
+def pairs_without(concept: Subject, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Objects and styles of `count` drawings, in the shares that the canvas was trained on but for what is left out."""
+    objects, styles = random_pairs(8 * count, seed)
+    kept = torch.ones_like(objects, dtype=torch.bool)
+    for part in concept.parts:
+        shown, labels = (objects, OBJECT_LABELS) if part.kind == "object" else (styles, STYLE_LABELS)
+        kept &= shown != labels.index(part.member.name)
+    if kept.sum() < count:
+        left = f"{int(kept.sum())} of {len(kept)} without {concept.target}"
+        raise ExpungeError(f"a canvas is trained on {count} drawings: {left} are too few; leave out fewer concepts")
     return objects[kept][:count], styles[kept][:count]
 
 
 def _trained(
-    canvas: StableDiffusion, concept: Concept, seed: int, training: Retraining, work: Path, progress: Progress
+    canvas: StableDiffusion, concept: Subject, seed: int, training: Retraining, work: Path, progress: Progress
 ) -> dict[str, Tensor]:
     first = 70_000_000 + 1_000_000 * seed  # drawings that neither the canvas nor its judges saw
     objects, styles = pairs_without(concept, training.drawings, first)
@@ -137,11 +152,11 @@ def _latents(canvas: StableDiffusion, pictures: Tensor) -> Tensor:
     return torch.cat([vae.encode(part).latent_dist.mean for part in parts]) * vae.config.scaling_factor
 
 
-def _card(canvas: StableDiffusion, concept: Concept, seed: int, training: Retraining) -> dict[str, Any]:
+def _card(canvas: StableDiffusion, concept: Subject, seed: int, training: Retraining) -> dict[str, Any]:
     deciding = {"seed": seed, "concept": concept_table(concept), "training": config.settings(training)}
     name = digest(deciding, canvas.fingerprint, version_of("expunge"))[:10]
     return {
-        "id": f"retrain-{concept.target}-{name}",
+        "id": f"retrain-{slug(concept)}-{name}",
         "method": "retrain",
         "config": {},
         **deciding,
@@ -156,7 +171,8 @@ def _card(canvas: StableDiffusion, concept: Concept, seed: int, training: Retrai
 def main() -> None:
     defaults = Retraining()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--target", required=True, metavar="WORD", help="the concept that is left out (see `expunge ls concepts`)")
+    asked = "a concept that is left out (see `expunge ls concepts`); again for more"
+    parser.add_argument("--target", required=True, action="append", metavar="WORD", help=asked)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (default: runs/ID)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of drawings, weights and batches (default: 0)")
     parser.add_argument("--steps", type=int, default=defaults.steps, metavar="N", help=f"optimizer steps (default: {defaults.steps})")
