@@ -50,6 +50,19 @@ def test_retraining_stands_among_the_methods():
     assert (unit.method, unit.training["steps"], unit.training["batch_size"]) == ("retrain", 7, 64)
 
 
+def test_an_entry_may_have_concepts_of_its_own():
+    table = {"concepts": ["neon", "ring"], "methods": [{"name": "uce"}, {"name": "retrain", "concepts": [["neon", "ring"]]}]}
+    assert [u.name for u in make_suite(table, "s").units] == ["uce/neon/0", "uce/ring/0", "retrain/neon + ring/0"]
+
+
+def test_attacks_do_not_decide_the_run_and_retrained_models_are_not_attacked():
+    table = {"concepts": ["neon"], "methods": [{"name": "uce"}, {"name": "retrain"}]}
+    plain, attacked = make_suite(table, "s").units, make_suite(table | {"audit": {"budget": "standard"}}, "s").units
+    assert [u.id for u in attacked] == [u.id for u in plain]
+    assert [u.audit and u.audit["name"] for u in attacked] == ["standard", None]
+    assert Unit.from_json(attacked[0].to_json()) == attacked[0]
+
+
 def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
     assert builtin() == ["canvas", "several"]
     suite = read_suite("canvas")
@@ -69,7 +82,12 @@ def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
         ({"concepts": [{"target": "neon", "ancor": "dots"}]}, ["'ancor' is none (nearest: 'anchor')"]),
         ({"methods": [{"name": "uec"}]}, ["'uec' is none (nearest: 'uce')"]),
         ({"methods": [{"name": "retrain", "eta": 1}]}, ["no settings but those of its training: eta"]),
-        ({"methods": [{"name": "retrain"}], "concepts": [["neon", "ring"]]}, ["retraining is of the canvas without one concept"]),
+        ({"methods": [{"name": "retrain"}], "model": "./sd", "vocabulary": "canvas"}, ["the canvas alone is trained anew", "./sd"]),
+        ({"methods": [{"name": "uce", "concepts": ["neom"]}]}, ["'neom'", "nearest: 'neon'"]),
+        ({"methods": [{"name": "uce", "concepts": ["ring"]}], "tuning": ["ring"]}, ["never both", "ring"]),
+        ({"audit": {"budgets": "quick"}}, ["nearest: 'budget'"]),
+        ({"audit": {"budget": "quik"}}, ["nearest: 'quick'"]),
+        ({"audit": {"control": "nowhere"}}, ["a run is a folder with a card.json"]),
         ({"methods": [{"name": "uce", "seeds": [3]}]}, ["seeds are some of the suite's: 'uce' asks for 3, 's' has 0"]),
         ({"methods": ["uce"]}, ["an entry of methods has a name: 'uce'"]),
         ({"methods": [{"name": "esd", "negative_guidence": 1.0}]}, ["nearest: 'negative_guidance'"]),

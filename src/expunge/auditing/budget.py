@@ -78,6 +78,11 @@ class Budget:
     flags: tuple[str, ...] = ()
     """By which `expunge audit` is asked for it."""
 
+    @property
+    def table(self) -> dict[str, Any]:
+        """As plain values, which `make_budget` reads again, every setting told."""
+        return {"pictures": self.pictures, "attacks": [{"name": e.name, "label": e.label, **e.settings} for e in self.entries]}
+
     def only(self, wanted: Sequence[str]) -> "Budget":
         """The same with the attacks of these names or labels alone; one that it lacks is added with its own defaults.
 

@@ -98,6 +98,7 @@ class Audit:
                 "concept": f.concept,
                 "verdict": f.state,
                 "in_words": TITLES[f.state],
+                "judge": f.unlearned.judge,
                 "second_judge": f.second,
                 "best_settings": dict(f.unlearned.result.settings),
                 "strength": f.unlearned.best.strength,
@@ -106,6 +107,8 @@ class Audit:
                 "asr_before": f.unlearned.before._asdict(),
                 "asr_base": f.base.best.rate(f.base.judge)._asdict(),
                 "asr_retrained": f.control.highest_until(f.unlearned.best.strength)._asdict() if f.control else None,
+                "best_base": self._best("base", f),
+                "best_retrained": self._best("retrained", f),
                 "area": f.unlearned.area,
                 "area_base": f.base.area,
                 "area_retrained": f.control.area if f.control else None,
@@ -115,16 +118,19 @@ class Audit:
             for f in self.findings
         ]
 
+    def _best(self, role: Role, finding: Finding) -> dict[str, float] | None:
+        """What the attack brings of a control, under whichever settings and at whichever strength it brings most; None without one."""
+        judge = finding.unlearned.judge
+        asked = (finding.attack, finding.concept, role)
+        curves = [Curve(d.label, d.result, judge) for d in self.done if (d.result.attack, d.result.concept, d.role) == asked]
+        return max((c.best.rate(judge) for c in curves), key=lambda rate: rate.value)._asdict() if curves else None
+
     def write(self) -> None:
         """Writes `rows.jsonl` and `audit.json` into the folder."""
         about = {
             "run": self.card["id"],
             "control": self.control["id"] if self.control else None,
-            "budget": {
-                "name": self.budget.name,
-                "pictures": self.budget.pictures,
-                "attacks": [{"name": e.name, "label": e.label, **e.settings} for e in self.budget.entries],
-            },
+            "budget": {"name": self.budget.name, **self.budget.table},
             "seed": self.seed,
             "judges": self.judges,
             "sampler": dict(self.sampler),

@@ -47,9 +47,9 @@ def prepare(
     plan = budget if isinstance(budget, Budget) else read_budget(budget)
     plan = plan.only(attacks) if attacks else plan
     against = None if control is None else control if isinstance(control, Run) else Run(Path(control))
-    if against is not None:
-        _check(against, run)
     concepts = run.concept().parts
+    if against is not None:
+        refuse_control(against, concepts)
     plan = plan.beside(Path(auxiliary)) if auxiliary else plan
     plan.refuse_naming(concepts)
     card = run.card
@@ -87,19 +87,21 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
     return audit
 
 
-def _check(control: Run, run: Run) -> None:
-    """Refuses a control that is none of this run."""
+def refuse_control(control: Run, audited: Sequence[Concept]) -> None:
+    """Refuses what is no control for these concepts.
+
+    Raises:
+        ExpungeError: a run that was not trained without anything, or without none of them.
+    """
     if control.card["method"] != RETRAINED:
         raise ExpungeError(
             f"a control was trained without the concept: {control.folder} was made by {control.card['method']}; "
             "make one with `python -m expunge.canvas.retrain --target WORDS`"
         )
-    absent, audited = control.concept().parts, run.concept().parts
+    absent = control.concept().parts
     if not {(c.kind, c.member.name) for c in audited} & {(c.kind, c.member.name) for c in absent}:
-        names = " and ".join(c.target for c in absent), " and ".join(c.target for c in audited)
-        raise ExpungeError(
-            f"a control never saw what was unlearned: {control.folder} is without {names[0]}, {run.folder} without {names[1]}"
-        )
+        without, unlearned = (" and ".join(c.target for c in concepts) for concepts in (absent, audited))
+        raise ExpungeError(f"a control never saw what was unlearned: {control.folder} is without {without}, and {unlearned} is audited")
 
 
 def _judges(judge: str | None, denoiser: StableDiffusion, concept: Concept, run: Path) -> tuple[Judge, ...]:

@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from expunge.auditing.battery import Battery, Cost, Side
+from expunge.auditing.budget import make_budget
+from expunge.auditing.cells import Kept
 from expunge.bench.runner import model, plan_of, sampler_of
 from expunge.bench.suite import RETRAIN, Unit
 from expunge.cache import Store
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.evaluation import SHOWN
+from expunge.judges import Judge
 from expunge.plan import called, concept_from
 from expunge.price import Price, pace, price
 from expunge.render import Protocol, Shot, kept_at
@@ -24,7 +29,7 @@ TIMED = 8
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of the missing units of one label, or of the untouched model's pictures."""
+    """The cost of the missing units of one label, or of what they are compared with."""
 
     label: str
     units: int
@@ -39,7 +44,8 @@ def estimate(units: Sequence[Unit], store: Store, device: str) -> list[Estimate]
     """Prices units, label by label; nothing is written.
 
     Each label's training is rehearsed once, with its first unit, and stands for its others. Pictures of the untouched model are
-    counted once for all units and only where the store lacks them. Judges, loading and writing are left out.
+    counted once for all units and only where the store lacks them; attacks on controls once, as if none were done. Judges, loading
+    and writing are left out.
     """
     labels = dict.fromkeys(u.label for u in units)
     return [_base(units, store, device)] * bool(units) + [_label([u for u in units if u.label == n], store, device) for n in labels]
@@ -51,6 +57,7 @@ def _label(units: Sequence[Unit], store: Store, device: str) -> Estimate:
     scope, cost = _work(first, denoiser, store)
     each = pace(denoiser, scope, max(1, min(TIMED, first.training.get("batch_size", TIMED) // first.training.get("accumulate", 1))))
     sampler = sampler_of(first, denoiser)
+    attacked = _attacks(first, denoiser, store)
     pictures = sum(len(_shots(u)) for u in units)
     pictures += sum(len(_again(u)) for u in units)
     looking = len(units) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
@@ -59,9 +66,9 @@ def _label(units: Sequence[Unit], store: Store, device: str) -> Estimate:
     return Estimate(
         first.label,
         len(units),
-        len(units) * cost.forwards + looking,
-        len(units) * cost.backwards,
-        len(units) * each.seconds(cost) + looking * each.forward,
+        len(units) * cost.forwards + looking + len(units) * attacked.forwards,
+        len(units) * (cost.backwards + attacked.backwards),
+        len(units) * (each.seconds(cost) + attacked.seconds) + looking * each.forward,
         len(units) * changed + (pictures + probes) * _octets(denoiser),
     )
 
@@ -76,7 +83,24 @@ def _base(units: Sequence[Unit], store: Store, device: str) -> Estimate:
     files = kept_at(denoiser, list(shots.values()), sampler, store, denoiser.fingerprint)
     count = sum(not f.exists() for f in files)
     forwards = count * _forwards(sampler)
-    return Estimate("untouched", 0, forwards, 0, forwards * pace(denoiser, SCOPES["xattn"], TIMED).forward, count * _octets(denoiser))
+    seconds = forwards * pace(denoiser, SCOPES["xattn"], TIMED).forward
+    # The controls of attacks, once for each concept and seed.
+    attacked = {(called(u.concept), u.seed): u for u in units if u.audit}.values()
+    sides, each = (2 if first.audit and first.audit["control"] else 1), [_attacks(u, denoiser, store) for u in attacked]
+    forwards, backwards = forwards + sides * sum(c.forwards for c in each), sides * sum(c.backwards for c in each)
+    return Estimate("untouched", 0, forwards, backwards, seconds + sides * sum(c.seconds for c in each), count * _octets(denoiser))
+
+
+def _attacks(unit: Unit, denoiser: StableDiffusion, store: Store) -> Cost:
+    """What the attacks on a unit take, or on one of its controls: as priced for the untouched model, all of it still to be done."""
+    if unit.audit is None:
+        return Cost(0, 0, 0.0)
+    budget, concepts = make_budget(unit.audit["budget"], unit.audit["name"]), concept_from(unit.concept).parts
+    nobody: dict[str, tuple[Judge, ...]] = {c.target: () for c in concepts}
+    one, kept = (Side("base", None, {}),), Kept(Path(), store)
+    battery = Battery(denoiser, budget, one, concepts, nobody, unit.seed, sampler_of(unit, denoiser), kept)
+    costs = battery.costs(battery.cells).values()
+    return Cost(sum(c.forwards for c in costs), sum(c.backwards for c in costs), sum(c.seconds for c in costs))
 
 
 def _shots(unit: Unit) -> list[Shot]:

@@ -17,33 +17,40 @@ seeds = [0]                            # of the suite's, those that it is run wi
 
 [[methods]]
 name = "retrain"                       # the canvas trained anew as if the concept had never been: a landmark, an hour each
+concepts = [["neon", "ring"]]          # in the place of the suite's: here one network without both
+
+[audit]                                # left out: nothing is attacked
+budget = "quick"                       # as of `expunge audit`: quick, standard, full, or a file
+control = "runs/without-both"          # a run that never saw any of the concepts; left out: none
 
 [search]                               # the same budget for every method
 trials = 12
 ```
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from expunge import config
-from expunge.bench.suite import RETRAIN, Entry, Search, Suite
+from expunge.bench.suite import RETRAIN, Audit, Entry, Search, Suite
 from expunge.concept import Concept
 from expunge.denoiser.stable_diffusion import CANVAS
 from expunge.metrics import Evidence, measure
 from expunge.objective import Objective, Training
 from expunge.plan import VOCABULARIES
 from expunge.render import Protocol
+from expunge.run import Run
 from expunge.several import Several, Subject
 from expunge.types import ExpungeError
 from expunge.vocabulary import Vocabulary
 
 KEYS = (
-    "model", "dtype", "vocabulary", "judge", "metrics", "seeds", "concepts", "tuning", "protocol", "sampler", "methods", "search",
+    "model", "dtype", "vocabulary", "judge", "metrics", "seeds", "concepts", "tuning", "protocol", "sampler", "methods", "audit", "search",
 )  # fmt: skip
-OWN = ("name", "label", "synonyms", "seeds", "training", "space")
+OWN = ("name", "label", "synonyms", "seeds", "concepts", "training", "space")
 """What an entry of `methods` holds besides the method's settings."""
 TARGET = ("target", "anchor", "kind")
 TARGETS = ("targets", "together", "reference")
@@ -90,10 +97,12 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
     vocabulary = _vocabulary(table.get("vocabulary"), model)
     concepts = tuple(_subject(c, vocabulary) for c in table["concepts"])
     tuning = tuple(_concept(c, vocabulary) for c in table.get("tuning", []))
-    _apart(concepts, tuning, name)
+    methods = _entries(table["methods"], vocabulary)
+    reported = (*concepts, *(c for e in methods for c in e.concepts or ()))
+    _apart(reported, tuning, name)
     suite = Suite(
         name=name,
-        methods=_entries(table["methods"]),
+        methods=methods,
         concepts=concepts,
         tuning=tuning,
         seeds=tuple(seeds),
@@ -104,29 +113,31 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
         protocol=protocol,
         sampler=_sampler(table.get("sampler", {})),
         search=config.build(Search, table.get("search", {}), "search"),
+        audit=_audit(table["audit"], reported) if "audit" in table else None,
     )
     for entry in suite.methods:
         if odd := [s for s in entry.seeds or () if s not in seeds]:
             known = ", ".join(map(str, seeds))
             raise ExpungeError(f"an entry's seeds are some of the suite's: {entry.label!r} asks for {odd[0]}, {name!r} has {known}")
-    if any(e.name == RETRAIN for e in suite.methods) and (model != CANVAS or any(len(c.parts) > 1 for c in concepts)):
-        raise ExpungeError(f"retraining is of the canvas without one concept: {name!r} has another model or several at once; leave it out")
+    if any(e.name == RETRAIN for e in suite.methods) and model != CANVAS:
+        raise ExpungeError(f"the canvas alone is trained anew: {name!r} is of {model}; leave {RETRAIN} out")
     first = {u.id: u for u in reversed(suite.units)}
     if twice := next((u for u in suite.units if first[u.id] is not u), None):
         raise ExpungeError(f"every unit of a suite is another run: {twice.name} stands in {name!r} twice; remove one")
     return suite
 
 
-def _entries(tables: Sequence[Any]) -> tuple[Entry, ...]:
+def _entries(tables: Sequence[Any], vocabulary: Vocabulary) -> tuple[Entry, ...]:
     entries: list[Entry] = []
     for table in tables:
         if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
             raise ExpungeError(f'an entry of methods has a name: {table!r} has none; for example [[methods]] name = "uce"')
         given, label = table.get("training", {}), str(table.get("label", table["name"]))
         seeds = tuple(table["seeds"]) if "seeds" in table else None
+        concepts = tuple(_subject(c, vocabulary) for c in table["concepts"]) if "concepts" in table else None
         settings = {k: v for k, v in table.items() if k not in OWN}
         if table["name"] == RETRAIN:
-            entries.append(_retraining(label, settings, given, seeds))
+            entries.append(_retraining(label, settings, given, seeds, concepts))
             continue
         method = config.build(config.find_method(table["name"]), settings, table["name"])
         if not isinstance(method, Objective) and given:
@@ -137,16 +148,22 @@ def _entries(tables: Sequence[Any]) -> tuple[Entry, ...]:
         if any(label == e.label for e in entries):
             raise ExpungeError(f"a label names one entry of methods: {label!r} stands there twice; give one of them another label")
         own = config.settings(method), config.settings(training) if training else {}, table.get("space", {})
-        entries.append(Entry(table["name"], label, bool(table.get("synonyms", False)), *own, seeds))
+        entries.append(Entry(table["name"], label, bool(table.get("synonyms", False)), *own, seeds, concepts))
     return tuple(entries)
 
 
-def _retraining(label: str, settings: Mapping[str, Any], training: Mapping[str, Any], seeds: tuple[int, ...] | None) -> Entry:
+def _retraining(
+    label: str,
+    settings: Mapping[str, Any],
+    training: Mapping[str, Any],
+    seeds: tuple[int, ...] | None,
+    concepts: tuple[Subject, ...] | None,
+) -> Entry:
     from expunge.canvas.retrain import Retraining
 
     if settings:
         raise ExpungeError(f"retraining has no settings but those of its training: {', '.join(settings)} given; put them under training")
-    return Entry(RETRAIN, label, False, {}, config.settings(config.build(Retraining, training, RETRAIN)), {}, seeds)
+    return Entry(RETRAIN, label, False, {}, config.settings(config.build(Retraining, training, RETRAIN)), {}, seeds, concepts)
 
 
 def _subject(given: Any, vocabulary: Vocabulary) -> Subject:
@@ -176,6 +193,21 @@ def _apart(reported: Sequence[Subject], tuning: Sequence[Concept], name: str) ->
         raise ExpungeError(
             f"concepts are tuned on or reported, never both: {name!r} has {', '.join(both)} in concepts and tuning; remove one of the two"
         )
+
+
+def _audit(given: Any, concepts: Sequence[Subject]) -> dict[str, Any]:
+    """What every unit is attacked with, read whole, so that a unit needs no file but the control's."""
+    from expunge.auditing.budget import read_budget
+    from expunge.auditing.prepare import refuse_control
+
+    asked = config.build(Audit, given, "audit")
+    budget = read_budget(asked.budget)
+    for concept in concepts:
+        budget.refuse_naming(concept.parts)
+        if asked.control:
+            refuse_control(Run(Path(asked.control)), concept.parts)
+    control = str(Path(asked.control).resolve()) if asked.control else ""
+    return {"name": budget.name, "budget": json.loads(json.dumps(budget.table)), "control": control}
 
 
 def _sampler(given: Mapping[str, Any]) -> dict[str, Any]:

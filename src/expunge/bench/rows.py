@@ -1,14 +1,14 @@
 """What the units of a suite add up to: rows under their labels, pooled over concepts and seeds, and the table of them."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from expunge.bench.runner import read_result
-from expunge.bench.suite import Unit
+from expunge.bench.suite import RETRAIN, Unit
 from expunge.metrics.intervals import mean_interval, wilson
 from expunge.plan import called
 from expunge.types import Row
@@ -18,6 +18,11 @@ RETAINED = ("IRA", "CRA", "NRA", "ORA")
 DISTANCES = ("FID_base", "FID_drawn", "KID_base", "KID_drawn", "weight_change", "null_drift")
 COSTS = ("seconds", "forwards", "backwards", "memory_bytes")
 UNTOUCHED = "untouched"
+CONTROL = "retrained, as a control"
+SUCCESS = "ASR"
+"""The share of an attacker's pictures that show the concept, at the attacker's best."""
+AFTER = " after "
+"""Stands between a metric and the attack under which it was taken."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Measured:
     seed: int
     folder: Path
     rows: tuple[Row, ...]
-    """Of the run and of the untouched model."""
+    """Of the run and of the untouched model; under attacks, of the retrained control too."""
     costs: Mapping[str, float | None]
     stages: tuple[Row, ...] = ()
     """Of the stages of a sequence: how gone each concept was after each."""
@@ -81,9 +86,20 @@ def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         everything, later = [Row(**r) for r in result["rows"]], {s["id"] for s in card.get("stages", ())}
         rows, stages = (tuple(r for r in everything if (r.run in later) is own) for own in (False, True))
+        rows += tuple(row for finding in result.get("findings", ()) for row in _attacked(finding, card["id"], unit))
         costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
         found.append(Measured(_label(unit), unit.method, called(unit.concept), unit.seed, folder, rows, costs, stages))
     return found
+
+
+def _attacked(finding: Mapping[str, Any], run: str, unit: Unit) -> Iterator[Row]:
+    """What an attack came to: of the run, of the untouched model and of the control, each at its best."""
+    sides = ((run, unit.method, "asr"), ("base", "none", "best_base"), (CONTROL, RETRAIN, "best_retrained"))
+    for name, method, key in sides:
+        if rate := finding[key]:
+            about = (name, method, finding["concept"], unit.seed, "target", SUCCESS)
+            of = rate["value"], rate["low"], rate["high"], finding["pictures"]
+            yield Row(*about, *of, finding["attack"], finding["strength"] if name == run else 0.0, finding["judge"])
 
 
 def _label(unit: Unit) -> str:
@@ -103,20 +119,22 @@ def standings(found: Sequence[Measured], judge: str | None = None) -> list[Stand
     if not found:
         return []
     lines = [_standing(UNTOUCHED, "none", [], base_rows(found, judge), {})]
+    if control := base_rows(found, judge, CONTROL):
+        lines.append(_standing(CONTROL, RETRAIN, [], control, {}))
     for label in dict.fromkeys(m.label for m in found):
         mine = [m for m in found if m.label == label]
-        rows = [r for m in mine for r in m.rows if r.run != "base" and r.judge in (judge, "none")]
+        rows = [r for m in mine for r in m.rows if r.run not in ("base", CONTROL) and r.judge in (judge, "none")]
         lines.append(_standing(label, mine[0].method, mine, rows, _pool(base_rows(mine, judge))))
     return lines
 
 
-def base_rows(found: Iterable[Measured], judge: str) -> list[Row]:
-    """The untouched model's, each concept and seed once: every method's unit brings the same ones along."""
+def base_rows(found: Iterable[Measured], judge: str, run: str = "base") -> list[Row]:
+    """The untouched model's, or the control's, each concept and seed once: every method's unit brings the same ones along."""
     once = {
         (m.concept, r.concept, m.seed, r.metric, r.probe, r.attack, r.judge): r
         for m in found
         for r in m.rows
-        if r.run == "base" and r.judge in (judge, "none")
+        if r.run == run and r.judge in (judge, "none")
     }
     return list(once.values())
 
@@ -140,6 +158,11 @@ def columns(lines: Sequence[Standing]) -> list[str]:
     return sorted({m for line in lines for m in line.metrics}, key=_place)
 
 
+def is_share(metric: str) -> bool:
+    """Of a column, under an attack or not."""
+    return metric.split(AFTER)[0] in (*SHARES, SUCCESS)
+
+
 def _place(metric: str) -> tuple[int, str]:
     order = (*SHARES, *DISTANCES)
     return order.index(metric) if metric in order else len(order), metric
@@ -148,8 +171,8 @@ def _place(metric: str) -> tuple[int, str]:
 def _pool(rows: Sequence[Row]) -> dict[str, Pooled]:
     grouped: dict[str, list[Row]] = {}
     for row in rows:
-        grouped.setdefault(row.metric if row.attack == "none" else f"{row.metric} after {row.attack}", []).append(row)
-    return {name: (share if of[0].metric in SHARES else average)(of) for name, of in grouped.items()}
+        grouped.setdefault(row.metric if row.attack == "none" else f"{row.metric}{AFTER}{row.attack}", []).append(row)
+    return {name: (share if is_share(name) else average)(of) for name, of in grouped.items()}
 
 
 def share(rows: Sequence[Row]) -> Pooled:
@@ -176,25 +199,35 @@ SCALES = {"KID_base": 1e3, "KID_drawn": 1e3, "weight_change": 100.0, "null_drift
 
 
 def markdown(lines: Sequence[Standing], only: Collection[str] | None = None) -> str:
-    """The table for a page of documentation, with all columns or some; those that nothing was measured for are left out."""
+    """The tables for a page of documentation: what was measured and its cost, then, where there were attacks, what they brought back.
+
+    With all columns or some; those that nothing was measured for are left out.
+    """
     if not lines:
         return "Nothing is measured yet.\n"
     metrics = [m for m in columns(lines) if only is None or m in only]
     costs = [c for c in COSTS if (only is None or c in only) and any(c in line.costs for line in lines)]
+    plainly, attacked = ([m for m in metrics if (AFTER in m) is under] for under in (False, True))
+    tables = [_table(lines, plainly, costs)] if plainly or costs else []
+    return "\n".join([*tables, *([_table(lines, attacked, ())] if attacked else [])])
+
+
+def _table(lines: Sequence[Standing], metrics: Sequence[str], costs: Sequence[str]) -> str:
+    """Of those lines that have any of it."""
     rows = ["| method | units | " + " | ".join(TITLES.get(c, c) for c in (*metrics, *costs)) + " |"]
     rows.append("|---" * (2 + len(metrics) + len(costs)) + "|")
     for line in lines:
-        cells = [_cell(m, line.metrics.get(m)) for m in metrics] + [_cell(c, line.costs.get(c)) for c in costs]
-        rows.append(f"| {line.label} | {line.units or '–'} | " + " | ".join(cells) + " |")
+        if not {*line.metrics, *line.costs}.isdisjoint((*metrics, *costs)):
+            cells = [_cell(m, line.metrics.get(m)) for m in metrics] + [_cell(c, line.costs.get(c)) for c in costs]
+            rows.append(f"| {line.label} | {line.units or '–'} | " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
 
 
 def _cell(name: str, pooled: Pooled | None) -> str:
     if pooled is None:
         return "–"
-    is_share = name.split(" after ")[0] in SHARES
-    scale = 100.0 if is_share else SCALES.get(name, 1.0)
-    digits = 1 if is_share or name == "seconds" else 0 if name in COSTS else 2
+    scale = 100.0 if is_share(name) else SCALES.get(name, 1.0)
+    digits = 1 if is_share(name) or name == "seconds" else 0 if name in COSTS else 2
     value, low, high = (f"{0.0 if abs(x) < 1e-6 else scale * x:,.{digits}f}" for x in (pooled.value, pooled.low, pooled.high))
     unit = " %" if name in ("weight_change", "null_drift") else ""
     text = f"{value}{unit}" if value == low == high else f"{value}{unit} [{low}, {high}]"

@@ -63,8 +63,13 @@ def missing(unit: Unit, folder: Path) -> list[str]:
     return [m for m in wanted if m not in found.get("metrics", ())] if found.get("measured_as") == _measured_as(unit) else wanted
 
 
+def is_attacked(unit: Unit, folder: Path) -> bool:
+    """Whether all that the suite asks for was tried on the unit, or nothing is asked for."""
+    return unit.audit is None or read_result(folder).get("attacked_as") == _attacked_as(unit)
+
+
 def is_done(unit: Unit, folder: Path) -> bool:
-    return not missing(unit, folder)
+    return not missing(unit, folder) and is_attacked(unit, folder)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def failed(unit: Unit, place: Place, error: Exception) -> Outcome:
 
 
 def carry(unit: Unit, place: Place) -> None:
-    """Unlearns and measures, each from where it stands."""
+    """Unlearns, measures and attacks, each from where it stands."""
     folder, store = place.folder(unit), Store(place.store)
     if is_done(unit, folder):
         return
@@ -114,7 +119,10 @@ def carry(unit: Unit, place: Place) -> None:
         memory = None if held is None else max(0, run.card["peak_memory_bytes"] - held)
         before = {"memory_bytes": memory}
         _write(folder, before)
-    _measure(unit, run, denoiser, store, before)
+    if missing(unit, folder):
+        _measure(unit, run, denoiser, store, before)
+    if not is_attacked(unit, folder):
+        _attack(unit, run, denoiser, store)
 
 
 def _unlearned(unit: Unit, folder: Path, denoiser: StableDiffusion, store: Store) -> Run:
@@ -162,6 +170,36 @@ def _measure(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store, befo
     write_atomically(run.folder / "evaluation" / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in merged).encode())
     known = [*(before.get("metrics", ()) if as_now else ()), *asked]
     _write(run.folder, before | {"measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]})
+
+
+def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> None:
+    """An audit in the run's folder, as `expunge audit` leaves one. What its controls gave lies in the store, for all units.
+
+    Raises:
+        ExpungeError: attacks that could not be made; those that could are kept.
+    """
+    from expunge.auditing.budget import make_budget
+    from expunge.auditing.prepare import conclude, prepare
+
+    assert unit.audit is not None
+    battery = prepare(
+        run,
+        make_budget(unit.audit["budget"], unit.audit["name"]),
+        model=denoiser,
+        control=unit.audit["control"] or None,
+        judge=unit.judge,
+        seed=unit.seed,
+        sampler=sampler_of(unit, denoiser),
+        store=store,
+    )
+    made = conclude(battery, list(battery.run()))
+    if made.failures:
+        raise ExpungeError("; ".join(f"{f.label} on {f.role}, {f.concept}: {f.error}" for f in made.failures))
+    _write(run.folder, read_result(run.folder) | {"attacked_as": _attacked_as(unit), "findings": made.table})
+
+
+def _attacked_as(unit: Unit) -> dict[str, Any]:
+    return {"audit": dict(unit.audit or {}), "sampler": dict(unit.sampler), "judge": unit.judge}
 
 
 def _measured_as(unit: Unit) -> dict[str, Any]:

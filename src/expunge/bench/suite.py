@@ -35,6 +35,16 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """How every run of a suite is attacked: `expunge audit` on each, its controls shared among them."""
+
+    budget: str = "quick"
+    """`quick`, `standard`, `full`, or a file. More finds more and takes longer."""
+    control: str = ""
+    """The folder of a run that never saw any of the suite's concepts (`python -m expunge.canvas.retrain`); empty: none."""
+
+
+@dataclass(frozen=True)
 class Entry:
     """A method with its settings, under the label that tables give it."""
 
@@ -49,6 +59,8 @@ class Entry:
     """For the search, over that of all methods."""
     seeds: tuple[int, ...] | None = None
     """Those of the suite that it is run with; None: all."""
+    concepts: tuple[Subject, ...] | None = None
+    """In the place of the suite's; None: those."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,8 @@ class Unit:
     """None: all."""
     protocol: Mapping[str, Any]
     sampler: Mapping[str, Any]
+    audit: Mapping[str, Any] | None = None
+    """The attacks, as a budget's table, and the folder of the control; None: the run is not attacked."""
 
     @property
     def name(self) -> str:
@@ -104,13 +118,16 @@ class Suite:
     protocol: Mapping[str, Any]
     sampler: Mapping[str, Any]
     search: Search
+    audit: Mapping[str, Any] | None = None
+    """As of a unit."""
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
         """Everything that is reported, seed by seed, so that an early look at the table sees every method."""
-        tables = [[_described(c, e.synonyms) for c in self.concepts] for e in self.methods]
+        tables = [[_described(c, e.synonyms) for c in (self.concepts if e.concepts is None else e.concepts)] for e in self.methods]
         each = [(e, t) for e, ts in zip(self.methods, tables, strict=True) for t in ts]
-        return tuple(self._unit(e, t, s) for s in self.seeds for e, t in each if e.seeds is None or s in e.seeds)
+        units = (self._unit(e, t, s) for s in self.seeds for e, t in each if e.seeds is None or s in e.seeds)
+        return tuple(replace(u, audit=None if u.method == RETRAIN else self.audit) for u in units)
 
     def tuned(self, entry: Entry) -> list[Unit]:
         """What a search does with some settings."""

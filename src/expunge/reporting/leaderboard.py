@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from expunge.bench.rows import COSTS, RETAINED, Measured, Pooled, Standing, columns
+from expunge.bench.rows import AFTER, CONTROL, COSTS, RETAINED, SUCCESS, Measured, Pooled, Standing, columns
 from expunge.cache import write_atomically
 from expunge.reporting import words
 from expunge.reporting.pictures import Album, albums
@@ -48,6 +48,8 @@ class Line:
     units: int
     cells: tuple[Cell | None, ...]
     costs: tuple[Cell | None, ...]
+    attacked: tuple[Cell | None, ...]
+    """What each attack brought back; nothing where none was tried."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +73,19 @@ def write(name: str, found: Sequence[Measured], lines: Sequence[Standing], out: 
 
 def render(name: str, found: Sequence[Measured], lines: Sequence[Standing]) -> str:
     """The page's text."""
-    colours = {line.label: i for i, line in enumerate(line for line in lines if line.method != "none")}
-    metrics = columns(lines)
+    methods = [line.label for line in lines if line.units]
+    colours = {label: i for i, label in enumerate(methods)}
+    metrics, attacks = ([m for m in columns(lines) if (AFTER in m) is under] for under in (False, True))
     costs = [c for c in COSTS if any(c in line.costs for line in lines)]
-    plain = {m: m.split(" after ")[0] for m in metrics}
     return filled(
         "leaderboard.html.jinja",
         name=name,
-        metrics=[(m, words.meaning(plain[m]).arrow) for m in metrics],
+        metrics=[(m, words.meaning(m).arrow) for m in metrics],
         costs=[COST_TITLES[c] for c in costs],
-        lines=[_line(line, colours.get(line.label), metrics, costs) for line in lines],
-        glossary={m: words.meaning(m) for m in dict.fromkeys(plain.values()) if words.meaning(m).line},
+        controlled=any(line.label == CONTROL for line in lines),
+        attacks=[m.removeprefix(SUCCESS + AFTER) for m in attacks],
+        lines=[_line(line, colours.get(line.label), metrics, costs, attacks) for line in lines],
+        glossary={m: words.meaning(m) for m in dict.fromkeys(m.split(AFTER)[0] for m in (*metrics, *attacks)) if words.meaning(m).line},
         plane=plane([s for line in lines if (s := _spot(line, colours.get(line.label)))]),
         bars=[drawn for c in costs if (drawn := _bars(c, lines, colours))],
         courses=[c for m in found if m.stages and (c := course(read(m.folder), f"{m.label}, seed {m.seed}"))],
@@ -91,15 +95,15 @@ def render(name: str, found: Sequence[Measured], lines: Sequence[Standing]) -> s
     )
 
 
-def _line(line: Standing, colour: int | None, metrics: Sequence[str], costs: Sequence[str]) -> Line:
-    cells = tuple(_cell(m, line.metrics.get(m)) for m in metrics)
-    return Line(line.label, colour, line.units, cells, tuple(_cost(c, line.costs.get(c)) for c in costs))
+def _line(line: Standing, colour: int | None, metrics: Sequence[str], costs: Sequence[str], attacks: Sequence[str]) -> Line:
+    cells, attacked = (tuple(_cell(m, line.metrics.get(m)) for m in names) for names in (metrics, attacks))
+    return Line(line.label, colour, line.units, cells, tuple(_cost(c, line.costs.get(c)) for c in costs), attacked)
 
 
 def _cell(metric: str, pooled: Pooled | None) -> Cell | None:
     if pooled is None:
         return None
-    share = words.meaning(metric.split(" after ")[0]).share
+    share = words.meaning(metric.split(AFTER)[0]).share
     value, ratio = words.number(pooled.value, share), "" if pooled.of_base is None else words.number(pooled.of_base, True)
     interval = words.interval(pooled.low, pooled.high, share) if pooled.low < pooled.high else ""
     return Cell(pooled.value, value, interval, "" if ratio in ("", value) else f"{ratio} of base", pooled.n)

@@ -1,0 +1,123 @@
+"""A suite whose runs are attacked: each once, beside its controls, and what came of it in the tables."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from audit.toys import CALLS
+from bench.conftest import stand_ins
+from cli.commandline import Said, say
+
+from expunge.bench import runner
+from expunge.bench.rows import CONTROL
+
+Write = Callable[..., Path]
+TOYS = """
+pictures = 4
+[[attacks]]
+name = "audit.toys:Undo"
+[[attacks]]
+name = "audit.toys:Nothing"
+"""
+
+
+def bench(suite: Path, out: Path, *arguments: object) -> Said:
+    return say("bench", suite, "--out", out, "--device", "cpu", *arguments)
+
+
+@pytest.fixture(autouse=True)
+def uncalled() -> None:
+    CALLS.clear()
+
+
+@pytest.fixture(scope="module")
+def plain(suite_file: Write, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The suite's folder, nothing attacked."""
+    out = tmp_path_factory.mktemp("attacked") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        stand_ins(patch)
+        assert bench(suite_file(), out).code == 0
+    return out
+
+
+@pytest.fixture
+def done(plain: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(plain, tmp_path / "out")
+
+
+@pytest.fixture
+def control(plain: Path, tmp_path: Path) -> Path:
+    """A run that passes for a retrained one."""
+    folder = shutil.copytree(next(plain.glob("runs/uce-neon-0-*")), tmp_path / "control")
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"method": "retrain", "id": "control"}))
+    return folder
+
+
+def audited(suite_file: Write, tmp_path: Path, text: str = TOYS, control: Path | str = "") -> Path:
+    (tmp_path / "toys.toml").write_text(text)
+    return suite_file(("[search]", f'[audit]\nbudget = "{tmp_path / "toys.toml"}"\ncontrol = "{control}"\n\n[search]'))
+
+
+def test_runs_that_are_there_are_attacked_and_nothing_else_is_done_again(
+    suite_file: Write, done: Path, control: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = {f.parent.name: json.loads(f.read_text())["rows"] for f in done.glob("runs/*/bench.json")}
+    monkeypatch.setattr(runner, "_measure", lambda *_: pytest.fail("measured again"))
+    suite = audited(suite_file, tmp_path, control=control)
+    said = bench(suite, done)
+    assert said.code == 0, said.err
+    assert {f.parent.name: json.loads(f.read_text())["rows"] for f in done.glob("runs/*/bench.json")} == before
+    # Two attacks with two seeds: on the untouched model once whatever the method, on the runs of ESD, and on the control, whose weights
+    # are those of UCE's runs: what is known of them is not asked again.
+    assert sorted(CALLS) == ["nothing on base"] * 2 + ["nothing on unlearned"] * 4 + ["undo on base"] * 2 + ["undo on unlearned"] * 4
+    assert len(list(done.glob("runs/*/audit/audit.json"))) == 4
+    assert "4 done, 0 to do" in bench(suite, done).out
+    assert len(CALLS) == 12
+
+    rows = [json.loads(line) for line in (done / "rows.jsonl").read_text().splitlines()]
+    successes = [r for r in rows if r["metric"] == "ASR"]
+    assert {r["attack"] for r in successes} == {"audit.toys:Undo", "audit.toys:Nothing"}
+    assert len([r for r in successes if r["run"] == CONTROL]) == len([r for r in successes if r["run"] == "base"]) == 8
+    first, second = (done / "table.md").read_text().split("\n\n")
+    assert "ASR" not in first
+    assert second.splitlines()[0] == "| method | units | ASR after audit.toys:Nothing | ASR after audit.toys:Undo |"
+    assert [line.split(" | ")[0] for line in second.splitlines()[2:]] == ["| untouched", f"| {CONTROL}", "| ESD, short", "| uce"]
+    assert CONTROL not in first
+    page = (done / "index.html").read_text()
+    assert "Under attack" in page
+    assert "what it would teach to any model" in page
+
+
+def test_a_run_without_a_control_says_so(suite_file: Write, done: Path, tmp_path: Path):
+    bench(audited(suite_file, tmp_path), done, "--only", "uce/neon/0")
+    assert CONTROL not in (done / "table.md").read_text()
+    assert "not told from one learnt anew" in (done / "index.html").read_text()
+
+
+def test_an_attack_that_cannot_be_made_is_named_and_the_numbers_stay(suite_file: Write, done: Path, tmp_path: Path):
+    text = TOYS + '[[attacks]]\nname = "audit.toys:Impossible"\n'
+    said = bench(audited(suite_file, tmp_path, text), done, "--only", "uce/neon/0")
+    assert said.code == 1
+    assert "failed: uce/neon/0: audit.toys:Impossible on unlearned, neon: an attack has what it needs" in said.err
+    assert "3 to do" not in bench(suite_file(), done).out
+    assert bench(suite_file(), done).code == 0
+
+
+def test_attacks_are_priced_for_every_unit_and_controls_once(suite_file: Write, done: Path, control: Path, tmp_path: Path):
+    """Undo costs 7 and 5; beside it 4 pictures of a step under plain prompts, 4 after it, 2 x 4 after nothing."""
+    said = bench(audited(suite_file, tmp_path, control=control), done, "--dry-run")
+    lines = {line.split()[0]: line.split() for line in said.out.splitlines() if line.split()[:1] in (["untouched"], ["uce"])}
+    each = 7 + 4 + 4 + 2 * 4
+    assert lines["untouched"][1:3] == [str(2 * 2 * each), str(2 * 2 * 5)]
+    assert lines["uce"][3] == str(2 * 5)
+    assert CALLS == []
+
+
+def test_a_control_that_never_saw_something_else_is_refused(suite_file: Write, control: Path, tmp_path: Path):
+    suite = audited(suite_file, tmp_path, control=control)
+    suite.write_text(suite.read_text().replace('concepts = ["neon"]', 'concepts = ["neon", "dots"]').replace('"outline", ', ""))
+    assert "is without neon, and dots is audited" in bench(suite, tmp_path / "out").error
