@@ -14,6 +14,7 @@ from expunge.bench import runner
 from expunge.bench.rows import CONTROL
 
 Write = Callable[..., Path]
+ONE_SEED = ("seeds = [0, 1]", "seeds = [0]")
 TOYS = """
 pictures = 4
 [[attacks]]
@@ -38,7 +39,7 @@ def plain(suite_file: Write, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("attacked") / "out"
     with pytest.MonkeyPatch.context() as patch:
         stand_ins(patch)
-        assert bench(suite_file(), out).code == 0
+        assert bench(suite_file(ONE_SEED), out).code == 0
     return out
 
 
@@ -59,7 +60,7 @@ def control(plain: Path, tmp_path: Path) -> Path:
 
 def audited(suite_file: Write, tmp_path: Path, text: str = TOYS, control: Path | str = "") -> Path:
     (tmp_path / "toys.toml").write_text(text)
-    return suite_file(("[search]", f'[audit]\nbudget = "{tmp_path / "toys.toml"}"\ncontrol = "{control}"\n\n[search]'))
+    return suite_file(ONE_SEED, ("[search]", f'[audit]\nbudget = "{tmp_path / "toys.toml"}"\ncontrol = "{control}"\n\n[search]'))
 
 
 def test_runs_that_are_there_are_attacked_and_nothing_else_is_done_again(
@@ -71,17 +72,17 @@ def test_runs_that_are_there_are_attacked_and_nothing_else_is_done_again(
     said = bench(suite, done)
     assert said.code == 0, said.err
     assert {f.parent.name: json.loads(f.read_text())["rows"] for f in done.glob("runs/*/bench.json")} == before
-    # Two attacks with two seeds: on the untouched model once whatever the method, on the runs of ESD, and on the control, whose weights
-    # are those of UCE's runs: what is known of them is not asked again.
-    assert sorted(CALLS) == ["nothing on base"] * 2 + ["nothing on unlearned"] * 4 + ["undo on base"] * 2 + ["undo on unlearned"] * 4
-    assert len(list(done.glob("runs/*/audit/audit.json"))) == 4
-    assert "4 done, 0 to do" in bench(suite, done).out
-    assert len(CALLS) == 12
+    # Two attacks: on the untouched model once whatever the method, on ESD's run, and on the control, whose weights are those of UCE's
+    # run: what is known of them is not asked again.
+    assert sorted(CALLS) == ["nothing on base"] + ["nothing on unlearned"] * 2 + ["undo on base"] + ["undo on unlearned"] * 2
+    assert len(list(done.glob("runs/*/audit/audit.json"))) == 2
+    assert "2 done, 0 to do" in bench(suite, done).out
+    assert len(CALLS) == 6
 
     rows = [json.loads(line) for line in (done / "rows.jsonl").read_text().splitlines()]
     successes = [r for r in rows if r["metric"] == "ASR"]
     assert {r["attack"] for r in successes} == {"audit.toys:Undo", "audit.toys:Nothing"}
-    assert len([r for r in successes if r["run"] == CONTROL]) == len([r for r in successes if r["run"] == "base"]) == 8
+    assert len([r for r in successes if r["run"] == CONTROL]) == len([r for r in successes if r["run"] == "base"]) == 4
     first, second = (done / "table.md").read_text().split("\n\n")
     assert "ASR" not in first
     assert second.splitlines()[0] == "| method | units | ASR after audit.toys:Nothing | ASR after audit.toys:Undo |"
@@ -103,8 +104,7 @@ def test_an_attack_that_cannot_be_made_is_named_and_the_numbers_stay(suite_file:
     said = bench(audited(suite_file, tmp_path, text), done, "--only", "uce/neon/0")
     assert said.code == 1
     assert "failed: uce/neon/0: audit.toys:Impossible on unlearned, neon: an attack has what it needs" in said.err
-    assert "3 to do" not in bench(suite_file(), done).out
-    assert bench(suite_file(), done).code == 0
+    assert bench(suite_file(ONE_SEED), done).code == 0
 
 
 def test_attacks_are_priced_for_every_unit_and_controls_once(suite_file: Write, done: Path, control: Path, tmp_path: Path):
@@ -112,8 +112,8 @@ def test_attacks_are_priced_for_every_unit_and_controls_once(suite_file: Write, 
     said = bench(audited(suite_file, tmp_path, control=control), done, "--dry-run")
     lines = {line.split()[0]: line.split() for line in said.out.splitlines() if line.split()[:1] in (["untouched"], ["uce"])}
     each = 7 + 4 + 4 + 2 * 4
-    assert lines["untouched"][1:3] == [str(2 * 2 * each), str(2 * 2 * 5)]
-    assert lines["uce"][3] == str(2 * 5)
+    assert lines["untouched"][1:3] == [str(2 * each), str(2 * 5)]
+    assert lines["uce"][3] == str(5)
     assert CALLS == []
 
 
