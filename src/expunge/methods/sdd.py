@@ -30,7 +30,7 @@ class SDD(Matching):
     variant: Variant = "xattn"
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
-    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16, pictures=48, ema=0.98)
+    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16, pictures=48, ema=0.98, whiten=1e-3)
 
     @property
     def needs(self) -> frozenset[Need]:
