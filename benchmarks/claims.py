@@ -16,6 +16,7 @@ from expunge.metrics.intervals import Interval, wilson
 from expunge.types import Row
 
 JUDGE = "main"
+SUITES: dict[str, str | Path] = {"canvas": "canvas", "claims": Path(__file__).with_name("claims.toml"), "several": "several"}
 
 
 class Missing(Exception):
@@ -174,11 +175,10 @@ def table(found: Mapping[str, Found]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("canvas", "claims", "several"):
+    for name in SUITES:
         parser.add_argument(name, type=Path, help=f"folder of the suite {name}")
     given = parser.parse_args()
-    suites = {"canvas": "canvas", "claims": Path(__file__).with_name("claims.toml"), "several": "several"}
-    print(table({name: Found(measured(read_suite(suite).units, getattr(given, name))) for name, suite in suites.items()}), end="")
+    print(table({name: Found(measured(read_suite(suite).units, getattr(given, name))) for name, suite in SUITES.items()}), end="")
 
 
 if __name__ == "__main__":

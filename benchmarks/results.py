@@ -1,4 +1,4 @@
-"""Fills the tables of docs/results.md from benchmarks/canvas.jsonl: `python benchmarks/results.py`. A test holds the page to the rows.
+"""Fills the tables of docs/results.md from what was kept of the suites: `python benchmarks/results.py`. A test holds the page to it.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`. Units that the suite no longer asks for, since a default has changed, are
 left out by themselves.
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from claims import Found
+from claims import SUITES, Found
 from claims import table as claims
 from keep import unpack
 
@@ -18,16 +18,17 @@ from expunge.bench.rows import SHARES, Measured, markdown, measured, share, stan
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
-ROWS = HERE / "canvas.jsonl"
 CONCEPTS = ("neon", "dots", "watercolour", "ring", "starfish", "hexagon")
 BESIDE = ("FID_base", "KID_base", "weight_change", "null_drift", "seconds", "forwards", "backwards", "memory_bytes")
 
 
-def found() -> list[Measured]:
-    """The suite's units that the file has, in the suite's order."""
+def found(name: str) -> list[Measured]:
+    """The units of a suite that its file has, in the suite's order; none where there is no file."""
+    if not (file := HERE / f"{name}.jsonl").exists():
+        return []
     with tempfile.TemporaryDirectory() as folder:
-        unpack(Path(folder), ROWS)
-        return measured(read_suite("canvas").units, Path(folder))
+        unpack(Path(folder), file)
+        return measured(read_suite(SUITES[name]).units, Path(folder))
 
 
 def each(units: Sequence[Measured]) -> str:
@@ -50,10 +51,11 @@ def filled(page: str) -> str:
     Raises:
         KeyError: a table that there is none of.
     """
-    units = found()
+    suites = {name: found(name) for name in SUITES}
+    units = suites["canvas"]
     lines = standings(units)
     tables = {"shares": markdown(lines, SHARES), "beside": markdown(lines, BESIDE), "units": each(units)}
-    tables["claims"] = claims({"canvas": Found(units), "claims": Found(()), "several": Found(())})
+    tables["claims"] = claims({name: Found(of) for name, of in suites.items()})
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{tables[m[1]]}\n<!-- end -->", page, flags=re.DOTALL)
 
 
