@@ -69,7 +69,7 @@ def audit(
         budget: "quick", "standard", "full", or a TOML file: which attacks with which settings, and how many pictures.
         control: a run made by `python -m expunge.canvas.retrain`, whose model never saw the concept.
         attacks: names or labels; default all of the budget. One that it lacks is added with its own defaults.
-        auxiliary: a folder of pictures with captions, none of which names the concept, to relearn from.
+        auxiliary: pictures with captions to relearn from, none of which names the concept: a folder, or `datasets:NAME`.
         judge: who says whether the concept is seen; default the canvas's own two, else one is needed.
         seed: of everything random in the attacks, and of the noise that pictures start from.
         out: default `audit` in the run's folder.

@@ -1,16 +1,19 @@
 """What may be shown without showing the concept: prompts, drawings, and a user's folder, which is looked through."""
 
 import json
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import datasets
 import pytest
 import tiny
 import torch
 from PIL import Image
 
 from expunge.attacks.auxiliary import drawings, innocent, refuse_naming, spread
-from expunge.attacks.captioned import captioned, opened
+from expunge.attacks.captioned import Captioned, captioned, opened
 from expunge.canvas import draw as drawing
 from expunge.canvas.prompts import OBJECT_LABELS, OBJECTS, PLAIN, STYLE_LABELS, STYLES
 from expunge.concept import Concept
@@ -32,7 +35,7 @@ def painter() -> Concept:
     return Concept.find("Claude Monet", Vocabulary(kinds))
 
 
-def folder(tmp_path: Path, captions: list[str], listed: bool) -> Path:
+def folder(tmp_path: Path, captions: list[str], listed: bool = False) -> Path:
     tmp_path.mkdir(exist_ok=True)
     rows = []
     for i, caption in enumerate(captions):
@@ -127,13 +130,48 @@ def test_captions_that_name_the_concept_are_refused_with_the_first_of_them():
     refuse_naming(tiny.concept("neon"), ["a ring", "neonate, afterglow", ""])
 
 
+def shown(file: Path) -> Captioned:
+    return Captioned("a ring", str(file), partial(Image.open, file))
+
+
+def data_set(folder: Path, **columns: list) -> str:
+    """A data set as it lies on the hub: parquet files in a folder."""
+    table = datasets.Dataset.from_dict(columns)
+    (folder / "data").mkdir(parents=True)
+    table.cast_column("image", datasets.Image()).to_parquet(folder / "data" / "train-00000.parquet")
+    return f"datasets:{folder}"
+
+
+def test_a_data_set_is_read_as_a_folder_is(tmp_path):
+    captions = ["a  ring", "a square in dots style"]
+    beside = captioned(str(folder(tmp_path / "set", captions)))
+    files = sorted(str(f) for f in (tmp_path / "set").glob("*.png"))
+    found = captioned(data_set(tmp_path / "loaded", image=files, caption=captions))
+    assert [one.caption for one in found] == ["a ring", "a square in dots style"]
+    assert torch.equal(opened(found, 32), opened(beside, 32))
+
+
+def test_a_data_set_that_cannot_be_used_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ExpungeError, match=r"one that `datasets` loads, with a split train: .*nowhere.*; check the name"):
+        captioned(f"datasets:{tmp_path / 'nowhere'}")
+    folder(tmp_path / "set", ["a ring"])
+    unnamed = data_set(tmp_path / "unnamed", image=[str(tmp_path / "set" / "00.png")], label=["a ring"])
+    with pytest.raises(ExpungeError, match=r"captions \(text, caption, prompt\): .* has image, label"):
+        captioned(unnamed)
+    with pytest.raises(ExpungeError, match=r"row 1: there is no picture; save it again or take it out"):
+        opened(captioned(data_set(tmp_path / "gap", image=[str(tmp_path / "set" / "00.png"), None], text=["a ring", "a disc"])), 8)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ExpungeError, match=r"pip install 'expunge\[data\]'"):
+        captioned("datasets:owner/name")
+
+
 def test_both_forms_of_a_folder_are_read_alike(tmp_path):
     captions = ["a  ring", "a square in dots style"]
-    listed, beside = (captioned(folder(tmp_path / form, captions, form == "listed")) for form in ("listed", "beside"))
-    assert [c for _, c in listed] == [c for _, c in beside] == ["a ring", "a square in dots style"]
-    pictures = opened([p for p, _ in listed], 32)
+    listed, beside = (captioned(str(folder(tmp_path / form, captions, form == "listed"))) for form in ("listed", "beside"))
+    assert [one.caption for one in listed] == [one.caption for one in beside] == ["a ring", "a square in dots style"]
+    pictures = opened(listed, 32)
     assert pictures.shape == (2, 3, 32, 32)
-    assert torch.equal(pictures, opened([p for p, _ in beside], 32))
+    assert torch.equal(pictures, opened(beside, 32))
     assert pictures[1, :, 0, 0].tolist() == [10, 100, 200]
 
 
@@ -141,7 +179,7 @@ def test_a_picture_is_cut_about_its_middle_and_not_squeezed(tmp_path):
     wide = Image.new("RGB", (60, 20))
     wide.paste((255, 0, 0), (20, 0, 40, 20))
     wide.save(tmp_path / "wide.png")
-    assert (opened([tmp_path / "wide.png"], 20)[0, 0] == 255).all()
+    assert (opened([shown(tmp_path / "wide.png")], 20)[0, 0] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -161,15 +199,15 @@ def test_a_picture_is_cut_about_its_middle_and_not_squeezed(tmp_path):
 def test_a_spoilt_folder_is_refused(tmp_path, spoil, message):
     spoil(folder(tmp_path / "set", ["a ring"], listed=True))
     with pytest.raises(ExpungeError, match=message):
-        captioned(tmp_path / "set")
+        captioned(str(tmp_path / "set"))
 
 
 def test_what_is_no_folder_and_no_picture_is_said(tmp_path):
-    with pytest.raises(ExpungeError, match=r"base, retain or a folder of captioned pictures: 'retian' is none"):
-        captioned(Path("retian"))
+    with pytest.raises(ExpungeError, match=r"base, retain, a folder of captioned pictures or datasets:NAME: 'retian' is none"):
+        captioned("retian")
     (tmp_path / "bad.png").write_text("no picture")
     with pytest.raises(ExpungeError, match=r"a picture can be opened: .*bad.png"):
-        opened([tmp_path / "bad.png"], 8)
+        opened([shown(tmp_path / "bad.png")], 8)
 
 
 def test_items_are_spread_and_repeated():

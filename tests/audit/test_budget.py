@@ -68,17 +68,19 @@ def test_an_auxiliary_set_is_one_more_way_to_relearn(tmp_path: Path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("a ring in dots style")
     made = make_budget({"attacks": [{"name": "relearn", "lr": 1e-3}, {"name": "quantise"}]}, "x")
-    more = made.beside(tmp_path)
+    more = made.beside(str(tmp_path))
     more.refuse_naming([tiny.concept()])
     assert [e.label for e in more.entries] == ["relearn", "quantise", f"relearn, data {tmp_path.name}"]
     assert (more.entries[-1].attack.data, more.entries[-1].attack.lr) == (str(tmp_path.resolve()), 1e-3)
     with pytest.raises(ExpungeError, match=r"an auxiliary set is relearned from: .* is given for quantise"):
-        made.only(["quantise"]).beside(tmp_path)
+        made.only(["quantise"]).beside(str(tmp_path))
     (tmp_path / "a.txt").write_text("a ring in glow style")  # the concept's other name
     with pytest.raises(ExpungeError, match="1 of 1 captions name 'neon': 'a ring in glow style'"):
         more.refuse_naming([tiny.concept()])
+    loaded = made.beside("datasets:owner/pictures").entries[-1]  # a name and no path
+    assert (loaded.label, loaded.attack.data) == ("relearn, data pictures", "datasets:owner/pictures")
     mine = make_budget({"attacks": [{"name": "relearn", "data": str(tmp_path / "none")}]}, "x")
-    with pytest.raises(ExpungeError, match="an auxiliary set is base, retain or a folder"):
+    with pytest.raises(ExpungeError, match="an auxiliary set is base, retain, a folder"):
         mine.refuse_naming([tiny.concept()])
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import torch
@@ -39,7 +38,8 @@ class Relearn(Attack):
 
     data: str = "base"
     """What it is trained on. `base`: pictures that the untouched model makes. `retain`: fresh drawings of what the canvas was trained
-    on but for the concept; only there. Or a folder of pictures with captions, in a metadata.jsonl or in a text file beside each."""
+    on but for the concept; only there. A folder of pictures with captions, in a metadata.jsonl or in a text file beside each. Or
+    `datasets:NAME`, a set on the hub or a folder of parquet files, by the library `datasets`."""
     variant: Variant = "full"
     """Which weights are trained. More of them can undo more, wherever the method has left its changes."""
     lr: Annotated[float, Gt(0)] = 1e-4
@@ -83,11 +83,11 @@ class Relearn(Attack):
         if self.data == "retain":
             if not denoiser.is_canvas or concept.vocabulary != Vocabulary.canvas():
                 raise ExpungeError(
-                    f"only the canvas's words are drawn: {denoiser.name} has others; give --data base or a folder of pictures"
+                    f"only the canvas's words are drawn: {denoiser.name} has others; give --data base or pictures of your own"
                 )
             pictures, captions = drawings(concept, count, seed_of("relearn", victim.seed, "drawings"))
             return denoiser.encode_pictures(pictures), captions
-        found = captioned(Path(self.data).expanduser())
-        refuse_naming(concept, [caption for _, caption in found])
+        found = captioned(self.data)
+        refuse_naming(concept, [one.caption for one in found])
         chosen = spread(found, min(count, len(found)))
-        return denoiser.encode_pictures(opened([file for file, _ in chosen], denoiser.size)), [caption for _, caption in chosen]
+        return denoiser.encode_pictures(opened(chosen, denoiser.size)), [one.caption for one in chosen]

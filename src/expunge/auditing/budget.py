@@ -26,14 +26,14 @@ from annotated_types import Ge
 from expunge import config
 from expunge.attacks import ATTACKS, Attack
 from expunge.attacks.auxiliary import refuse_naming
-from expunge.attacks.captioned import captioned
+from expunge.attacks.captioned import SCHEME, captioned
 from expunge.attacks.relearn import Relearn
 from expunge.concept import Concept
 from expunge.types import ExpungeError
 
 KEYS = ("pictures", "attacks")
 MADE = ("base", "retain")
-"""What a relearning attack can make for itself; anything else that it is trained on is a folder."""
+"""What a relearning attack can make for itself; anything else that it is trained on is the user's."""
 OWN = ("name", "label")
 """What an entry of `attacks` holds besides the attack's settings."""
 
@@ -96,21 +96,22 @@ class Budget:
         flags = (f for name in wanted for f in ("--attack", name))
         return dataclasses.replace(self, entries=tuple({e.label: e for e in kept}.values()), flags=(*self.flags, *flags))
 
-    def beside(self, folder: Path) -> "Budget":
-        """The same with every relearning attack once more, on pictures and captions of one's own.
+    def beside(self, data: str) -> "Budget":
+        """The same with every relearning attack once more, on pictures and captions of one's own: a folder, or `datasets:NAME`.
 
         Raises:
             ExpungeError: no relearning attack.
         """
+        name, told = data.removeprefix(SCHEME), data if data.startswith(SCHEME) else str(Path(data).expanduser().resolve())
         twins = [
-            Entry(e.name, f"{e.label}, data {folder.name}", dataclasses.replace(e.attack, data=str(folder.resolve())))
+            Entry(e.name, f"{e.label}, data {Path(name).name}", dataclasses.replace(e.attack, data=told))
             for e in self.entries
             if isinstance(e.attack, Relearn)
         ]
         if not twins:
             names = ", ".join(e.label for e in self.entries)
-            raise ExpungeError(f"an auxiliary set is relearned from: {folder} is given for {names}; add --attack relearn, or leave it out")
-        return dataclasses.replace(self, entries=(*self.entries, *twins), flags=(*self.flags, "--auxiliary", str(folder)))
+            raise ExpungeError(f"an auxiliary set is relearned from: {data} is given for {names}; add --attack relearn, or leave it out")
+        return dataclasses.replace(self, entries=(*self.entries, *twins), flags=(*self.flags, "--auxiliary", data))
 
     def refuse_naming(self, concepts: Sequence[Concept]) -> None:
         """Refuses data of one's own that name a concept, before any work begins.
@@ -118,9 +119,9 @@ class Budget:
         Raises:
             ExpungeError: no folder of pictures with captions; captions that name one of the concepts.
         """
-        folders = dict.fromkeys(e.attack.data for e in self.entries if isinstance(e.attack, Relearn) and e.attack.data not in MADE)
-        for folder in folders:
-            captions = [caption for _, caption in captioned(Path(folder).expanduser())]
+        sets = dict.fromkeys(e.attack.data for e in self.entries if isinstance(e.attack, Relearn) and e.attack.data not in MADE)
+        for data in sets:
+            captions = [one.caption for one in captioned(data)]
             for concept in concepts:
                 refuse_naming(concept, captions)
 

@@ -50,7 +50,7 @@ def prepare(
     concepts = run.concept().parts
     if against is not None:
         refuse_control(against, concepts)
-    plan = plan.beside(Path(auxiliary)) if auxiliary else plan
+    plan = plan.beside(str(auxiliary)) if auxiliary else plan
     plan.refuse_naming(concepts)
     card = run.card
     denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device, card["dtype"])

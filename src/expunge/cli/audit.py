@@ -14,7 +14,7 @@ FAILED = 1
 BUDGET = "Which attacks, with which settings, and how many pictures judge each reading."
 CONTROL = "A run that never saw the concept (`python -m expunge.canvas.retrain`), attacked as a second control."
 ATTACK = "Only this attack, by name or label. May repeat. One that the budget lacks is added.  [default: all]"
-AUXILIARY = "Pictures with captions to relearn from, none of which names the concept: metadata.jsonl, or a .txt beside each."
+AUXILIARY = "Captioned pictures to relearn from, none of which names the concept: metadata.jsonl, or a .txt beside each."
 
 
 def audit(
@@ -22,7 +22,7 @@ def audit(
     budget: Annotated[str, typer.Option(metavar="quick|standard|full|FILE", help=BUDGET)] = "quick",
     control: Annotated[Path | None, typer.Option(metavar="RUN", help=CONTROL)] = None,
     attack: Annotated[list[str] | None, typer.Option(metavar="NAME", help=ATTACK)] = None,
-    auxiliary: Annotated[Path | None, typer.Option(metavar="FOLDER", help=AUXILIARY)] = None,
+    auxiliary: Annotated[str | None, typer.Option(metavar="FOLDER|datasets:NAME", help=AUXILIARY)] = None,
     judge: Judge = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of everything random in the attacks, and of the pictures' noise.")] = 0,
     model: BaseModel = None,
