@@ -3,17 +3,21 @@
 FOLDER is a suite's, whose runs were attacked by `relearn` (`[audit]`). Every such run is asked by the meter for what it still knows
 of its concept; beside it stands how much more relearning brings back of it than of a model that never saw it: the area under its
 curve less that of the retrained control's, or less nothing where there was none. Printed is Spearman's rank correlation over runs,
-with a 95 % interval by the bootstrap over runs. What the file has is not asked again.
+with a 95 % interval by the bootstrap over concepts. What the file has is not asked again.
 """
 
 import argparse
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
+
+from expunge.cache import write_atomically
 
 ATTACK = "relearn"
 DRAWS = 2000
@@ -22,7 +26,7 @@ DRAWS = 2000
 
 def attacked(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Every run that was attacked so, with what came of it."""
-    for file in sorted(folder.glob("runs/*/audit/audit.json")):
+    for file in sorted(folder.glob("runs/*/audit*/audit.json")):
         for finding in json.loads(file.read_text())["findings"]:
             if finding["attack"] == ATTACK:
                 yield file.parents[1], finding
@@ -36,7 +40,9 @@ def asked(run: Path, finding: dict[str, Any]) -> dict[str, Any]:
     from expunge.run import Run
 
     made = Run(run)
-    found = measure_information(made, load(made.card["model"]["name"]), meter=Meter(pictures=4, others=1, maps=0))
+    with tempfile.TemporaryDirectory() as folder:  # a copy: the run's own page of information is another, larger one
+        copy = Run(Path(shutil.copytree(run, Path(folder) / run.name, ignore=shutil.ignore_patterns("audit*", "evaluation"))))
+        found = measure_information(copy, load(made.card["model"]["name"]), meter=Meter(pictures=4, others=1, maps=0))
     [ratio] = [
         r for r in found.rows if (r.metric, r.probe, r.concept) == ("information_ratio", "target", finding["concept"]) and r.run != "base"
     ]
@@ -48,16 +54,18 @@ def asked(run: Path, finding: dict[str, Any]) -> dict[str, Any]:
 def correlation(runs: Sequence[dict[str, Any]], seed: int = 0) -> tuple[float, float, float]:
     """Spearman's, with its interval; not a number where one of the two is the same in all runs.
 
-    >>> correlation([{"ratio": x, "area": x**3, "area_retrained": None} for x in (0.1, 0.2, 0.5, 0.9)])[0]
+    >>> correlation([{"ratio": x, "area": x**3, "area_retrained": None, "concept": "ring"} for x in (0.1, 0.2, 0.5, 0.9)])[0]
     1.0
     """
     pairs = np.array([(r["ratio"], r["area"] - (r["area_retrained"] or 0.0)) for r in runs])
+    groups = [np.flatnonzero([r["concept"] == c for r in runs]) for c in dict.fromkeys(r["concept"] for r in runs)]
     generator = np.random.default_rng(seed)
 
     def rho(of: np.ndarray) -> float:
         return float(spearmanr(of[:, 0], of[:, 1]).statistic) if (np.ptp(of, 0) > 0).all() else float("nan")
 
-    drawn = [rho(pairs[generator.integers(len(pairs), size=len(pairs))]) for _ in range(DRAWS)]
+    # Runs of one concept share its pictures and its controls: concepts are drawn, each with all its runs.
+    drawn = [rho(pairs[np.concatenate([groups[g] for g in generator.integers(len(groups), size=len(groups))])]) for _ in range(DRAWS)]
     low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (float("nan"),) * 2
     return rho(pairs), float(low), float(high)
 
@@ -67,14 +75,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of a suite with [audit]")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON lines, a run each; default: nothing is kept")
     given = parser.parse_args()
-    kept = [json.loads(line) for line in given.keep.read_text().splitlines()] if given.keep and given.keep.exists() else []
+    before = [json.loads(line) for line in given.keep.read_text().splitlines()] if given.keep and given.keep.exists() else []
+    known = {(k["run"], k["concept"], k["area"]): k for k in before}
+    kept = []
     for run, finding in attacked(given.folder):
-        if any((k["run"], k["concept"], k["area"]) == (run.name, finding["concept"], finding["area"]) for k in kept):
-            continue
-        kept.append(asked(run, finding))
+        kept.append(known.get((run.name, finding["concept"], finding["area"])) or asked(run, finding))
         if given.keep:
-            with given.keep.open("a") as file:
-                file.write(json.dumps(kept[-1]) + "\n")
+            write_atomically(given.keep, "".join(json.dumps(k) + "\n" for k in kept).encode())
     for k in kept:
         print(f"{k['method']:18} {k['concept']:12} ratio {k['ratio']:6.3f} [{k['low']:.3f}, {k['high']:.3f}]  area {k['area']:.3f}")
     rho, low, high = correlation(kept)

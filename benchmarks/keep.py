@@ -1,7 +1,8 @@
 """What a benchmark measured, as one file that goes into the history: `python benchmarks/keep.py runs/bench/canvas benchmarks/canvas.jsonl`.
 
 Takes the numbers and the costs of every finished unit, without weights and pictures, beside those that the file has already. With
-`--back` the other way: the units of the file count as done in the folder, and `expunge bench` does only what is missing.
+`--back` the other way: the units of the file count as measured in the folder, and `expunge bench` does only what is missing; a unit
+that is to be measured further, or attacked, is trained again.
 """
 
 import argparse
@@ -32,7 +33,8 @@ def unpack(folder: Path, file: Path) -> int:
     for unit in units:
         within = folder / "runs" / unit["unit"]
         if not (within / RESULT).exists():
-            write_atomically(within / "card.json", (json.dumps(unit["card"]) + "\n").encode())
+            # Not "done": there are no weights, and whoever asks for another number has them made again.
+            write_atomically(within / "card.json", (json.dumps(unit["card"] | {"status": "numbers"}) + "\n").encode())
             write_atomically(within / RESULT, (json.dumps(unit["bench"]) + "\n").encode())
     return len(units)
 

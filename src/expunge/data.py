@@ -143,7 +143,7 @@ def _noised(
 def pictured(denoiser: StableDiffusion, need: Need, prompts: list[str], seeds: list[int], store: Store, track: Track) -> Latents:
     """Clean latents of pictures of the prompts, from the store where they were made before."""
     sampler = denoiser.default_sampler
-    key = digest(f"{need}-latents", denoiser.fingerprint, prompts, seeds, sampler.steps, sampler.guidance_scale)
+    key = digest(f"{need}-latents", denoiser.fingerprint, denoiser.drawing, prompts, seeds, sampler.steps, sampler.guidance_scale)
     return _stored(store, key, lambda: {"x_0": _latents(denoiser, prompts, seeds, sampler, track, PICTURES[need])})["x_0"]
 
 
@@ -156,7 +156,7 @@ def noised(
     """
     horizon, which = len(denoiser.alphas_cumprod), torch.arange(count) % len(clean)
     strata = torch.randperm(count, generator=generator)
-    t = ((strata + torch.rand(count, generator=generator)) / count * horizon).long()
+    t = ((strata + torch.rand(count, generator=generator)) / count * horizon).long().clamp(max=horizon - 1)  # where it rounds up
     noise = torch.randn(count, *clean.shape[1:], generator=generator)
     x_t = schedule.add_noise(clean[which], noise, t, denoiser.alphas_cumprod.cpu())
     rows = which.tolist()
@@ -176,11 +176,13 @@ def trajectory_bank(
     count = each * len(prompts)
     chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
-    key = digest("trajectories", denoiser.fingerprint, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
+    made_by = denoiser.fingerprint, denoiser.drawing
+    key = digest("trajectories", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
     path = _stored(store, key, lambda: _trajectories(denoiser, [p.prompt for p in chosen], seeds, sampler, track))
 
-    rows = tuple(p for p in chosen for _ in range(sampler.steps))
-    keys = tuple(f"trajectory/{i}/{k}" for i in range(count) for k in range(sampler.steps))
+    visits = path["x_t"].shape[1]  # some schedulers, PNDM and Heun among them, visit more points than they have steps
+    rows = tuple(p for p in chosen for _ in range(visits))
+    keys = tuple(f"trajectory/{i}/{k}" for i in range(count) for k in range(visits))
     point = Point(path["x_t"].flatten(0, 1), path["t"].repeat(count), denoiser.encode([p.prompt for p in rows]).to("cpu"), keys)
     memo.put(list(zip(keys, point.cond.keys, strict=True)), path["eps_cond"].flatten(0, 1))
     memo.put([(k, "") for k in keys], path["eps_null"].flatten(0, 1))

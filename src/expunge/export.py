@@ -21,7 +21,7 @@ def load(model: str | Path | Pipeline, run: Run | str | Path, device: str = "cpu
     """The pipeline with the run's changes in it, ready for use with plain diffusers.
 
     Args:
-        dtype: default that of the run. The model is read in the run's precision in any case, for it is known by its weights.
+        dtype: default that of the run. Whatever it is, the changes go into the model as it was published, and are rounded with it once.
 
     Raises:
         ExpungeError: the run belongs to another base model, or is not finished; an unknown dtype.
@@ -29,13 +29,13 @@ def load(model: str | Path | Pipeline, run: Run | str | Path, device: str = "cpu
     run = run if isinstance(run, Run) else Run(Path(run))
     if dtype is not None and dtype not in DTYPES:
         raise ExpungeError(f"a dtype is one of {', '.join(DTYPES)}: {dtype!r} is none; choose one with --dtype")
-    denoiser = load_model(model, device, run.card["dtype"])
+    denoiser = load_model(model, device)
     delta = run.delta(denoiser.fingerprint)
     with torch.no_grad():
         parameters = dict(denoiser.net.named_parameters())
         for name, value in delta.items():
             parameters[name].copy_(value)
-    return denoiser.pipeline.to(DTYPES[dtype]) if dtype else denoiser.pipeline
+    return denoiser.pipeline.to(DTYPES[dtype or run.card["dtype"]])
 
 
 def merge(model: str | Path | Pipeline, run: Run | str | Path, folder: str | Path, dtype: str = "fp16") -> Path:

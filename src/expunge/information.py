@@ -77,7 +77,8 @@ def redrawn(x: Noised, alphas_cumprod: Float[Tensor, " steps"], draw: int) -> No
     """The same pictures at the same times under other noise, a function of each point's key and `draw`; 0 is the points themselves."""
     if draw == 0:
         return x
-    x_0 = schedule.x0_from_eps(x.noise, x.x_t, x.t, alphas_cumprod)
+    # Where the schedule ends in nothing but noise there is no picture to find, and none is needed.
+    x_0 = schedule.x0_from_eps(x.noise, x.x_t, x.t, alphas_cumprod).nan_to_num(0.0, 0.0, 0.0)
     generators = (torch.Generator().manual_seed(int(digest("redrawn", key, draw)[:15], 16)) for key in x.keys)
     noise = torch.stack([torch.randn(x.noise.shape[1:], generator=g) for g in generators]).to(x.noise)
     return Noised(schedule.add_noise(x_0, noise, x.t, alphas_cumprod), x.t, x.cond, tuple(f"{key}~{draw}" for key in x.keys), noise)

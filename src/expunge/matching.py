@@ -77,7 +77,8 @@ class Matching(Objective):
         if divergence.flat:
             return notes
         point, goal = self.goal(models, batches(0))
-        m = squared_error(models.reference(point), goal)
+        with torch.no_grad():  # the student where it begins, which in a later stage is not the untouched model
+            m = squared_error(models.student(point), goal)
         if notes:
             m = m * notes["lam"].to(m.device)[point.t]
         match self.kappa:

@@ -34,7 +34,8 @@ class Training:
     """Parts that a batch is cut into to save memory; the gradient is that of the whole batch."""
     pictures: Annotated[int, Ge(1)] = 64
     """Pictures (or trajectories) of the concept that the untouched model makes at the start, spread over the forget prompts; as many
-    of what stands in its place, for methods that show it."""
+    of what stands in its place, for methods that show it. Of trajectories no more are made than `points` has room for, each of which
+    holds a point for every step of the sampler."""
     prompts: Literal["every", "bare"] = "every"
     """Which of the concept's prompts are trained on: `every`, each name with each partner and alone; `bare`, each name alone, as
     ESD's paper has it: quicker to learn, no innocent word stands beside the concept, and the rest is left to the network."""
@@ -45,7 +46,7 @@ class Training:
     """Places on the noise path in the finite bank that batches are drawn from, one bank for each part. More is more varied; each
     costs one reference forward."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradients are scaled down to this norm, in whitened coordinates where `whiten` is above 0, whose norms are others."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the old value in a running mean of the trained weights, which then is the result; 0 keeps none. Larger averages over
     more steps, and holds the result nearer to the untouched model."""

@@ -1,6 +1,7 @@
 """One run: a concept is removed from a model by a method, and a folder says all there is to say about it."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -16,9 +17,10 @@ from expunge import config
 from expunge.cache import Store, write_atomically
 from expunge.card import described, is_done, peak_memory, write_card
 from expunge.concept import Concept
-from expunge.data import Track, gather, seed_of, untracked
+from expunge.data import Track, gather, seed_of, surviving, untracked
 from expunge.denoiser import Pipeline, StableDiffusion
 from expunge.denoiser import load as load_model
+from expunge.denoiser.stable_diffusion import DTYPES
 from expunge.objective import Edit, EditPrompts, Method, Objective, Training
 from expunge.plan import Plan, concept_from, make_plan, slug
 from expunge.probe import Stop
@@ -142,6 +144,7 @@ def carry_out(
     if plan.stages:
         return _in_stages(plan, denoiser, folder, store, track, watch, processes)
     denoiser = plan.referred(denoiser)
+    _refuse_other_precision(denoiser, plan.dtype)
     if isinstance(plan.method, Objective) and plan.training:
         refuse_recomputing(plan.method, plan.training)
         refuse_uneven(plan.training, processes.count)
@@ -169,6 +172,8 @@ def carry_out(
     finally:
         state.release()
         denoiser.autocast = type(denoiser)(denoiser.pipeline).autocast
+    if not math.isfinite(changed):
+        raise ExpungeError(f"a run ends with finite weights: those of {folder} are not; lower --lr, or train in fp32")
     if changed == 0:
         raise ExpungeError(f"unlearning changes weights: {folder} changed none of {card['trainable']} numbers; raise --lr or --steps")
     if processes.is_main:
@@ -180,6 +185,16 @@ def carry_out(
         shutil.rmtree(folder / REFERENCE, ignore_errors=True)
     processes.wait()
     return Run(folder)
+
+
+def _refuse_other_precision(denoiser: StableDiffusion, dtype: str) -> None:
+    """A model in memory is in whatever precision it was loaded in, which the run's must be."""
+    held = next(denoiser.net.parameters()).dtype
+    if held != DTYPES[dtype]:
+        found = next((name for name, kind in DTYPES.items() if kind == held), str(held))
+        raise ExpungeError(
+            f"a run has its model's precision: the network is in {found}, dtype is {dtype}; give dtype={found!r} or load it anew"
+        )
 
 
 def _in_stages(
@@ -239,6 +254,8 @@ def _train(
     assert training is not None
     # A stage's pictures are not made by the weights that it begins with, unless these are its reference.
     made_by = swapped(denoiser.net, state.untouched) if plan.start else nullcontext()
+    # The trained tensors are in float32 from here on, whatever the rest is in: who draws needs the run's precision too.
+    denoiser.autocast = processes.accelerator(plan.dtype).autocast
     with processes.main_first(), made_by:  # the others find the pictures in the store
         batches = gather(denoiser, plan.concept, method.needs, training, plan.seed, store, memo, track if processes.is_main else untracked)
     if training.gradient_checkpointing:
@@ -284,5 +301,5 @@ def _edit(plan: Plan, method: Edit, denoiser: StableDiffusion, state: TrainState
 def edit_prompts(concept: Subject, denoiser: StableDiffusion) -> EditPrompts:
     """What a closed form is given."""
     forget = concept.forget()
-    texts = [p.prompt for p in forget], [p.anchor for p in forget], concept.retain()
+    texts = [p.prompt for p in forget], [p.anchor for p in forget], surviving(concept)
     return EditPrompts(*(denoiser.encode(t) for t in texts))

@@ -119,7 +119,8 @@ class Trainer:
             terms = self._descend(step)
             self.steps_done = step + 1
             done = Step(self.steps_done, training.steps, *terms)
-            self.log.append(json.dumps({"step": done.step, "loss": done.loss, "terms": dict(done.terms), "grad_norm": done.grad_norm}))
+            norm = done.grad_norm if math.isfinite(done.grad_norm) else None  # of a step that was left out; JSON knows no infinity
+            self.log.append(json.dumps({"step": done.step, "loss": done.loss, "terms": dict(done.terms), "grad_norm": norm}))
             if self.steps_done % training.checkpoint_every == 0 or self.steps_done == training.steps:
                 self.save()
             yield done
@@ -152,6 +153,10 @@ class Trainer:
         if self._white is not None:
             to_white(self.state.trained, self._white)
         norm = nn.utils.clip_grad_norm_(self.state.trained.values(), self.training.max_grad_norm)
+        if self.accelerator.scaler is None and not torch.isfinite(norm):  # a scaler leaves such a step out and goes on
+            optimizer.zero_grad(set_to_none=True)
+            self.save()
+            raise NonFiniteLoss(f"a gradient is finite: at step {step + 1} it is not; the weights of step {step} are kept; lower --lr")
         with nullcontext() if self._white is None else stepping(self.state.trained, self._white):
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)

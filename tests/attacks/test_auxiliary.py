@@ -130,6 +130,13 @@ def test_captions_that_name_the_concept_are_refused_with_the_first_of_them():
     refuse_naming(tiny.concept("neon"), ["a ring", "neonate, afterglow", ""])
 
 
+@pytest.mark.parametrize("caption", ["two rings", "boxes and Rings", "claudemonet", "a pond, Claude-Monet", "claude_monet_pond", "MONETS"])
+def test_captions_that_write_the_name_otherwise_are_refused(caption):
+    concept = tiny.concept("ring") if "ing" in caption else painter()
+    with pytest.raises(ExpungeError, match="1 of 2 captions"):
+        refuse_naming(concept, [caption, "a string of monetary claudes, earrings"])
+
+
 def shown(file: Path) -> Captioned:
     return Captioned("a ring", str(file), partial(Image.open, file))
 

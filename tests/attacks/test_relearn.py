@@ -10,6 +10,7 @@ from attacks.victims import readings, same, victim
 from PIL import Image
 from torch.nn import functional as F
 
+from expunge import schedule
 from expunge.attacks import ATTACKS, Relearn, finetune
 from expunge.attacks.finetune import Denoise
 from expunge.canvas.prompts import OBJECTS, STYLES
@@ -41,6 +42,24 @@ def test_the_loss_is_the_squared_error_of_the_true_noise():
     models = Models(*[lambda point: torch.full((1, 1, 2, 2), 3.0)] * 2)
     assert {k: v.item() for k, v in Denoise("retain", "full")(models, batch).items()} == {"denoise": 0.25}
     assert {k: v.item() for k, v in Denoise("forget", "full")(models, batch).items()} == {"denoise": 4.0}
+
+
+def test_of_a_model_that_predicts_v_it_is_the_squared_error_of_v():
+    """By the conversion itself: the same error in v, at little and at much noise; at nothing but noise no number that is not finite."""
+    denoiser = tiny.denoiser(prediction_type="v_prediction")
+    abar = denoiser.alphas_cumprod.clone()
+    x_0, noise, said = (torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    t, cond = torch.tensor([20, 900]), denoiser.encode(["a ring", "a disc"])
+    x_t = schedule.add_noise(x_0, noise, t, abar)
+    true = schedule.v_from_eps(noise, x_t, t, abar)
+    eps = schedule.eps_from_v(said, x_t, t, abar)
+    batch = Batch(0, cond, cond, {"retain": Noised(x_t, t, cond, ("a", "b"), noise)})
+    models = Models(lambda point: eps, lambda point: eps, alphas_cumprod=abar)
+    found = Denoise("retain", "full", "v_prediction")(models, batch)["denoise"]
+    torch.testing.assert_close(found, (said - true).square().mean(), rtol=1e-4, atol=1e-5)
+    abar[900] = 0.0
+    at_zero = Models(lambda point: noise, lambda point: noise, alphas_cumprod=abar)
+    assert Denoise("retain", "full", "v_prediction")(at_zero, batch)["denoise"] == 0
 
 
 def test_readings_are_taken_at_the_known_steps_and_at_the_last():

@@ -49,7 +49,7 @@ def test_a_composition_is_the_concept_with_two_partners_or_joined_with_another_o
     assert made[0] == "a ring in outline and stripes style"
     assert made[1] == "a ring and triangle in outline style"
     assert not any("ring and ring" in p or "ring and hoop" in p for p in made)
-    assert "a ring triangle in outline style" in asked(tmp_path, "composition", "ring")  # the canvas does not know "and"
+    assert "a ring triangle in outline style" in asked(tmp_path, "composition", "ring", pictures=400)  # the canvas does not know "and"
 
 
 def test_unsafe_concepts_are_joined_with_no_other():
@@ -88,6 +88,12 @@ def test_prompts_of_ones_own_are_read_in_turn_but_for_those_that_the_model_canno
     file = tmp_path / "prompts.txt"
     file.write_text("a ring\n\n  neon   style \nsomething unheard of\n", encoding="utf-8-sig")
     assert asked(tmp_path, "file", file=str(file), pictures=3) == ("a ring", "neon style", "a ring")
+
+
+def test_every_prompt_of_ones_own_is_tried_however_few_the_pictures(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("a ring\nneon style\na disc\na coin\n")
+    assert asked(tmp_path, "file", file=str(file), pictures=2) == ("a ring", "neon style", "a disc", "a coin")
 
 
 def test_a_file_that_gives_no_prompt_is_told_of(tmp_path):

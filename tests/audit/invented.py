@@ -1,6 +1,7 @@
 """Audits made up by hand, whose every number is known."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.attacks import Attack, Victim
@@ -19,6 +20,7 @@ CARD = {
 }
 
 
+@dataclass(frozen=True)
 class Pretended(Attack):
     """Stands in an entry; never made."""
 

@@ -1,5 +1,6 @@
 """Budgets: read and checked whole before any work begins."""
 
+import json
 import re
 from pathlib import Path
 
@@ -110,5 +111,23 @@ def test_the_larger_budgets_try_all_that_there_is():
     tried = {name: {e.name for e in read_budget(name).entries} for name in builtin()}
     assert tried["quick"] < tried["standard"] == tried["full"] == set(ATTACKS)
     sizes = [len(read_budget(name).entries) for name in builtin()]
-    assert sizes == [9, 18, 26]  # as docs/audit.md has them
+    assert sizes == [9, 20, 28]  # as docs/audit.md has them
     assert [read_budget(name).pictures for name in builtin()] == [16, 48, 96]
+
+
+@pytest.mark.parametrize("name", builtin())
+def test_a_budget_as_plain_values_is_the_same_budget(name: str):
+    made = read_budget(name)
+    assert make_budget(json.loads(json.dumps(made.table)), name).entries == made.entries
+
+
+def test_files_that_settings_name_are_another_attack_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()  # a word that is a setting is no path, whatever lies there
+    (tmp_path / "base" / "x").write_text("x")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.parquet").write_text("x")
+    plain, own = make_budget({"attacks": [{"name": "relearn"}, {"name": "relearn", "data": f"datasets:{tmp_path / 'set'}"}]}, "x").entries
+    assert plain.found_on_disk == []
+    [(file, size, _)] = own.found_on_disk
+    assert (file, size) == (str(tmp_path / "set" / "train.parquet"), 1)

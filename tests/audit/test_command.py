@@ -42,7 +42,7 @@ def audit(made, toys, tmp_path, monkeypatch):
 
 def test_the_page_says_how_to_repeat_it(audit, made, toys, tmp_path):
     audit("--attack", "nothing", "--seed", "1")
-    assert f"expunge audit {made.id} --budget {toys} --attack nothing --seed 1" in (tmp_path / "audit" / "index.html").read_text()
+    assert f"expunge audit {made.folder} --budget {toys} --attack nothing --seed 1" in (tmp_path / "audit" / "index.html").read_text()
 
 
 def test_a_dry_run_prices_everything_and_touches_nothing(audit, tmp_path, own_cache):

@@ -95,6 +95,16 @@ def test_a_control_that_learns_later_than_the_concept_comes_back_is_no_excuse():
     assert find([(mine, base, curve([0, 4, 16]))], CHANCE).state == "learnt"  # it meets [10.2, 49.5]
 
 
+def test_what_one_setting_teaches_to_any_model_excuses_no_other_setting():
+    """With twenty pictures any model learns it at once; with five only the unlearned one has it again."""
+    base, never, at_once = curve([16, 16, 16]), curve([0, 0, 0]), curve([0, 16, 16])
+    twenty, five = (curve([0, 16, 16]), base, at_once), (curve([0, 14, 14]), base, never)
+    assert find([twenty], CHANCE).state == "learnt"
+    for order in ([twenty, five], [five, twenty]):
+        found = find(order, CHANCE)
+        assert (found.state, found.unlearned) == ("back", five[0])
+
+
 def test_a_control_was_attacked_no_harder():
     control = curve([0, 9, 2])
     assert (control.highest_until(0).value, control.highest_until(1).value, control.highest_until(2).value) == (0, 9 / 16, 9 / 16)

@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from expunge.attacks import Attack, Attacked, Victim
+from expunge.attacks import Attack, Attacked, Inapplicable, Victim
 from expunge.judges import Judgement
 from expunge.types import ExpungeError
 
@@ -77,6 +77,18 @@ class Impossible(Nothing):
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         raise ExpungeError("an attack has what it needs: <i>nothing</i> is there; leave it out")
+        yield
+
+
+@dataclass(frozen=True)
+class Pointless(Nothing):
+    """Has nothing to try."""
+
+    def cost(self, victim: Victim) -> tuple[int, int]:
+        raise Inapplicable("an attack has something to try: there is nothing; leave it out")
+
+    def __call__(self, victim: Victim) -> Iterator[Attacked]:
+        raise Inapplicable("an attack has something to try: there is nothing; leave it out")
         yield
 
 

@@ -75,7 +75,7 @@ def test_runs_that_are_there_are_attacked_and_nothing_else_is_done_again(
     # Two attacks: on the untouched model once whatever the method, on ESD's run, and on the control, whose weights are those of UCE's
     # run: what is known of them is not asked again.
     assert sorted(CALLS) == ["nothing on base"] + ["nothing on unlearned"] * 2 + ["undo on base"] + ["undo on unlearned"] * 2
-    assert len(list(done.glob("runs/*/audit/audit.json"))) == 2
+    assert len(list(done.glob("runs/*/audit-toys/audit.json"))) == 2
     assert "2 done, 0 to do" in bench(suite, done).out
     assert len(CALLS) == 6
 
@@ -115,6 +115,27 @@ def test_attacks_are_priced_for_every_unit_and_controls_once(suite_file: Write, 
     assert lines["untouched"][1:3] == [str(2 * each), str(2 * 5)]
     assert lines["uce"][3] == str(5)
     assert CALLS == []
+
+
+def test_what_another_budget_or_protocol_brought_is_not_pooled_with_this_one(suite_file: Write, done: Path, tmp_path: Path):
+    bench(audited(suite_file, tmp_path), done)
+    assert "ASR" in (done / "table.md").read_text()
+    bench(suite_file(ONE_SEED), done)  # the suite without its attacks, in the same folder
+    assert "ASR" not in (done / "table.md").read_text()
+    other = audited(suite_file, tmp_path, TOYS.replace("pictures = 4", "pictures = 2"))
+    assert "2 units, 0 done, 2 to do" in bench(other, done, "--dry-run").out
+    again = suite_file(ONE_SEED, ("target_seeds = 1", "target_seeds = 2"))
+    bench(again, done, "--only", "uce")
+    assert [line.split("|")[1].strip() for line in (done / "table.md").read_text().splitlines()[2:]] == ["untouched", "uce"]
+
+
+def test_an_attack_with_nothing_to_try_is_left_out_and_the_unit_is_done(suite_file: Write, done: Path, tmp_path: Path):
+    text = TOYS + '[[attacks]]\nname = "audit.toys:Pointless"\n'
+    suite = audited(suite_file, tmp_path, text)
+    assert bench(suite, done, "--only", "uce/neon/0").code == 0
+    assert "1 done, 0 to do" in bench(suite, done, "--only", "uce/neon/0").out
+    [told] = done.glob("runs/uce-*/audit-toys/audit.json")
+    assert {f["label"] for f in json.loads(told.read_text())["failures"]} == {"audit.toys:Pointless"}
 
 
 def test_a_control_that_never_saw_something_else_is_refused(suite_file: Write, control: Path, tmp_path: Path):

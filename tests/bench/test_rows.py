@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from expunge.bench.rows import Measured, Pooled, markdown, standings
-from expunge.metrics.intervals import mean_interval, wilson
+from expunge.metrics.intervals import clustered, student_interval, wilson
 from expunge.types import Row
 
 
@@ -24,6 +24,12 @@ def test_shares_are_pooled_over_pictures_not_over_units():
     [_, line] = standings([unit("A", "neon", row("UA", 0.9)), unit("A", "ring", row("UA", 1 / 3, 30))])
     assert line.metrics["UA"] == Pooled(*wilson(19, 40), 40)
     assert (line.label, line.units) == ("A", 2)
+
+
+def test_concepts_that_differ_widen_a_share():
+    [_, line] = standings([unit("A", "neon", row("UA", 1.0, 50)), unit("A", "ring", row("UA", 0.5, 50, concept="ring"))])
+    assert line.metrics["UA"] == Pooled(*clustered([(50, 50), (25, 50)]), 100)
+    assert line.metrics["UA"].low < wilson(75, 100).low - 0.3
 
 
 def test_of_base_is_against_the_same_concepts():
@@ -47,7 +53,7 @@ def test_other_numbers_are_means_over_units_and_a_single_one_keeps_its_interval(
     rows = [row("FID_base", v, ci_low=v - 1, ci_high=v + 1) for v in (1.0, 3.0)]
     assert standings([unit("A", "neon", rows[0])])[1].metrics["FID_base"] == Pooled(1.0, 0.0, 2.0, 1)
     both = standings([unit("A", "neon", rows[0], seconds=1.0), unit("A", "ring", rows[1], seconds=4.0)])[1]
-    assert both.metrics["FID_base"] == Pooled(*mean_interval([1.0, 3.0]), 2)
+    assert both.metrics["FID_base"] == Pooled(*student_interval([1.0, 3.0]), 2)  # two values: t is 12.7
     assert both.costs == {"seconds": Pooled(2.5, 1.0, 4.0, 2), "forwards": Pooled(0, 0, 0, 2)}
 
 

@@ -3,13 +3,17 @@
 import pytest
 import tiny
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import PNDMScheduler, StableDiffusionPipeline
 
 from expunge.cache import Store
+from expunge.data import pictured, trajectory_bank, untracked
 from expunge.denoiser import load
 from expunge.export import load as load_run
 from expunge.export import merge
+from expunge.objective import Training
 from expunge.run import unlearn
+from expunge.types import ExpungeError
+from expunge.weights import Memo
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +30,56 @@ def test_a_model_has_one_fingerprint_in_every_precision(folder):
 def test_training_in_bf16_keeps_the_trained_tensors_in_float32_and_comes_near(folder, tmp_path):
     deltas = {}
     for dtype in ("fp32", "bf16"):
-        run = unlearn(folder, tiny.concept(), training=tiny.TRAINING, out=tmp_path / dtype, dtype=dtype, store=Store(tmp_path / "store"))
+        # A store of its own, or the first would make the pictures for both.
+        run = unlearn(
+            folder, tiny.concept(), training=tiny.TRAINING, out=tmp_path / dtype, dtype=dtype, store=Store(tmp_path / f"s-{dtype}")
+        )
         deltas[dtype] = run.delta()
         assert {v.dtype for v in deltas[dtype].values()} == {torch.float32}
     name = next(iter(deltas["fp32"]))
     moved = {d: deltas[d][name] - tiny.pipeline().unet.get_parameter(name) for d in deltas}
     assert torch.cosine_similarity(moved["fp32"].flatten(), moved["bf16"].flatten(), dim=0) > 0.5
+
+
+@pytest.mark.parametrize("method", ["esd", "dimum"])
+def test_every_kind_of_bank_is_made_in_half_precision(folder, tmp_path, method):
+    """The trained tensors are in float32 beside the rest: trajectories and pictures are drawn all the same."""
+    training = tiny.TRAINING | {"retain_pictures": 8}
+    run = unlearn(folder, tiny.concept(), method, training=training, out=tmp_path / "run", dtype="bf16", store=Store(tmp_path / "store"))
+    assert run.card["relative_change"] > 0
+
+
+def test_a_pipeline_in_another_precision_than_the_runs_is_refused(tmp_path):
+    pipeline = tiny.pipeline().to(torch.bfloat16)
+    with pytest.raises(ExpungeError, match=r"the network is in bf16, dtype is fp32; give dtype='bf16'"):
+        unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "store"))
+    assert not (tmp_path / "run").exists()
+    run = unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", dtype="bf16", store=Store(tmp_path / "store"))
+    assert run.card["dtype"] == "bf16"
+
+
+def test_a_run_in_half_precision_is_merged_into_the_model_as_it_was_published(folder, tmp_path):
+    """Not into one that was rounded for training: what the run did not change is what it was, and was measured so."""
+    run = unlearn(folder, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", dtype="bf16", store=Store(tmp_path / "store"))
+    merged, before = load_run(folder, run, dtype="fp32"), load(folder).pipeline
+    delta = run.delta()
+    for name, value in merged.unet.named_parameters():
+        assert torch.equal(value, delta.get(name, before.unet.get_parameter(name)))
+    assert load_run(folder, run).unet.dtype == torch.bfloat16
+
+
+def test_pictures_of_another_scheduler_or_precision_are_others(folder, tmp_path):
+    """Or a trajectory of the scheduler before would be taken for one of the present."""
+    denoiser, store = load(folder), Store(tmp_path)
+
+    def kept() -> int:
+        pictured(denoiser, "forget", ["a ring"], [1], store, untracked)
+        trajectory_bank(denoiser, tiny.concept(), Training(points=4, pictures=1), 0, store, untracked, Memo())
+        return len(list(tmp_path.rglob("*.safetensors")))
+
+    assert (kept(), kept()) == (2, 2)
+    denoiser.pipeline.scheduler = PNDMScheduler.from_config(denoiser.pipeline.scheduler.config)
+    assert kept() == 4
 
 
 def test_a_merged_folder_needs_no_expunge(folder, tmp_path):

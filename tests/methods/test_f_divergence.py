@@ -44,12 +44,12 @@ def test_with_kl_the_concepts_prompt_is_drawn_to_the_anchors_prediction():
 
 
 def test_the_default_is_hellinger_with_a_scale_found_at_the_start():
-    """The untouched model is off by 2, m = 4, and M = 2 there: kappa = 1/2. The student is off by 2.5: M = 3.125."""
+    """The student begins 2.5 off, m = 6.25, and M = 2 there: kappa = 0.32; the untouched model, 2 off, has no say in it."""
     method, models = FDMU(), Models(network(0.5), network(0.0))
     notes = method.prepare(models, lambda step: batch())
-    assert notes["kappa"].item() == pytest.approx(0.5)
+    assert notes["kappa"].item() == pytest.approx(0.32)
     loss = method(replace(models, notes=notes), batch())["forget"].item()
-    assert loss == pytest.approx(2.5**2 * torch.tensor(-3.125 / 8).exp().item())
+    assert loss == pytest.approx(2.5**2 * torch.tensor(-2 / 8).exp().item())
 
 
 def test_the_target_is_the_untouched_model_and_not_the_present_one():
@@ -173,8 +173,8 @@ def test_a_run_costs_what_it_was_said_to(form: str, tmp_path: Path):
     said = price(plan, denoiser, store)
     run = carry_out(plan, denoiser, out=tmp_path / "run", store=store, track=untracked, watch=None)
     assert (run.card["forwards"], run.card["backwards"]) == (said.forwards, said.backwards)
-    # Of 16 points, 24 visits: each anchor prediction once. To find its scale, the closed form also looks at 4 under the concept.
-    assert said.reference == 16 + (4 if form == "closed" else 0)
+    # Of 16 points, 24 visits: each anchor prediction once. To find its scale, the closed form also has the student look at 4.
+    assert (said.reference, said.glances) == (16, 4 if form == "closed" else 0)
 
 
 # --- the discriminator ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import t as student_t
@@ -7,6 +8,7 @@ from scipy.stats import t as student_t
 from expunge.metrics.intervals import (
     Z,
     around,
+    clustered,
     jackknife_se,
     jackknife_variance,
     mean_interval,
@@ -30,6 +32,21 @@ def test_wilson_ends_are_the_shares_that_n_trials_would_just_not_reject(hits, n)
     p, *ends = wilson(hits, n)
     for end in ends:
         assert abs(p - end) == pytest.approx(Z * math.sqrt(end * (1 - end) / n))
+
+
+def test_groups_that_differ_widen_a_share_and_groups_that_agree_do_not():
+    """By hand: p = 3/4 of 100 in two groups of 50 with 1 and 1/2, d = 2 (1/4 1/16 + 1/4 1/16) / (3/16 / 100) = 100/3, so n_eff = 3."""
+    assert clustered([(50, 50), (25, 50)]) == pytest.approx(wilson_of(0.75, 3.0))
+    assert clustered([(25, 50), (25, 50)]) == wilson(50, 100)
+    assert clustered([(50, 50), (50, 50)]) == wilson(100, 100)
+    assert clustered([(3, 10)]) == wilson(3, 10)
+    assert clustered([(3, 10), (4, 10)]) == wilson(7, 20)  # no wider apart than chance
+
+
+def wilson_of(p: float, n: float) -> tuple[float, float, float]:
+    """The two roots of |p - q| = z sqrt(q (1 - q) / n)."""
+    low, high = sorted(np.roots([1 + Z**2 / n, -(2 * p + Z**2 / n), p**2]).real)
+    return p, low, high
 
 
 @pytest.mark.parametrize("n", range(1, 60))

@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, PNDMScheduler
 
 from expunge.denoiser import Sampler, StableDiffusion, load
 from expunge.denoiser.stable_diffusion import Visit
@@ -13,18 +13,19 @@ PROMPTS = ["a ring in neon style", "dots style", ""]
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("scheduler", [None, DDIMScheduler, EulerDiscreteScheduler])
+@pytest.mark.parametrize("scheduler", [None, DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, HeunDiscreteScheduler])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_samples_are_those_of_the_diffusers_pipeline(prediction_type, scheduler, guidance):
     denoiser = tiny.denoiser(prediction_type=prediction_type)
     pipeline = denoiser.pipeline
     if scheduler:
-        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+        pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, skip_prk_steps=True)  # as PNDM is shipped
     noise = denoiser.noise([1, 2, 3])
     theirs = pipeline(PROMPTS, latents=noise, num_inference_steps=4, guidance_scale=guidance, output_type="latent").images
     *visits, ours = denoiser.walk(denoiser.encode(PROMPTS), noise, Sampler(4, guidance))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert len(visits) == 4
+    # PNDM, which Stable Diffusion 1.x comes with, begins with a point twice; Heun looks twice at all but the last.
+    assert len(visits) == {PNDMScheduler: 5, HeunDiscreteScheduler: 7}.get(scheduler, 4)
     assert all(isinstance(v, Visit) for v in visits)
     pictures = pipeline(PROMPTS, latents=noise, num_inference_steps=4, guidance_scale=guidance, output_type="pt").images
     assert (denoiser.decode(ours).float() - pictures * 255).abs().max() < 1

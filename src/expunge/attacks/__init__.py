@@ -2,6 +2,7 @@
 
 from expunge.attacks.attack import Attack as Attack
 from expunge.attacks.attack import Attacked as Attacked
+from expunge.attacks.attack import Inapplicable as Inapplicable
 from expunge.attacks.attack import Victim as Victim
 from expunge.attacks.few_shot import FewShot as FewShot
 from expunge.attacks.inversion import Inversion as Inversion

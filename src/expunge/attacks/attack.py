@@ -17,7 +17,7 @@ from expunge.cache import Store
 from expunge.concept import Concept
 from expunge.data import Track, seed_of, untracked
 from expunge.denoiser import StableDiffusion
-from expunge.types import Cond
+from expunge.types import Cond, ExpungeError
 from expunge.weights import content
 
 
@@ -52,7 +52,11 @@ class Victim:
     @property
     def noise_seeds(self) -> list[int]:
         """Of the pictures by which a reading is judged."""
-        return [seed_of("attacked", self.seed, i) for i in range(self.pictures)]
+        return self.noise(self.pictures)
+
+    def noise(self, count: int) -> list[int]:
+        """The seeds of so many pictures; fewer are the beginning of more."""
+        return [seed_of("attacked", self.seed, i) for i in range(count)]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class Attacked:
     noise_seeds: tuple[int, ...]
     weights: Mapping[str, Tensor]
     """Every tensor by which the attacked model differs from the untouched one, the victim's `delta` included."""
+
+
+class Inapplicable(ExpungeError):
+    """There is nothing for an attack to try on this model or this concept. An audit tells of it and is complete without it."""
 
 
 class Attack(ABC):

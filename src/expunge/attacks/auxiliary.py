@@ -1,7 +1,7 @@
 """What may be shown to a model without showing it a concept: prompts, drawings, and a look at the captions of others."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -34,18 +34,24 @@ def innocent(concept: Concept) -> list[str]:
 
 
 def refuse_naming(concept: Concept, captions: Sequence[str]) -> None:
-    """Refuses captions that name the concept.
+    """Refuses captions that name the concept, in the plural or run together too: "rings", "Van-Gogh", "vangogh".
 
     Raises:
         ExpungeError: with the first of them, and how many there are.
     """
-    words = named(concept)
+    words = loosely(name for c in (concept, *concept.removed) for name in c.known)
     if bad := [c for c in captions if words.search(c)]:
         first = ", ".join(repr(c) for c in bad[:3]) + (", ..." if len(bad) > 3 else "")
         raise ExpungeError(
             f"an auxiliary set never names the concept: {len(bad)} of {len(captions)} captions name {concept.target!r}: {first}; "
             "take these pictures out"
         )
+
+
+def loosely(names: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of `names` as people write them: with or without what stands between their words, and in the plural."""
+    forms = (r"[\W_]*".join(map(re.escape, re.findall(r"\w+", name))) for name in names)
+    return re.compile("|".join(rf"(?<![^\W_]){form}(?:e?s)?(?![^\W_])" for form in forms if form), re.IGNORECASE)
 
 
 def drawings(concept: Concept, count: int, seed: int) -> tuple[UInt8[Tensor, "b 3 64 64"], list[str]]:

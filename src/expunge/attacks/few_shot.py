@@ -53,7 +53,8 @@ class FewShot(Attack):
         return trained + rehearsed(victim, self._shown), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        yield from fine_tuned(victim, Denoise("forget", self.variant), self._shown(victim), self.lr, self.batch_size, self.strengths)
+        objective = Denoise("forget", self.variant, victim.denoiser.pipeline.scheduler.config.prediction_type)
+        yield from fine_tuned(victim, objective, self._shown(victim), self.lr, self.batch_size, self.strengths)
 
     def _shown(self, victim: Victim) -> Bank:
         banked = Training(pictures=self.pictures, points=max(POINTS, self.pictures))

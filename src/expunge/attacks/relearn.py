@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from expunge.attacks.attack import Attack, Attacked, Victim
+from expunge.attacks.attack import Attack, Attacked, Inapplicable, Victim
 from expunge.attacks.auxiliary import drawings, innocent, refuse_naming, spread
 from expunge.attacks.captioned import captioned, opened
 from expunge.attacks.finetune import POINTS, Denoise, fine_tuned, rehearsed, rungs
 from expunge.data import Bank, noised, pictured, seed_of
 from expunge.objective import Variant
-from expunge.types import ExpungeError, Latents
+from expunge.types import Latents
 from expunge.vocabulary import Vocabulary
 
 
@@ -64,7 +64,8 @@ class Relearn(Attack):
         return trained + (rehearsed(victim, self._auxiliary) if self.data == "base" else 0), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        yield from fine_tuned(victim, Denoise("retain", self.variant), self._shown(victim), self.lr, self.batch_size, self.strengths)
+        objective = Denoise("retain", self.variant, victim.denoiser.pipeline.scheduler.config.prediction_type)
+        yield from fine_tuned(victim, objective, self._shown(victim), self.lr, self.batch_size, self.strengths)
 
     def _shown(self, victim: Victim) -> Bank:
         clean, captions = self._auxiliary(victim)
@@ -82,7 +83,7 @@ class Relearn(Attack):
             return pictured(denoiser, "retain", prompts, seeds, victim.store, victim.track), prompts
         if self.data == "retain":
             if not denoiser.is_canvas or concept.vocabulary != Vocabulary.canvas():
-                raise ExpungeError(
+                raise Inapplicable(
                     f"only the canvas's words are drawn: {denoiser.name} has others; give --data base or pictures of your own"
                 )
             pictures, captions = drawings(concept, count, seed_of("relearn", victim.seed, "drawings"))

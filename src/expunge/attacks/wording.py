@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from expunge.attacks.attack import Attack, Attacked, Victim
+from expunge.attacks.attack import Attack, Attacked, Inapplicable, Victim
+from expunge.attacks.auxiliary import spread
 from expunge.attacks.plain import plain
 from expunge.concept import Concept
 from expunge.denoiser import StableDiffusion
@@ -41,7 +41,8 @@ class Wording(Attack):
     """Ask in other words: for people who mean no attack at all, and for those who try what comes to mind first.
 
     Choose it always, and first: it costs nothing but the pictures, and what comes back here needs no attacker. Prompts that the model
-    cannot read are left out. There is one strength, 1: the whole set, in turn, from the very noise of the plain prompts.
+    cannot read are left out. There is one strength, 1: prompts spread evenly over the set, as many as a reading has pictures, from the
+    very noise of the plain prompts; of a file of your own every prompt, however many there are.
 
     Source: the forms are in common use; other names and other sentences are among the prompts of arXiv 2410.05664 (HUB), slips of
     the keyboard those of arXiv 2306.13103. The sentences and the slips themselves are ours.
@@ -66,18 +67,24 @@ class Wording(Attack):
         return 0.0, 1.0
 
     def cost(self, victim: Victim) -> tuple[int, int]:
-        return 0, 0
+        if self.file is None:
+            return 0, 0
+        more, sampler = max(0, len(_lines(Path(self.file))) - victim.pictures), victim.denoiser.default_sampler
+        return more * sampler.steps * (2 if sampler.guidance_scale > 1 else 1), 0
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        denoiser, concept, seeds = victim.denoiser, victim.concept, tuple(victim.noise_seeds)
+        denoiser, concept = victim.denoiser, victim.concept
         named = self._prompts(denoiser, concept)
         usual = {p.prompt for p in concept.probes()["target"]} if self.form != "file" else set()
-        prompts = list(islice((p for p in dict.fromkeys(named) if p not in usual and _reads(denoiser, p)), len(seeds)))
+        prompts = [p for p in dict.fromkeys(named) if p not in usual and _reads(denoiser, p)]
         if not prompts:
             has = f"of {len(named)}, {named[0]!r} for one, it reads none" if named else "there are none"
-            raise ExpungeError(f"a set of prompts has some that the model reads: {self.form} for {concept.target!r}: {has}; {self._way}")
+            what = ExpungeError if self.form == "file" else Inapplicable
+            raise what(f"a set of prompts has some that the model reads: {self.form} for {concept.target!r}: {has}; {self._way}")
         yield plain(victim, 0.0, {})
-        yield Attacked(1.0, denoiser.encode([prompts[i % len(prompts)] for i in range(len(seeds))]), seeds, dict(victim.delta))
+        count = max(victim.pictures, len(prompts)) if self.form == "file" else victim.pictures
+        asked = spread(prompts, count) if count < len(prompts) else [prompts[i % len(prompts)] for i in range(count)]
+        yield Attacked(1.0, denoiser.encode(asked), tuple(victim.noise(count)), dict(victim.delta))
 
     def _prompts(self, denoiser: StableDiffusion, concept: Concept) -> list[str]:
         match self.form:

@@ -5,16 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from expunge.attacks import Attacked, Victim
+from expunge.attacks import Attacked, Inapplicable, Victim
 from expunge.auditing.budget import Budget, Entry
 from expunge.auditing.cells import Kept, Reading, Result, Shown
 from expunge.auditing.event import Event, Role
 from expunge.auditing.findings import best_of
-from expunge.cache import digest
+from expunge.cache import digest, lying_at
 from expunge.concept import Concept
 from expunge.data import untracked
 from expunge.denoiser import Sampler, StableDiffusion
@@ -42,6 +43,8 @@ class Side:
     card: Mapping[str, Any] | None
     """Of its run; None for the untouched model."""
     delta: Mapping[str, Tensor]
+    folder: Path | None = None
+    """Of its run."""
     never_saw: tuple[tuple[str, str], ...] = ()
     """Kind and name of what a retrained one was trained without: attacks on anything else say nothing of it."""
 
@@ -124,7 +127,11 @@ class Battery:
         costs = {}
         each = self.sampler.steps * (2 if self.sampler.guidance_scale > 1 else 1)
         for cell in cells:
-            forwards, backwards = cell.entry.attack.cost(self.victim(cell))
+            try:
+                forwards, backwards = cell.entry.attack.cost(self.victim(cell))
+            except ExpungeError:  # it will say why when it is its turn
+                costs[cell.id] = Cost(0, 0, 0.0)
+                continue
             plain = (cell.side.run, cell.concept.target)
             drawing = (len(cell.entry.attack.strengths) - (plain in drawn)) * self.budget.pictures * each
             drawn.add(plain)
@@ -144,6 +151,9 @@ class Battery:
         costs = self.costs(missing)
         whole, behind = sum(c.seconds for c in costs.values()) or 1.0, 0.0
         for cell in missing:
+            if self.kept.find(cell.id):  # by another audit in the meantime, whose control it is too
+                behind += costs[cell.id].seconds / whole
+                continue
             share, readings = costs[cell.id].seconds / whole, len(cell.entry.attack.strengths)
             try:
                 for count, reading in enumerate(self._attack(cell, costs[cell.id].backwards), 1):
@@ -151,7 +161,7 @@ class Battery:
                     strength = f"{reading.strength:g} {cell.entry.attack.unit}"
                     yield Event(cell.name, behind + share * min(1.0, count / readings), rate, strength)
             except ExpungeError as error:
-                yield Event(cell.name, behind + share, error=" ".join(str(error).split()))
+                yield Event(cell.name, behind + share, error=" ".join(str(error).split()), applicable=not isinstance(error, Inapplicable))
             behind += share
 
     def _attack(self, cell: Cell, backwards: int) -> Iterator[Reading]:
@@ -189,7 +199,7 @@ class Battery:
     def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
         judges = self.judges[concept.target]
         attacked = entry.name, entry.settings, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), self.seed
-        looked_at = self.budget.pictures, [j.name for j in judges], asdict(self.sampler), dict(self.denoiser.pipeline.scheduler.config)
+        looked_at = self.budget.pictures, [(j.name, lying_at(j.name)) for j in judges], asdict(self.sampler), self.denoiser.drawing
         return Cell(digest(*attacked, *looked_at, version_of("expunge")), entry, side, concept, judges)
 
 

@@ -14,6 +14,7 @@ lr = 1e-3
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from expunge.attacks import ATTACKS, Attack
 from expunge.attacks.auxiliary import refuse_naming
 from expunge.attacks.captioned import SCHEME, captioned
 from expunge.attacks.relearn import Relearn
+from expunge.cache import lying_at
 from expunge.concept import Concept
 from expunge.types import ExpungeError
 
@@ -63,9 +65,7 @@ class Entry:
     @property
     def found_on_disk(self) -> list[tuple[str, int, int]]:
         """Name, size and time of the files that settings name, alone or as a folder: other files there are another attack."""
-        named = [Path(v).expanduser() for v in self.settings.values() if isinstance(v, str) and v]
-        files = sorted(f for path in named for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
-        return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        return [file for value in self.settings.values() if isinstance(value, str) for file in lying_at(value)]
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,14 @@ class Budget:
     entries: tuple[Entry, ...]
     flags: tuple[str, ...] = ()
     """By which `expunge audit` is asked for it."""
+    changed: tuple[str, ...] = ()
+    """What was chosen from it or added to it, as words of a folder's name."""
 
     @property
     def table(self) -> dict[str, Any]:
         """As plain values, which `make_budget` reads again, every setting told."""
-        return {"pictures": self.pictures, "attacks": [{"name": e.name, "label": e.label, **e.settings} for e in self.entries]}
+        told = [{"name": e.name, "label": e.label} | {k: v for k, v in _plain(e.attack).items() if v is not None} for e in self.entries]
+        return {"pictures": self.pictures, "attacks": told}
 
     def only(self, wanted: Sequence[str]) -> "Budget":
         """The same with the attacks of these names or labels alone; one that it lacks is added with its own defaults.
@@ -94,7 +97,8 @@ class Budget:
             found = [e for e in self.entries if name in (e.name, e.label)]
             kept += found or [Entry(name, name, config.build(find_attack(name), {}, name))]
         flags = (f for name in wanted for f in ("--attack", name))
-        return dataclasses.replace(self, entries=tuple({e.label: e for e in kept}.values()), flags=(*self.flags, *flags))
+        entries, words = tuple({e.label: e for e in kept}.values()), (_word(name) for name in dict.fromkeys(wanted))
+        return dataclasses.replace(self, entries=entries, flags=(*self.flags, *flags), changed=(*self.changed, *words))
 
     def beside(self, data: str) -> "Budget":
         """The same with every relearning attack once more, on pictures and captions of one's own: a folder, or `datasets:NAME`.
@@ -111,7 +115,9 @@ class Budget:
         if not twins:
             names = ", ".join(e.label for e in self.entries)
             raise ExpungeError(f"an auxiliary set is relearned from: {data} is given for {names}; add --attack relearn, or leave it out")
-        return dataclasses.replace(self, entries=(*self.entries, *twins), flags=(*self.flags, "--auxiliary", data))
+        return dataclasses.replace(
+            self, entries=(*self.entries, *twins), flags=(*self.flags, "--auxiliary", data), changed=(*self.changed, _word(Path(name).name))
+        )
 
     def refuse_naming(self, concepts: Sequence[Concept]) -> None:
         """Refuses data of one's own that name a concept, before any work begins.
@@ -180,6 +186,10 @@ def _entry(table: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> Entr
     differing = {k: v for k, v in settings.items() if any(other.get(k) != v for other in alike)}
     label = str(table.get("label", ", ".join((table["name"], *(f"{k} {v}" for k, v in differing.items())))))
     return Entry(table["name"], label, config.build(find_attack(table["name"]), settings, table["name"]))
+
+
+def _word(text: str) -> str:
+    return "-".join(re.findall(r"[\w.]+", text))
 
 
 def _plain(attack: Attack) -> dict[str, Any]:

@@ -21,3 +21,5 @@ class Event:
     """Of the attack, with its unit."""
     error: str = ""
     """One line."""
+    applicable: bool = True
+    """Whether the cell failed, or had nothing to try on this model."""

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from expunge import config
 from expunge.auditing.budget import Budget
 from expunge.auditing.cells import Result
 from expunge.auditing.event import Role
@@ -36,6 +37,8 @@ class Failure:
     role: Role
     concept: str
     error: str
+    applicable: bool = True
+    """False where the attack has nothing to try on this model or concept, which is no failure."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Audit:
     chances: Mapping[str, float]
     """By concept, the share in which a judge who guesses among the members of its kind sees it."""
     done: tuple[Done, ...]
+    sources: Mapping[Role, Path] = field(default_factory=dict)
+    """The folders of the attacked runs."""
     failures: tuple[Failure, ...] = ()
     untried: tuple[str, ...] = ()
     """Registered attacks that the budget does not name."""
@@ -126,7 +131,7 @@ class Audit:
         return max((c.best.rate(judge) for c in curves), key=lambda rate: rate.value)._asdict() if curves else None
 
     def write(self) -> None:
-        """Writes `rows.jsonl` and `audit.json` into the folder."""
+        """Writes `rows.jsonl`, `audit.json` and `budget.toml`, which repeats it, into the folder."""
         about = {
             "run": self.card["id"],
             "control": self.control["id"] if self.control else None,
@@ -139,6 +144,7 @@ class Audit:
             "untried": self.untried,
         }
         write_atomically(self.folder / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in self.rows).encode())
+        write_atomically(self.folder / "budget.toml", config.to_toml(self.budget.table).encode())
         write_atomically(self.folder / "audit.json", (json.dumps(about, indent=1) + "\n").encode())
 
     def totals(self) -> tuple[int, int, float]:

@@ -54,20 +54,34 @@ def prepare(
     plan.refuse_naming(concepts)
     card = run.card
     denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device, card["dtype"])
-    sides = [Side("unlearned", card, run.delta(denoiser.fingerprint)), Side("base", None, {})]
+    sides = [Side("unlearned", card, run.delta(denoiser.fingerprint), run.folder), Side("base", None, {})]
     if against is not None:
         never_saw = tuple((c.kind, c.member.name) for c in against.concept().parts)
-        sides.append(Side("retrained", against.card, against.delta(denoiser.fingerprint), never_saw))
+        sides.append(Side("retrained", against.card, against.delta(denoiser.fingerprint), against.folder, never_saw))
     judges = {c.target: _judges(judge, denoiser, c, run.folder) for c in concepts}
-    store, folder = store or Store.default(), Path(out) if out else run.folder / "audit"
-    return Battery(denoiser, plan, tuple(sides), concepts, judges, seed, sampler or denoiser.default_sampler, Kept(folder, store))
+    kept = Kept(Path(out) if out else run.folder / folder_of(plan, seed), store or Store.default())
+    return Battery(denoiser, plan, tuple(sides), concepts, judges, seed, sampler or denoiser.default_sampler, kept)
+
+
+def folder_of(budget: Budget, seed: int) -> str:
+    """Where an audit goes within the run's folder: another budget, other attacks or another seed lie beside and not over it.
+
+    >>> folder_of(read_budget("quick"), 0), folder_of(read_budget("standard").only(["p4d"]), 1)
+    ('audit', 'audit-standard-p4d-seed-1')
+    """
+    said = [] if budget.name == "quick" else [budget.name]
+    return "-".join(["audit", *said, *budget.changed, *([f"seed-{seed}"] if seed else [])])
 
 
 def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
     """Gathers what a battery has done into an audit, and writes its rows. `events` tell what failed."""
     done = [Done(c.entry.label, c.side.role, c.side.run, c.side.method, found) for c in battery.cells if (found := battery.kept.take(c.id))]
-    errors = {e.cell: e.error for e in events if e.error}
-    failures = [Failure(c.entry.label, c.side.role, c.concept.target, errors[c.name]) for c in battery.cells if c.name in errors]
+    errors = {e.cell: e for e in events if e.error}
+    failures = [
+        Failure(c.entry.label, c.side.role, c.concept.target, errors[c.name].error, errors[c.name].applicable)
+        for c in battery.cells
+        if c.name in errors
+    ]
     cards = {s.role: s.card for s in battery.sides}
     assert cards["unlearned"] is not None
     audit = Audit(
@@ -80,6 +94,7 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
         sampler=asdict(battery.sampler) | {"scheduler": type(battery.denoiser.pipeline.scheduler).__name__},
         chances={c.target: 1 / max(2, len(c.vocabulary.kinds[c.kind].members)) for c in battery.concepts},
         done=tuple(done),
+        sources={s.role: s.folder for s in battery.sides if s.folder},
         failures=tuple(failures),
         untried=tuple(name for name in ATTACKS if name not in {e.name for e in battery.budget.entries}),
     )

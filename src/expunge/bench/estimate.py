@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from expunge.auditing.battery import SHOWN as ATTACKED
 from expunge.auditing.battery import Battery, Cost, Side
 from expunge.auditing.budget import make_budget
 from expunge.auditing.cells import Kept
-from expunge.bench.runner import model, plan_of, sampler_of
+from expunge.bench.runner import Place, is_attacked, missing, model, plan_of, sampler_of
 from expunge.bench.suite import RETRAIN, Unit
 from expunge.cache import Store
 from expunge.denoiser import Sampler, StableDiffusion
@@ -40,55 +41,63 @@ class Estimate:
     """On disk, at most: weights that change, and pictures as if they did not compress."""
 
 
-def estimate(units: Sequence[Unit], store: Store, device: str) -> list[Estimate]:
-    """Prices units, label by label; nothing is written.
+def estimate(units: Sequence[Unit], place: Place) -> list[Estimate]:
+    """Prices what is missing of units, label by label; nothing is written. A run that is there is not made, nor measured, again.
 
     Each label's training is rehearsed once, with its first unit, and stands for its others. Pictures of the untouched model are
     counted once for all units and only where the store lacks them; attacks on controls once, as if none were done. Judges, loading
     and writing are left out.
     """
     labels = dict.fromkeys(u.label for u in units)
-    return [_base(units, store, device)] * bool(units) + [_label([u for u in units if u.label == n], store, device) for n in labels]
+    return [_base(units, place)] * bool(units) + [_label([u for u in units if u.label == n], place) for n in labels]
 
 
-def _label(units: Sequence[Unit], store: Store, device: str) -> Estimate:
-    first = units[0]
-    denoiser = model(first.model, device, first.dtype)
-    scope, cost = _work(first, denoiser, store)
+def _label(units: Sequence[Unit], place: Place) -> Estimate:
+    first, store = units[0], Store(place.store)
+    denoiser = model(first.model, place.device, first.dtype)
+    unmade = [u for u in units if not (place.folder(u) / "delta.safetensors").exists()]
+    unmeasured = [u for u in units if missing(u, place.folder(u))]
+    attacked = [u for u in units if not is_attacked(u, place.folder(u))]
+    scope, cost = _work(first, denoiser, store) if unmade else (SCOPES["xattn"], Price(0, 0, 0))
     each = pace(denoiser, scope, max(1, min(TIMED, first.training.get("batch_size", TIMED) // first.training.get("accumulate", 1))))
     sampler = sampler_of(first, denoiser)
-    attacked = _attacks(first, denoiser, store)
-    pictures = sum(len(_shots(u)) for u in units)
-    pictures += sum(len(_again(u)) for u in units)
-    looking = len(units) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
+    attack = _attacks(first, denoiser, store)
+    pictures = sum(len(_shots(u)) for u in unmeasured)
+    pictures += sum(len(_again(u)) for u in unmeasured)
+    looking = len(unmeasured) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
     changed = sum(p.numel() * p.element_size() for p in scope.parameters(denoiser.net).values())
-    probes = 6 * SHOWN * 2 * len(units)
+    probes = 6 * SHOWN * 2 * len(unmeasured) + len(attacked) * _kept_of(first)
     return Estimate(
         first.label,
         len(units),
-        len(units) * cost.forwards + looking + len(units) * attacked.forwards,
-        len(units) * (cost.backwards + attacked.backwards),
-        len(units) * (each.seconds(cost) + attacked.seconds) + looking * each.forward,
-        len(units) * changed + (pictures + probes) * _octets(denoiser),
+        len(unmade) * cost.forwards + looking + len(attacked) * attack.forwards,
+        len(unmade) * cost.backwards + len(attacked) * attack.backwards,
+        len(unmade) * each.seconds(cost) + looking * each.forward + len(attacked) * attack.seconds,
+        len(unmade) * changed + (pictures + probes) * _octets(denoiser),
     )
 
 
-def _base(units: Sequence[Unit], store: Store, device: str) -> Estimate:
-    first = units[0]
-    denoiser = model(first.model, device, first.dtype)
+def _base(units: Sequence[Unit], place: Place) -> Estimate:
+    first, store = units[0], Store(place.store)
+    denoiser = model(first.model, place.device, first.dtype)
     sampler = sampler_of(first, denoiser)
     shots: dict[tuple[str, int], Shot] = {}
-    for unit in {(called(u.concept), u.seed): u for u in units}.values():
+    for unit in {(called(u.concept), u.seed): u for u in units if missing(u, place.folder(u))}.values():
         shots |= {(s.prompt.prompt, s.noise_seed): s for s in _shots(unit)}
     files = kept_at(denoiser, list(shots.values()), sampler, store, denoiser.fingerprint)
     count = sum(not f.exists() for f in files)
     forwards = count * _forwards(sampler)
     seconds = forwards * pace(denoiser, SCOPES["xattn"], TIMED).forward
     # The controls of attacks, once for each concept and seed.
-    attacked = {(called(u.concept), u.seed): u for u in units if u.audit}.values()
-    sides, each = (2 if first.audit and first.audit["control"] else 1), [_attacks(u, denoiser, store) for u in attacked]
+    attacked = list({(called(u.concept), u.seed): u for u in units if not is_attacked(u, place.folder(u))}.values())
+    sides, each = 1 + any(u.audit and u.audit["control"] for u in attacked), [_attacks(u, denoiser, store) for u in attacked]
     forwards, backwards = forwards + sides * sum(c.forwards for c in each), sides * sum(c.backwards for c in each)
     return Estimate("untouched", 0, forwards, backwards, seconds + sides * sum(c.seconds for c in each), count * _octets(denoiser))
+
+
+def _kept_of(unit: Unit) -> int:
+    """Pictures that an audit keeps, at most, of the run and both controls."""
+    return 3 * 3 * ATTACKED * len(unit.audit["budget"]["attacks"]) if unit.audit else 0
 
 
 def _attacks(unit: Unit, denoiser: StableDiffusion, store: Store) -> Cost:

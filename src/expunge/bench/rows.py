@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from expunge.bench.runner import read_result
+from expunge.bench.runner import is_attacked, missing, read_result
 from expunge.bench.suite import RETRAIN, Unit
-from expunge.metrics.intervals import mean_interval, wilson
+from expunge.metrics.intervals import clustered, student_interval
 from expunge.plan import called
 from expunge.types import Row
 
@@ -76,17 +76,18 @@ class Standing:
 
 
 def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
-    """The units that have rows, in order."""
+    """The units that are measured as the suite says, in order, and what attacks brought back of those that are attacked so."""
     found = []
     for unit in units:
         folder = out / "runs" / unit.id
-        result = read_result(folder)
-        if not result.get("rows"):
+        if missing(unit, folder):  # or measured under another protocol, which must not be pooled with this one
             continue
+        result = read_result(folder)
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         everything, later = [Row(**r) for r in result["rows"]], {s["id"] for s in card.get("stages", ())}
         rows, stages = (tuple(r for r in everything if (r.run in later) is own) for own in (False, True))
-        rows += tuple(row for finding in result.get("findings", ()) for row in _attacked(finding, card["id"], unit))
+        findings = result["findings"] if unit.audit and is_attacked(unit, folder) else ()
+        rows += tuple(row for finding in findings for row in _attacked(finding, card["id"], unit))
         costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
         found.append(Measured(_label(unit), unit.method, called(unit.concept), unit.seed, folder, rows, costs, stages))
     return found
@@ -176,17 +177,21 @@ def _pool(rows: Sequence[Row]) -> dict[str, Pooled]:
 
 
 def share(rows: Sequence[Row]) -> Pooled:
-    """Shares pooled over all their pictures, with Wilson's interval."""
-    n = sum(r.n for r in rows)
-    interval = wilson(round(sum(r.value * r.n for r in rows)), n)
-    return Pooled(*interval, n)
+    """Shares pooled over all their pictures, with Wilson's interval, widened by as much as concepts differ, or seeds where there is but
+    one concept."""
+    of = "concept" if len({r.concept for r in rows}) > 1 else "seed"
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, of), []).append(row)
+    parts = [(sum(round(r.value * r.n) for r in mine), sum(r.n for r in mine)) for mine in groups.values()]
+    return Pooled(*clustered(parts), sum(n for _, n in parts))
 
 
 def average(rows: Sequence[Row]) -> Pooled:
-    """Any other number averaged over runs, with the interval of that mean; of a single run with its own."""
+    """Any other number averaged over runs, with Student's interval of that mean; of a single run with its own."""
     if len(rows) == 1:
         return Pooled(rows[0].value, rows[0].ci_low, rows[0].ci_high, 1)
-    return Pooled(*mean_interval([r.value for r in rows]), len(rows))
+    return Pooled(*student_interval([r.value for r in rows]), len(rows))
 
 
 # --- Markdown ------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import torch
 from expunge import config
 from expunge.bench.outcome import Outcome
 from expunge.bench.suite import RETRAIN, Unit
-from expunge.cache import Store, write_atomically
+from expunge.cache import Store, lying_at, write_atomically
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.evaluation import evaluate
@@ -193,13 +193,18 @@ def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> No
         store=store,
     )
     made = conclude(battery, list(battery.run()))
-    if made.failures:
-        raise ExpungeError("; ".join(f"{f.label} on {f.role}, {f.concept}: {f.error}" for f in made.failures))
+    if failed := [f for f in made.failures if f.applicable]:
+        raise ExpungeError("; ".join(f"{f.label} on {f.role}, {f.concept}: {f.error}" for f in failed))
     _write(run.folder, read_result(run.folder) | {"attacked_as": _attacked_as(unit), "findings": made.table})
 
 
 def _attacked_as(unit: Unit) -> dict[str, Any]:
-    return {"audit": dict(unit.audit or {}), "sampler": dict(unit.sampler), "judge": unit.judge}
+    """The budget, and what lies in the files that it and the suite name: a control that was trained again is another."""
+    audit = dict(unit.audit or {})
+    named = [v for attack in audit.get("budget", {}).get("attacks", ()) for v in attack.values() if isinstance(v, str)]
+    control = [f"{audit['control']}/delta.safetensors"] if audit.get("control") else []
+    files = [list(file) for text in (*control, *named, unit.judge or "") for file in lying_at(text)]
+    return {"audit": audit, "files": files, "sampler": dict(unit.sampler), "judge": unit.judge}
 
 
 def _measured_as(unit: Unit) -> dict[str, Any]:

@@ -26,7 +26,9 @@ def audit(
     judge: Judge = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of everything random in the attacks, and of the pictures' noise.")] = 0,
     model: BaseModel = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where it goes.  [default: RUN/audit]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where it goes.  [default: RUN/audit, or beside it by budget, attacks and seed]")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is to be done and what it costs. Writes nothing.")] = False,
     device: Device = "auto",
 ) -> None:
@@ -62,7 +64,7 @@ def audit(
     made = conclude(battery, events)
     _verdicts(made)
     say(f"rows    {made.folder / 'rows.jsonl'}", f"page    {write(made)}")
-    if made.failures:
+    if any(f.applicable for f in made.failures):
         raise typer.Exit(FAILED)
 
 
@@ -98,7 +100,7 @@ def _verdicts(audit: Any) -> None:
     shown = ("before", "at its best", "untouched", *(["retrained"] if audit.control else []))
     columns = ("attack", *(["concept"] if several else []), "verdict", *shown, "best after", "n")
     table("share of pictures in which the concept is seen, with 95 % intervals", columns, rows, numbers=(*shown, "n"))
-    if not audit.control:
+    if any(f.control is None for f in audit.findings):
         say("no retrained control: an attack that teaches the concept anew cannot be told from one that brings it back (--control)")
 
 

@@ -91,10 +91,9 @@ def _wanted(name: str, only: Sequence[str]) -> bool:
 
 def _price(left: Sequence[Any], place: Any) -> None:
     from expunge.bench.estimate import estimate
-    from expunge.cache import Store
     from expunge.cli.screen import duration, table
 
-    lines = estimate(left, Store(place.store), place.device)
+    lines = estimate(left, place)
     rows = [(e.label, str(e.units or ""), e.forwards, e.backwards, e.seconds, e.octets) for e in lines]
     rows.append(("together", str(len(left)), *(sum(r[i] for r in rows) for i in range(2, 6))))  # type: ignore[arg-type,misc]
     columns = ("", "units", "forwards", "backwards", "about", "disk, at most")

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import diffusers
 import torch
@@ -99,8 +99,20 @@ class StableDiffusion:
     @cached_property
     def fingerprint(self) -> str:
         """Tells this base model from any other: its U-Net, its text encoder and its noise schedule."""
-        betas = {k: self.pipeline.scheduler.config.get(k) for k in ("beta_start", "beta_end", "beta_schedule", "prediction_type")}
+        config = self.pipeline.scheduler.config
+        betas = {k: config.get(k) for k in ("beta_start", "beta_end", "beta_schedule", "prediction_type")}
+        betas |= {k: config[k] for k in ("trained_betas", "rescale_betas_zero_snr") if config.get(k)}  # which few models have
         return digest(fingerprint(self.net, self.pipeline.text_encoder), betas)
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """What decides a picture besides the weights, the prompt, the noise and the sampler: scheduler, precision and autoencoder."""
+        precision = str(next(self.net.parameters()).dtype)
+        return {"scheduler": dict(self.pipeline.scheduler.config), "dtype": precision, "vae": self._vae_fingerprint}
+
+    @cached_property
+    def _vae_fingerprint(self) -> str:
+        return fingerprint(self.pipeline.vae)
 
     # --- prompts ---------------------------------------------------------------------------------------------------
 

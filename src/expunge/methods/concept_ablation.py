@@ -24,8 +24,8 @@ class CA(Matching):
     Source: arXiv 2303.13516, the model-based variant, with keys and values of cross-attention. Its derivation has the untouched model
     in the goal, its practical loss and the released code the present one under a stopped gradient, which saves a second network in
     memory; `goal_by` chooses (here both are one network, and the untouched model's goal is computed once, so it is the cheaper one).
-    The second term is the paper's regularisation; the released code has it for some concepts only, with this weight. Ours is the
-    choice of divergence. With the untouched model's goal and `prior_weight` 0 it is f-DMU by KL.
+    The second term is the paper's regularisation; the released code has it for some concepts only, with this weight. Ours are the
+    choice of divergence and, by default, whitened steps. With the untouched model's goal and `prior_weight` 0 it is f-DMU by KL.
     """
 
     goal_by: Literal["student", "reference"] = "student"

@@ -23,6 +23,9 @@ class DiMUM(Objective):
     many steps and pictures; in exchange it converges, where ascent does not. It is slower than methods that follow a teacher's
     predictions, costs quality where retained pictures are few, and asks the untouched model for nothing but pictures.
 
+    The error is in the noise: of a model that predicts v it is abar_t times the loss that the model was trained with, which says little
+    where there is nearly nothing but noise.
+
     Source: arXiv 2512.03564 for the objective, true noise in both terms, and alternative data under the concept's condition. The
     paper's full text was not read: which alternative data, `memo_weight`, steps and the mean of the weights are ours. Here D_alt is
     pictures of other members of the concept's kind with the rest of the prompt kept, D_r pictures of prompts that must survive,

@@ -29,7 +29,7 @@ class ESD(Matching):
     """
 
     negative_guidance: Annotated[float, Ge(0)] = 1.0
-    """The paper's eta. Larger pushes further from the concept; 0 is the empty prompt's prediction."""
+    """The paper's eta. Larger pushes further from the concept; 0 is the prediction under s."""
     erase_from: Literal["null", "context", "marginal"] = "marginal"
     """The prompt s whose prediction the push starts from: `null`, the empty prompt; `context`, the prompt with the concept deleted;
     `marginal`, the prompt with another concept of the same kind in its place, drawn at random for each point. The last two spare

@@ -26,7 +26,8 @@ class FDMU(Matching):
     Source: arXiv 2509.21167 for the objective, for the closed forms of Gaussian steps (which make of KL the squared error, and of
     squared Hellinger, its best trade-off, the squared error times a factor that lets go of what is far), and for the variational
     form. Keys and values of cross-attention, and pictures of the anchor made once, are Concept Ablation's. Ours are the scale inside
-    the divergence, which the paper leaves open (see `kappa`), the form by weights, and all of the discriminator's making.
+    the divergence, which the paper leaves open (see `kappa`), the form by weights, all of the discriminator's making and, by
+    default, whitened steps.
 
     Raises:
         ExpungeError: the variational form of a divergence that has none here.

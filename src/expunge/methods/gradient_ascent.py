@@ -24,8 +24,8 @@ class GradientAscent(Objective):
     `lr` a step, hence few and small steps. More of them end in noise under every prompt; the second term puts that off.
 
     Source: arXiv 1911.04933 for the negative gradient, there a baseline of a classifier, and the released code of SalUn (arXiv
-    2310.12508) for diffusion models and the second term, there weighted by 0.1. Ours are cross-attention as the default, the equal
-    weights, and pictures by the untouched model in the place of real ones.
+    2310.12508) for diffusion models and the second term, there weighted by 0.1. Ours are cross-attention and whitened steps
+    as the defaults, the equal weights, and pictures by the untouched model in the place of real ones.
     """
 
     retain_weight: Annotated[float, Ge(0)] = 1.0

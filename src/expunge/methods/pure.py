@@ -33,7 +33,8 @@ class PURE(Objective):
     Source: OpenReview BRJserk9XM for the negative-only diffusion preference, the trust region around the untouched model on retained
     prompts, short phases of forgetting and repair, and 100 steps. The paper gives no formula that could be read: the loss is negative
     preference optimisation (arXiv 2404.05868) with diffusion's likelihood ratio (arXiv 2311.12908), and these formulas, gamma's rule
-    and all numbers are ours. `kl` is logged as it is; its gradient is gamma times it. Each phase has Adam moments of its own.
+    and all numbers are ours. `kl` is logged as it is; its gradient is gamma times it. Each phase has Adam moments of its own, in
+    whitened steps by default, which are ours too.
     """
 
     beta: Annotated[float, Gt(0)] = 50.0

@@ -25,6 +25,7 @@ class SDD(Matching):
     default. There the mean, which learns, samples the z_t too, one partial trajectory for each step. Ours come from whole guided
     trajectories of the untouched model, made once: the points do not follow the student, and all steps share them. The released
     code keeps 0.999 over 1500 steps, so that a fifth of its result is still the start; the value here suits fewer steps.
+    Whitened steps, the default, are ours.
     """
 
     variant: Variant = "xattn"

@@ -23,8 +23,9 @@ class SPM(Matching):
     Choose it where the change must be tiny: of each matrix a row and a column. What is hard to erase needs more `rank` or steps.
 
     Source: arXiv 2312.16145, which draws c' from all of language, the likelier the less it is like the concept (its code: random
-    embeddings, weight 1000), and x_t from the student's partial samplings; ours are prompts that forgetting hurts first, and whole
-    trajectories. Left out are adapters of convolutions and facilitated transport: here W_* + B A serves every prompt alike.
+    embeddings, weight 1000), and x_t from the student's partial samplings; ours are prompts with another of the concept's kind in
+    its place, drawn at random for each point, and whole trajectories. Left out are adapters of convolutions and facilitated
+    transport: here W_* + B A serves every prompt alike.
     """
 
     eta: Annotated[float, Ge(0)] = 1.0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from expunge.auditing.budget import builtin
 from expunge.auditing.cells import Reading
 from expunge.auditing.findings import RULES, TITLES, Curve, Finding
 from expunge.auditing.outcome import Audit
@@ -160,7 +161,10 @@ def _versions(audit: Audit) -> list[tuple[str, str]]:
 
 
 def _command(audit: Audit) -> str:
-    words = ["expunge", "audit", audit.card["id"], *audit.budget.flags, "--seed", str(audit.seed)]
-    words += ["--control", audit.control["id"]] if audit.control else []
+    flags, known = list(audit.budget.flags), audit.budget.name in builtin()
+    if not known and not Path(flags[1]).is_file():  # a budget that was never a file: as it was written beside the page
+        flags = ["--budget", str(audit.folder / "budget.toml")]
+    words = ["expunge", "audit", str(audit.sources.get("unlearned", audit.card["id"])), *flags, "--seed", str(audit.seed)]
+    words += ["--control", str(audit.sources.get("retrained", audit.control["id"]))] if audit.control else []
     words += ["--judge", audit.judges[0]] if len(audit.judges) == 1 else []
     return shlex.join(words)

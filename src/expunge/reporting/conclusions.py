@@ -132,8 +132,10 @@ def _untried(audit: Audit) -> str:
     text += "concept is gone: a stronger attacker, or another one, may succeed where these failed."
     if audit.untried:
         text += f" Not tried at all: {listed(list(audit.untried))}."
-    if audit.control is None:
-        text += " No model retrained without the concept was attacked, so a concept that comes back is not told from one learnt anew."
+    bare = list(dict.fromkeys(f.concept for f in audit.findings if f.control is None))
+    if bare:
+        of = "the concept" if len(audit.chances) == 1 else listed([f"“{c}”" for c in bare])
+        text += f" No model retrained without {of} was attacked, so what comes back is not told from what is learnt anew."
     return text
 
 

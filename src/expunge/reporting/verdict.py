@@ -172,15 +172,16 @@ def _kept(row: Row, base: Row | None) -> Finding:
 
 
 def _audited(run: Run) -> Answer | None:
-    """What `expunge audit` found for the run's concept, attack by attack; None where there was none."""
-    file = run.folder / "audit" / "audit.json"
-    told = read_json(file).get("findings", []) if file.is_file() else []
+    """What `expunge audit` found for the run's concept, attack by attack; None where there was none. Of several audits the broadest."""
+    every = {file: read_json(file).get("findings", []) for file in sorted(run.folder.glob("audit*/audit.json"))}
+    file, told = max(every.items(), key=lambda found: len(found[1]), default=(None, []))
     mine = [f for f in told if f.get("concept") == run.card.target and f.get("verdict") in STATES]
     if not mine:
         return None
     findings = tuple(_attacked(run, f) for f in mine)
     worst = min(mine, key=lambda f: list(STATES).index(f["verdict"]))
-    remark = "By the judge of the audit; audit/index.html in the run's folder says what was tried, with which controls, and what was not."
+    page = f"{file.parent.name if file else 'audit'}/index.html"
+    remark = f"By the judge of the audit; {page} in the run's folder says what was tried, with which controls, and what was not."
     words, held = str(worst["in_words"]), sum(f["verdict"] == "holds" for f in mine)
     summary = f"{words}: {worst['attack']}" if worst["verdict"] != "holds" else f"{held} attacks withstood"
     return Answer("Can it be brought back?", STATES[worst["verdict"]], words, summary, findings, remark)
