@@ -90,6 +90,8 @@ def _markdown(doc: str) -> str:
     """A docstring's indented blocks, its formulas, as code blocks."""
     blocks = []
     for block in doc.split("\n\n"):
+        if block.startswith("Raises:"):
+            continue
         code = all(line.startswith("    ") for line in block.splitlines())
         blocks.append(f"```text\n{textwrap.dedent(block)}\n```" if code else block)
     return "\n\n".join(blocks)

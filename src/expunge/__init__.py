@@ -13,21 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from expunge.asking import Meter as Meter
     from expunge.attacks import ATTACKS as ATTACKS
     from expunge.auditing.outcome import Audit as Audit
     from expunge.composition import compose as compose
     from expunge.concept import Concept as Concept
+    from expunge.denoiser import Sampler as Sampler
     from expunge.evaluation import evaluate as evaluate
     from expunge.export import load as load
     from expunge.export import merge as merge
     from expunge.export import write_lora as write_lora
     from expunge.methods import METHODS as METHODS
     from expunge.metrics import METRICS as METRICS
+    from expunge.objective import Training as Training
     from expunge.probe import Gone as Gone
     from expunge.render import Protocol as Protocol
     from expunge.retention import measure_information as measure_information
     from expunge.run import Run as Run
     from expunge.run import unlearn as unlearn
+    from expunge.several import Several as Several
     from expunge.types import ExpungeError as ExpungeError
     from expunge.vocabulary import Vocabulary as Vocabulary
 
@@ -35,18 +39,20 @@ _HOMES = {
     "ATTACKS": "attacks", "Audit": "auditing.outcome",
     "Concept": "concept", "Vocabulary": "vocabulary", "ExpungeError": "types", "METHODS": "methods", "METRICS": "metrics",
     "Gone": "probe", "Protocol": "render", "Run": "run", "evaluate": "evaluation", "load": "export", "merge": "export", "unlearn": "run",
+    "Several": "several", "Training": "objective", "Sampler": "denoiser", "Meter": "asking",
     "compose": "composition", "write_lora": "export", "measure_information": "retention",
 }  # fmt: skip
 
 
-def report(runs: "Sequence[Run | str | Path]", out: str | Path = "report.html") -> Path:
+def report(runs: "Run | str | Path | Sequence[Run | str | Path]", out: str | Path = "report.html") -> Path:
     """Writes one self-contained page about one run or several, and returns its path.
 
     Raises:
         ExpungeError: a folder that is no run, or a page that cannot be written.
     """
     write = import_module("expunge.reporting").write
-    return write([Path(r) if isinstance(r, str | Path) else r.folder for r in runs], Path(out))
+    several = runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
+    return write([Path(r) if isinstance(r, str | Path) else r.folder for r in several], Path(out))
 
 
 def audit(
@@ -72,7 +78,7 @@ def audit(
         auxiliary: pictures with captions to relearn from, none of which names the concept: a folder, or `datasets:NAME`.
         judge: who says whether the concept is seen; default the canvas's own two, else one is needed.
         seed: of everything random in the attacks, and of the noise that pictures start from.
-        out: default `audit` in the run's folder.
+        out: default `audit` in the run's folder, or beside it by budget, attacks and seed.
         given: further arguments of `expunge.auditing.prepare.prepare`: model, sampler, device, store.
 
     Returns:
@@ -86,6 +92,10 @@ def audit(
     made = steps.conclude(battery, list(battery.run()))
     page.write(made)
     return made
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
 
 
 def __getattr__(name: str) -> Any:

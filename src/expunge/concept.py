@@ -65,13 +65,13 @@ class Concept:
     synonyms: tuple[str, ...] = ()
     """Other names to erase too. Names of it that are known but not given here are probed, not erased."""
     anchor: str | None = None
-    """What the concept becomes, for methods that map it onto something (ESD with an anchor, UCE); None: nothing of its kind."""
+    """What the concept becomes, for methods that map it onto something (CA, f-DMU, UCE, SPM); None: nothing of its kind."""
     removed: tuple["Concept", ...] = ()
     """Other concepts that are removed with it, or were before it: none of them stands in for it, is retained or is in its prompts."""
 
     @classmethod
     def find(
-        cls, target: str, vocabulary: Vocabulary, synonyms: tuple[str, ...] = (), anchor: str | None = None, kind: str | None = None
+        cls, target: str, vocabulary: Vocabulary, synonyms: tuple[str, ...] | str = (), anchor: str | None = None, kind: str | None = None
     ) -> "Concept":
         """Looks `target` up, as it stands or without the words that its kind's template adds ("neon style" is "neon").
 
@@ -81,7 +81,8 @@ class Concept:
         Raises:
             ExpungeError: empty words; an unknown kind; a name that the vocabulary does not hold.
         """
-        target, synonyms = _words(target, "target"), tuple(_words(s, "synonym") for s in synonyms)
+        named = (synonyms,) if isinstance(synonyms, str) else synonyms  # a text is one name, and not its letters
+        target, synonyms = _words(target, "target"), tuple(_words(s, "synonym") for s in named)
         if kind is not None and kind not in vocabulary.kinds:
             raise ExpungeError(f"a kind is one of {', '.join(vocabulary.kinds)}: {kind!r} is none{_hint(kind, vocabulary.kinds)}")
         kinds = [vocabulary.kinds[kind]] if kind else list(vocabulary.kinds.values())
@@ -107,9 +108,11 @@ class Concept:
         kind, name = fitting[0] if fitting else (kinds[0], target)
         is_new = is_said or (bool(fitting) and nearest(name, vocabulary.names, NEARLY) is None)
         if vocabulary.closed or not is_new:
+            # Where any name may be new, one that is only a little alike would mislead.
+            hint = _hint(name, vocabulary.names, 0.5 if vocabulary.closed else NEARLY)
+            listed = "`expunge ls concepts`" if vocabulary.closed else "`expunge ls concepts --vocabulary general` (or your file)"
             way = "" if vocabulary.closed else f", or say what it is with --kind {'|'.join(vocabulary.kinds)}"
-            hint = _hint(name, vocabulary.names)
-            raise ExpungeError(f"a concept is one of the vocabulary: {target!r} is not{hint}; see `expunge ls concepts`{way}")
+            raise ExpungeError(f"a concept is one of the vocabulary: {target!r} is not{hint}; see {listed}{way}")
         return kind, name
 
     @cached_property
@@ -230,6 +233,6 @@ def _words(text: str, what: str) -> str:
     return " ".join(text.split())
 
 
-def _hint(word: str, words: Iterable[str]) -> str:
-    close = nearest(word, words)
+def _hint(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:
+    close = nearest(word, words, cutoff)
     return f" (nearest: {close!r})" if close else ""

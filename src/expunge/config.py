@@ -74,7 +74,7 @@ def find_class(name: str, known: Mapping[str, type[T]], bases: tuple[type, ...],
         raise ExpungeError(f"{article} is one of {', '.join(known)}, or package.module:Class: {name!r} is none{nearest(name, known)}")
     try:
         found: type[T] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ExpungeError(f"{article} outside the package is importable: {name!r}: {error}; check the name and PYTHONPATH") from error
     if not (inspect.isclass(found) and issubclass(found, bases) and dataclasses.is_dataclass(found)):
         derived = " or ".join(base.__name__ for base in bases)
@@ -103,8 +103,8 @@ def to_toml(tables: Mapping[str, Any]) -> str:
     return tomli_w.dumps(json.loads(json.dumps(tables)))
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Reads a TOML file.
+def read_toml(path: Path, see: str = "see a run's config.toml") -> dict[str, Any]:
+    """Reads a TOML file; `see` says where there is an example.
 
     Raises:
         ExpungeError: it cannot be read, or is not TOML.
@@ -112,4 +112,4 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ExpungeError(f"a configuration is a readable TOML file: {path}: {error}; see a run's config.toml") from error
+        raise ExpungeError(f"a configuration is a readable TOML file: {path}: {error}; {see}") from error

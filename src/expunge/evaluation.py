@@ -62,7 +62,7 @@ def evaluate(
     card, started = run.card, time.monotonic()
     if unknown := [m for m in metrics or () if m not in METRICS]:
         measure(Evidence("", "", {}, {}), unknown)
-    denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device)
+    denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device, card["dtype"])
     delta, concept = run.delta(denoiser.fingerprint), run.concept()
     store, sampler = store or Store.default(), sampler or denoiser.default_sampler
     folder, rows, listed, judges = run.folder / "evaluation", list[Row](), list[dict](), list[Judge]()

@@ -3,7 +3,7 @@
 import copy
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from expunge import config
@@ -102,7 +102,10 @@ def make_plan(
     """Resolves names and defaults, and checks everything that can be checked before work begins."""
     concept = _subject(concept, Vocabulary.canvas if denoiser.is_canvas else Vocabulary.general, together, reference)
     if isinstance(method, str):
-        method = config.build(config.find_method(method), settings, method)
+        found, trained = config.find_method(method), {f.name for f in fields(Training)}
+        if moved := {k: v for k, v in settings.items() if k in trained and k not in {f.name for f in fields(found)}}:  # type: ignore[arg-type]
+            raise ExpungeError(f"{', '.join(moved)}: of the training, and no setting of {method}; give training={moved}")
+        method = config.build(found, settings, method)
     elif settings:
         raise ExpungeError(
             f"settings go with a method's name: {', '.join(settings)} given beside a method made beforehand; use one of the two"

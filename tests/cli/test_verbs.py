@@ -174,8 +174,8 @@ def test_whatever_has_a_name_is_shown(run: Path, words: Path):
     assert flat(say("show", "ua")).startswith("UA: ")
     assert r"\.attn2\.to_[kv]\." in say("show", "xattn-kv").out
     assert "--checkpoint-every" in say("show", "training").out
-    assert "--target-seeds" in say("show", "protocol").out
-    assert "--guidance-scale" in say("show", "sampler").out
+    assert "target_seeds" in say("show", "protocol").out
+    assert "guidance_scale" in say("show", "sampler").out
     assert json.loads((run / "card.json").read_text())["id"] in say("show", run).out
     concept = flat(say("show", "neon style"))
     assert "other names glow" in concept

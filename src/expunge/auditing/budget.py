@@ -149,7 +149,9 @@ def read_budget(name: str | Path) -> Budget:
     if not Path(name).exists() and not str(name).endswith(".toml"):
         hint = config.nearest(str(name), builtin())
         raise ExpungeError(f"a budget is {', '.join(builtin())} or a TOML file: {str(name)!r} is neither{hint}; see docs/audit.md")
-    return dataclasses.replace(make_budget(config.read_toml(Path(name)), Path(name).stem), flags=("--budget", str(name)))
+    return dataclasses.replace(
+        make_budget(config.read_toml(Path(name), "see docs/audit.md"), Path(name).stem), flags=("--budget", str(name))
+    )
 
 
 def make_budget(table: Mapping[str, Any], name: str) -> Budget:

@@ -77,7 +77,7 @@ def read_suite(name: str | Path) -> Suite:
         raise ExpungeError(
             f"a suite is a TOML file or one of {', '.join(known)}: {str(name)!r} is neither{config.nearest(str(name), known)}"
         )
-    return make_suite(config.read_toml(Path(name)), Path(name).stem)
+    return make_suite(config.read_toml(Path(name), "see docs/bench.md"), Path(name).stem)
 
 
 def make_suite(table: Mapping[str, Any], name: str) -> Suite:
@@ -179,7 +179,7 @@ def _subject(given: Any, vocabulary: Vocabulary) -> Subject:
 
 def _concept(given: Any, vocabulary: Vocabulary) -> Concept:
     table = {"target": given} if isinstance(given, str) else given
-    if not isinstance(table, Mapping) or "target" not in table:
+    if not isinstance(table, Mapping) or not isinstance(table.get("target"), str):
         raise ExpungeError(f"a concept is a name or a table with a target: {given!r} is neither; see `expunge ls concepts`")
     _known(table, TARGET, "a concept")
     return Concept.find(table["target"], vocabulary, anchor=table.get("anchor"), kind=table.get("kind"))

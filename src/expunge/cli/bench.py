@@ -18,7 +18,7 @@ FAILED = 1
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or a built-in suite: canvas.", show_default=False)],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or a built-in suite: canvas, several.", show_default=False)],
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where it goes.  [default: runs/bench/SUITE]")] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="LABEL/CONCEPT/SEED", help="Only these units; * for any. May repeat.  [default: all]")

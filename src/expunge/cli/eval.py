@@ -11,6 +11,7 @@ def evaluate(
     run: RunFolder,
     model: BaseModel = None,
     judge: Judge = None,
+    prompts: Annotated[int, typer.Option(metavar="N", help="At most so many prompts of each probe, spread evenly over them.")] = 250,
     seeds: Annotated[int, typer.Option(metavar="N", help="Pictures of each retained prompt. More narrow the intervals.")] = 1,
     target_seeds: Annotated[int, typer.Option(metavar="N", help="Pictures of each prompt of the concept and its synonyms.")] = 5,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the noise that pictures start from, in both models.")] = 0,
@@ -35,9 +36,11 @@ def evaluate(
     from expunge.run import Run
 
     made = Run(run_folder(run))
-    protocol = build(Protocol, {"seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
+    protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
     measure(Evidence("", "", {}, {}), [name for name in metric or () if name not in METRICS])  # refuses, before a model is loaded
     denoiser = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
+    if judge is None and not denoiser.is_canvas:
+        say("no judge: UA and the other shares are not measured, only what needs none; --judge takes a classifier or CLIP")
     rows = measured_rows(
         made, denoiser, judge=judge, protocol=protocol, sampler=sampler(denoiser, steps, guidance), metrics=metric, track=track
     )

@@ -113,7 +113,7 @@ def _settings(name: str) -> None:
     module, _, attribute = SETTINGS[name].partition(":")
     cls = getattr(importlib.import_module(module), attribute)
     prose(cls.__doc__ or "")
-    _table("settings", cls)
+    _table("settings", cls, flags=name == "training")
 
 
 def _table(title: str, cls: type, defaults: object = None, flags: bool = True) -> None:

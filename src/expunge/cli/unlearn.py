@@ -28,7 +28,12 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "model": (Model, None),
     "target": (Annotated[list[str] | None, _option("WORDS", TARGET)], None),
     "synonym": (Annotated[list[str] | None, _option("WORDS", "Another name to remove. May repeat.")], None),
-    "anchor": (Annotated[str | None, _option("WORDS", "What the concept becomes, for methods that map it onto something.")], None),
+    "anchor": (
+        Annotated[
+            str | None, _option("WORDS", "What the concept becomes, for ca, f-dmu, uce and spm.  [default: the prompt without the concept]")
+        ],
+        None,
+    ),
     "sequential": (Annotated[bool | None, typer.Option("--sequential/--joint", help=TOGETHER)], None),
     "reference": (Annotated[str | None, _option("original|previous", REFERENCE)], None),
     "kind": (Annotated[str | None, _option("KIND", "What a concept is that the vocabulary does not hold: style, object, ...")], None),
@@ -37,7 +42,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "out": (Annotated[Path | None, _option("FOLDER", "The run's folder.  [default: runs/ID]")], None),
     "device": (Device, "auto"),
     "dtype": (Annotated[str | None, _option("fp32|bf16|fp16", "Precision of the network.  [default: fp32]")], None),
-    "config": (Annotated[Path | None, _option("FILE.toml", "A run's config.toml. Flags go before it.")], None),
+    "config": (Annotated[Path | None, _option("FILE.toml", "A run's config.toml; flags override it.")], None),
     "stop_when_gone": (Annotated[int | None, _option("N", STOP)], None),
     "judge": (Annotated[str | None, _option("NAME|FOLDER|ID", "Who looks, with --stop-when-gone.  [default: main on the canvas]")], None),
     "merge": (Annotated[Path | None, _option("FOLDER", "Write the whole changed pipeline too.")], None),
@@ -199,4 +204,4 @@ def _run(name: str, given: dict[str, Any]) -> None:
         say(f"steps   {run.card['steps_done']} of {plan.training.steps * max(1, len(plan.stages))}")
     if given["merge"]:
         say(f"model   {merge(request.model, run, given['merge'])}")
-    say("", f"next: expunge eval {run.folder}")
+    say("", f"next: expunge eval {run.folder}{'' if denoiser.is_canvas else ' --judge FOLDER|ID'}")

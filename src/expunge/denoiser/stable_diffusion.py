@@ -277,6 +277,8 @@ def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype
 
 
 def _device(device: str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes, each with a device of its own
         device = f"cuda:{int(os.environ['LOCAL_RANK']) % max(1, torch.cuda.device_count())}"
     try:

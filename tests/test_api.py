@@ -1,0 +1,54 @@
+"""What the package takes and gives in Python, where that is more than one function's own affair."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+import expunge
+from expunge.cache import Store
+from expunge.concept import Concept
+from expunge.types import ExpungeError
+from expunge.vocabulary import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> expunge.Run:
+    folder = tmp_path_factory.mktemp("api")
+    return expunge.unlearn(tiny.denoiser(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", store=Store(folder / "store"))
+
+
+def test_every_name_of_the_package_is_there_and_listed():
+    assert {"unlearn", "evaluate", "audit", "report", "load", "Several", "Training", "Sampler", "Meter"} <= set(dir(expunge))
+    assert [name for name in dir(expunge) if getattr(expunge, name, None) is None and not name.startswith("__")] == []
+
+
+def test_one_run_is_reported_as_several_are(run: expunge.Run, tmp_path: Path):
+    pages = [expunge.report(one, tmp_path / f"{i}.html").read_bytes() for i, one in enumerate((run, run.folder, str(run.folder), [run]))]
+    assert len(set(pages)) == 1
+
+
+def test_a_text_is_one_synonym_and_not_its_letters():
+    assert Concept.find("neon", Vocabulary.canvas(), synonyms="glow").names == ("neon", "glow")
+
+
+def test_settings_of_the_training_are_told_where_they_go(tmp_path: Path):
+    with pytest.raises(ExpungeError, match=r"steps: of the training, and no setting of mim-mu; give training={'steps': 80}"):
+        expunge.unlearn(tiny.denoiser(), tiny.concept(), "mim-mu", steps=80, out=tmp_path)
+
+
+def test_auto_is_a_device():
+    assert expunge.load  # the name is looked up before torch is asked
+    from expunge.denoiser.stable_diffusion import _device
+
+    assert _device("auto").type in ("cpu", "cuda", "mps")
+    assert "torch" in sys.modules
+
+
+@pytest.mark.parametrize(("name", "hint"), [("Greg Rutkowski", "is not;"), ("Van Gohg", "nearest: 'Van Gogh'")])
+def test_where_any_name_may_be_new_only_a_misspelt_one_is_guessed_at(name: str, hint: str):
+    with pytest.raises(ExpungeError) as told:
+        Concept.find(name, Vocabulary.general())
+    assert hint in str(told.value)
+    assert "expunge ls concepts --vocabulary general" in str(told.value)
