@@ -15,7 +15,8 @@ from expunge.canvas import retrain as module
 from expunge.canvas import stage
 from expunge.canvas.pipeline import new_unet
 from expunge.canvas.prompts import OBJECT_LABELS, PLAIN, STYLE_LABELS
-from expunge.canvas.retrain import Retraining, pairs_without, retrain
+from expunge.canvas.retrain import Retraining, retrain
+from expunge.canvas.train import pairs_without
 from expunge.concept import Concept
 from expunge.denoiser import Sampler, load
 from expunge.render import Protocol
@@ -35,7 +36,7 @@ def made(tmp_path_factory) -> Run:
 @pytest.mark.parametrize("target", ["ring", "hoop", "neon"])
 def test_the_concept_is_never_drawn_and_all_else_is(target):
     concept = Concept.find(target, Vocabulary.canvas())
-    objects, styles = pairs_without(concept, 3000, 1)
+    objects, styles = pairs_without([concept], 3000, 1)
     assert len(objects) == len(styles) == 3000
     left = {OBJECT_LABELS[i] for i in objects.tolist()} | {STYLE_LABELS[i] for i in styles.tolist()}
     assert left == {*OBJECT_LABELS, *STYLE_LABELS} - {concept.member.name}
@@ -44,7 +45,7 @@ def test_the_concept_is_never_drawn_and_all_else_is(target):
 
 def test_several_are_left_out_at_once():
     gone = Several.of([Concept.find(t, Vocabulary.canvas()) for t in ("ring", "neon", "hexagon")])
-    objects, styles = pairs_without(gone, 3000, 1)
+    objects, styles = pairs_without(gone.parts, 3000, 1)
     left = {OBJECT_LABELS[i] for i in objects.tolist()} | {STYLE_LABELS[i] for i in styles.tolist()}
     assert len(objects) == 3000
     assert left == {*OBJECT_LABELS, *STYLE_LABELS} - {"ring", "neon", "hexagon"}
@@ -62,7 +63,7 @@ def test_one_without_several_is_a_control_of_each(tmp_path, made):
 def test_nothing_left_to_draw_is_refused():
     everything = Several.of([Concept.find(t, Vocabulary.canvas()) for t in OBJECT_LABELS])
     with pytest.raises(ExpungeError, match=r"trained on 10 drawings: 0 of 80 without .* leave out fewer"):
-        pairs_without(everything, 10, 1)
+        pairs_without(everything.parts, 10, 1)
 
 
 def test_no_caption_names_the_concept(monkeypatch, tmp_path):

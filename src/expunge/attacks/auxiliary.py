@@ -57,15 +57,9 @@ def loosely(names: Iterable[str]) -> re.Pattern[str]:
 def drawings(concept: Concept, count: int, seed: int) -> tuple[UInt8[Tensor, "b 3 64 64"], list[str]]:
     """Fresh drawings and captions as the canvas was trained on, but for the concept and those that are removed with it."""
     from expunge.canvas.draw import draw
-    from expunge.canvas.prompts import OBJECT_LABELS, STYLE_LABELS
-    from expunge.canvas.train import caption, random_pairs
+    from expunge.canvas.train import caption, pairs_without
 
-    objects, styles = random_pairs(8 * count, seed)
-    kept = torch.ones(len(objects), dtype=torch.bool)
-    for c in (concept, *concept.removed):
-        shown, labels = (objects, OBJECT_LABELS) if c.kind == "object" else (styles, STYLE_LABELS)
-        kept &= shown != labels.index(c.member.name)
-    objects, styles = objects[kept][:count], styles[kept][:count]
+    objects, styles = pairs_without((concept, *concept.removed), count, seed)
     generator = torch.Generator().manual_seed(seed_of(seed, "captions"))
     captions = [caption(o, s, generator) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
     return draw(objects, styles, seed_of(seed, "strokes")), captions

@@ -30,9 +30,8 @@ from expunge import config
 from expunge.cache import digest, write_atomically
 from expunge.canvas.draw import draw
 from expunge.canvas.pipeline import new_unet
-from expunge.canvas.prompts import OBJECT_LABELS, STYLE_LABELS
 from expunge.canvas.stage import Stage
-from expunge.canvas.train import BANK, Budget, caption, denoising_loss, picked, random_pairs
+from expunge.canvas.train import BANK, Budget, caption, denoising_loss, pairs_without, picked
 from expunge.card import is_done, peak_memory, write_card
 from expunge.concept import Concept
 from expunge.data import seed_of
@@ -110,24 +109,11 @@ def _subject(target: str | Sequence[str] | Subject) -> Subject:
     return parts[0] if len(parts) == 1 else Several.of(parts)
 
 
-def pairs_without(concept: Subject, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Objects and styles of `count` drawings, in the shares that the canvas was trained on but for what is left out."""
-    objects, styles = random_pairs(8 * count, seed)
-    kept = torch.ones_like(objects, dtype=torch.bool)
-    for part in concept.parts:
-        shown, labels = (objects, OBJECT_LABELS) if part.kind == "object" else (styles, STYLE_LABELS)
-        kept &= shown != labels.index(part.member.name)
-    if kept.sum() < count:
-        left = f"{int(kept.sum())} of {len(kept)} without {concept.target}"
-        raise ExpungeError(f"a canvas is trained on {count} drawings: {left} are too few; leave out fewer concepts")
-    return objects[kept][:count], styles[kept][:count]
-
-
 def _trained(
     canvas: StableDiffusion, concept: Subject, seed: int, training: Retraining, work: Path, progress: Progress
 ) -> dict[str, Tensor]:
     first = 70_000_000 + 1_000_000 * seed  # drawings that neither the canvas nor its judges saw
-    objects, styles = pairs_without(concept, training.drawings, first)
+    objects, styles = pairs_without(concept.parts, training.drawings, first)
     chunks = zip(objects.split(500), styles.split(500), strict=True)
     latents = torch.cat([_latents(canvas, draw(o, s, first + 1 + i)) for i, (o, s) in enumerate(chunks)])
     with torch.random.fork_rng():

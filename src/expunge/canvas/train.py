@@ -6,7 +6,7 @@ step, so a resumed training sees what an uninterrupted one would have seen. Prog
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,10 @@ from expunge.canvas import WEIGHTS
 from expunge.canvas.draw import draw
 from expunge.canvas.judge import Judge, JudgeName
 from expunge.canvas.pipeline import assemble, new_text_encoder, new_unet, new_vae, sample, write_tokenizer
-from expunge.canvas.prompts import OBJECTS, PLAIN, STYLES, prompt
+from expunge.canvas.prompts import OBJECT_LABELS, OBJECTS, PLAIN, STYLE_LABELS, STYLES, prompt
 from expunge.canvas.stage import Stage
+from expunge.concept import Concept
+from expunge.types import ExpungeError
 
 BANK = 33_000
 """Pictures drawn once and trained on many times: about 150 of each object in each style."""
@@ -56,6 +58,23 @@ def random_pairs(count: int, seed: int) -> tuple[Tensor, Tensor]:
     objects = torch.randint(len(OBJECTS), (count,), generator=generator)
     styles = torch.randint(len(STYLES) + 2, (count,), generator=generator).clamp(max=PLAIN)
     return objects, styles
+
+
+def pairs_without(concepts: Sequence[Concept], count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Objects and styles of `count` drawings, in the shares that the canvas is trained on but for what is left out.
+
+    Raises:
+        ExpungeError: hardly anything is left to draw.
+    """
+    objects, styles = random_pairs(8 * count, seed)
+    kept = torch.ones_like(objects, dtype=torch.bool)
+    for concept in concepts:
+        shown, labels = (objects, OBJECT_LABELS) if concept.kind == "object" else (styles, STYLE_LABELS)
+        kept &= shown != labels.index(concept.member.name)
+    if kept.sum() < count:
+        left = f"{int(kept.sum())} of {len(kept)} without {' + '.join(c.target for c in concepts)}"
+        raise ExpungeError(f"a canvas is trained on {count} drawings: {left} are too few; leave out fewer concepts")
+    return objects[kept][:count], styles[kept][:count]
 
 
 def draw_many(count: int, seed: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
