@@ -73,11 +73,8 @@ def read_tensors(path: Path, remedy: str = "delete it and run again") -> dict[st
 
 
 def lying_at(text: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of the file or the folder's files that a setting names, if it names one with a path: other content there is
-    another setting."""
-    path = Path(text.partition(":")[2] if text.startswith("datasets:") else text).expanduser()
-    if not text or (len(path.parts) < 2 and not path.suffix):  # a word, and no path
-        return []
+    """Name, size and time of the file, or of the folder's files, at a path; nothing where nothing lies. Other content is another thing."""
+    path = Path(text).expanduser()
     files = sorted(f for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
     return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 

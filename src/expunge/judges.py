@@ -15,6 +15,8 @@ from expunge.vocabulary import Kind
 
 Pictures = UInt8[Tensor, "b 3 height width"]
 
+CANVAS_JUDGES = ("main", "second")
+"""Of the embedded world, by name; any other judge is a folder or an id."""
 NOTHING = "none of them"
 """The label of a picture in which a judge sees no member of the vocabulary."""
 
@@ -147,7 +149,7 @@ def load_judge(spec: str | None, concept: Concept, device: str | torch.device = 
     """
     if spec is None:
         return None
-    if spec in ("main", "second"):
+    if spec in CANVAS_JUDGES:
         return CanvasJudge(spec, device)
     from transformers import AutoConfig
 

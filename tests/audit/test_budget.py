@@ -127,7 +127,8 @@ def test_files_that_settings_name_are_another_attack_when_they_change(tmp_path: 
     (tmp_path / "base" / "x").write_text("x")
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.parquet").write_text("x")
-    plain, own = make_budget({"attacks": [{"name": "relearn"}, {"name": "relearn", "data": f"datasets:{tmp_path / 'set'}"}]}, "x").entries
-    assert plain.found_on_disk == []
-    [(file, size, _)] = own.found_on_disk
-    assert (file, size) == (str(tmp_path / "set" / "train.parquet"), 1)
+    data = ("base", f"datasets:{tmp_path / 'set'}", "set")  # the last one within the working folder
+    made, loaded, near = make_budget({"attacks": [{"name": "relearn", "data": d} for d in data]}, "x").entries
+    assert made.found_on_disk == []
+    assert [f[:2] for f in loaded.found_on_disk] == [(str(tmp_path / "set" / "train.parquet"), 1)]
+    assert [f[:2] for f in near.found_on_disk] == [("set/train.parquet", 1)]

@@ -35,7 +35,7 @@ def test_concepts_that_differ_widen_a_share():
 def test_of_base_is_against_the_same_concepts():
     """A label without ring must not be measured against a base that failed at ring."""
     neon = unit("A", "neon", row("IRA", 0.8), row("IRA", 1.0, run="base"))
-    ring = unit("B", "ring", row("IRA", 0.2), row("IRA", 0.4, run="base"))
+    ring = unit("B", "ring", row("IRA", 0.2, concept="ring"), row("IRA", 0.4, run="base", concept="ring"))
     base, a, b = standings([neon, ring])
     assert a.metrics["IRA"].of_base == pytest.approx(0.8)
     assert b.metrics["IRA"].of_base == pytest.approx(0.5)
@@ -47,6 +47,12 @@ def test_the_untouched_model_counts_once_however_many_methods_bring_it_along():
     """Else its interval would narrow with every method that is added."""
     found = [unit(label, "neon", row("UA", 0.5), row("UA", 0.1, run="base")) for label in "ABC"]
     assert standings(found)[0].metrics["UA"] == Pooled(*wilson(1, 10), 10)
+
+
+def test_the_untouched_model_counts_once_though_a_unit_removes_several_concepts():
+    alone = unit("A", "neon", row("UA", 0.5), row("UA", 0.1, run="base"))
+    together = unit("B", "neon + ring", row("UA", 0.5), row("UA", 0.1, run="base"), row("UA", 0.2, run="base", concept="ring"))
+    assert standings([alone, together])[0].metrics["UA"] == Pooled(*clustered([(1, 10), (2, 10)]), 20)
 
 
 def test_other_numbers_are_means_over_units_and_a_single_one_keeps_its_interval():

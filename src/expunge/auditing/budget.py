@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge
 
@@ -65,7 +65,9 @@ class Entry:
     @property
     def found_on_disk(self) -> list[tuple[str, int, int]]:
         """Name, size and time of the files that settings name, alone or as a folder: other files there are another attack."""
-        return [file for value in self.settings.values() if isinstance(value, str) for file in lying_at(value)]
+        free = [name for name, kind in get_type_hints(type(self.attack)).items() if kind in (str, str | None)]  # not a choice of words
+        named = [value for name in free if (value := getattr(self.attack, name)) and value not in MADE]
+        return [file for value in named for file in lying_at(value.removeprefix(SCHEME))]
 
 
 @dataclass(frozen=True)

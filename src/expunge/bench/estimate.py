@@ -61,7 +61,7 @@ def _label(units: Sequence[Unit], place: Place) -> Estimate:
     scope, cost = _work(first, denoiser, store) if unmade else (SCOPES["xattn"], Price(0, 0, 0))
     each = pace(denoiser, scope, max(1, min(TIMED, first.training.get("batch_size", TIMED) // first.training.get("accumulate", 1))))
     sampler = sampler_of(first, denoiser)
-    attack = _attacks(first, denoiser, store)
+    attack = _attacks(attacked[0], denoiser, store) if attacked else Cost(0, 0, 0.0)
     pictures = sum(len(_shots(u)) for u in unmeasured)
     pictures += sum(len(_again(u)) for u in unmeasured)
     looking = len(unmeasured) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)

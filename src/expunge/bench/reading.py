@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge import config
-from expunge.bench.suite import RETRAIN, Audit, Entry, Search, Suite
+from expunge.bench.suite import RETRAIN, Attacking, Entry, Search, Suite
 from expunge.concept import Concept
 from expunge.denoiser.stable_diffusion import CANVAS
 from expunge.metrics import Evidence, measure
@@ -200,7 +200,7 @@ def _audit(given: Any, concepts: Sequence[Subject]) -> dict[str, Any]:
     from expunge.auditing.budget import read_budget
     from expunge.auditing.prepare import refuse_control
 
-    asked = config.build(Audit, given, "audit")
+    asked = config.build(Attacking, given, "audit")
     budget = read_budget(asked.budget)
     for concept in concepts:
         budget.refuse_naming(concept.parts)

@@ -119,8 +119,8 @@ def standings(found: Sequence[Measured], judge: str | None = None) -> list[Stand
     judge = judge or ("main" if "main" in judges or not judges else judges[0])
     if not found:
         return []
-    lines = [_standing(UNTOUCHED, "none", [], base_rows(found, judge), {})]
-    if control := base_rows(found, judge, CONTROL):
+    lines = [_standing(UNTOUCHED, "none", [], _landmark(found, judge, "base"), {})]
+    if control := _landmark(found, judge, CONTROL):
         lines.append(_standing(CONTROL, RETRAIN, [], control, {}))
     for label in dict.fromkeys(m.label for m in found):
         mine = [m for m in found if m.label == label]
@@ -129,14 +129,25 @@ def standings(found: Sequence[Measured], judge: str | None = None) -> list[Stand
     return lines
 
 
-def base_rows(found: Iterable[Measured], judge: str, run: str = "base") -> list[Row]:
-    """The untouched model's, or the control's, each concept and seed once: every method's unit brings the same ones along."""
+def base_rows(found: Iterable[Measured], judge: str) -> list[Row]:
+    """The untouched model's, each unit's concept and seed once: every method's unit brings the same ones along."""
     once = {
         (m.concept, r.concept, m.seed, r.metric, r.probe, r.attack, r.judge): r
         for m in found
         for r in m.rows
-        if r.run == run and r.judge in (judge, "none")
+        if r.run == "base" and r.judge in (judge, "none")
     }
+    return list(once.values())
+
+
+def _landmark(found: Iterable[Measured], judge: str, run: str) -> list[Row]:
+    """The untouched model's, or the control's, each concept and seed once, also where units remove it alone and beside others; then
+    as the first of them has it."""
+    once: dict[tuple[Any, ...], Row] = {}
+    for m in found:
+        for r in m.rows:
+            if r.run == run and r.judge in (judge, "none"):
+                once.setdefault((r.concept, m.seed, r.metric, r.probe, r.attack, r.judge), r)
     return list(once.values())
 
 

@@ -20,12 +20,14 @@ from typing import Any
 import torch
 
 from expunge import config
+from expunge.auditing.budget import Budget, make_budget
 from expunge.bench.outcome import Outcome
 from expunge.bench.suite import RETRAIN, Unit
 from expunge.cache import Store, lying_at, write_atomically
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.evaluation import evaluate
+from expunge.judges import CANVAS_JUDGES
 from expunge.metrics import METRICS
 from expunge.plan import Plan, concept_from, make_plan
 from expunge.render import Protocol
@@ -178,13 +180,12 @@ def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> No
     Raises:
         ExpungeError: attacks that could not be made; those that could are kept.
     """
-    from expunge.auditing.budget import make_budget
     from expunge.auditing.prepare import conclude, prepare
 
     assert unit.audit is not None
     battery = prepare(
         run,
-        make_budget(unit.audit["budget"], unit.audit["name"]),
+        _budget(unit),
         model=denoiser,
         control=unit.audit["control"] or None,
         judge=unit.judge,
@@ -201,10 +202,16 @@ def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> No
 def _attacked_as(unit: Unit) -> dict[str, Any]:
     """The budget, and what lies in the files that it and the suite name: a control that was trained again is another."""
     audit = dict(unit.audit or {})
-    named = [v for attack in audit.get("budget", {}).get("attacks", ()) for v in attack.values() if isinstance(v, str)]
-    control = [f"{audit['control']}/delta.safetensors"] if audit.get("control") else []
-    files = [list(file) for text in (*control, *named, unit.judge or "") for file in lying_at(text)]
+    attacks = _budget(unit).entries if audit else ()
+    control = lying_at(f"{audit['control']}/delta.safetensors") if audit.get("control") else []
+    judge = lying_at(unit.judge) if unit.judge and unit.judge not in CANVAS_JUDGES else []
+    files = [list(file) for file in (*control, *judge, *(f for e in attacks for f in e.found_on_disk))]
     return {"audit": audit, "files": files, "sampler": dict(unit.sampler), "judge": unit.judge}
+
+
+def _budget(unit: Unit) -> Budget:
+    assert unit.audit is not None
+    return make_budget(unit.audit["budget"], unit.audit["name"])
 
 
 def _measured_as(unit: Unit) -> dict[str, Any]:

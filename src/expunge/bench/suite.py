@@ -35,7 +35,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Audit:
+class Attacking:
     """How every run of a suite is attacked: `expunge audit` on each, its controls shared among them."""
 
     budget: str = "quick"
