@@ -35,7 +35,7 @@ lint: $(VENV)/.installed-test ## style and types alone
 slow: $(VENV)/.installed-test ## the tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-bench: $(VENV)/.installed ## repeat the measurements of docs/results.md (goes on where it stopped; ARGS=--dry-run for the price)
+bench: $(VENV)/.installed ## run the whole suite canvas (goes on where it stopped; ARGS=--dry-run for the price)
 	$(BIN)/expunge bench canvas $(ARGS)
 
 canvas: $(VENV)/.installed ## train the embedded model from nothing (hours on two cores; goes on where it was stopped)
