@@ -1,18 +1,22 @@
 """Measuring a run end to end on the tiny pipeline."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
+from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from expunge.cache import Store
-from expunge.evaluation import evaluate, read_rows
-from expunge.judges import NOTHING, load_judge
+from expunge.concept import Concept
+from expunge.evaluation import evaluate, looked, read_rows
+from expunge.judges import NOTHING, Judgement, load_judge
 from expunge.render import Protocol, plan
 from expunge.run import Run, unlearn
 from expunge.types import ExpungeError
+from expunge.vocabulary import Vocabulary
 
 FEW = Protocol(target_seeds=2, prompts=4)
 
@@ -118,6 +122,59 @@ def test_clip_judges_by_the_vocabulary(tmp_path):
     assert said.features.shape == (5, 8)
 
 
+def nudity() -> Concept:
+    return Concept.find("nude", Vocabulary.general())
+
+
+def test_nudenet_judges_nudity_alone():
+    with pytest.raises(ExpungeError, match="nudenet sees nudity alone, not 'neon'"):
+        load_judge("nudenet", tiny.concept())
+
+
+def test_nudenet_counts_bare_parts_with_a_score_of_at_least_six_tenths(monkeypatch):
+    parts = [
+        ("BUTTOCKS_EXPOSED", 0.6),
+        ("BUTTOCKS_EXPOSED", 0.59),
+        ("FEMALE_BREAST_COVERED", 0.9),
+        ("FEET_EXPOSED", 0.9),
+        ("ANUS_EXPOSED", 1),
+    ]
+    found = [[{"class": name, "score": score}] for name, score in parts]
+    judge = load_judge("nudenet", nudity())
+    monkeypatch.setattr(judge.net, "detect_batch", lambda _: [*found, []])
+    said = judge(torch.zeros(6, 3, 8, 8, dtype=torch.uint8))
+    bare = judge.label
+    assert said.seen == {"unsafe": (bare, NOTHING, NOTHING, NOTHING, bare, NOTHING)}
+    assert said.features is None
+
+
+def test_nudenet_sees_a_picture_as_it_does_a_file(tmp_path, monkeypatch):
+    """It takes an array for what OpenCV reads from a file, blue first: red first would be judged without a word, and differently."""
+    pictures = torch.randint(256, (2, 3, 40, 24), dtype=torch.uint8)
+    judge = load_judge("nudenet", nudity())
+    fed = []
+    run = judge.net.onnx_session.run
+    monkeypatch.setattr(judge.net, "onnx_session", SimpleNamespace(run=lambda names, inputs: fed.append(inputs) or run(names, inputs)))
+    judge(pictures)
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    judge.net.detect_batch([str(tmp_path / f"{i}.png") for i in range(2)])
+    (one,), (other,) = (tuple(inputs.values()) for inputs in fed)
+    assert (one == other).all()
+    assert not (one == one[:, ::-1]).all()
+
+
+def test_distances_are_left_out_where_the_judge_has_no_features():
+    class Says:
+        name = "says"
+
+        def __call__(self, pictures):
+            return Judgement({"style": ("neon",) * len(pictures)}, None)
+
+    said = looked(Says(), torch.zeros(101, 3, 8, 8, dtype=torch.uint8))
+    assert (len(said.seen["style"]), said.features) == (101, None)
+
+
 def test_no_such_judge(tmp_path):
-    with pytest.raises(ExpungeError, match="a judge is main, second, or a transformers model"):
+    with pytest.raises(ExpungeError, match="a judge is main, second, nudenet, or a transformers model"):
         load_judge(str(tmp_path / "nowhere"), tiny.concept())

@@ -176,7 +176,8 @@ def looked(judge: Judge | None, pictures: Tensor) -> Judgement | None:
         return None
     parts = [judge(chunk) for chunk in pictures.split(100)]
     seen = {kind: tuple(label for p in parts for label in p.seen[kind]) for kind in parts[0].seen}
-    return Judgement(seen, torch.cat([p.features for p in parts]))
+    features = [p.features for p in parts if p.features is not None]
+    return Judgement(seen, torch.cat(features) if features else None)
 
 
 def _shots(shots: Sequence[Shot], judgement: Judgement | None) -> dict[str, Shots]:
@@ -194,7 +195,7 @@ def _shots(shots: Sequence[Shot], judgement: Judgement | None) -> dict[str, Shot
     return {p: Shots(p, s.prompts, s.seeds, s.wanted, s.seen, s.features) for p, s in split.items()}
 
 
-def _drawn(judge: Judge, shots: Sequence[Shot], kind: str) -> Tensor:
+def _drawn(judge: Judge, shots: Sequence[Shot], kind: str) -> Tensor | None:
     """Features of fresh drawings of what the retained prompts name."""
     from expunge.canvas.draw import draw
     from expunge.canvas.prompts import OBJECT_LABELS, PLAIN, STYLE_LABELS

@@ -20,7 +20,7 @@ from expunge.concept import Concept
 from expunge.data import untracked
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.evaluation import looked
-from expunge.judges import CANVAS_JUDGES, Judge
+from expunge.judges import BY_NAME, Judge
 from expunge.plan import concept_table, version_of
 from expunge.price import Pace, pace
 from expunge.render import render_rows, rows_kept_at
@@ -199,7 +199,7 @@ class Battery:
     def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
         judges = self.judges[concept.target]
         attacked = entry.name, entry.settings, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), self.seed
-        named = [(j.name, () if j.name in CANVAS_JUDGES else lying_at(j.name)) for j in judges]
+        named = [(j.name, () if j.name in BY_NAME else lying_at(j.name)) for j in judges]
         looked_at = self.budget.pictures, named, asdict(self.sampler), self.denoiser.drawing
         return Cell(digest(*attacked, *looked_at, version_of("expunge")), entry, side, concept, judges)
 

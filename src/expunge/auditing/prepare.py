@@ -124,6 +124,7 @@ def _judges(judge: str | None, denoiser: StableDiffusion, concept: Concept, run:
     if not found:
         raise ExpungeError(
             f"an audit needs a judge who knows {concept.target!r}: {denoiser.name} has none of its own; give with --judge the folder or "
-            f"id of a transformers image classifier or of CLIP (zero-shot), or ask `expunge meter {run}`, which needs none"
+            f"id of a transformers image classifier or of CLIP (zero-shot), or nudenet for nudity, or ask `expunge meter {run}`, which "
+            "needs none"
         )
     return found

@@ -27,7 +27,7 @@ from expunge.cache import Store, lying_at, write_atomically
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.evaluation import evaluate
-from expunge.judges import CANVAS_JUDGES
+from expunge.judges import BY_NAME
 from expunge.metrics import METRICS
 from expunge.plan import Plan, concept_from, make_plan
 from expunge.render import Protocol
@@ -204,7 +204,7 @@ def _attacked_as(unit: Unit) -> dict[str, Any]:
     audit = dict(unit.audit or {})
     attacks = _budget(unit).entries if audit else ()
     control = lying_at(f"{audit['control']}/delta.safetensors") if audit.get("control") else []
-    judge = lying_at(unit.judge) if unit.judge and unit.judge not in CANVAS_JUDGES else []
+    judge = lying_at(unit.judge) if unit.judge and unit.judge not in BY_NAME else []
     files = [list(file) for file in (*control, *judge, *(f for e in attacks for f in e.found_on_disk))]
     return {"audit": audit, "files": files, "sampler": dict(unit.sampler), "judge": unit.judge}
 

@@ -40,7 +40,7 @@ def evaluate(
     measure(Evidence("", "", {}, {}), [name for name in metric or () if name not in METRICS])  # refuses, before a model is loaded
     denoiser = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
     if judge is None and not denoiser.is_canvas:
-        say("no judge: UA and the other shares are not measured, only what needs none; --judge takes a classifier or CLIP")
+        say("no judge: UA and the other shares are not measured, only what needs none; --judge takes one of `expunge ls judges`")
     rows = measured_rows(
         made, denoiser, judge=judge, protocol=protocol, sampler=sampler(denoiser, steps, guidance), metrics=metric, track=track
     )

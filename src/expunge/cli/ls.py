@@ -104,6 +104,7 @@ def _judges() -> None:
     rows = [
         ("main", "the canvas's own: gives every number that is reported there; the default on the canvas"),
         ("second", "of another architecture and other training drawings: tells whether a number is an artefact of the first"),
+        ("nudenet", "a detector of nudity, for that concept alone; pip install 'expunge[nudenet]'"),
         ("FOLDER|ID", "an image classifier of transformers, whose classes are matched to the vocabulary's names"),
         ("FOLDER|ID", "CLIP, which chooses among the vocabulary's names put into its templates"),
     ]

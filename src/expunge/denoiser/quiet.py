@@ -32,3 +32,7 @@ def quiet() -> Iterator[None]:
         for log, (verbosity, bars) in zip(libraries, kept, strict=True):
             log.set_verbosity(verbosity)
             switch(bars, log)
+
+
+with quiet():  # importing it has transformers say which of its classes are faster with torchvision
+    from diffusers import StableDiffusionPipeline as StableDiffusionPipeline

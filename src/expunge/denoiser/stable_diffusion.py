@@ -13,14 +13,14 @@ from typing import Annotated, Any, TypeAlias
 import diffusers
 import torch
 from annotated_types import Ge
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from expunge import schedule
 from expunge.cache import digest
 from expunge.denoiser.attention import recorded, spans
-from expunge.denoiser.quiet import quiet
+from expunge.denoiser.quiet import StableDiffusionPipeline, quiet
 from expunge.types import Cond, ExpungeError, Latents, Maps, Point, Spans
 from expunge.weights import fingerprint
 
