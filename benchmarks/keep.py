@@ -14,6 +14,8 @@ from expunge.cache import write_atomically
 
 COSTS = ("id", "method", "seconds", "forwards", "backwards", "steps_done", "trainable", "total", "device", "versions")
 """What is kept of a card."""
+ATTACKED = ("attacked_as", "findings")
+"""What attacks found is kept by attacked.py."""
 
 
 def pack(folder: Path, file: Path) -> int:
@@ -22,6 +24,7 @@ def pack(folder: Path, file: Path) -> int:
         measured = json.loads(result.read_text())
         if measured.get("rows"):
             card = json.loads((result.parent / "card.json").read_text())
+            measured = {key: value for key, value in measured.items() if key not in ATTACKED}
             kept = {key: card[key] for key in (*COSTS, "status", "stages") if key in card}
             units[result.parent.name] = {"unit": result.parent.name, "card": kept, "bench": measured}
     write_atomically(file, "".join(json.dumps(units[name]) + "\n" for name in sorted(units)).encode())

@@ -9,12 +9,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from attacked import Relearned
+from attacked import kept as attacked
 from claims import SUITES, Found
 from claims import table as claims
 from keep import unpack
 
-from expunge.bench.reading import read_suite
+from expunge.auditing.budget import read_budget
+from expunge.bench.reading import make_suite, read_suite
 from expunge.bench.rows import SHARES, Measured, markdown, measured, share, standings
+from expunge.config import read_toml
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
@@ -29,6 +33,15 @@ def found(name: str) -> list[Measured]:
     with tempfile.TemporaryDirectory() as folder:
         unpack(Path(folder), file)
         return measured(read_suite(SUITES[name]).units, Path(folder))
+
+
+def relearned() -> Relearned:
+    """What DiMRA brought back, as benchmarks/dimra.toml has it, in the units of benchmarks/audits.toml."""
+    [dimra] = read_budget(HERE / "dimra.toml").entries
+    curves = [c for c in attacked(HERE / "attacked.jsonl") if c.attack == {"name": dimra.name, **dimra.settings}]
+    suite = read_toml(HERE / "audits.toml", "")
+    del suite["audit"]  # its control lies with whoever runs it
+    return Relearned(curves, make_suite(suite, "audits").units)
 
 
 def each(units: Sequence[Measured]) -> str:
@@ -55,7 +68,9 @@ def filled(page: str) -> str:
     units = suites["canvas"]
     lines = standings(units)
     tables = {"shares": markdown(lines, SHARES), "beside": markdown(lines, BESIDE), "units": each(units)}
-    tables["claims"] = claims({name: Found(of) for name, of in suites.items()})
+    dimra = relearned()
+    tables["claims"] = claims({name: Found(of) for name, of in suites.items()}) + "\n".join(dimra.claims()) + "\n"
+    tables |= {"relearned": dimra.table(), "relearned_each": dimra.each()}
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{tables[m[1]]}\n<!-- end -->", page, flags=re.DOTALL)
 
 
