@@ -159,7 +159,7 @@ class Interview:
         found = {i: kept for i, key in enumerate(keys) if (kept := self.store.get(key))}
         if missing := [i for i in range(len(asked)) if i not in found]:
             rows = [i * draws + k for i in missing for k in range(draws)]
-            part = Noised(x.x_t[rows], x.t[rows], x.cond[rows], tuple(x.keys[r] for r in rows), x.noise[rows])
+            part = x[rows]
             given, without = (e.unflatten(0, (len(missing), draws)).cpu() for e in self.says(part, [asked[i] for i in missing]))
             for at, i in enumerate(missing):
                 found[i] = {"given": given[at], "without": without[at]}

@@ -24,22 +24,23 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from expunge.denoising import denoising_error, squared_error
 from expunge.divergence import find_divergence
 from expunge.objective import Objective
 from expunge.schedule import kl_weight
-from expunge.types import Batch, ExpungeError, Latents, Models, Point, Terms, together
+from expunge.types import Batch, ExpungeError, Latents, Models, Noised, Point, Terms, together
 
 CAP = 0.0131
 """The most that lam_t is let be: its value at t = 100 of Stable Diffusion's 1000 steps, below which it explodes."""
 
 
 class Hold(NamedTuple):
-    """A squared error that keeps the student where it should stay while the concept goes."""
+    """An error that keeps the student where it should stay while the concept goes: away from what the untouched model says there, or
+    with `denoise` the loss that the model was trained with."""
 
     weight: float
     at: Point
-    goal: Latents | None = None
-    """What the student is to say there, for example the noise; None: what the untouched model says."""
+    denoise: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +115,13 @@ class Matching(Objective):
         prediction, *elsewhere = together(models.student, point, *(hold.at for hold in weighed.values()))
         terms = {"forget": self.match(models, point, goal, prediction)}
         for (name, hold), said in zip(weighed.items(), elsewhere, strict=True):
-            terms[name] = hold.weight * F.mse_loss(said, models.reference(hold.at) if hold.goal is None else hold.goal)
+            if hold.denoise:
+                assert isinstance(hold.at, Noised)
+                error = denoising_error(models, hold.at, said).mean()
+            else:
+                error = F.mse_loss(said, models.reference(hold.at))
+            terms[name] = hold.weight * error
         return terms
-
-
-def squared_error(prediction: Latents, goal: Latents) -> Float[Tensor, " b"]:
-    """m_i: the mean squared difference of each point, in float32 whatever the network ran in."""
-    return (prediction.float() - goal.float()).square().flatten(1).mean(1)
 
 
 def path_weight(alphas_cumprod: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:

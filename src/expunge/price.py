@@ -107,7 +107,8 @@ def price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
         # A silent network has no layers; what counts is that it is called.
         return [student(point).flatten(1).mean(1)[:, None, None, None].expand(-1, 1, 1, point.cond.states.shape[1])]
 
-    models = Models(student, reference, mean, state.trained, state.initial, {}, companion, denoiser.alphas_cumprod, attention)
+    path = denoiser.alphas_cumprod, denoiser.prediction_type
+    models = Models(student, reference, mean, state.trained, state.initial, {}, companion, *path, attention)
     models = replace(models, notes=method.prepare(models, batches))
     for step in range(training.steps):
         logged: dict[str, float] = {}

@@ -39,5 +39,5 @@ class Relabelling(Matching):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, goal = self.goal(models, batch)
-        held = {"retain": Hold(self.retain_weight, batch.retain, batch.retain.noise)} if self.retain_weight else {}
+        held = {"retain": Hold(self.retain_weight, batch.retain, denoise=True)} if self.retain_weight else {}
         return self.match_and_hold(models, x, goal, held)

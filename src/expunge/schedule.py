@@ -111,6 +111,17 @@ def to_eps(prediction: Latents, x_t: Latents, t: Times, alphas_cumprod: Schedule
             )
 
 
+def loss_weight(alphas_cumprod: Schedule, t: Times, prediction_type: str) -> Float[Tensor, " b"]:
+    """What turns a squared error in the noise into one in what the network predicts: 1, 1 / abar_t for v, (1 - abar_t) / abar_t for x_0.
+
+    Of nothing but noise the error in the noise is 0 whatever is predicted: there the weight is large and finite, and 0 stays 0.
+    """
+    if prediction_type == "epsilon":
+        return torch.ones(len(t), device=t.device)
+    abar = alphas_cumprod.to(t.device)[t]
+    return ((1 if prediction_type == "v_prediction" else 1 - abar) / abar.clamp(min=1e-8)).float()
+
+
 def _previous(alphas_cumprod: Schedule) -> Schedule:
     """abar_{t-1}, which is 1 before the first step."""
     return torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])

@@ -100,9 +100,9 @@ class Trainer:
     @property
     def models(self) -> Models:
         """What the method is given at this moment."""
-        trained, initial, schedule = self.state.trained, self.state.initial, self.batches.denoiser.alphas_cumprod
-        notes, attention = dict(self.notes), self.student.attention
-        return Models(self.student, self.reference, self.mean, trained, initial, notes, self.companion, schedule, attention)
+        denoiser, trained, initial, notes = self.batches.denoiser, self.state.trained, self.state.initial, dict(self.notes)
+        path = denoiser.alphas_cumprod, denoiser.prediction_type
+        return Models(self.student, self.reference, self.mean, trained, initial, notes, self.companion, *path, self.student.attention)
 
     def fit(self) -> Iterator[Step]:
         """Trains from where it stands to `training.steps`, yielding after each step.

@@ -117,6 +117,10 @@ class Noised(Point):
 
     noise: Latents
 
+    def __getitem__(self, rows: list[int] | slice) -> "Noised":
+        place = super().__getitem__(rows)
+        return Noised(place.x_t, place.t, place.cond, place.keys, self.noise[rows])
+
     @staticmethod
     def cat(parts: "list[Noised]") -> "Noised":
         """All rows of the parts, for one call of the network instead of several."""
@@ -172,6 +176,9 @@ class Models:
     """The network of `Objective.companion`, which is trained beside the student."""
     alphas_cumprod: Float[Tensor, " steps"] = field(default_factory=lambda: torch.ones(0))
     """The noise schedule: abar_t of each timestep."""
+    predicts: str = "epsilon"
+    """What the network predicts before it is turned into noise, in the words of a diffusers scheduler: epsilon, v_prediction or sample.
+    It is the measure of the loss that the model was trained with."""
     attention: Callable[[Point], Maps] = no_attention
     """The student's attention to each token of the prompt, layer by layer, with gradient; it costs what a prediction costs."""
 

@@ -54,12 +54,12 @@ def test_of_a_model_that_predicts_v_it_is_the_squared_error_of_v():
     true = schedule.v_from_eps(noise, x_t, t, abar)
     eps = schedule.eps_from_v(said, x_t, t, abar)
     batch = Batch(0, cond, cond, {"retain": Noised(x_t, t, cond, ("a", "b"), noise)})
-    models = Models(lambda point: eps, lambda point: eps, alphas_cumprod=abar)
-    found = Denoise("retain", "full", "v_prediction")(models, batch)["denoise"]
+    models = Models(lambda point: eps, lambda point: eps, alphas_cumprod=abar, predicts="v_prediction")
+    found = Denoise("retain", "full")(models, batch)["denoise"]
     torch.testing.assert_close(found, (said - true).square().mean(), rtol=1e-4, atol=1e-5)
     abar[900] = 0.0
-    at_zero = Models(lambda point: noise, lambda point: noise, alphas_cumprod=abar)
-    assert Denoise("retain", "full", "v_prediction")(at_zero, batch)["denoise"] == 0
+    at_zero = Models(lambda point: noise, lambda point: noise, alphas_cumprod=abar, predicts="v_prediction")
+    assert Denoise("retain", "full")(at_zero, batch)["denoise"] == 0
 
 
 def test_readings_are_taken_at_the_known_steps_and_at_the_last():

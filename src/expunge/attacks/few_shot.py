@@ -53,7 +53,7 @@ class FewShot(Attack):
         return trained + rehearsed(victim, self._shown), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        objective = Denoise("forget", self.variant, victim.denoiser.pipeline.scheduler.config.prediction_type)
+        objective = Denoise("forget", self.variant)
         yield from fine_tuned(victim, objective, self._shown(victim), self.lr, self.batch_size, self.strengths)
 
     def _shown(self, victim: Victim) -> Bank:

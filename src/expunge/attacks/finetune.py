@@ -11,7 +11,7 @@ from expunge.attacks.plain import plain
 from expunge.cache import digest, read_tensors, write_tensors
 from expunge.data import Bank, Batches, seed_of, untracked
 from expunge.denoiser.stable_diffusion import DTYPES
-from expunge.matching import squared_error
+from expunge.denoising import denoising_error
 from expunge.objective import Objective, Training, Variant
 from expunge.price import ReadOnly, Silent
 from expunge.scope import SCOPES, Scope
@@ -30,12 +30,10 @@ CHECKPOINT_EVERY = 50
 @dataclass(frozen=True)
 class Denoise(Objective):
     """What the model was first trained with: L = E || eps - eps_theta(x_t, t, c) ||^2 (arXiv 2006.11239, equation 14), or of a model
-    that predicts v, E || v - v_theta ||^2 (arXiv 2202.00512), which is the same with 1 / abar_t before it."""
+    that predicts v, E || v - v_theta ||^2 (arXiv 2202.00512)."""
 
     part: Literal["forget", "retain"]
     variant: Variant
-    predicts: str = "epsilon"
-    """As its scheduler says: `epsilon`, `v_prediction` or `sample`."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -47,11 +45,7 @@ class Denoise(Objective):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x = batch.forget if self.part == "forget" else batch.retain
-        errors = squared_error(models.student(x), x.noise)
-        if self.predicts == "v_prediction":
-            # Of nothing but noise the error is 0 whatever is predicted: it teaches nothing there, and must not become 0 / 0.
-            errors = errors / models.alphas_cumprod[x.t].to(errors).clamp(min=1e-8)
-        return {"denoise": errors.mean()}
+        return {"denoise": denoising_error(models, x).mean()}
 
 
 def rungs(at: Sequence[int], steps: int) -> tuple[float, ...]:

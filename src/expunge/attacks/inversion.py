@@ -9,7 +9,6 @@ import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from expunge.attacks.attack import Attack, Attacked, Victim
 from expunge.attacks.finetune import rehearsed, rungs
@@ -17,7 +16,9 @@ from expunge.attacks.plain import plain
 from expunge.concept import Concept
 from expunge.data import Bank, forget_bank, seed_of
 from expunge.denoiser.words import BLANK, Words
+from expunge.denoising import squared_error
 from expunge.objective import Training
+from expunge.schedule import loss_weight
 from expunge.turns import picks
 from expunge.types import Cond, Noised, Point
 from expunge.weights import content, swapped
@@ -85,7 +86,8 @@ class Inversion(Attack):
                     states = words.encode(rows, vectors.expand(len(at), -1, -1))
                     x_t, t, noise = (part[at].to(denoiser.device) for part in (points.x_t, points.t, points.noise))
                     predicted = denoiser(Point(x_t, t, Cond(states, ("",) * len(at)), ("",) * len(at)))
-                    [vectors.grad] = torch.autograd.grad(F.mse_loss(predicted, noise), [vectors])
+                    weight = loss_weight(denoiser.alphas_cumprod, t, denoiser.prediction_type)
+                    [vectors.grad] = torch.autograd.grad((weight * squared_error(predicted, noise)).mean(), [vectors])
                     optimizer.step()
 
             asked, seeds = victim.asked()

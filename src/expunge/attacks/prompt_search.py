@@ -18,7 +18,7 @@ from expunge.attacks.plain import plain
 from expunge.data import RENDER_BATCH, pictured, seed_of
 from expunge.denoiser import StableDiffusion
 from expunge.denoiser.words import BLANK, Words
-from expunge.matching import squared_error
+from expunge.denoising import squared_error
 from expunge.types import Cond, Latents, Point
 from expunge.weights import swapped
 

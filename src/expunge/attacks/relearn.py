@@ -64,7 +64,7 @@ class Relearn(Attack):
         return trained + (rehearsed(victim, self._auxiliary) if self.data == "base" else 0), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        objective = Denoise("retain", self.variant, victim.denoiser.pipeline.scheduler.config.prediction_type)
+        objective = Denoise("retain", self.variant)
         yield from fine_tuned(victim, objective, self._shown(victim), self.lr, self.batch_size, self.strengths)
 
     def _shown(self, victim: Victim) -> Bank:

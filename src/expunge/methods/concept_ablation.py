@@ -54,5 +54,5 @@ class CA(Matching):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, goal = self.goal(models, batch)
-        prior = Hold(self.prior_weight, x.given(batch.anchor), batch.anchor_pictures.noise)
+        prior = Hold(self.prior_weight, x.given(batch.anchor), denoise=True)
         return self.match_and_hold(models, x, goal, {"prior": prior})

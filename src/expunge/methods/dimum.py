@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge
 
-from expunge.matching import squared_error
+from expunge.denoising import denoising_error
 from expunge.objective import Objective, Training, Variant
 from expunge.scope import SCOPES, Scope
 from expunge.types import Batch, Models, Need, Noised, Terms
@@ -22,9 +22,6 @@ class DiMUM(Objective):
     retained has no slope, so training on that has nothing to undo. That holds as far as training has converged, hence all weights,
     many steps and pictures; in exchange it converges, where ascent does not. It is slower than methods that follow a teacher's
     predictions, costs quality where retained pictures are few, and asks the untouched model for nothing but pictures.
-
-    The error is in the noise: of a model that predicts v it is abar_t times the loss that the model was trained with, which says little
-    where there is nearly nothing but noise.
 
     Source: arXiv 2512.03564 for the objective, true noise in both terms, and alternative data under the concept's condition. The
     paper's full text was not read: which alternative data, `memo_weight`, steps and the mean of the weights are ours. Here D_alt is
@@ -52,5 +49,5 @@ class DiMUM(Objective):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, kept = Noised.cat([batch.retain, batch.surrogate]), len(batch.retain)
-        errors = squared_error(models.student(x), x.noise)
+        errors = denoising_error(models, x)
         return {"retain": errors[:kept].mean(), "memo": self.memo_weight * errors[kept:].mean()}

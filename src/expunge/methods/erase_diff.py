@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from expunge.denoising import denoising_error
 from expunge.objective import Objective, Training, Variant
 from expunge.scope import SCOPES, Scope
 from expunge.types import Batch, Models, Need, Terms
@@ -55,7 +56,7 @@ class EraseDiff(Objective):
         x, kept, weights = batch.forget, batch.retain, list(models.weights.values())
         forget = F.mse_loss(models.student(x), models.reference(x.given(batch.marginal)))
         f = _slopes(forget, weights, x.x_t.numel())
-        retain = F.mse_loss(models.student(kept), kept.noise)
+        retain = denoising_error(models, kept).mean()
         r = _slopes(retain, weights, kept.x_t.numel())
         size, along = _dot(f, f), _dot(f, r)
         barrier = torch.where(size > 0, (self.eta - along / size).clamp(min=0), 0.0)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge
-from torch.nn import functional as F
 
+from expunge.denoising import denoising_error
 from expunge.objective import Objective, Training, Variant
 from expunge.scope import SCOPES, Scope
 from expunge.types import Batch, Models, Need, Terms
@@ -45,9 +45,7 @@ class GradientAscent(Objective):
         return SCOPES[self.variant]
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
-        x = batch.forget
-        terms = {"forget": -F.mse_loss(models.student(x), x.noise)}
+        terms = {"forget": -denoising_error(models, batch.forget).mean()}
         if self.retain_weight:
-            r = batch.retain
-            terms["retain"] = self.retain_weight * F.mse_loss(models.student(r), r.noise)
+            terms["retain"] = self.retain_weight * denoising_error(models, batch.retain).mean()
         return terms

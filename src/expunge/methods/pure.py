@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn import functional as F
 
-from expunge.matching import squared_error
+from expunge.denoising import denoising_error
 from expunge.objective import Objective, Training, Variant
 from expunge.scope import SCOPES, Scope
 from expunge.types import Batch, Models, Need, Noised, Terms
@@ -78,13 +78,13 @@ class PURE(Objective):
         x, kept = batch.forget, batch.retain
         if self.phase(batch.step) == "forget":
             said, held = models.student(Noised.cat([x, kept])).split([len(x), len(kept)])
-            rise = squared_error(said, x.noise) - squared_error(models.reference(x), x.noise)
+            rise = denoising_error(models, x, said) - denoising_error(models, x, models.reference(x))
             within = x.t < self.forget_until * len(models.alphas_cumprod)
             # Over the number expected within, so that a batch in parts has the same mean as the whole.
             loss = 2 / self.beta * (F.softplus(-self.beta * rise) * within).mean() / self.forget_until
             terms = {"forget": loss}
         else:
             held = models.student(kept)
-            terms = {"repair": F.mse_loss(held, kept.noise)}
+            terms = {"repair": denoising_error(models, kept, held).mean()}
         kl = F.mse_loss(held, models.reference(kept))
         return terms | {"kl": kl.detach() + models.notes["gamma"] * (kl - kl.detach())}

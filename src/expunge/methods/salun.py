@@ -8,6 +8,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from expunge.denoising import denoising_error
 from expunge.objective import Training
 from expunge.relabelling import Relabelling
 from expunge.saliency import salient
@@ -45,7 +46,7 @@ class SalUn(Relabelling):
         for i in range(self.mask_batches):
             x = batches(-1 - i).forget
             # A sum over the latent, not a mean: it ranks alike, and half-precision slopes do not vanish.
-            loss = (models.student(x) - x.noise).square().sum() / len(x)
+            loss = denoising_error(models, x).mean() * x.noise[0].numel()
             for slope, of_batch in zip(slopes.values(), torch.autograd.grad(loss, list(models.weights.values())), strict=True):
                 slope += of_batch
         return super().prepare(models, batches) | {f"mask.{name}": mask for name, mask in salient(slopes, self.share).items()}

@@ -8,11 +8,11 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge
 from torch import Tensor
-from torch.nn import functional as F
 
+from expunge.denoising import denoising_error
 from expunge.objective import Objective, Training, Variant
 from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Latents, Models, Need, Point, Terms
+from expunge.types import Batch, Models, Need, Noised, Terms
 
 
 @dataclass(frozen=True)
@@ -57,26 +57,25 @@ class SA(Objective):
         if not self.ewc_weight:
             return {}
         fisher = [torch.zeros_like(w) for w in models.weights.values()]
-        for x, noise in islice(_one_by_one(batches), self.fisher_points):
-            error = (models.student(x) - noise).square().sum()  # the mean's gradient would vanish in half precision
+        for x in islice(_one_by_one(batches), self.fisher_points):
+            error = denoising_error(models, x).sum() * x.noise.numel()  # the mean's gradient would vanish in half precision
             for f, g in zip(fisher, torch.autograd.grad(error, list(models.weights.values()), allow_unused=True), strict=True):
                 f += 0.0 if g is None else g.square()
         mean = sum(f.sum() for f in fisher) / sum(f.numel() for f in fisher)
         return {f"fisher.{n}": f / mean if mean > 0 else f for n, f in zip(models.weights, fisher, strict=True)}
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
-        x = batch.surrogate
-        terms = {"surrogate": F.mse_loss(models.student(x), x.noise)}
+        terms = {"surrogate": denoising_error(models, batch.surrogate).mean()}
         if self.replay_weight:
-            terms["retain"] = self.replay_weight * F.mse_loss(models.student(batch.retain), batch.retain.noise)
+            terms["retain"] = self.replay_weight * denoising_error(models, batch.retain).mean()
         if self.ewc_weight:
             pulls = [(models.notes[f"fisher.{n}"] * (w - models.initial[n]).square()).sum() for n, w in models.weights.items()]
             terms["ewc"] = self.ewc_weight / 2 * torch.stack(pulls).sum()
         return terms
 
 
-def _one_by_one(batches: Callable[[int], Batch]) -> Iterator[tuple[Point, Latents]]:
-    """Every retained point of the bank and its noise, once each."""
+def _one_by_one(batches: Callable[[int], Batch]) -> Iterator[Noised]:
+    """Every retained point of the bank, once each."""
     seen: set[str] = set()
     for step in count(1):
         x = batches(-step).retain
@@ -84,4 +83,4 @@ def _one_by_one(batches: Callable[[int], Batch]) -> Iterator[tuple[Point, Latent
         if not fresh:
             return
         seen |= fresh.keys()
-        yield from ((x[[i]], x.noise[[i]]) for i in fresh.values())
+        yield from (x[[i]] for i in fresh.values())

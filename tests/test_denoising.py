@@ -1,0 +1,64 @@
+"""The denoising loss in the measure of the model's own training, and that methods which denoise use it."""
+
+import pytest
+import torch
+
+from expunge.attacks.finetune import Denoise
+from expunge.denoising import denoising_error
+from expunge.methods import CA, PURE, SA, DiMUM, EraseDiff, GradientAscent, RandomLabel
+from expunge.schedule import loss_weight
+from expunge.types import Batch, Cond, Models, Noised
+
+ABAR = torch.full((1000,), 0.2)
+COND = Cond(torch.zeros(2, 2, 4), ("ring", "ring"))
+X = Noised(torch.ones(2, 1, 2, 2), torch.tensor([5, 7]), COND, ("a", "b"), torch.tensor([0.0, 3.0])[:, None, None, None].expand(2, 1, 2, 2))
+
+
+def models(predicts: str) -> Models:
+    weight = torch.nn.Parameter(torch.tensor(2.0))
+    notes = {"gamma": torch.tensor(1.0), "fisher.w": torch.tensor(1.0), "kappa": torch.tensor(1.0)}
+    return Models(
+        lambda p: weight * p.x_t,
+        lambda p: 0.5 * p.x_t,
+        weights={"w": weight},
+        initial={"w": torch.tensor(2.0)},
+        notes=notes,
+        alphas_cumprod=ABAR,
+        predicts=predicts,
+    )
+
+
+@pytest.mark.parametrize(("predicts", "weight"), [("epsilon", 1.0), ("v_prediction", 5.0), ("sample", 4.0)])
+def test_the_error_is_that_of_what_the_network_predicts(predicts, weight):
+    """abar = 0.2: an error in the noise is 1 / 0.2 of that of v, squared, and 0.8 / 0.2 of that of x_0. The student says 2 of 0 and 3."""
+    torch.testing.assert_close(denoising_error(models(predicts), X), weight * torch.tensor([4.0, 1.0]))
+    torch.testing.assert_close(denoising_error(models(predicts), X, X.noise + 3), weight * torch.tensor([9.0, 9.0]))
+
+
+def test_a_schedule_that_ends_in_nothing_but_noise_gives_finite_weights():
+    weight = loss_weight(torch.tensor([0.5, 0.0]), torch.tensor([0, 1]), "v_prediction")
+    assert weight[0] == 2
+    assert torch.isfinite(weight).all()
+
+
+DENOISE = [
+    (Denoise("retain", "full"), 0, ["denoise"]),
+    (DiMUM(), 0, ["retain", "memo"]),
+    (GradientAscent(retain_weight=1.0), 0, ["forget", "retain"]),
+    (SA(), 0, ["surrogate", "retain"]),
+    (CA(), 0, ["prior"]),
+    (RandomLabel(), 0, ["retain"]),
+    (EraseDiff(), 0, ["retain"]),
+    (PURE(forget_steps=1, repair_steps=1), 1, ["repair"]),
+]
+
+
+@pytest.mark.parametrize(("method", "step", "terms"), DENOISE, ids=lambda value: type(value).__name__)
+def test_whoever_denoises_does_so_in_the_models_own_measure(method, step, terms):
+    """In that of the noise, a model that predicts v would hardly be held where there is little left of the picture."""
+    parts = {n: X for n in ("forget", "retain", "surrogate", "anchor_pictures")} | {n: COND for n in ("anchor", "marginal")}
+    given = Batch(step, COND, COND[[0]], {name: part for name, part in parts.items() if name in method.needs})
+    plain, as_v = (method(models(predicts), given) for predicts in ("epsilon", "v_prediction"))
+    for name in terms:
+        assert plain[name] != 0
+        torch.testing.assert_close(as_v[name], 5 * plain[name])
