@@ -12,10 +12,13 @@ from torch.nn import functional as F
 
 from expunge import schedule
 from expunge.attacks import ATTACKS, Relearn, finetune
+from expunge.attacks.attack import Victim
 from expunge.attacks.finetune import Denoise
+from expunge.cache import Store
 from expunge.canvas.prompts import OBJECTS, STYLES
 from expunge.data import retain_bank, untracked
 from expunge.denoiser import StableDiffusion, load
+from expunge.judges import load_judge
 from expunge.objective import Training
 from expunge.spent import counted
 from expunge.types import Batch, Cond, ExpungeError, Models, Noised
@@ -87,6 +90,17 @@ def test_no_prompt_under_which_it_samples_or_trains_names_the_concept(target, tm
     assert len(said) == 40 + 5 * 8
     assert not [p for p in said if set(names) & set(p.split())]
     assert "" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["ring", "neon"])
+def test_no_picture_that_it_trains_on_shows_the_concept(target, tmp_path):
+    """Captions do not name it; whether the untouched model draws it all the same, both of the canvas's judges are asked."""
+    denoiser, concept = load("canvas"), tiny.concept(target)
+    clean, _ = Relearn(pictures=96)._auxiliary(Victim(denoiser, concept, store=Store(tmp_path)))
+    pictures = torch.cat([denoiser.decode(part) for part in clean.split(32)])
+    for judge in (load_judge(name, concept) for name in ("main", "second")):
+        assert concept.member.name not in judge(pictures).seen[concept.kind]
 
 
 @pytest.mark.parametrize("variant", ["xattn-kv", "xattn", "full", "xattn-lora"])

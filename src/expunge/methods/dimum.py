@@ -36,7 +36,7 @@ class DiMUM(Objective):
     """Which weights are trained. Less than `full` is faster, but need not reach a minimum, and so resists relearning less."""
 
     training: ClassVar[Training] = Training(
-        steps=300, lr=1e-4, batch_size=16, pictures=128, retain_pictures=256, points=2048, ema=0.98, checkpoint_every=100
+        steps=300, lr=3e-4, batch_size=16, pictures=128, retain_pictures=256, points=2048, ema=0.98, checkpoint_every=100
     )
 
     @property
