@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from expunge.methods import METHODS as METHODS
     from expunge.metrics import METRICS as METRICS
     from expunge.objective import Training as Training
+    from expunge.presets import preset as preset
     from expunge.probe import Gone as Gone
     from expunge.render import Protocol as Protocol
     from expunge.retention import measure_information as measure_information
@@ -40,7 +41,7 @@ _HOMES = {
     "Concept": "concept", "Vocabulary": "vocabulary", "ExpungeError": "types", "METHODS": "methods", "METRICS": "metrics",
     "Gone": "probe", "Protocol": "render", "Run": "run", "evaluate": "evaluation", "load": "export", "merge": "export", "unlearn": "run",
     "Several": "several", "Training": "objective", "Sampler": "denoiser", "Meter": "asking",
-    "compose": "composition", "write_lora": "export", "measure_information": "retention",
+    "preset": "presets", "compose": "composition", "write_lora": "export", "measure_information": "retention",
 }  # fmt: skip
 
 

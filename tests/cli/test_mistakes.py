@@ -34,7 +34,7 @@ def written(folder: Path) -> list[Path]:
         (["unlearn", "mim-mu", "--seed", "one"], ["--seed", "'one'"]),
         (["unlearn", "mim-mu"], ["no --target", "expunge ls concepts"]),
         (["unlearn", "uce", "--target", "neon", "--steps", "3"], ["--steps", "expunge unlearn uce --help"]),
-        (["ls"], ["methods|attacks|metrics|concepts"]),
+        (["ls"], ["methods|presets|attacks|metrics|concepts"]),
         (["ls", "method"], ["'method' is none (nearest: 'methods')"]),
         (["ls", "concepts", "--vocabulary", "/nowhere.toml"], ["/nowhere.toml", "expunge show vocabulary"]),
         (["show", "mim-muu"], ["'mim-muu' (nearest: 'mim-mu')", "expunge ls"]),

@@ -12,19 +12,21 @@ from expunge.cli.screen import duration, first_sentence, nearest, say, table
 
 def ls(
     what: Annotated[
-        str, typer.Argument(metavar="methods|attacks|metrics|concepts|scopes|runs|judges", help="What to list.", show_default=False)
+        str, typer.Argument(metavar="methods|presets|attacks|metrics|concepts|scopes|runs|judges", help="What to list.", show_default=False)
     ],
     model: Model = None,
     vocabulary: Vocabulary = None,
     runs: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs are.")] = Path("runs"),
 ) -> None:
-    """List methods, attacks, metrics, concepts, scopes, runs or judges.
+    """List methods, presets, attacks, metrics, concepts, scopes, runs or judges.
 
     `expunge show NAME` says more of one.
     """
     match what:
         case "methods":
             _methods()
+        case "presets":
+            _presets()
         case "attacks":
             _attacks()
         case "metrics":
@@ -41,7 +43,7 @@ def ls(
             raise typer.BadParameter(f"one of {', '.join(LISTS)} is listed: {what!r} is none{nearest(what, LISTS)}", param_hint="WHAT")
 
 
-LISTS = ("methods", "attacks", "metrics", "concepts", "scopes", "runs", "judges")
+LISTS = ("methods", "presets", "attacks", "metrics", "concepts", "scopes", "runs", "judges")
 
 
 def _methods() -> None:
@@ -50,6 +52,13 @@ def _methods() -> None:
 
     rows = [(n, "trained" if issubclass(c, Objective) else "closed form", first_sentence(c.__doc__ or "")) for n, c in METHODS.items()]
     table("methods", ("name", "kind", "what it does"), rows)
+
+
+def _presets() -> None:
+    from expunge.presets import PRESETS, read_preset
+
+    table("presets", ("name", "what it is for"), [(name, read_preset(name)["about"]) for name in PRESETS])
+    say("", "expunge unlearn --config NAME --target WORDS")
 
 
 def _attacks() -> None:

@@ -11,6 +11,7 @@ from expunge.cli.options import CANVAS
 from expunge.cli.screen import nearest
 from expunge.concept import Concept
 from expunge.objective import Method, Objective, Training
+from expunge.presets import PRESETS, read_preset
 from expunge.probe import RULES, Gone
 from expunge.several import Several, Subject
 from expunge.types import ExpungeError
@@ -46,11 +47,15 @@ class Request:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A run's `config.toml`, or one written by hand.
+    """A run's `config.toml`, one written by hand, or a preset by its name.
 
     Raises:
         ExpungeError: unreadable, or a key that means nothing; the message names the nearest that does.
     """
+    if str(path) in PRESETS and not path.is_file():
+        return {name: table for name, table in read_preset(str(path)).items() if name in KEYS}
+    if not path.exists() and not path.suffix:
+        read_preset(str(path))  # refuses it, with the nearest
     tables = config.read_toml(path)
     if "start" in tables:
         raise ExpungeError(f"a stage is repeated with its sequence: {path} is of one stage; give the config.toml of the run it lies in")

@@ -42,7 +42,10 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "out": (Annotated[Path | None, _option("FOLDER", "The run's folder.  [default: runs/ID]")], None),
     "device": (Device, "auto"),
     "dtype": (Annotated[str | None, _option("fp32|bf16|fp16", "Precision of the network.  [default: fp32]")], None),
-    "config": (Annotated[Path | None, _option("FILE.toml", "A run's config.toml; flags override it.")], None),
+    "config": (
+        Annotated[Path | None, _option("FILE.toml|PRESET", "A run's config.toml, or a preset (`expunge ls presets`); flags override it.")],
+        None,
+    ),
     "stop_when_gone": (Annotated[int | None, _option("N", STOP)], None),
     "judge": (Annotated[str | None, _option("NAME|FOLDER|ID", "Who looks, with --stop-when-gone.  [default: main on the canvas]")], None),
     "merge": (Annotated[Path | None, _option("FOLDER", "Write the whole changed pipeline too.")], None),
