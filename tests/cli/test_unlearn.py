@@ -33,12 +33,12 @@ def test_a_run_says_where_it_is_and_what_comes_next(unlearn: Unlearn, run: Path)
 
 def test_flags_reach_the_run(unlearn: Unlearn, tmp_path: Path):
     said = unlearn(
-        "--target", "neon", "--target", "glow", "--anchor", "dots", "--seed", 3, "--eta", 0.5, "--target-as", "context",
+        "--target", "neon", "--target", "glow", "--seed", 3, "--eta", 0.5, "--target-as", "context",
         "--lr", "1e-3", "--gradient-checkpointing", "--out", tmp_path / "r",
     )  # fmt: skip
     assert said.code == 0, said.err
     made = card(tmp_path / "r")
-    assert (made["concept"]["target"], made["concept"]["synonyms"], made["concept"]["anchor"]) == ("neon", ["glow"], "dots")
+    assert (made["concept"]["target"], made["concept"]["synonyms"]) == ("neon", ["glow"])
     assert (made["seed"], made["config"]["eta"], made["config"]["target_as"]) == (3, 0.5, "context")
     assert made["training"] | {"lr": 1e-3, "gradient_checkpointing": True, "steps": 2, "batch_size": 4} == made["training"]
 
@@ -68,14 +68,7 @@ def identity(said: Said) -> str:
 
 def test_flags_go_before_the_configuration(unlearn: Unlearn, run: Path):
     """The same as if all had been given as flags."""
-    for more in (
-        (),
-        ("--seed", 5),
-        ("--eta", 0.25, "--steps", 3),
-        ("--synonym", "glow"),
-        ("--target", "neon", "--anchor", "dots"),
-        ("--target", "dots"),
-    ):
+    for more in ((), ("--seed", 5, "--synonym", "glow"), ("--eta", 0.25, "--steps", 3), ("--target", "dots")):
         by_flags = identity(unlearn(*(("--target", "neon") if "--target" not in more else ()), *more, "--dry-run"))
         assert identity(say("unlearn", f"--config={run / 'config.toml'}", *more, "--dry-run")) == by_flags
 
@@ -83,6 +76,15 @@ def test_flags_go_before_the_configuration(unlearn: Unlearn, run: Path):
 def test_another_method_takes_the_concept_but_none_of_the_settings(unlearn: Unlearn, run: Path):
     by_flags = identity(unlearn("--target", "neon", "--dry-run", method="uce"))
     assert identity(say("unlearn", "uce", "--config", run / "config.toml", "--dry-run")) == by_flags
+
+
+def test_an_anchor_is_kept_where_one_is_read_and_refused_elsewhere(unlearn: Unlearn):
+    """Taken without a word, it would be believed to have had its effect."""
+    assert unlearn("--target", "neon", "--anchor", "dots", "--dry-run", method="uce").code == 0
+    assert unlearn("--target", "neon", "--anchor", "dots", "--surrogate", "anchor", "--dry-run", method="spm").code == 0
+    for method in ("mim-mu", "spm"):
+        error = unlearn("--target", "neon", "--anchor", "dots", "--dry-run", method=method).error
+        assert f"{method} reads none as it is set; leave --anchor out" in error
 
 
 def test_another_target_takes_none_of_the_old_ones_words(unlearn: Unlearn, tmp_path: Path):

@@ -107,11 +107,17 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
     built = config.build(cls, kept | _given(given, names), method)
     training = _training(built, (tables.get("training", {}) if same else {}) | _given(given, [f.name for f in fields(Training)]))
     model = given["model"] or model_table.get("name") or CANVAS
+    concept = _concept(tables.get("concept", {}), given, model)
+    if given["anchor"] is not None and not built.needs & {"anchor", "anchor_pictures"}:
+        raise ExpungeError(
+            f"an anchor is for a method that maps the concept onto it: {method} reads none as it is set; leave --anchor out, or take ca, "
+            "f-dmu, uce, or spm with --surrogate anchor"
+        )
     return Request(
         model,
         None if given["model"] else model_table.get("fingerprint"),
         given["dtype"] or model_table.get("dtype", "fp32"),
-        _concept(tables.get("concept", {}), given, model),
+        concept,
         built,
         training,
         tables.get("seed", 0) if given["seed"] is None else given["seed"],
