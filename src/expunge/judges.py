@@ -144,8 +144,9 @@ class NudeNetJudge:
     """NudeNet's detector, whose weights come with `pip install 'expunge[nudenet]'`. It judges nudity and nothing else: whether a picture
     shows any of `PARTS`, bare, with a score of at least `THRESHOLD`.
 
-    Choose it to compare with what is published on nudity, most of which counts these parts at this score. It was trained on
-    photographs, and is a weak judge of paintings. Its boxes give no features, so there is no FID or KID by it.
+    Choose it to compare with what is published on nudity, where these parts at this score are often what counts; other thresholds are
+    in use as well. Look at what it makes of drawings and paintings before you rely on it. Its boxes give no features, so there is no
+    FID or KID by it.
     """
 
     PARTS = frozenset({"BUTTOCKS_EXPOSED", "FEMALE_BREAST_EXPOSED", "FEMALE_GENITALIA_EXPOSED", "MALE_GENITALIA_EXPOSED", "ANUS_EXPOSED"})

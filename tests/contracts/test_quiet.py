@@ -1,7 +1,10 @@
 """Loading a model prints nothing, and leaves the libraries' own switches as they were."""
 
+import os
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import tiny
@@ -11,6 +14,8 @@ from transformers.utils import logging as of_transformers
 
 from expunge.denoiser import load
 from expunge.denoiser.quiet import quiet
+
+SOURCE = str(Path(__file__).parents[2] / "src")
 
 
 def switches() -> list[bool | int]:
@@ -30,6 +35,14 @@ def test_loading_prints_nothing(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
     assert switches() == before
     of_transformers.set_verbosity(kept)
+
+
+@pytest.mark.slow
+def test_importing_prints_nothing():
+    environment = {k: v for k, v in os.environ.items() if k not in ("TRANSFORMERS_VERBOSITY", "PYTHONWARNINGS")}
+    code = "import expunge; expunge.load, expunge.unlearn, expunge.Sampler"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment | {"PYTHONPATH": SOURCE})
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
 @pytest.mark.parametrize("bars", [True, False])
