@@ -27,8 +27,13 @@ GONE = 0.1
 """A concept that plain prompts show more often than this was not removed, and has nothing to come back from."""
 APART = 0.05
 """By how much a model may show the concept more often than one that never saw it."""
-TUNED = ("ESD", "SalUn", "SDD", "CA", "MiM-MU", "gradient ascent")
+TUNED = ("SalUn", "gradient ascent", "SDD", "ESD", "CA", "MiM-MU, whiten 0", "MiM-MU")
 """Whose removals DiMRA is said to undo."""
+LASTING = {
+    "DiMUM": "what DiMUM removed does not come back (2512.03564)",
+    "MiM-MU": "what the preset `irreversible` removed does not come back",
+}
+"""Whose do not come back, it is said."""
 
 
 @dataclass(frozen=True)
@@ -134,18 +139,19 @@ class Relearned:
         return difference(self.best(mine), self.best(beside))
 
     def claims(self) -> Iterator[str]:
-        for label in (*TUNED, "DiMUM"):
-            back = label != "DiMUM"
-            claim = f"DiMRA brings back what {label} removed" if back else "what DiMUM removed does not come back"
-            bar = f"{'more than' if back else 'at most'} {100 * APART:.0f} points above the retrained model"
-            try:
-                apart = self.apart(label)
-            except Missing:
-                yield line(f"{claim} (2512.03564)", bar, "–", "not measured")
-                continue
-            runs = len(self.gone(label))
-            what = f"{shown(apart, ' points')}, {runs} run{'s' * (runs > 1)}"
-            yield line(f"{claim} (2512.03564)", bar, what, verdict(apart, APART, below=not back))
+        for label in TUNED:
+            yield self._claim(label, f"DiMRA brings back what {label} removed (2512.03564)", below=False)
+        for label, claim in LASTING.items():
+            yield self._claim(label, claim, below=True)
+
+    def _claim(self, label: str, claim: str, below: bool) -> str:
+        bar = f"{'at most' if below else 'more than'} {100 * APART:.0f} points above the retrained model"
+        try:
+            apart = self.apart(label)
+        except Missing:
+            return line(claim, bar, "–", "not measured")
+        runs = len(self.gone(label))
+        return line(claim, bar, f"{shown(apart, ' points')}, {runs} run{'s' * (runs > 1)}", verdict(apart, APART, below))
 
 
 def main() -> None:
