@@ -70,6 +70,12 @@ def correlation(runs: Sequence[dict[str, Any]], seed: int = 0) -> tuple[float, f
     return rho(pairs), float(low), float(high)
 
 
+def said(runs: Sequence[dict[str, Any]]) -> str:
+    """What it came to, in a line."""
+    rho, low, high = correlation(runs)
+    return f"Spearman's rho {rho:.2f} [{low:.2f}, {high:.2f}] over {len(runs)} runs of {len({r['concept'] for r in runs})} concepts"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="of a suite with [audit]")
@@ -84,8 +90,7 @@ def main() -> None:
             write_atomically(given.keep, "".join(json.dumps(k) + "\n" for k in kept).encode())
     for k in kept:
         print(f"{k['method']:18} {k['concept']:12} ratio {k['ratio']:6.3f} [{k['low']:.3f}, {k['high']:.3f}]  area {k['area']:.3f}")
-    rho, low, high = correlation(kept)
-    print(f"Spearman's rho {rho:.2f} [{low:.2f}, {high:.2f}] over {len(kept)} runs")
+    print(said(kept))
 
 
 if __name__ == "__main__":

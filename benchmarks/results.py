@@ -4,6 +4,7 @@ A table stands between `<!-- NAME -->` and `<!-- end -->`. Units that the suite 
 left out by themselves.
 """
 
+import json
 import re
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from attacked import Relearned
 from attacked import kept as attacked
 from claims import SUITES, Found
 from claims import table as claims
+from foretold import said as foretold
 from keep import unpack
 
 from expunge.auditing.budget import read_budget
@@ -71,6 +73,7 @@ def filled(page: str) -> str:
     dimra = relearned()
     tables["claims"] = claims({name: Found(of) for name, of in suites.items()}) + "\n".join(dimra.claims()) + "\n"
     tables |= {"relearned": dimra.table(), "relearned_each": dimra.each()}
+    tables["foretold"] = foretold([json.loads(line) for line in (HERE / "foretold.jsonl").read_text().splitlines()]) + ".\n"
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{tables[m[1]]}\n<!-- end -->", page, flags=re.DOTALL)
 
 
