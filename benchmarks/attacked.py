@@ -51,7 +51,12 @@ class Curve:
 
     @property
     def key(self) -> str:
-        return json.dumps([self.of, self.concept, self.seed, self.attack], sort_keys=True)
+        return json.dumps([self.of, self.concept, self.seed, self.attack, self.pictures], sort_keys=True)
+
+    @property
+    def pictures(self) -> int:
+        """Of a reading."""
+        return self.readings[0]["n"]
 
     def at(self, strength: float) -> Row:
         [found] = [r for r in self.readings if r["strength"] == strength]

@@ -39,8 +39,10 @@ def found(name: str) -> list[Measured]:
 
 def relearned() -> Relearned:
     """What DiMRA brought back, as benchmarks/dimra.toml has it, in the units of benchmarks/audits.toml."""
-    [dimra] = read_budget(HERE / "dimra.toml").entries
-    curves = [c for c in attacked(HERE / "attacked.jsonl") if c.attack == {"name": dimra.name, **dimra.settings}]
+    budget = read_budget(HERE / "dimra.toml")
+    [dimra] = budget.entries
+    asked = {"name": dimra.name, **dimra.settings}, budget.pictures
+    curves = [c for c in attacked(HERE / "attacked.jsonl") if (c.attack, c.pictures) == asked]
     suite = read_toml(HERE / "audits.toml", "")
     del suite["audit"]  # its control lies with whoever runs it
     return Relearned(curves, make_suite(suite, "audits").units)

@@ -48,6 +48,17 @@ def test_a_name_that_is_none_is_refused_with_the_nearest():
         expunge.preset("gone")
 
 
+def test_a_preset_under_another_methods_name_is_refused():
+    """Nothing of it would be left, and nobody would be told."""
+    assert "irreversible is of mim-mu, and esd is asked for" in say("unlearn", "esd", "--config", "irreversible", "--target", "ring").error
+
+
+def test_the_preset_is_what_the_benchmark_measures_under_the_label_mim_mu():
+    """benchmarks/attacked.py says of that label what holds of the preset."""
+    named, plain = (make_plan(tiny.denoiser(), tiny.concept(), **asked) for asked in (preset("irreversible"), {"method": "mim-mu"}))
+    assert named.tables == plain.tables
+
+
 def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
     (tmp_path / "irreversible").write_text('[method]\nname = "esd"\n')
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,7 @@
 """What the units of a suite add up to: rows under their labels, pooled over concepts and seeds, and the table of them."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -131,23 +131,21 @@ def standings(found: Sequence[Measured], judge: str | None = None) -> list[Stand
 
 def base_rows(found: Iterable[Measured], judge: str) -> list[Row]:
     """The untouched model's, each unit's concept and seed once: every method's unit brings the same ones along."""
-    once = {
-        (m.concept, r.concept, m.seed, r.metric, r.probe, r.attack, r.judge): r
-        for m in found
-        for r in m.rows
-        if r.run == "base" and r.judge in (judge, "none")
-    }
-    return list(once.values())
+    return _once(found, judge, "base", lambda m, r: (m.concept, r.concept))
 
 
 def _landmark(found: Iterable[Measured], judge: str, run: str) -> list[Row]:
     """The untouched model's, or the control's, each concept and seed once, also where units remove it alone and beside others; then
     as the first of them has it."""
+    return _once(found, judge, run, lambda m, r: r.concept)
+
+
+def _once(found: Iterable[Measured], judge: str, run: str, of: Callable[[Measured, Row], Any]) -> list[Row]:
     once: dict[tuple[Any, ...], Row] = {}
     for m in found:
         for r in m.rows:
             if r.run == run and r.judge in (judge, "none"):
-                once.setdefault((r.concept, m.seed, r.metric, r.probe, r.attack, r.judge), r)
+                once.setdefault((of(m, r), m.seed, r.metric, r.probe, r.attack, r.judge), r)
     return list(once.values())
 
 

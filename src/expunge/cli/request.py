@@ -52,10 +52,10 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ExpungeError: unreadable, or a key that means nothing; the message names the nearest that does.
     """
-    if str(path) in PRESETS and not path.is_file():
+    if _is_preset(path):
         return {name: table for name, table in read_preset(str(path)).items() if name in KEYS}
-    if not path.exists() and not path.suffix:
-        read_preset(str(path))  # refuses it, with the nearest
+    if not path.exists() and path.name == str(path) and not path.suffix:
+        read_preset(path.name)  # refuses it, with the nearest
     tables = config.read_toml(path)
     if "start" in tables:
         raise ExpungeError(f"a stage is repeated with its sequence: {path} is of one stage; give the config.toml of the run it lies in")
@@ -69,6 +69,10 @@ def read_config(path: Path) -> dict[str, Any]:
         if isinstance(value, dict) and keys and (unknown := [key for key in value if key not in keys]):
             raise ExpungeError(f"[{name}] has {', '.join(keys)}: {path} has {unknown[0]!r}{nearest(unknown[0], keys)}; rename or remove it")
     return tables
+
+
+def _is_preset(path: Path) -> bool:
+    return str(path) in PRESETS and not path.is_file()
 
 
 def method_in(path: Path) -> str:
@@ -101,6 +105,11 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
     tables = read_config(given["config"]) if given["config"] else {}
     model_table, method_table = tables.get("model", {}), tables.get("method", {})
     same = method_table.get("name") == method
+    if given["config"] and _is_preset(given["config"]) and not same:
+        own = method_table["name"]
+        raise ExpungeError(
+            f"a preset is of its own method: {given['config']} is of {own}, and {method} is asked for; leave one of them out"
+        )
     cls = config.find_method(method)
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     kept = {k: v for k, v in method_table.items() if k != "name"} if same else {}
