@@ -9,6 +9,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from attacked import Relearned
 from attacked import kept as attacked
@@ -21,6 +22,7 @@ from expunge.auditing.budget import read_budget
 from expunge.bench.reading import make_suite, read_suite
 from expunge.bench.rows import SHARES, Measured, markdown, measured, share, standings
 from expunge.config import read_toml
+from expunge.methods import METHODS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
@@ -62,6 +64,32 @@ def each(units: Sequence[Measured]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def stages(units: Sequence[Measured]) -> str:
+    """A line for each sequence: how gone those removed so far are after each stage, in percent; in brackets the least gone of them."""
+    sequences = [u for u in units if u.stages]
+    longest = max((len({r.run for r in u.stages}) for u in sequences), default=0)
+    lines = [f"| | {' | '.join(map(str, range(1, longest + 1)))} |", "|---|" + "---:|" * longest]
+    for unit in sequences:
+        cells = []
+        for stage in dict.fromkeys(r.run for r in unit.stages):
+            mine = [r for r in unit.stages if (r.run, r.metric, r.judge) == (stage, "UA", "main")]
+            worst = min(mine, key=lambda r: r.value)
+            least = f" ({worst.concept} {100 * worst.value:.0f})" if len(mine) > 1 and worst.value < 1 else ""
+            cells.append(f"{100 * share(mine).value:.1f}{least}")
+        lines.append(f"| {unit.label} | {' | '.join(cells + ['–'] * (longest - len(cells)))} |")
+    return "\n".join(lines) + "\n"
+
+
+def searched(trials: Sequence[dict[str, Any]]) -> str:
+    """A line for each method: how many settings were tried on how many concepts that no table reports."""
+    lines = ["| method | settings | runs | concepts |", "|---|---:|---:|---|"]
+    for name in METHODS:
+        mine = [t for t in trials if t["method"] == name and t["given"]]
+        tried = {json.dumps([t["settings"], t["training"]], sort_keys=True) for t in mine}
+        lines.append(f"| {name} | {len(tried)} | {len(mine)} | {', '.join(dict.fromkeys(t['concept'] for t in mine)) or '–'} |")
+    return "\n".join(lines) + "\n"
+
+
 def filled(page: str) -> str:
     """The page with its tables as the rows give them.
 
@@ -73,6 +101,8 @@ def filled(page: str) -> str:
     lines = standings(units)
     tables = {"shares": markdown(lines, SHARES), "beside": markdown(lines, BESIDE), "units": each(units)}
     dimra = relearned()
+    tables |= {"several": markdown(standings(suites["several"]), SHARES), "stages": stages(suites["several"])}
+    tables["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
     tables["claims"] = claims({name: Found(of) for name, of in suites.items()}) + "\n".join(dimra.claims()) + "\n"
     tables |= {"relearned": dimra.table(), "relearned_each": dimra.each()}
     tables["foretold"] = foretold([json.loads(line) for line in (HERE / "foretold.jsonl").read_text().splitlines()]) + ".\n"

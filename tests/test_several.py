@@ -180,6 +180,19 @@ def test_a_concept_without_a_picture_would_not_be_removed():
 # --- whose turn it is ----------------------------------------------------------------------------------------------------
 
 
+def test_fewer_pictures_than_prompts_still_show_every_name(tmp_path):
+    """The other names of a concept come last among its prompts: the first few alone would leave them untouched."""
+    subject = Several.of([tiny.concept("neon", synonyms=("glow",)), tiny.concept("ring", synonyms=("hoop",))])
+    training = replace(TRAINING, pictures=16, points=32)
+    batches = gather(tiny.denoiser(), subject, frozenset({"forget"}), training, 0, Store(tmp_path), Memo())
+    shown = [p.prompt for p in batches.banks["forget"].prompts]
+    assert all(sum(name in prompt.split() for prompt in shown) >= 6 for name in ("neon", "glow", "ring", "hoop"))
+    assert len(set(shown)) == 16
+    alone = gather(tiny.denoiser(), tiny.concept("ring"), frozenset({"forget"}), training, 0, Store(tmp_path), Memo())
+    told = [p.prompt for p in tiny.concept("ring").forget()]
+    assert [p.prompt for p in alone.banks["forget"].prompts[:16]] == [told[i % len(told)] for i in range(16)]
+
+
 def test_concepts_take_turns_within_a_batch_and_over_batches():
     """Three concepts of 4, 6 and 2 points, in batches of 5: 12 steps are 60 rows, 20 of each."""
     groups = [[0, 3, 6, 9], [1, 4, 7, 10, 12, 13], [2, 5]]

@@ -116,10 +116,15 @@ def _trained_on(concept: Subject, training: Training) -> list[list[ForgetPrompt]
 
 
 def _in_turn(concept: Subject, training: Training, count: int) -> list[ForgetPrompt]:
-    """Prompts to forget, of each concept in turn."""
+    """Prompts to forget, of each concept in turn: all of them over and over, or where there are more than are asked for, some of
+    them, spread evenly, since a concept's other names come last."""
     prompts = _trained_on(concept, training)
-    turns = [divmod(i, len(prompts)) for i in range(count)]
-    return [prompts[at][i % len(prompts[at])] for i, at in turns]
+    chosen = []
+    for i in range(count):
+        nth, at = divmod(i, len(prompts))
+        of, each = prompts[at], len(range(at, count, len(prompts)))
+        chosen.append(of[nth % len(of) if each >= len(of) else nth * len(of) // each])
+    return chosen
 
 
 def _noised(
