@@ -27,12 +27,15 @@ def nearest(name: str, valid: Collection[str]) -> str:
     return f" (nearest: {close[0]!r})" if close else ""
 
 
-def build(cls: type[T], settings: Mapping[str, Any], what: str) -> T:
-    """Makes `cls` of settings; text is read as numbers where numbers are asked for.
+def build(cls: type[T], settings: Mapping[str, Any], what: str, see: str | None = None) -> T:
+    """Makes `cls` of settings; text is read as numbers where numbers are asked for. `see` says where there is help.
 
     Raises:
-        ExpungeError: an unknown setting (with the nearest valid one), a value out of bounds or not finite.
+        ExpungeError: no table; an unknown setting (with the nearest valid one), a value of another type, out of bounds or not finite.
     """
+    see = see or f"see `expunge show {what}`"
+    if not isinstance(settings, Mapping):
+        raise ExpungeError(f"{what} is a table of settings: {settings!r} is none; {see}")
     fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key, value in settings.items():
         if key not in fields:
@@ -45,7 +48,7 @@ def build(cls: type[T], settings: Mapping[str, Any], what: str) -> T:
         first, *_ = errors = error.errors()
         where = str(first["loc"][0]) if first["loc"] else what
         wanted = ", or ".join(e["msg"].lower() for e in errors if e["loc"][:1] == first["loc"][:1])  # one for each part of a union
-        raise ExpungeError(f"{what}: {where}: {wanted}: {first['input']!r}; see `expunge show {what}`") from error
+        raise ExpungeError(f"{what}: {where}: {wanted}: {first['input']!r}; {see}") from error
     if endless := [f for f in fields if isinstance(value := getattr(built, f), float) and not math.isfinite(value)]:
         raise ExpungeError(f"a setting is finite: {endless[0]} = {getattr(built, endless[0])}; give a number")
     return built

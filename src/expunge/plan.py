@@ -186,6 +186,33 @@ def concept_table(concept: Subject) -> dict[str, Any]:
     return {"together": concept.together} | stages | {"targets": [_one_table(c) for c in concept.parts]} | words
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a configuration, a suite or a card says of a concept: all that is read of it passes here, so that a wrong type is refused."""
+
+    target: str
+    kind: str | None = None
+    synonyms: str | tuple[str, ...] = ()
+    anchor: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The synonyms; a text is one of them, and not its letters."""
+        return (self.synonyms,) if isinstance(self.synonyms, str) else self.synonyms
+
+    def find(self, vocabulary: Vocabulary) -> Concept:
+        return Concept.find(self.target, vocabulary, self.synonyms, self.anchor, self.kind)
+
+
+def told(table: Mapping[str, Any]) -> Told:
+    """An entry of a configuration or of a suite.
+
+    Raises:
+        ExpungeError: an unknown key, or a value that is no text (for `synonyms`: no list of texts).
+    """
+    return config.build(Told, table, "concept", see="see `expunge ls concepts`")
+
+
 def _one_table(concept: Concept) -> dict[str, Any]:
     table: dict[str, Any] = {"target": concept.target, "kind": concept.kind, "synonyms": list(concept.synonyms)}
     return table | ({"anchor": concept.anchor} if concept.anchor else {})
@@ -202,8 +229,8 @@ def concept_from(table: Mapping[str, Any]) -> Subject:
 
 
 def _one_from(table: Mapping[str, Any], vocabulary: Vocabulary) -> Concept:
-    found = Concept.find(table["target"], vocabulary, tuple(table.get("synonyms", ())), table.get("anchor"), table.get("kind"))
-    return replace(found, target=table["target"])
+    entry = told({k: v for k, v in table.items() if k in {f.name for f in fields(Told)}})
+    return replace(entry.find(vocabulary), target=entry.target)
 
 
 def called(table: Mapping[str, Any]) -> str:

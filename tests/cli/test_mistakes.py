@@ -110,6 +110,10 @@ def test_wrong_values(unlearn: Unlearn, tmp_path: Path, arguments: list[str], pa
             "[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\n[concept.vocabulary.style]\nalone = 'x'",
             ["[concept.vocabulary]", "expunge show vocabulary"],
         ),
+        ("[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\nsynonyms = 3", ["concept: synonyms: ", "valid string", "3"]),
+        ("[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\nsynonyms = [3]", ["concept: synonyms: ", "valid string"]),
+        ("[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\nkind = 3", ["concept: kind: ", "valid string", "ls concepts"]),
+        ("[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\nvocabulary = 3", ["a vocabulary is a name, a file or a table", "3"]),
         ("method = 'uce'", ["method is a table", "'uce'"]),
         ("seed = 'x'\n[method]\nname = 'uce'", ["seed is a whole number", "'x'"]),
         ("[method\nname", ["readable TOML"]),
@@ -122,6 +126,15 @@ def test_wrong_configurations(tmp_path: Path, text: str, parts: list[str]):
     for part in parts:
         assert part in line
     assert not (tmp_path / "r").exists()
+
+
+def test_a_synonym_written_as_text_is_one_name(tmp_path: Path):
+    """And not its letters, which would be erased with the concept."""
+    for concept in ("target = 'neon'\nsynonyms = 'glow'", "targets = [{target = 'neon', synonyms = 'glow'}, {target = 'ring'}]"):
+        (tmp_path / "mine.toml").write_text(f"[method]\nname = 'uce'\n[concept]\n{concept}")
+        said = say("unlearn", "--config", tmp_path / "mine.toml", "--dry-run")
+        assert "'glow'" in said.out
+        assert "'g'" not in said.out
 
 
 def test_a_configuration_knows_its_model(run: Path, model: Path, tmp_path: Path):

@@ -48,7 +48,7 @@ def test_other_prompts_are_anchored(weight):
 
 def test_with_the_null_surrogate_its_goal_is_esds():
     given, models = batch(), Models(Recorded(0.5), Recorded(0.0))
-    assert SPM(eta=0.7)(models, given)["forget"] == ESD(erase_from="null", negative_guidance=0.7)(models, given)["forget"]
+    assert SPM(surrogate="null", eta=0.7)(models, given)["forget"] == ESD(erase_from="null", negative_guidance=0.7)(models, given)["forget"]
 
 
 def test_teacher_and_student_see_the_same_latents_where_peers_encode_twice():
@@ -64,7 +64,8 @@ def test_teacher_and_student_see_the_same_latents_where_peers_encode_twice():
 
 
 def test_only_what_is_read_is_needed():
-    assert SPM().needs == {"trajectory", "reference", "marginal"}
+    assert SPM().needs == {"trajectory", "reference", "marginal", "anchor"}
+    assert SPM(surrogate="null").needs == {"trajectory", "reference", "marginal"}
     assert SPM(anchor_weight=0.0, surrogate="context").needs == {"trajectory", "reference", "context"}
 
 

@@ -40,7 +40,7 @@ from expunge.concept import Concept
 from expunge.denoiser.stable_diffusion import CANVAS
 from expunge.metrics import Evidence, measure
 from expunge.objective import Objective, Training
-from expunge.plan import VOCABULARIES
+from expunge.plan import VOCABULARIES, told
 from expunge.render import Protocol
 from expunge.run import Run
 from expunge.several import Several, Subject
@@ -87,8 +87,7 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
         if not isinstance(table.get(key), list) or not table[key]:
             raise ExpungeError(f"a suite has {key}: {name!r} has {table.get(key)!r}; see docs/bench.md")
     seeds, model = table.get("seeds", [0]), str(table.get("model", CANVAS))
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds) or len(set(seeds)) < len(seeds):
-        raise ExpungeError(f"seeds are different whole numbers: {name!r} has {seeds!r}; for example seeds = [0, 1, 2]")
+    _seeds(seeds, name)
     protocol = {k: v for k, v in config.settings(config.build(Protocol, table.get("protocol", {}), "protocol")).items() if k != "seed"}
     if "seed" in table.get("protocol", {}):
         raise ExpungeError("pictures start from the noise of the unit's own seed: [protocol] has a seed; remove it and use seeds = [...]")
@@ -100,6 +99,8 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
     methods = _entries(table["methods"], vocabulary)
     reported = (*concepts, *(c for e in methods for c in e.concepts or ()))
     _apart(reported, tuning, name)
+    for group in (concepts, *(e.concepts or () for e in methods)):
+        _once(group, name)
     suite = Suite(
         name=name,
         methods=methods,
@@ -127,13 +128,23 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
     return suite
 
 
+def _seeds(given: Any, what: str) -> list[int]:
+    if not isinstance(given, list) or not given or not all(type(s) is int for s in given) or len(set(given)) < len(given):
+        raise ExpungeError(f"seeds are different whole numbers: {what!r} has {given!r}; for example seeds = [0, 1, 2]")
+    return given
+
+
 def _entries(tables: Sequence[Any], vocabulary: Vocabulary) -> tuple[Entry, ...]:
     entries: list[Entry] = []
     for table in tables:
         if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
             raise ExpungeError(f'an entry of methods has a name: {table!r} has none; for example [[methods]] name = "uce"')
         given, label = table.get("training", {}), str(table.get("label", table["name"]))
-        seeds = tuple(table["seeds"]) if "seeds" in table else None
+        if not isinstance(table.get("synonyms", False), bool):
+            raise ExpungeError(
+                f"synonyms says whether a concept's other names are given as targets, true or false: {label!r} has {table['synonyms']!r}"
+            )
+        seeds = tuple(_seeds(table["seeds"], label)) if "seeds" in table else None
         concepts = tuple(_subject(c, vocabulary) for c in table["concepts"]) if "concepts" in table else None
         settings = {k: v for k, v in table.items() if k not in OWN}
         if table["name"] == RETRAIN:
@@ -182,7 +193,18 @@ def _concept(given: Any, vocabulary: Vocabulary) -> Concept:
     if not isinstance(table, Mapping) or not isinstance(table.get("target"), str):
         raise ExpungeError(f"a concept is a name or a table with a target: {given!r} is neither; see `expunge ls concepts`")
     _known(table, TARGET, "a concept")
-    return Concept.find(table["target"], vocabulary, anchor=table.get("anchor"), kind=table.get("kind"))
+    return told(table).find(vocabulary)
+
+
+def _once(reported: Sequence[Subject], name: str) -> None:
+    """A concept under two of its names would count twice."""
+    seen: dict[tuple[str, str], str] = {}
+    for concept in reported:
+        if isinstance(concept, Concept):
+            key = concept.kind, concept.member.name
+            if key in seen:
+                raise ExpungeError(f"a suite reports a concept once: {name!r} has {seen[key]!r} and {concept.target!r}; remove one")
+            seen[key] = concept.target
 
 
 def _apart(reported: Sequence[Subject], tuning: Sequence[Concept], name: str) -> None:
@@ -217,9 +239,11 @@ def _sampler(given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(given)
 
 
-def _vocabulary(given: str | None, model: str) -> Vocabulary:
+def _vocabulary(given: Any, model: str) -> Vocabulary:
     if given is None:
         given = "canvas" if model == CANVAS else "general"
+    if not isinstance(given, str):
+        raise ExpungeError(f"a suite's vocabulary is a name or a file: {given!r} is neither; see `expunge show vocabulary`")
     return VOCABULARIES[given]() if given in VOCABULARIES else Vocabulary.load(Path(given))
 
 

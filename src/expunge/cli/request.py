@@ -11,6 +11,7 @@ from expunge.cli.options import CANVAS
 from expunge.cli.screen import nearest
 from expunge.concept import Concept
 from expunge.objective import Method, Objective, Training
+from expunge.plan import Told, told
 from expunge.presets import PRESETS, read_preset
 from expunge.probe import RULES, Gone
 from expunge.several import Several, Subject
@@ -120,7 +121,7 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
     if given["anchor"] is not None and not built.needs & {"anchor", "anchor_pictures"}:
         raise ExpungeError(
             f"an anchor is for a method that maps the concept onto it: {method} reads none as it is set; leave --anchor out, or take ca, "
-            "f-dmu, uce, or spm with --surrogate anchor"
+            "f-dmu, spm or uce"
         )
     return Request(
         model,
@@ -215,8 +216,13 @@ def _entries(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return listed
 
 
+def _told(entry: Mapping[str, Any]) -> Told:
+    """Of an entry that may hold what is said of all of them beside."""
+    return told({key: value for key, value in entry.items() if key in ENTRY})
+
+
 def _found(name: str, entries: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, kind: str | None) -> Concept:
-    said = next((e.get("kind") for e in entries if e["target"] == name), None)
+    said = next((_told(e).kind for e in entries if e["target"] == name), None)
     return Concept.find(name, vocabulary, kind=kind or said)
 
 
@@ -224,15 +230,17 @@ def _one(
     concept: Concept, entries: Sequence[Mapping[str, Any]], other_names: list[str], synonyms: list[str] | None, anchor: str | None
 ) -> Concept:
     """The concept with its other words: those given, else the configuration's."""
-    kept = next((e for e in entries if e["target"] == concept.target), {})
-    words = other_names + (synonyms or list(kept.get("synonyms", ())))
+    kept = next((_told(e) for e in entries if e["target"] == concept.target), Told(concept.target))
+    words = other_names + (synonyms or list(kept.names))
     words = [s for s in dict.fromkeys(words) if s != concept.target]
-    anchor = kept.get("anchor") if anchor is None else anchor
+    anchor = kept.anchor if anchor is None else anchor
     return Concept.find(concept.target, concept.vocabulary, tuple(words), anchor, concept.kind)
 
 
 def _vocabulary(table: Mapping[str, Any], file: str | None, model: str) -> Vocabulary:
     words = table.get("vocabulary")
+    if words is not None and not isinstance(words, str | Mapping):
+        raise ExpungeError(f"a vocabulary is a name, a file or a table for each kind: {words!r} is none; see `expunge show vocabulary`")
     if isinstance(words, Mapping) and not file:
         return Vocabulary.from_tables(words, "[concept.vocabulary]")
     return vocabulary_named(file or words, model)

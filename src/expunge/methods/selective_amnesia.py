@@ -33,16 +33,16 @@ class SA(Objective):
     of which one has no gradient at the start: it holds little.
     """
 
-    ewc_weight: Annotated[float, Ge(0)] = 0.1
+    ewc_weight: Annotated[float, Ge(0)] = 0.01
     """Weight of the last term. Larger holds the weights that matter elsewhere more tightly, and forgets more slowly; 0 works out no F."""
     replay_weight: Annotated[float, Ge(0)] = 1.0
     """Weight of the second term. Larger spares the rest more; 0 leaves that to the last term alone, a forward and a backward cheaper."""
     fisher_points: Annotated[int, Ge(1)] = 512
     """Points that F is a mean over, at most those in the bank. More is steadier; each costs a forward and a backward of its own."""
-    variant: Variant = "xattn"
+    variant: Variant = "full"
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
-    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16)
+    training: ClassVar[Training] = Training(steps=160, lr=5e-4, batch_size=16)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -30,16 +30,17 @@ class SPM(Matching):
 
     eta: Annotated[float, Ge(0)] = 1.0
     """Guidance past the surrogate, away from the concept. Larger forgets harder and hurts more; 0 only takes the surrogate over."""
-    surrogate: Literal["null", "context", "anchor"] = "null"
-    """The prompt s that the concept becomes: empty, the same without the concept, or with the anchor in its place."""
-    anchor_weight: Annotated[float, Ge(0)] = 1.0
+    surrogate: Literal["null", "context", "anchor"] = "anchor"
+    """The prompt s that the concept becomes: empty (the paper's choice for most concepts), the same without the concept, or with the
+    anchor in its place (where none is given, the same without the concept)."""
+    anchor_weight: Annotated[float, Ge(0)] = 3.0
     """Weight of the second line. Larger spares the concept's own kind more and forgets more slowly; 0 is cheaper."""
     rank: Annotated[int, Ge(1)] = 1
     """Dimensions of each adapter; the paper's is 1. More can forget more, and hurt more."""
     variant: Literal["transformer", "xattn"] = "transformer"
     """Where the adapters sit: in every linear layer of the transformer blocks (the paper), or of cross-attention alone."""
 
-    training: ClassVar[Training] = Training(steps=120, lr=2e-3, batch_size=24, pictures=48)
+    training: ClassVar[Training] = Training(steps=120, lr=3e-3, batch_size=24, pictures=48)
 
     @property
     def needs(self) -> frozenset[Need]:
