@@ -147,10 +147,10 @@ def resurgence(several: Found) -> Iterator[str]:
     if not sequences:
         raise Missing("MiM-MU, 5 in sequence")
     last = [r for u in sequences for r in u.rows if _counts(r, "UA")]
-    first: dict[str, Row] = {}
+    first: dict[tuple[str, int], Row] = {}
     for row in (r for u in sequences for r in u.stages if _counts(r, "UA")):
-        first.setdefault(row.concept, row)
-    own = [first.get(r.concept, r) for r in last]
+        first.setdefault((row.concept, row.seed), row)
+    own = [first.get((r.concept, r.seed), r) for r in last]
     apart = difference(share(last), share(own))
     yield line(
         "MiM-MU over five concepts in sequence: none comes back",

@@ -83,11 +83,12 @@ def main() -> None:
     given = parser.parse_args()
     before = [json.loads(line) for line in given.keep.read_text().splitlines()] if given.keep and given.keep.exists() else []
     known = {(k["run"], k["concept"], k["area"]): k for k in before}
-    kept = []
     for run, finding in attacked(given.folder):
-        kept.append(known.get((run.name, finding["concept"], finding["area"])) or asked(run, finding))
-        if given.keep:
-            write_atomically(given.keep, "".join(json.dumps(k) + "\n" for k in kept).encode())
+        if (key := (run.name, finding["concept"], finding["area"])) not in known:
+            known[key] = asked(run, finding)
+            if given.keep:
+                write_atomically(given.keep, "".join(json.dumps(k) + "\n" for k in known.values()).encode())
+    kept = list(known.values())
     for k in kept:
         print(f"{k['method']:18} {k['concept']:12} ratio {k['ratio']:6.3f} [{k['low']:.3f}, {k['high']:.3f}]  area {k['area']:.3f}")
     print(said(kept))

@@ -1,15 +1,19 @@
 """What the package takes and gives in Python, where that is more than one function's own affair."""
 
+import linecache
+import sys
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from diffusers import DDIMScheduler
 
 import expunge
 from expunge.cache import Store
 from expunge.concept import Concept
 from expunge.denoiser import load
+from expunge.plan import make_plan
 from expunge.types import ExpungeError
 from expunge.vocabulary import Vocabulary
 
@@ -51,3 +55,51 @@ def test_where_any_name_may_be_new_only_a_misspelt_one_is_guessed_at(name: str, 
         Concept.find(name, Vocabulary.general())
     assert hint in str(told.value)
     assert "expunge ls concepts --vocabulary general" in str(told.value)
+
+
+def test_a_pipeline_in_memory_is_left_as_it_was(tmp_path: Path):
+    """Loading a run with it gives a changed copy; merging would have left it changed and in half precision."""
+    pipeline = tiny.pipeline()
+    run = expunge.unlearn(pipeline, tiny.concept(), "uce", out=tmp_path / "run", store=Store(tmp_path / "store"))
+    before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
+    changed = expunge.load(pipeline, run, dtype="fp16")
+    expunge.merge(pipeline, run, tmp_path / "merged")
+    assert all(torch.equal(value, before[name]) for name, value in pipeline.unet.state_dict().items())
+    assert pipeline.dtype == torch.float32
+    assert changed.dtype == torch.float16
+    assert any(not torch.allclose(v.float(), before[n], atol=1e-2) for n, v in changed.unet.state_dict().items())
+
+
+MINE = """
+from dataclasses import dataclass
+from expunge import methods
+
+@dataclass(frozen=True)
+class Mine(methods.METHODS["ca"]):
+    ...
+"""
+
+
+def test_a_method_of_ones_own_that_was_edited_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    ids = []
+    for text in (MINE, MINE, MINE + "# edited"):
+        (tmp_path / "edited_method.py").write_text(text)
+        sys.modules.pop("edited_method", None)
+        linecache.checkcache()
+        ids.append(make_plan(tiny.denoiser(), tiny.concept(), "edited_method:Mine").id)
+    sys.modules.pop("edited_method")
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_run_whose_pictures_another_scheduler_drew_is_not_gone_on_with(tmp_path: Path):
+    denoiser = tiny.denoiser()
+
+    def made() -> expunge.Run:
+        return expunge.unlearn(denoiser, tiny.concept(), "ca", training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "s"))
+
+    assert made().id == made().id
+    denoiser.pipeline.scheduler = DDIMScheduler.from_config(denoiser.pipeline.scheduler.config)
+    with pytest.raises(ExpungeError, match="drawn by another scheduler"):
+        made()

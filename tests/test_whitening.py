@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from expunge.cache import Store
+from expunge.plan import make_plan
 from expunge.run import unlearn
 from expunge.types import ExpungeError
 from expunge.whitening import stepping, to_white, tokens, whitener
@@ -141,3 +142,10 @@ def test_a_mask_and_whitened_steps_exclude_each_other(tmp_path):
         unlearn(
             tiny.denoiser(), tiny.concept(), "salun", training=tiny.TRAINING | {"whiten": 0.01}, out=tmp_path, store=Store(tmp_path / "s")
         )
+
+
+def test_whitened_steps_without_what_reads_tokens_are_refused(tmp_path):
+    """They would change nothing, while the card says that they had: ESD's default trained on all but cross-attention."""
+    with pytest.raises(ExpungeError, match=r"none of them is trained, whiten is 0\.001; train with --whiten 0"):
+        make_plan(tiny.denoiser(), tiny.concept(), "esd", variant="non-xattn")
+    make_plan(tiny.denoiser(), tiny.concept(), "esd", variant="non-xattn", training={"whiten": 0.0})

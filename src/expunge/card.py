@@ -11,17 +11,17 @@ from typing import Any
 import torch
 
 from expunge import config
-from expunge.cache import write_atomically
+from expunge.cache import digest, write_atomically
 from expunge.denoiser import StableDiffusion
 from expunge.plan import Plan, concept_table, version_of
 from expunge.types import ExpungeError
 
 
-def is_done(folder: Path, run: str) -> bool:
-    """Whether the folder holds this run, finished.
+def is_done(folder: Path, run: str, denoiser: StableDiffusion | None = None) -> bool:
+    """Whether the folder holds this run, finished; with `denoiser`, whether its pictures were drawn as this one draws.
 
     Raises:
-        ExpungeError: it holds another run, or something else.
+        ExpungeError: it holds another run, one whose pictures another scheduler or autoencoder drew, or something else.
     """
     try:
         found = json.loads((folder / "card.json").read_text(encoding="utf-8"))
@@ -36,6 +36,12 @@ def is_done(folder: Path, run: str) -> bool:
         raise ExpungeError(f"a run's card is JSON: {folder / 'card.json'}: {error}; choose another folder with --out") from error
     if found.get("id") != run:
         raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {run}; choose another with --out")
+    drawn = found.get("model", {}).get("drawing")
+    if denoiser and drawn not in (None, digest(denoiser.drawing)):
+        raise ExpungeError(
+            f"a run learns from pictures: those of {folder} were drawn by another scheduler, autoencoder or precision than the model now "
+            "has; choose another folder with --out"
+        )
     return found.get("status") == "done"
 
 
@@ -47,7 +53,7 @@ def described(plan: Plan, denoiser: StableDiffusion) -> dict[str, Any]:
         "config": config.settings(plan.method),
         "training": config.settings(plan.training) if plan.training else None,
         "concept": concept_table(plan.concept),
-        "model": {"name": plan.model, "fingerprint": plan.fingerprint, "family": "stable-diffusion"},
+        "model": {"name": plan.model, "fingerprint": plan.fingerprint, "family": "stable-diffusion", "drawing": digest(denoiser.drawing)},
         "seed": plan.seed,
         "scope": plan.method.scope.name,
         "device": str(denoiser.device),

@@ -2,12 +2,15 @@
 
 import dataclasses
 import difflib
+import hashlib
 import importlib
 import inspect
 import json
 import math
+import sys
 import tomllib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,6 +92,21 @@ def method_name(method: Method) -> str:
     """The registered name, or "package.module:Class"."""
     cls = type(method)
     return next((n for n, c in METHODS.items() if c is cls), f"{cls.__module__}:{cls.__qualname__}")
+
+
+def code_outside(*parts: Any) -> dict[str, str]:
+    """A digest of the source of every module outside the package that a method, its settings or a rule come from, by its name.
+
+    Nothing for what was typed into an interpreter, which has no source to look at.
+    """
+    functions = (v for part in parts if dataclasses.is_dataclass(part) for v in vars(part).values() if isinstance(v, str) and ":" in v)
+    names = {type(part).__module__ for part in parts if part is not None} | {v.partition(":")[0] for v in functions}
+    outside = sorted(n for n in names if n in sys.modules and n.partition(".")[0] not in ("expunge", "builtins"))
+    found = {}
+    for name in outside:
+        with suppress(OSError, TypeError):
+            found[name] = hashlib.sha256(inspect.getsource(sys.modules[name]).encode()).hexdigest()[:16]
+    return found
 
 
 def settings(value: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Bank:
 
 def forget_bank(denoiser: StableDiffusion, concept: Subject, training: Training, seed: int, store: Store, track: Track) -> Bank:
     """Pictures of the concept by the untouched model, noised at times spread evenly over the path."""
-    chosen = _in_turn(concept, training, training.pictures)
+    chosen = _in_turn(concept, training, min(training.pictures, training.points))
     seeds = [seed_of(seed, "picture", i) for i in range(len(chosen))]
     generator = torch.Generator().manual_seed(seed_of(seed, "noise"))
     shown = [p.prompt for p in chosen]
@@ -225,7 +225,7 @@ def _trajectories(denoiser: StableDiffusion, prompts: list[str], seeds: list[int
     cond, walks = denoiser.encode(prompts), []
     for start in track(range(0, len(prompts), RENDER_BATCH), "trajectories of the concept"):
         part = slice(start, start + RENDER_BATCH)
-        walks.append([v for v in denoiser.walk(cond[part], denoiser.noise(seeds[part]), sampler) if isinstance(v, Visit)])
+        walks.append([v for v in denoiser.walk(cond[part], seeds[part], sampler) if isinstance(v, Visit)])
     stack = {
         name: torch.cat([torch.stack([getattr(v, name).cpu() for v in walk], dim=1) for walk in walks])
         for name in ("x_t", "eps_cond", "eps_null")

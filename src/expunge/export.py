@@ -1,5 +1,6 @@
 """A run's result in other people's formats: a pipeline in memory, a diffusers folder, a LoRA file."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def load(model: str | Path | Pipeline, run: Run | str | Path, device: str = "cpu
     run = run if isinstance(run, Run) else Run(Path(run))
     if dtype is not None and dtype not in DTYPES:
         raise ExpungeError(f"a dtype is one of {', '.join(DTYPES)}: {dtype!r} is none; choose one with --dtype")
-    denoiser = load_model(model, device)
+    # A pipeline in memory is left as it was: what is changed, and brought to another precision, is a copy.
+    denoiser = load_model(model if isinstance(model, str | Path) else copy.deepcopy(model), device)
     delta = run.delta(denoiser.fingerprint)
     with torch.no_grad():
         parameters = dict(denoiser.net.named_parameters())
@@ -84,7 +86,7 @@ def write_lora(model: str | Path | Pipeline, run: Run | str | Path, file: str | 
     tensors: dict[str, Tensor] = {}
     whole, missing = 0.0, 0.0
     for name, value in run.delta(denoiser.fingerprint).items():
-        change = value.double() - before[name].detach().double()
+        change = value.double() - before[name].detach().cpu().double()
         if value.ndim >= 2 and name.endswith(".weight") and change.any():
             b, a = factors(change.flatten(1), rank)
             key, ones = f"unet.{name.removesuffix('.weight')}", (1,) * (value.ndim - 2)

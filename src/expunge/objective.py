@@ -44,7 +44,7 @@ class Training:
     for more of what the model can do."""
     points: Annotated[int, Ge(1)] = 512
     """Places on the noise path in the finite bank that batches are drawn from, one bank for each part. More is more varied; each
-    costs one reference forward."""
+    costs a reference forward for every prompt that the method asks the untouched model about there."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
     """Gradients are scaled down to this norm, in whitened coordinates where `whiten` is above 0, whose norms are others."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0

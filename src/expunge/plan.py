@@ -15,6 +15,7 @@ from expunge.probe import Stop, stop_table
 from expunge.several import Origin, Several, Subject, Together, titled
 from expunge.types import ExpungeError
 from expunge.vocabulary import Vocabulary
+from expunge.whitening import refuse_whitening
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Plan:
     @property
     def id(self) -> str:
         deciding = self.tables | {"model": {"fingerprint": self.fingerprint, "dtype": self.dtype}, "version": version_of("expunge")}
+        # The package's own code goes by its version; a method of one's own that was edited is another, though its name is the same.
+        deciding |= {"code": code} if (code := config.code_outside(self.method, self.stop)) else {}
         name = config.method_name(self.method).rpartition(":")[2].lower()
         return f"{name}-{slug(self.concept)}-{digest(deciding)[:10]}"
 
@@ -162,6 +165,8 @@ def _check(plan: Plan, denoiser: StableDiffusion) -> None:
         raise ExpungeError(
             f"a closed form has no reference: {config.method_name(plan.method)} edits what the stage before left; leave --reference out"
         )
+    if training:
+        refuse_whitening(plan.method.scope.parameters(denoiser.net), training.whiten)
     denoiser.encode([p.prompt for p in plan.concept.forget()])  # unknown and truncated words show here
 
 

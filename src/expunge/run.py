@@ -139,7 +139,7 @@ def carry_out(
     """
     folder = Path(out) if out else Path("runs") / plan.id
     processes, spent = Processes(denoiser.device), Spent()
-    if processes.told(is_done(folder, plan.id)):
+    if processes.told(is_done(folder, plan.id, denoiser)):
         return Run(folder)
     if plan.stages:
         return _in_stages(plan, denoiser, folder, store, track, watch, processes)

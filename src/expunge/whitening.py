@@ -13,7 +13,7 @@ Kronecker-factored preconditioner is the idea of SOAP (arXiv 2409.11321). Closed
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from expunge.denoiser import StableDiffusion
 from expunge.several import Subject
+from expunge.types import ExpungeError
 
 READS_TOKENS = re.compile(r"\.attn2\.to_[kv]\.weight(\.A)?$")
 """Matrices, or their factors, whose input is a prompt's tokens."""
@@ -39,11 +40,24 @@ def tokens(denoiser: StableDiffusion, concept: Subject) -> Float[Tensor, "n widt
 
 def whitener(c: Float[Tensor, "n width"], ridge: float) -> Float[Tensor, "width width"]:
     """U of the module's docstring. With a larger `ridge` it is nearer to the identity."""
-    values, vectors = torch.linalg.eigh(c.double().T @ c.double() / len(c))
+    wide = c.cpu().double()  # in double precision, which some accelerators lack
+    values, vectors = torch.linalg.eigh(wide.T @ wide / len(wide))
     values = values.clamp(min=0)
     scale = (values + ridge * values.mean()).rsqrt()
     scale = scale * (values.sum() / (scale.square() * values).sum()).sqrt()
-    return (vectors * scale @ vectors.T).to(c.dtype)
+    return (vectors * scale @ vectors.T).to(c)
+
+
+def refuse_whitening(names: Iterable[str], ridge: float) -> None:
+    """Refuses whitened steps where no trained tensor reads tokens: they would change nothing, and the card would say that they had.
+
+    Raises:
+        ExpungeError: none of the names is of a key or value matrix of cross-attention.
+    """
+    if ridge and not any(READS_TOKENS.search(name) for name in names):
+        raise ExpungeError(
+            f"whitened steps are of keys and values of cross-attention: none of them is trained, whiten is {ridge}; train with --whiten 0"
+        )
 
 
 def to_white(trained: Mapping[str, nn.Parameter], u: Tensor) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from expunge.bench.rows import Measured, Pooled, markdown, standings
+from expunge.bench.rows import Measured, Pooled, average, markdown, standings
 from expunge.metrics.intervals import clustered, student_interval, wilson
 from expunge.types import Row
 
@@ -61,6 +61,15 @@ def test_other_numbers_are_means_over_units_and_a_single_one_keeps_its_interval(
     both = standings([unit("A", "neon", rows[0], seconds=1.0), unit("A", "ring", rows[1], seconds=4.0)])[1]
     assert both.metrics["FID_base"] == Pooled(*student_interval([1.0, 3.0]), 2)  # two values: t is 12.7
     assert both.costs == {"seconds": Pooled(2.5, 1.0, 4.0, 2), "forwards": Pooled(0, 0, 0, 2)}
+
+
+def test_seeds_of_a_concept_are_no_further_concepts():
+    """Two seeds of each of two concepts, each pair alike: as four runs they would look four times as sure as they are."""
+    rows = [
+        Row("r", "m", c, s, "null", "null_drift", v, v, v, 1) for c, s, v in (("a", 0, 1.0), ("a", 1, 1.2), ("b", 0, 3.0), ("b", 1, 3.2))
+    ]
+    assert average(rows) == Pooled(*student_interval([1.1, 3.1]), 4)
+    assert average(rows[:2]) == Pooled(*student_interval([1.0, 1.2]), 2)
 
 
 def test_attacks_and_judges_are_kept_apart():

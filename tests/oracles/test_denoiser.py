@@ -3,9 +3,16 @@
 import pytest
 import tiny
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler, PNDMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    PNDMScheduler,
+)
 
-from expunge.denoiser import Sampler, StableDiffusion, load
+from expunge.denoiser import Sampler, StableDiffusion, load, stable_diffusion
 from expunge.denoiser.stable_diffusion import Visit
 from expunge.types import ExpungeError, Point, together
 
@@ -22,7 +29,7 @@ def test_samples_are_those_of_the_diffusers_pipeline(prediction_type, scheduler,
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, skip_prk_steps=True)  # as PNDM is shipped
     noise = denoiser.noise([1, 2, 3])
     theirs = pipeline(PROMPTS, latents=noise, num_inference_steps=4, guidance_scale=guidance, output_type="latent").images
-    *visits, ours = denoiser.walk(denoiser.encode(PROMPTS), noise, Sampler(4, guidance))
+    *visits, ours = denoiser.walk(denoiser.encode(PROMPTS), [1, 2, 3], Sampler(4, guidance))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     # PNDM, which Stable Diffusion 1.x comes with, begins with a point twice; Heun looks twice at all but the last.
     assert len(visits) == {PNDMScheduler: 5, HeunDiscreteScheduler: 7}.get(scheduler, 4)
@@ -31,12 +38,35 @@ def test_samples_are_those_of_the_diffusers_pipeline(prediction_type, scheduler,
     assert (denoiser.decode(ours).float() - pictures * 255).abs().max() < 1
 
 
+@pytest.mark.parametrize("scheduler", [EulerAncestralDiscreteScheduler, DDPMScheduler])
+def test_noise_that_is_drawn_on_the_way_is_a_pictures_own(scheduler):
+    """From the process's generator it would differ between two models that are compared, and from one call to the next."""
+    denoiser = tiny.denoiser()
+    denoiser.pipeline.scheduler = scheduler.from_config(denoiser.pipeline.scheduler.config)
+    cond, sampler = denoiser.encode(PROMPTS[:2]), Sampler(4, 3.0)
+    both, again = (denoiser.latents(cond, [1, 2], sampler) for _ in range(2))
+    assert torch.equal(both, again)
+    torch.testing.assert_close(denoiser.latents(cond[[1]], [2], sampler), both[1:], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(denoiser.latents(cond, [1, 3], sampler)[1], both[1], atol=1e-2)
+
+
+def test_pictures_are_decoded_in_parts(monkeypatch):
+    """All at once they take an autoencoder at full size more memory than any accelerator has."""
+    denoiser = tiny.denoiser()
+    latents = denoiser.latents(denoiser.encode(PROMPTS), [1, 2, 3], Sampler(2, 1.0))
+    whole, seen, decode = denoiser.decode(latents), [], denoiser.pipeline.vae.decode
+    monkeypatch.setattr(stable_diffusion, "DECODED", 2 * denoiser.size**2)
+    monkeypatch.setattr(denoiser.pipeline.vae, "decode", lambda part, **how: seen.append(len(part)) or decode(part, **how))
+    assert (denoiser.decode(latents).int() - whole.int()).abs().max() <= 1
+    assert seen == [2, 1]
+
+
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_a_visit_holds_what_the_network_says_there(prediction_type):
     """What the trajectory bank hands to ESD as free reference outputs is what calling the network would give."""
     denoiser = tiny.denoiser(prediction_type=prediction_type)
     cond, null = denoiser.encode(PROMPTS[:2]), denoiser.encode([""])
-    *visits, _ = denoiser.walk(cond, denoiser.noise([1, 2]), Sampler(3, 3.0))
+    *visits, _ = denoiser.walk(cond, [1, 2], Sampler(3, 3.0))
     for visit in visits:
         point = Point(visit.x_t, visit.t.repeat(2), cond, ("a", "b"))
         with torch.no_grad():

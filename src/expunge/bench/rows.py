@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from expunge.bench.runner import is_attacked, missing, read_result
@@ -197,10 +197,15 @@ def share(rows: Sequence[Row]) -> Pooled:
 
 
 def average(rows: Sequence[Row]) -> Pooled:
-    """Any other number averaged over runs, with Student's interval of that mean; of a single run with its own."""
+    """Any other number averaged over concepts, each the mean of its seeds, which are much alike, with Student's interval of that mean;
+    over seeds where there is but one concept; of a single run with its own."""
     if len(rows) == 1:
         return Pooled(rows[0].value, rows[0].ci_low, rows[0].ci_high, 1)
-    return Pooled(*student_interval([r.value for r in rows]), len(rows))
+    concepts: dict[str, list[float]] = {}
+    for row in rows:
+        concepts.setdefault(row.concept, []).append(row.value)
+    values = list(map(fmean, concepts.values())) if len(concepts) > 1 else [r.value for r in rows]
+    return Pooled(*student_interval(values), len(rows))
 
 
 # --- Markdown ------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from expunge.bench.suite import RETRAIN, Unit
 from expunge.cache import Store, lying_at, write_atomically
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.denoiser import load as load_model
+from expunge.denoiser.stable_diffusion import CANVAS
 from expunge.evaluation import evaluate
 from expunge.judges import BY_NAME
 from expunge.metrics import METRICS
@@ -215,7 +216,10 @@ def _budget(unit: Unit) -> Budget:
 
 
 def _measured_as(unit: Unit) -> dict[str, Any]:
-    return {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge}
+    """The protocol, and what lies where the suite names a model or a judge of one's own: trained again it is another."""
+    own = [name for name in (unit.model, unit.judge) if name and name not in (CANVAS, *BY_NAME)]
+    files = [list(file) for name in own for file in lying_at(name)]
+    return {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge} | ({"files": files} if files else {})
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:

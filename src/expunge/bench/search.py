@@ -101,8 +101,9 @@ def search(suite: Suite, entry: Entry, engine: Engine, place: Place, command: st
         raise ExpungeError(f"a search has concepts of its own: {suite.name!r} has no tuning; name some that it does not report")
     optuna = _optuna()
     settings, space = suite.search, space_of(entry, suite.search)
-    # A space that changed is another search, for which the trials so far say nothing.
-    words = (asdict(entry), asdict(settings), [c.target for c in suite.tuning])
+    # A space that changed is another search, for which the trials so far say nothing; so is what trials do, and what is seen of them.
+    done = [(u.id, u.model, u.judge, u.metrics, u.protocol, u.sampler) for u in suite.tuned(entry)]
+    words = (asdict(entry), asdict(settings), [c.target for c in suite.tuning], done)
     folder = place.out / "search" / f"{slug(entry.label)}-{digest(*words)[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "trials.jsonl")))

@@ -168,6 +168,7 @@ def _function(name: str, flags: dict[str, tuple[Any, Any]]) -> Callable[..., Non
 
 def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.cache import Store
+    from expunge.card import is_done
     from expunge.cli.preview import preview
     from expunge.cli.progress import track, watch_steps
     from expunge.cli.request import settle
@@ -198,9 +199,12 @@ def _run(name: str, given: dict[str, Any]) -> None:
             preview(plan, denoiser, given["out"], Store.default())
         return
     watch = watch_steps(plan.training.steps) if plan.training else None
+    was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id)
     run = carry_out(plan, denoiser, out=given["out"], store=Store.default(), track=track, watch=watch)
     if not is_main:
         return
+    if was_done:
+        say("this run was made before and is as it was; another --out makes it anew")
     say(f"run     {run.folder}", f"change  {run.card['relative_change']:.3%} of the {request.method.scope.name} weights' norm")
     say(*(f"stage   {stage.folder}" for stage in run.stages), f"took    {duration(run.card['seconds'])}")
     if request.stop and plan.training:

@@ -1,8 +1,7 @@
 """Stable Diffusion 1.x and 2.x, and every pipeline of the same parts (the embedded canvas among them)."""
 
 import copy
-import json
-import os
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ from torch import Tensor
 from expunge import schedule
 from expunge.cache import digest
 from expunge.denoiser.attention import recorded, spans
+from expunge.denoiser.found import check_folder, find_device
 from expunge.denoiser.quiet import StableDiffusionPipeline, quiet
+from expunge.turns import seed_of
 from expunge.types import Cond, ExpungeError, Latents, Maps, Point, Spans
 from expunge.weights import fingerprint
 
@@ -35,6 +36,9 @@ CLOSED_VOCABULARY = 2000
 
 NEW = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)
 """Whether diffusers takes a `dtype`; before, it was `torch_dtype`."""
+
+DECODED = 8 * 512**2
+"""Pixels that are decoded at once: at its full size a picture takes the autoencoder far more memory than it took the network."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -181,12 +185,16 @@ class StableDiffusion:
         rows = [torch.randn(1, *self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(rows).to(self.device)
 
-    def walk(self, cond: Cond, noise: Latents, sampler: Sampler) -> Iterator[Visit | Latents]:
+    def walk(self, cond: Cond, seeds: list[int], sampler: Sampler) -> Iterator[Visit | Latents]:
         """Samples step by step: yields a `Visit` for each step and at last the clean latents.
 
-        Both predictions that guidance needs come from one batched call.
+        Both predictions that guidance needs come from one batched call. A scheduler that draws noise on the way (Euler ancestral, DDPM)
+        draws it for each picture from that picture's seed, so that two models are compared on the same noise there too.
         """
-        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        scheduler, noise = copy.deepcopy(self.pipeline.scheduler), self.noise(seeds)
+        drawn = {}
+        if "generator" in inspect.signature(scheduler.step).parameters:
+            drawn = {"generator": [torch.Generator().manual_seed(seed_of(seed, "on the way")) for seed in seeds]}
         scheduler.set_timesteps(sampler.steps, device=self.device)
         guided = sampler.guidance_scale > 1
         null = self.encode([""]).expand(len(cond)) if guided else None
@@ -206,12 +214,12 @@ class StableDiffusion:
                 out = without + sampler.guidance_scale * (given - without)
             else:
                 yield Visit(x_in, whole, self.to_eps(out, x_in, times), None)
-            x = scheduler.step(out, t, x, return_dict=False)[0]
+            x = scheduler.step(out, t, x, return_dict=False, **drawn)[0]
         yield x
 
     def latents(self, cond: Cond, seeds: list[int], sampler: Sampler) -> Latents:
         """Clean latents of one picture for each prompt and seed."""
-        *_, clean = self.walk(cond, self.noise(seeds), sampler)
+        *_, clean = self.walk(cond, seeds, sampler)
         assert isinstance(clean, Tensor)
         return clean
 
@@ -220,8 +228,9 @@ class StableDiffusion:
         """Pictures, 8 bit, on the CPU."""
         vae = self.pipeline.vae
         shifted = latents / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
-        pictures = vae.decode(shifted.to(vae.dtype), return_dict=False)[0].float()
-        return ((pictures / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+        parts = shifted.to(vae.dtype).split(max(1, DECODED // self.size**2))
+        pictures = (vae.decode(part, return_dict=False)[0].float() for part in parts)
+        return torch.cat([((part / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8) for part in pictures])
 
     @torch.no_grad()
     def encode_pictures(self, pictures: UInt8[Tensor, "b 3 height width"]) -> Latents:
@@ -252,7 +261,7 @@ def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype
 
         path = WEIGHTS / "pipeline"
     elif path.exists():
-        _check_folder(path)
+        check_folder(path)
     elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ExpungeError(f"a model is a diffusers folder, a hub id (owner/name) or {CANVAS!r}: {name!r} is none; check the path")
     try:
@@ -265,7 +274,7 @@ def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype
         raise ExpungeError(f"a model is a Stable Diffusion pipeline in safetensors: {name}: {reason}; check the folder or id") from error
     pipeline.set_progress_bar_config(disable=True)
     denoiser = StableDiffusion(pipeline, name)
-    pipeline.to(_device(device))
+    pipeline.to(find_device(device))
     for part in (pipeline.unet, pipeline.vae):
         part.to(memory_format=torch.channels_last)  # the same numbers, laid out as convolutions read them fastest
     if dtype != "fp32":
@@ -274,38 +283,3 @@ def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype
         with quiet():
             pipeline.to(DTYPES[dtype])
     return denoiser
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if device == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes, each with a device of its own
-        device = f"cuda:{int(os.environ['LOCAL_RANK']) % max(1, torch.cuda.device_count())}"
-    try:
-        torch.empty(0, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ExpungeError(f"a device is one that this machine has: {device!r}: {str(error).splitlines()[0]}; try --device cpu") from error
-
-
-def _check_folder(folder: Path) -> None:
-    """A readable message for the folders that users really have."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        single = sorted(p.name for p in folder.glob("*.safetensors")) if folder.is_dir() else [folder.name]
-        hint = f"; convert {single[0]} with StableDiffusionPipeline.from_single_file(...).save_pretrained(...)" if single else ""
-        raise ExpungeError(f"a model folder is in diffusers format: {folder} has no model_index.json{hint or '; check the path'}")
-    try:
-        parts = json.loads(index.read_text())
-    except ValueError as error:
-        raise ExpungeError(f"model_index.json is JSON: {index}: {error}; save the pipeline again") from error
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        if part not in parts:
-            raise ExpungeError(f"a Stable Diffusion pipeline has a {part}: {folder} lists none (it is a {parts.get('_class_name')})")
-        if not (folder / part).is_dir():
-            raise ExpungeError(f"a model folder holds all its parts: {folder / part} is missing; copy or save the pipeline again")
-    for part in ("unet", "vae", "text_encoder"):
-        if not any((folder / part).glob("*.safetensors")):
-            pickles = sorted(p.name for p in (folder / part).glob("*.bin"))
-            have = f"holds only {pickles[0]}, a pickle, which can run code when it is read" if pickles else "has no weights"
-            raise ExpungeError(f"weights are safetensors: {folder / part} {have}; save the pipeline again with safe_serialization=True")

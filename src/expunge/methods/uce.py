@@ -47,7 +47,7 @@ class UCE(Edit):
     erase_weight: Annotated[float, Ge(0)] = 1.0
     """a: larger maps the concept more exactly onto its goal, at the cost of what is retained; 0 changes nothing."""
     preserve_weight: Annotated[float, Ge(0)] = 0.1
-    """b: larger keeps the retained prompts more exactly, at the cost of forgetting; 0 retains only by `ridge` and needs no prompts."""
+    """b: larger keeps the retained prompts more exactly, at the cost of forgetting; 0 retains only by `ridge`, whatever the prompts are."""
     ridge: Annotated[float, Gt(0)] = 0.5
     """lam: pulls to the untouched weights in every direction, also those that no retained prompt names. Larger is a smaller edit."""
 
