@@ -18,7 +18,7 @@ from expunge.denoiser import load as load_model
 from expunge.judges import Judge, Judgement, load_judge
 from expunge.metrics import METRICS, Evidence, Score, Shots, measure
 from expunge.metrics.intervals import mean_interval
-from expunge.render import Protocol, Shot, plan, png, render
+from expunge.render import Protocol, Shot, kept_at, plan, png, render
 from expunge.run import Run
 from expunge.types import ExpungeError, Point, Row
 from expunge.weights import content, swapped
@@ -111,8 +111,22 @@ def _rendered(
 ) -> Tensor:
     """Pictures by the model with `delta` in it, kept under a name of its own."""
     with swapped(denoiser.net, delta):
-        weights = f"{denoiser.fingerprint}+{content(delta)}" if delta else denoiser.fingerprint
-        return render(denoiser, shots, sampler, store, weights, track, title)
+        return render(denoiser, shots, sampler, store, _named(denoiser, delta), track, title)
+
+
+def _named(denoiser: StableDiffusion, delta: Mapping[str, Tensor]) -> str:
+    return f"{denoiser.fingerprint}+{content(delta)}" if delta else denoiser.fingerprint
+
+
+def to_draw(run: Run, denoiser: StableDiffusion, protocol: Protocol, sampler: Sampler, store: Store) -> tuple[int, int]:
+    """How many pictures `evaluate` would draw, and how many it would look at, with both models; after a sequence's stages too."""
+    delta, parts = run.delta(denoiser.fingerprint), run.concept().parts
+    asked = [(weights, plan(part, protocol)) for part in parts for weights in ({}, delta)]
+    for done, stage in enumerate(run.stages, 1):
+        left = stage.delta(denoiser.fingerprint)
+        asked += [(left, [s for s in plan(p, protocol) if s.probe in ("target", "synonyms")]) for p in parts[:done]]
+    files = [f for weights, shots in asked for f in kept_at(denoiser, shots, sampler, store, _named(denoiser, weights))]
+    return sum(not file.exists() for file in set(files)), len(set(files))
 
 
 def _resurgence(

@@ -13,6 +13,7 @@ from expunge import config
 from expunge.cache import write_tensors
 from expunge.denoiser import Pipeline
 from expunge.denoiser import load as load_model
+from expunge.denoiser.quiet import quiet
 from expunge.denoiser.stable_diffusion import DTYPES
 from expunge.run import Run
 from expunge.types import ExpungeError
@@ -37,11 +38,15 @@ def load(model: str | Path | Pipeline, run: Run | str | Path, device: str = "cpu
         parameters = dict(denoiser.net.named_parameters())
         for name, value in delta.items():
             parameters[name].copy_(value)
-    return denoiser.pipeline.to(DTYPES[dtype or run.card["dtype"]])
+    with quiet():
+        return denoiser.pipeline.to(DTYPES[dtype or run.card["dtype"]])
 
 
-def merge(model: str | Path | Pipeline, run: Run | str | Path, folder: str | Path, dtype: str = "fp16") -> Path:
+def merge(model: str | Path | Pipeline, run: Run | str | Path, folder: str | Path, dtype: str | None = None) -> Path:
     """Writes the changed pipeline as a diffusers folder, which needs no expunge to load.
+
+    Args:
+        dtype: default that of the run, which is what was measured. Half precision halves the folder, and rounds.
 
     Raises:
         ExpungeError: the folder exists and is not empty, or cannot be written.

@@ -31,6 +31,9 @@ from expunge.train import CHECKPOINT, NOTES, REFERENCE, Trainer, refuse_recomput
 from expunge.types import ExpungeError, Step
 from expunge.weights import Memo, TrainState, load_delta, relative_change, save_delta, swapped
 
+CARD = ("id", "method", "concept", "model", "seed", "dtype")
+"""What a run's card holds at least."""
+
 Watch = Callable[[Iterator[Step], int], Iterator[Step]]
 """Sees every step pass, with the number of the first: a progress bar, or nothing."""
 
@@ -52,8 +55,11 @@ class Run:
             card = json.loads((self.folder / "card.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ExpungeError(f"a run is a folder with a card.json: {self.folder}: {error}; make one with `expunge unlearn`") from error
-        if card.get("status") != "done":
-            raise ExpungeError(f"a run is finished: {self.folder} is {card.get('status')!r}; repeat its `expunge unlearn` to go on with it")
+        status = card.get("status") if isinstance(card, dict) else "no table"
+        if status != "done":
+            raise ExpungeError(f"a run is finished: {self.folder} is {status!r}; repeat its `expunge unlearn` to go on with it")
+        if lacks := [key for key in CARD if key not in card]:
+            raise ExpungeError(f"a run's card has {', '.join(CARD)}: that of {self.folder} lacks {lacks[0]!r}; make the run anew")
         return card
 
     @property

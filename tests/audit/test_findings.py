@@ -29,6 +29,9 @@ CHANCE = 0.1
         (0, 0, 15, 6, False, "blunt"),  # it clears chance, but is less than half
         (0, 0, 2, 16, False, "blunt"),  # the untouched model does not draw it to begin with
         (8, 8, 15, 15, False, "present"),
+        (5, 1, 16, 16, False, "present"),  # [14.2, 55.6] lies above a tenth: it was there before, if only in part
+        (4, 2, 16, 16, False, "present"),  # [10.2, ..] too
+        (2, 2, 16, 16, False, "holds"),  # [3.5, 36.0] does not
         (15, 16, 16, 16, False, "present"),
         (6, 16, 15, 15, False, "back"),  # half gone, and wholly back: [80.6, 100] lies above [18.5, 61.4]
     ],
@@ -44,6 +47,20 @@ def test_more_pictures_say_more():
     few, many = ([wilson(k * scale, 16 * scale) for k in (0, 5, 16, 16)] for scale in (1, 10))
     assert verdict(*few, False, CHANCE) == "unclear"
     assert verdict(*many, False, CHANCE) == "part"
+
+
+def test_a_third_of_the_pictures_is_no_concept_that_stays_away():
+    """12 of 48 is [14.9, 38.8]: not shown to be more than the 4 of 48 before, [3.3, 19.6], and below half, but far from gone."""
+    before, after, base = (wilson(k, 48) for k in (4, 12, 48))
+    assert verdict(before, after, base, base, False, CHANCE) == "unclear"
+    assert verdict(before, wilson(6, 48), base, base, False, CHANCE) == "holds"  # [5.9, 24.4]
+
+
+def test_what_teaches_the_concept_to_any_model_needs_a_control_to_say_that_it_came_back():
+    taught = [(curve([0, 16]), curve([16, 16]), None)]
+    assert (find(taught, CHANCE).state, find(taught, CHANCE, teaches=True).state) == ("back", "learnt")
+    never = [(curve([0, 16]), curve([16, 16]), curve([0, 0]))]
+    assert find(never, CHANCE, teaches=True).state == "back"
 
 
 def test_the_best_reading_counts_and_the_weakest_of_equals():

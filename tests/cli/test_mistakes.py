@@ -235,6 +235,13 @@ def test_a_card_cut_short(broken: Path, unlearn: Unlearn):
         assert str(card.parent) in said.error
 
 
+@pytest.mark.parametrize("card", ["[]", "{}", '{"status": "done", "id": "r"}', '{"status": "done", "concept": 3}'])
+def test_a_card_that_lacks_what_cards_have(broken: Path, card: str):
+    (broken / "card.json").write_text(card)
+    assert "a run's card has" in (error := say("eval", broken).error) or "a run is finished" in error
+    assert "unreadable" in say("ls", "runs", "--runs", broken.parent).out
+
+
 def test_an_unfinished_run(broken: Path, tmp_path: Path):
     card = json.loads((broken / "card.json").read_text())
     (broken / "card.json").write_text(json.dumps(card | {"status": "running"}))

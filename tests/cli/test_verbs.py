@@ -1,6 +1,7 @@
 """The verbs that look at what was made: sample, eval, report, merge, ls, show, demo."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -31,6 +32,14 @@ def evaluated(run: Path) -> Said:
 def flat(said: Said) -> str:
     assert said.code == 0, said.err
     return " ".join(said.out.split())
+
+
+def test_an_evaluation_says_first_what_it_will_draw(run: Path, evaluated: Said):
+    """What was drawn for the evaluation is there; another noise has none of it, and draws every picture with both models."""
+    done, other = (flat(say("eval", run, *EVALUATION, *seed, "--dry-run")) for seed in ((), ("--seed", "7")))
+    every = int(re.search(r"0 to draw, (\d+) of \1 are there", done)[1])
+    assert f"{every} to draw, 0 of {every} are there" in other
+    assert re.search(r"forwards (\d[\d,]*), about", other)
 
 
 def test_evaluation_shows_both_models_and_is_resumable(run: Path, evaluated: Said):

@@ -1,11 +1,14 @@
 """The sentences say what the rows say, and no more."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from report.folders import row
 
+from expunge.metrics.intervals import wilson
+from expunge.reporting import write
 from expunge.reporting.rows import read
 from expunge.reporting.verdict import Answer, answers
 
@@ -125,3 +128,54 @@ def test_a_judge_of_another_name_is_the_main_one(run_folder: Make):
     measured = [row("UA", 0.98, 0.95, 0.99, "target", judge="clip"), BASE_UA | {"judge": "clip"}]
     drift = row("null_drift", 0.1, 0.1, 0.1, "null", judge="none")
     assert asked(run_folder(measured=[drift, *measured]))[0].badge == "Gone, as measured"
+
+
+@pytest.mark.parametrize(
+    ("n", "kept", "status", "badge"),
+    [
+        (33, 33, "good", "No damage shown"),  # down to 89.6 %: room for 10 points
+        (10, 6, "unknown", "Cannot be told"),  # 40 points lost, and the intervals meet
+        (33, 29, "unknown", "Cannot be told"),
+        (1000, 1000, "good", "No damage shown"),
+        (1000, 900, "bad", "Damage shown"),
+    ],
+)
+def test_no_damage_is_said_only_where_there_is_no_room_for_much(run_folder: Make, n: int, kept: int, status: str, badge: str):
+    measured = [row("NRA", *wilson(k, n), "siblings", run) for k, run in ((kept, "r1"), (n, "base"))]
+    _, hurt, _ = asked(run_folder(measured=measured))
+    assert (hurt.status, hurt.badge) == (status, badge)
+    if status == "unknown":
+        assert "possible" in hurt.summary
+        assert "narrow the intervals" in hurt.remark
+
+
+def audited(folder: Path, name: str, findings: dict[str, str], failures: tuple[str, ...] = ()) -> None:
+    share = {"value": 0.0, "low": 0.0, "high": 0.2}
+    told = [
+        {"attack": a, "concept": "neon", "verdict": v, "in_words": v.title(), "asr": share, "asr_before": share, "pictures": 16}
+        for a, v in findings.items()
+    ]
+    failed = [{"label": f, "role": "unlearned", "concept": "neon", "error": "no memory", "applicable": True} for f in failures]
+    (folder / name).mkdir()
+    (folder / name / "audit.json").write_text(json.dumps({"findings": told, "failures": failed}))
+
+
+def test_of_several_audits_each_attack_counts_at_its_worst(run_folder: Make):
+    """The broadest alone would hide what another found."""
+    folder = run_folder(measured=[BASE_UA])
+    audited(folder, "audit", {"relearn": "holds", "wording": "holds", "few-shot": "holds"})
+    *_, back = asked(folder)
+    assert (back.status, back.summary) == ("good", "3 attacks withstood")
+    audited(folder, "audit-standard", {"relearn": "back"})
+    *_, back = asked(folder)
+    assert (back.status, back.badge, back.summary) == ("bad", "Back", "Back: relearn")
+    assert "audit/index.html, audit-standard/index.html say" in back.remark
+
+
+def test_an_attack_that_could_not_be_done_was_not_withstood(run_folder: Make, tmp_path: Path):
+    folder = run_folder(measured=[BASE_UA])
+    audited(folder, "audit", {"wording": "holds"}, failures=("relearn",))
+    *_, back = asked(folder)
+    assert (back.status, back.summary) == ("unknown", "1 attacks withstood, 1 not done")
+    assert [(f.lead, f.text, f.detail) for f in back.findings if f.row is None] == [("relearn", "not done: no memory", "")]
+    assert "not done: no memory" in write([folder], tmp_path / "report.html").read_text()

@@ -81,6 +81,8 @@ class Attack(ABC):
 
     unit: ClassVar[str] = "steps"
     """What `strength` counts."""
+    teaches: ClassVar[bool] = False
+    """Whether its attacker has pictures of the concept and trains on them: in the end it teaches the concept to any model."""
     threat: ClassVar[str] = ""
     """What the attacker must have, in a few words for an auditor: "the weights", "nothing but the prompt box"."""
 

@@ -40,6 +40,7 @@ class FewShot(Attack):
     batch_size: Annotated[int, Ge(1)] = 8
     """Points on the noise path in each step. More makes each step surer and dearer."""
 
+    teaches: ClassVar[bool] = True
     threat: ClassVar[str] = "the weights, and a few pictures of the concept"
     AT: ClassVar[tuple[int, ...]] = (0, 10, 25, 50, 100)
     """Steps after which there is a reading, and after the last."""

@@ -92,7 +92,8 @@ class Audit:
             of = {d.role: Curve(entry.label, d.result, judge) for d in self.done if (d.label, d.result.concept) == (entry.label, concept)}
             if "unlearned" in of and "base" in of:
                 tried.append((of["unlearned"], of["base"], of.get("retrained")))
-        return find(tried, self.chances[concept]) if tried else None
+        teaches = any(type(e.attack).teaches for e in self.budget.entries if e.name == attack)
+        return find(tried, self.chances[concept], teaches) if tried else None
 
     @property
     def table(self) -> list[dict[str, Any]]:

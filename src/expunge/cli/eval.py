@@ -19,30 +19,40 @@ def evaluate(
     guidance: Guidance = None,
     metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this metric. May repeat.  [default: all]")] = None,
     device: Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many pictures that takes, and how long.")] = False,
 ) -> None:
     """Measure a run: is the concept gone, and what else was hurt?
 
     Draws the same prompts from the same noise with both models and lets a judge look. Pictures are kept: an interrupted
     evaluation goes on where it stopped, and the untouched model is drawn once for all its runs.
     """
+    from expunge.cache import Store
     from expunge.cli.measured import measured
     from expunge.cli.progress import track
-    from expunge.cli.screen import say
+    from expunge.cli.screen import duration, say
     from expunge.config import build
     from expunge.denoiser import load
     from expunge.evaluation import evaluate as measured_rows
+    from expunge.evaluation import to_draw
     from expunge.metrics import METRICS, Evidence, measure
+    from expunge.price import pace
     from expunge.render import Protocol
     from expunge.run import Run
+    from expunge.scope import SCOPES
 
     made = Run(run_folder(run))
     protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
     measure(Evidence("", "", {}, {}), [name for name in metric or () if name not in METRICS])  # refuses, before a model is loaded
     denoiser = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
+    drawn_with = sampler(denoiser, steps, guidance) or denoiser.default_sampler
+    if dry_run:
+        missing, every = to_draw(made, denoiser, protocol, drawn_with, Store.default())
+        forwards = missing * drawn_with.steps * (2 if drawn_with.guidance_scale > 1 else 1)
+        took = forwards * pace(denoiser, SCOPES["xattn-kv"], 4).forward
+        say(f"pictures  {missing:,} to draw, {every - missing:,} of {every:,} are there", f"forwards  {forwards:,}, about {duration(took)}")
+        return
     if judge is None and not denoiser.is_canvas:
         say("no judge: UA and the other shares are not measured, only what needs none; --judge takes one of `expunge ls judges`")
-    rows = measured_rows(
-        made, denoiser, judge=judge, protocol=protocol, sampler=sampler(denoiser, steps, guidance), metrics=metric, track=track
-    )
+    rows = measured_rows(made, denoiser, judge=judge, protocol=protocol, sampler=drawn_with, metrics=metric, track=track)
     measured(rows, {stage.id: stage.card["concept"]["target"] for stage in made.stages})
     say(f"next: expunge report {made.folder}")

@@ -130,9 +130,12 @@ def _runs(folder: Path) -> None:
 
 def _run(file: Path) -> tuple[str, ...]:
     try:
-        card: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+        return _told(file, json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # one card that is none does not hide the others
         return (str(file.parent), "", "", "unreadable", "", "", "")
+
+
+def _told(file: Path, card: dict[str, Any]) -> tuple[str, ...]:
     change, seconds = card.get("relative_change"), card.get("seconds")
     concept = card["concept"]
     words = [", ".join((c["target"], *c["synonyms"])) for c in concept.get("targets", [concept])]

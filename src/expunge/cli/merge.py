@@ -12,7 +12,10 @@ def merge(
     run: RunFolder,
     folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="A new folder.", show_default=False)] = None,
     model: BaseModel = None,
-    dtype: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="Precision on disk, of a folder.")] = "fp16",
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="fp32|bf16|fp16", help="Precision on disk, of a folder.  [default: the run's, which `eval` measures]"),
+    ] = None,
     lora: Annotated[Path | None, typer.Option(metavar="FILE.safetensors", help="Write a LoRA file instead of a folder.")] = None,
     rank: Annotated[int | None, typer.Option(metavar="N", help="Of the LoRA.  [default: that of the run's scope, else 16]")] = None,
 ) -> None:

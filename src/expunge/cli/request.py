@@ -239,11 +239,11 @@ def _one(
 
 def _vocabulary(table: Mapping[str, Any], file: str | None, model: str) -> Vocabulary:
     words = table.get("vocabulary")
-    if words is not None and not isinstance(words, str | Mapping):
-        raise ExpungeError(f"a vocabulary is a name, a file or a table for each kind: {words!r} is none; see `expunge show vocabulary`")
-    if isinstance(words, Mapping) and not file:
+    if file or words is None or isinstance(words, str):
+        return vocabulary_named(file or words, model)
+    if isinstance(words, Mapping):
         return Vocabulary.from_tables(words, "[concept.vocabulary]")
-    return vocabulary_named(file or words, model)
+    raise ExpungeError(f"a vocabulary is a name, a file or a table for each kind: {words!r} is none; see `expunge show vocabulary`")
 
 
 def _other_name(name: str, concept: Concept) -> str | None:
