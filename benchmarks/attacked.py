@@ -27,11 +27,13 @@ GONE = 0.1
 """A concept that plain prompts show more often than this was not removed, and has nothing to come back from."""
 APART = 0.05
 """By how much a model may show the concept more often than one that never saw it."""
+FEW = 3
+"""Runs below which an interval says little of how much concepts differ."""
 TUNED = ("SalUn", "gradient ascent", "SDD", "ESD", "CA", "MiM-MU, whiten 0", "MiM-MU")
 """Whose removals DiMRA is said to undo."""
 LASTING = {
-    "DiMUM": "what DiMUM removed does not come back (2512.03564)",
-    "MiM-MU": "what the preset `irreversible` removed does not come back",
+    "DiMUM": "what DiMUM, as we read it, removed does not come back (2512.03564)",
+    "MiM-MU": "what MiM-MU by default (`relearn-tested`) removed does not come back",
 }
 """Whose do not come back, it is said."""
 
@@ -155,8 +157,9 @@ class Relearned:
             apart = self.apart(label)
         except Missing:
             return line(claim, bar, "–", "not measured")
-        runs = len(self.gone(label))
-        return line(claim, bar, f"{shown(apart, ' points')}, {runs} run{'s' * (runs > 1)}", verdict(apart, APART, below))
+        runs, said = len(self.gone(label)), verdict(apart, APART, below)
+        said = f"of too few runs: {said}" if runs < FEW else said
+        return line(claim, bar, f"{shown(apart, ' points')}, {runs} run{'s' * (runs > 1)}", said)
 
 
 def main() -> None:

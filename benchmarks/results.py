@@ -16,6 +16,7 @@ from attacked import kept as attacked
 from claims import SUITES, Found
 from claims import table as claims
 from foretold import said as foretold
+from heldout import table as heldout
 from keep import unpack
 
 from expunge.auditing.budget import read_budget
@@ -102,6 +103,8 @@ def filled(page: str) -> str:
     tables = {"shares": markdown(lines, SHARES), "beside": markdown(lines, BESIDE), "units": each(units)}
     dimra = relearned()
     tables |= {"several": markdown(standings(suites["several"]), SHARES), "stages": stages(suites["several"])}
+    told = HERE / "heldout.jsonl"
+    tables["heldout"] = heldout([json.loads(text) for text in told.read_text().splitlines()]) if told.exists() else ""
     tables["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
     tables["claims"] = claims({name: Found(of) for name, of in suites.items()}) + "\n".join(dimra.claims()) + "\n"
     tables |= {"relearned": dimra.table(), "relearned_each": dimra.each()}

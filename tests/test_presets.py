@@ -37,33 +37,34 @@ def test_the_command_line_and_python_mean_the_same_run(name):
 
 
 def test_flags_override_a_preset():
-    said = say("unlearn", "--config", "irreversible", "--target", "ring", "--steps", 7, "--device", "cpu", "--dry-run")
+    said = say("unlearn", "--config", "relearn-tested", "--target", "ring", "--steps", 7, "--device", "cpu", "--dry-run")
     assert "7 steps" in said.out
     assert said.code == 0, said.err
 
 
 def test_a_name_that_is_none_is_refused_with_the_nearest():
-    assert "(nearest: 'irreversible')" in say("unlearn", "--config", "irreversable", "--target", "ring").error
-    with pytest.raises(ExpungeError, match="a preset is one of irreversible: 'gone' is none"):
+    assert "(nearest: 'relearn-tested')" in say("unlearn", "--config", "relearn-testet", "--target", "ring").error
+    with pytest.raises(ExpungeError, match="a preset is one of relearn-tested: 'gone' is none"):
         expunge.preset("gone")
 
 
 def test_a_preset_under_another_methods_name_is_refused():
     """Nothing of it would be left, and nobody would be told."""
-    assert "irreversible is of mim-mu, and esd is asked for" in say("unlearn", "esd", "--config", "irreversible", "--target", "ring").error
+    error = say("unlearn", "esd", "--config", "relearn-tested", "--target", "ring").error
+    assert "relearn-tested is of mim-mu, and esd is asked for" in error
 
 
 def test_the_preset_is_what_the_benchmark_measures_under_the_label_mim_mu():
     """benchmarks/attacked.py says of that label what holds of the preset."""
-    named, plain = (make_plan(tiny.denoiser(), tiny.concept(), **asked) for asked in (preset("irreversible"), {"method": "mim-mu"}))
+    named, plain = (make_plan(tiny.denoiser(), tiny.concept(), **asked) for asked in (preset("relearn-tested"), {"method": "mim-mu"}))
     assert named.tables == plain.tables
 
 
 def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
-    (tmp_path / "irreversible").write_text('[method]\nname = "esd"\n')
+    (tmp_path / "relearn-tested").write_text('[method]\nname = "esd"\n')
     monkeypatch.chdir(tmp_path)
-    assert read_config(Path("irreversible")) == {"method": {"name": "esd"}}
+    assert read_config(Path("relearn-tested")) == {"method": {"name": "esd"}}
 
 
 def test_presets_are_listed():
-    assert "irreversible" in say("ls", "presets").out
+    assert "relearn-tested" in say("ls", "presets").out

@@ -67,9 +67,14 @@ def test_the_model_and_its_control_are_compared_each_at_its_best(attacked):
     ("hits", "outcome"), [(0, "holds"), (90, "does not hold"), (13, "holds in the mean, the interval reaches past the bar")]
 )
 def test_dimum_is_to_stay_within_five_points_of_the_control(attacked, hits, outcome):
-    found = relearned(attacked, curve(attacked, "DiMUM-1", 0, hits, 0), curve(attacked, "retrained", 0, 10, 10))
-    [line] = [text for text in found.claims() if "DiMUM" in text]
-    assert line.endswith(f"| {outcome} |")
+    def said(*concepts: str) -> str:
+        mine = [curve(attacked, "DiMUM-1", 0, hits, 0, concept=c) for c in concepts]
+        found = relearned(attacked, *mine, *(curve(attacked, "retrained", 0, 10, 10, concept=c) for c in concepts))
+        [line] = [text for text in found.claims() if "DiMUM" in text]
+        return line
+
+    assert said("neon", "ring", "dots").endswith(f"| {outcome} |")
+    assert "| of too few runs: " in said("neon", "ring")
 
 
 def test_what_was_not_gone_before_has_nothing_to_come_back_from(attacked):

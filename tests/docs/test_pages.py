@@ -43,9 +43,12 @@ def test_the_example_of_a_method_in_one_file_works(tmp_path, monkeypatch):
     from expunge.config import build, find_method
     from expunge.run import unlearn
 
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8"), re.DOTALL)
+    code, closed = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "mine.py").write_text(code)
+    (tmp_path / "closed.py").write_text(closed)
     monkeypatch.syspath_prepend(tmp_path)
+    edited = unlearn(tiny.denoiser(), tiny.concept(), build(find_method("closed:Mean"), {}, "closed:Mean"), out=tmp_path / "closed")
+    assert edited.card["relative_change"] > 0
     method = build(find_method("mine:Half"), {"share": 0.8}, "mine:Half")
     run = unlearn(tiny.denoiser(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "s"))
     assert run.card["method"] == "mine:Half"

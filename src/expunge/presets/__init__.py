@@ -6,7 +6,7 @@ from typing import Any
 from expunge import config
 from expunge.types import ExpungeError
 
-PRESETS = ("irreversible",)
+PRESETS = ("relearn-tested",)
 """By name. Each is a TOML file here, a configuration without model and concept, and `about`, what it is for."""
 
 
@@ -25,7 +25,7 @@ def read_preset(name: str) -> dict[str, Any]:
 
 
 def preset(name: str) -> dict[str, Any]:
-    """The same as keywords of `expunge.unlearn`: `expunge.unlearn(model, "Van Gogh", **expunge.preset("irreversible"))`.
+    """The same as keywords of `expunge.unlearn`: `expunge.unlearn(model, "Van Gogh", **expunge.preset("relearn-tested"))`.
 
     Raises:
         ExpungeError: no such preset; the message names the nearest.
