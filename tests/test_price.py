@@ -63,8 +63,8 @@ CASES = {
     "prepared": (plan(Prepared(), TRAINING | {"retain_pictures": 3, "ema": 0.5}), Price(5 * 4 * 2, 8, 8 + 3 * 16, 8 + 3 * 8)),
     # Attention is looked at where a prediction would be made, and costs as much.
     "attention": (plan("fmn"), Price(16, 0, 24)),
-    # The anchors' references at the trajectories' 8 points; the goal's are free. Two student rows.
-    "anchored": (plan("spm"), Price(16, 8, 48)),
+    # References at the trajectories' 8 points under the anchor and under what is held; the concept's are free. Two student rows.
+    "anchored": (plan("spm"), Price(16, 2 * 8, 48)),
     # No inner loop: a step is one row of each kind.
     "two levels": (plan("erase-diff", TRAINING | {"retain_pictures": 3}), Price(40, 16, 48)),
     # Fisher's information of each of the bank's 16 points, not of more.

@@ -97,7 +97,22 @@ def test_the_masks_loss_is_of_the_concepts_prompt_once_and_of_no_guidance():
     pictures = [noised([1.0, 2.0], [0.0, 0.0]), noised([3.0, 1.0], [1.0, 0.0])]
     _, student = mask(pictures)
     assert [p.cond.keys for p in student.asked] == [("neon",), ("neon",)]
-    assert all(asked is given for asked, given in zip(student.asked, pictures, strict=True))
+    assert all(torch.equal(asked.x_t, given.x_t) for asked, given in zip(student.asked, pictures, strict=True))
+
+
+def test_the_mask_is_worked_out_point_by_point():
+    """A whole batch would not fit where `--accumulate` has training go through it in parts. The slopes add up to the batch's."""
+    one, two = noised([1.0, 2.0], [0.0, 0.0]), noised([3.0, 1.0], [1.0, 0.0])
+    both = Noised(
+        torch.cat([one.x_t, two.x_t]),
+        torch.tensor([5, 5]),
+        Cond(torch.zeros(2, 2, 4), ("neon",) * 2),
+        ("p", "q"),
+        torch.cat([one.noise, two.noise]),
+    )
+    together, student = mask([both])
+    assert [len(point) for point in student.asked] == [1, 1]
+    assert together == mask([one, two])[0]
 
 
 def test_a_share_of_one_lets_all_move_as_random_relabelling_does():

@@ -45,10 +45,11 @@ class SalUn(Relabelling):
         slopes = {name: torch.zeros_like(weight) for name, weight in models.weights.items()}
         for i in range(self.mask_batches):
             x = batches(-1 - i).forget
-            # A sum over the latent, not a mean: it ranks alike, and half-precision slopes do not vanish.
-            loss = denoising_error(models, x).mean() * x.noise[0].numel()
-            for slope, of_batch in zip(slopes.values(), torch.autograd.grad(loss, list(models.weights.values())), strict=True):
-                slope += of_batch
+            for one in (x[[row]] for row in range(len(x))):  # whole, a batch may not fit where training goes through it in parts
+                # A sum over the latent, not a mean: it ranks alike, and half-precision slopes do not vanish.
+                loss = denoising_error(models, one).mean() * one.noise.numel()
+                for slope, of_one in zip(slopes.values(), torch.autograd.grad(loss, list(models.weights.values())), strict=True):
+                    slope += of_one
         return super().prepare(models, batches) | {f"mask.{name}": mask for name, mask in salient(slopes, self.share).items()}
 
     def masks(self, notes: Mapping[str, Tensor]) -> dict[str, Tensor]:
