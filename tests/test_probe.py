@@ -10,6 +10,7 @@ import torch
 from expunge import probe
 from expunge.cache import Store
 from expunge.concept import Concept
+from expunge.denoiser import StableDiffusion
 from expunge.export import load
 from expunge.judges import Judgement
 from expunge.plan import make_plan
@@ -65,8 +66,7 @@ def test_a_run_that_is_ended_is_the_shorter_run(tmp_path, variant):
     assert ended.card["steps_done"] == LAST
     assert len((ended.folder / "log.jsonl").read_text().splitlines()) == LAST
     assert [step for step, _ in asked] == [1, 2, 3]
-    model = tiny.denoiser()
-    model.pipeline = load(model.pipeline, ended)
+    model = StableDiffusion(load(tiny.pipeline(), ended))
     torch.testing.assert_close(said(model), asked[-1][1], rtol=1e-5, atol=1e-6)
     assert not torch.equal(asked[0][1], asked[-1][1])
 
