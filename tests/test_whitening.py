@@ -149,3 +149,18 @@ def test_whitened_steps_without_what_reads_tokens_are_refused(tmp_path):
     with pytest.raises(ExpungeError, match=r"none of them is trained, whiten is 0\.001; train with --whiten 0"):
         make_plan(tiny.denoiser(), tiny.concept(), "esd", variant="non-xattn")
     make_plan(tiny.denoiser(), tiny.concept(), "esd", variant="non-xattn", training={"whiten": 0.0})
+
+
+def test_a_later_stage_of_a_sequence_knows_the_tokens_of_what_was_removed_before():
+    """No other prompt holds them, so that whitened steps would be long along them: on the canvas watercolour was back in half of its
+    pictures after hexagon had been removed."""
+    denoiser = tiny.denoiser()
+    first, later = make_plan(denoiser, [tiny.concept("neon"), tiny.concept("ring")], "mim-mu", together="sequential").stages
+
+    def holds(stage, text: str) -> bool:
+        c = tokens(denoiser, stage.concept).unflatten(0, (-1, denoiser.pipeline.tokenizer.model_max_length))
+        return bool((c == denoiser.encode([text]).states).flatten(1).all(1).any())
+
+    assert all(holds(later, text) for text in ("neon style", "a square in neon style", "glow style", "a ring"))
+    assert holds(first, "neon style")
+    assert not holds(first, "glow style")  # not given, and nothing of it removed yet

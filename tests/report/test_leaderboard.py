@@ -9,7 +9,7 @@ from report.markup import Markup
 
 from expunge.bench.rows import Measured, standings
 from expunge.reporting.leaderboard import render, write
-from expunge.reporting.tradeoff import Bar, Spot, bars, plane
+from expunge.reporting.tradeoff import Bar, Spot, _longest, bars, plane
 from expunge.types import Row
 
 
@@ -78,3 +78,14 @@ def test_bars_stand_even_where_all_cost_nothing():
     chart = str(bars("Backward passes", [Bar("a", 0, 0.0, "0"), Bar("b", 1, 0.0, "0")]))
     assert ">Backward passes<" in chart
     assert ">a<" in chart
+
+
+def test_a_bar_that_is_far_longer_than_all_others_is_cut():
+    """Retraining takes an hour where methods take a minute or two, whose bars would all be a hair."""
+    assert _longest([97.0, 350.0, 6189.0]) == 1.25 * 350
+    assert _longest([97.0, 290.0]) == 290
+    assert _longest([0.0, 0.1]) == 0.1
+    assert (_longest([]), _longest([0.0])) == (1.0, 1.0)
+    of = [Bar("a", 0, 97.0, "97 s"), Bar("b", 1, 350.0, "350 s")]
+    whole, cut = (str(bars("Time", [*of, Bar("c", 2, value, "long")])).count("<path") for value in (400.0, 6189.0))
+    assert cut == whole + 1

@@ -83,16 +83,28 @@ def _beaten(spot: Spot, spots: Sequence[Spot]) -> bool:
     return any(f >= here[0] and r >= here[1] and (f, r) != here for f, r in others)
 
 
+CUT = 3.0
+"""A bar that many times as long as the next would leave no room to tell the others apart."""
+
+
+def _longest(values: Sequence[float]) -> float:
+    """Where bars end."""
+    *_, next_, greatest = sorted((0.0, 0.0, *values))
+    return 1.25 * next_ if next_ and greatest > CUT * next_ else greatest or 1.0
+
+
 def bars(title: str, found: Sequence[Bar]) -> Markup:
-    """A bar for each method, the number at its end."""
+    """A bar for each method, the number at its end. One that is far longer than all others is cut, which a gap near its end shows."""
     height = 0.27 * len(found) + 0.45
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.5, height))
         axis = figure.subplots()
-        longest = max(b.value for b in found) or 1.0
+        longest = _longest([b.value for b in found])
         for at, bar in enumerate(found):
-            axis.barh(at, bar.value, height=0.6, color=RUNS[bar.colour % len(RUNS)])
-            axis.text(bar.value + 0.015 * longest, at, bar.text, va="center", ha="left", color=INK)
+            end = min(bar.value, longest)
+            pieces = [(0.0, end)] if bar.value <= longest else [(0.0, 0.92 * longest), (0.94 * longest, 0.06 * longest)]
+            axis.broken_barh(pieces, (at - 0.3, 0.6), color=RUNS[bar.colour % len(RUNS)])
+            axis.text(end + 0.015 * longest, at, bar.text, va="center", ha="left", color=INK)
         axis.set_yticks(range(len(found)), [b.label if len(b.label) <= 24 else f"{b.label[:23]}…" for b in found])
         axis.set_ylim(len(found) - 0.4, -0.6)
         axis.set_xlim(0, 1.3 * longest)
