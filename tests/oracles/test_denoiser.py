@@ -50,6 +50,15 @@ def test_noise_that_is_drawn_on_the_way_is_a_pictures_own(scheduler):
     assert not torch.allclose(denoiser.latents(cond, [1, 3], sampler)[1], both[1], atol=1e-2)
 
 
+def test_what_decides_a_picture_is_the_same_in_every_process():
+    """diffusers lists the settings that a scheduler's file lacks, as that of SD 1.x does, in the order of a set of words."""
+    denoiser = tiny.denoiser()
+    denoiser.pipeline.scheduler = DDIMScheduler.from_config(denoiser.pipeline.scheduler.config)
+    assert len(denoiser.pipeline.scheduler.config["_use_default_values"]) > 1
+    assert set(denoiser.drawing["scheduler"]) & {"_use_default_values", "_name_or_path"} == set()
+    assert denoiser.drawing["scheduler"]["_class_name"] == "DDIMScheduler"
+
+
 def test_pictures_are_decoded_in_parts(monkeypatch):
     """All at once they take an autoencoder at full size more memory than any accelerator has."""
     denoiser = tiny.denoiser()

@@ -112,7 +112,13 @@ class StableDiffusion:
     def drawing(self) -> dict[str, Any]:
         """What decides a picture besides the weights, the prompt, the noise and the sampler: scheduler, precision and autoencoder."""
         precision = str(next(self.net.parameters()).dtype)
-        return {"scheduler": dict(self.pipeline.scheduler.config), "dtype": precision, "vae": self._vae_fingerprint}
+        return {"scheduler": self.scheduling, "dtype": precision, "vae": self._vae_fingerprint}
+
+    @property
+    def scheduling(self) -> dict[str, Any]:
+        """The scheduler's settings, without where it was loaded from, which decides nothing, and without the list of those that are
+        defaults, whose order changes from process to process."""
+        return {k: v for k, v in self.pipeline.scheduler.config.items() if k not in ("_name_or_path", "_use_default_values")}
 
     @cached_property
     def _vae_fingerprint(self) -> str:
