@@ -39,8 +39,8 @@ def tokens(denoiser: StableDiffusion, concept: Subject) -> Float[Tensor, "n widt
     prompts = [p for part in concept.parts for p in part.forget()]
     earlier = [replace(c, synonyms=tuple(n for n in c.known if n != c.target)) for part in concept.parts for c in part.removed]
     before = [p for c in earlier for p in c.forget()]
-    texts = {"", *(p.prompt for p in (*prompts, *before)), *(p.context for p in prompts), *(m for p in prompts for m in p.marginals)}
-    texts = sorted(texts)
+    named = {"", *(p.prompt for p in (*prompts, *before)), *(p.context for p in prompts), *(m for p in prompts for m in p.marginals)}
+    texts = sorted(named)
     return denoiser.encode(texts[:: -(-len(texts) // PROMPTS)]).states.flatten(0, 1).float()
 
 
