@@ -31,8 +31,7 @@ class SPM(Matching):
     eta: Annotated[float, Ge(0)] = 1.0
     """Guidance past the surrogate, away from the concept. Larger forgets harder and hurts more; 0 only takes the surrogate over."""
     surrogate: Literal["null", "context", "anchor"] = "anchor"
-    """The prompt s that the concept becomes: empty (the paper's choice for most concepts), the same without the concept, or with the
-    anchor in its place (where none is given, the same without the concept)."""
+    """The prompt s that the concept becomes: empty (the paper), without the concept, or with the anchor (if given) in its place."""
     anchor_weight: Annotated[float, Ge(0)] = 3.0
     """Weight of the second line. Larger spares the concept's own kind more and forgets more slowly; 0 is cheaper."""
     rank: Annotated[int, Ge(1)] = 1
