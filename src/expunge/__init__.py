@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from expunge.adoption import adopt as adopt
     from expunge.asking import Meter as Meter
     from expunge.attacks import ATTACKS as ATTACKS
     from expunge.auditing.outcome import Audit as Audit
@@ -40,7 +41,7 @@ _HOMES = {
     "ATTACKS": "attacks", "Audit": "auditing.outcome",
     "Concept": "concept", "Vocabulary": "vocabulary", "ExpungeError": "types", "METHODS": "methods", "METRICS": "metrics",
     "Gone": "probe", "Protocol": "render", "Run": "run", "evaluate": "evaluation", "load": "export", "merge": "export", "unlearn": "run",
-    "Several": "several", "Training": "objective", "Sampler": "denoiser", "Meter": "asking",
+    "adopt": "adoption", "Several": "several", "Training": "objective", "Sampler": "denoiser", "Meter": "asking",
     "preset": "presets", "compose": "composition", "write_lora": "export", "measure_information": "retention",
 }  # fmt: skip
 

@@ -53,13 +53,25 @@ def described(plan: Plan, denoiser: StableDiffusion) -> dict[str, Any]:
         "config": config.settings(plan.method),
         "training": config.settings(plan.training) if plan.training else None,
         "concept": concept_table(plan.concept),
-        "model": {"name": plan.model, "fingerprint": plan.fingerprint, "family": "stable-diffusion", "drawing": digest(denoiser.drawing)},
+        "model": model_table(denoiser),
         "seed": plan.seed,
         "scope": plan.method.scope.name,
+        "rank": plan.method.scope.rank,
         "device": str(denoiser.device),
         "dtype": plan.dtype,
-        "versions": {"python": platform.python_version()} | {p: version_of(p) for p in ("expunge", "torch", "diffusers", "transformers")},
+        "versions": versions(),
     }
+
+
+def model_table(denoiser: StableDiffusion) -> dict[str, str]:
+    """Which model a run changes, and what else its pictures depend on."""
+    family, drawing = "stable-diffusion", digest(denoiser.drawing)
+    return {"name": denoiser.name, "fingerprint": denoiser.fingerprint, "family": family, "drawing": drawing}
+
+
+def versions() -> dict[str, str]:
+    """Of whatever may change a number."""
+    return {"python": platform.python_version()} | {p: version_of(p) for p in ("expunge", "torch", "diffusers", "transformers")}
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:

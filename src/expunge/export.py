@@ -9,7 +9,6 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
-from expunge import config
 from expunge.cache import write_tensors
 from expunge.denoiser import Pipeline
 from expunge.denoiser import load as load_model
@@ -86,8 +85,7 @@ def write_lora(model: str | Path | Pipeline, run: Run | str | Path, file: str | 
         raise ExpungeError(f"a rank is 1 or more: {rank} given; choose another with --rank")
     denoiser = load_model(model, "cpu", run.card["dtype"])
     before = dict(denoiser.net.named_parameters())
-    scope = config.build(config.find_method(run.card["method"]), run.card["config"], run.card["method"]).scope
-    rank = rank or scope.rank * max(1, len(run.stages)) or RANK  # what stages add adds up
+    rank = rank or run.card.get("rank", 0) * max(1, len(run.stages)) or RANK  # what stages add adds up
     tensors: dict[str, Tensor] = {}
     whole, missing = 0.0, 0.0
     for name, value in run.delta(denoiser.fingerprint).items():

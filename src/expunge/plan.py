@@ -103,7 +103,7 @@ def make_plan(
     **settings: Any,
 ) -> Plan:
     """Resolves names and defaults, and checks everything that can be checked before work begins."""
-    concept = _subject(concept, Vocabulary.canvas if denoiser.is_canvas else Vocabulary.general, together, reference)
+    concept = subject_of(concept, denoiser, together, reference)
     if isinstance(method, str):
         found, trained = config.find_method(method), {f.name for f in fields(Training)}
         if moved := {k: v for k, v in settings.items() if k in trained and k not in {f.name for f in fields(found)}}:  # type: ignore[arg-type]
@@ -130,10 +130,10 @@ def make_plan(
     return made
 
 
-def _subject(
-    given: str | Subject | Sequence[str | Concept], world: Callable[[], Vocabulary], together: Together, reference: Origin
+def subject_of(
+    given: str | Subject | Sequence[str | Concept], denoiser: StableDiffusion, together: Together = "joint", reference: Origin = "original"
 ) -> Subject:
-    """What is to be removed, names looked up in `world`; a list of one is that one."""
+    """What is to be removed, names looked up in the words that go with the model; a list of one is that one."""
     if isinstance(given, Concept):
         return given
     if isinstance(given, Several):
@@ -143,7 +143,8 @@ def _subject(
                 f"{together} and {reference} are given beside; say it in Several.of"
             )
         return given
-    found = [Concept.find(c, world()) if isinstance(c, str) else c for c in ([given] if isinstance(given, str) else given)]
+    world = Vocabulary.canvas() if denoiser.is_canvas else Vocabulary.general()
+    found = [Concept.find(c, world) if isinstance(c, str) else c for c in ([given] if isinstance(given, str) else given)]
     return found[0] if len(found) == 1 else Several.of(found, together, reference)
 
 

@@ -39,6 +39,9 @@ NEEDS: dict[Need, str] = {
     "spans": "what each token of each forget prompt is: the concept's, the end, padding or another",
 }
 
+RETRAINED = "retrain"
+"""Stands in the place of a method for a model that was trained without the concept: what unlearning is measured against."""
+
 LEADS: tuple[Need, ...] = ("forget", "trajectory", "anchor_pictures", "surrogate")
 """The parts whose rows belong to forget prompts. `context`, `marginal`, `sibling`, `anchor` and `spans` go row by row with the first."""
 

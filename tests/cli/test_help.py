@@ -15,7 +15,7 @@ from expunge.methods import METHODS
 from expunge.objective import Objective, Training
 
 SOURCE = Path(__file__).parents[2] / "src"
-VERBS = ("demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "bench")
+VERBS = ("demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "adopt", "bench")
 
 
 def program(*arguments: str) -> subprocess.CompletedProcess:

@@ -17,9 +17,8 @@ from expunge.denoiser import load as load_model
 from expunge.evaluation import judges_for
 from expunge.judges import Judge
 from expunge.run import Run
-from expunge.types import ExpungeError
+from expunge.types import RETRAINED, ExpungeError
 
-RETRAINED = "retrain"
 """The method of a run that never saw its concept."""
 
 

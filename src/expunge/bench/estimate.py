@@ -11,7 +11,7 @@ from expunge.auditing.battery import Battery, Cost, Side
 from expunge.auditing.budget import make_budget
 from expunge.auditing.cells import Kept
 from expunge.bench.runner import Place, is_attacked, missing, model, plan_of, sampler_of
-from expunge.bench.suite import RETRAIN, Unit
+from expunge.bench.suite import Unit
 from expunge.cache import Store
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.evaluation import SHOWN
@@ -21,6 +21,7 @@ from expunge.price import Price, pace, price
 from expunge.render import Protocol, Shot, kept_at
 from expunge.render import plan as shots_of
 from expunge.scope import SCOPES, Scope
+from expunge.types import RETRAINED
 
 DRIFT = 2 * 128
 """Forwards that the null drift of a run takes, beside its unprompted pictures."""
@@ -131,7 +132,7 @@ def _again(unit: Unit) -> list[Shot]:
 
 def _work(unit: Unit, denoiser: StableDiffusion, store: Store) -> tuple[Scope, Price]:
     """What a unit trains, and what that costs."""
-    if unit.method == RETRAIN:
+    if unit.method == RETRAINED:
         return SCOPES["full"], Price(0, 0, unit.training["steps"] * unit.training["batch_size"])
     plan = plan_of(unit, denoiser)
     return plan.method.scope, price(plan, denoiser, store)

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge import config
-from expunge.bench.suite import RETRAIN, Attacking, Entry, Search, Suite
+from expunge.bench.suite import Attacking, Entry, Search, Suite
 from expunge.concept import Concept
 from expunge.denoiser.stable_diffusion import CANVAS
 from expunge.metrics import Evidence, measure
@@ -44,7 +44,7 @@ from expunge.plan import VOCABULARIES, told
 from expunge.render import Protocol
 from expunge.run import Run
 from expunge.several import Several, Subject
-from expunge.types import ExpungeError
+from expunge.types import RETRAINED, ExpungeError
 from expunge.vocabulary import Vocabulary
 
 KEYS = (
@@ -120,8 +120,8 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
         if odd := [s for s in entry.seeds or () if s not in seeds]:
             known = ", ".join(map(str, seeds))
             raise ExpungeError(f"an entry's seeds are some of the suite's: {entry.label!r} asks for {odd[0]}, {name!r} has {known}")
-    if any(e.name == RETRAIN for e in suite.methods) and model != CANVAS:
-        raise ExpungeError(f"the canvas alone is trained anew: {name!r} is of {model}; leave {RETRAIN} out")
+    if any(e.name == RETRAINED for e in suite.methods) and model != CANVAS:
+        raise ExpungeError(f"the canvas alone is trained anew: {name!r} is of {model}; leave {RETRAINED} out")
     first = {u.id: u for u in reversed(suite.units)}
     if twice := next((u for u in suite.units if first[u.id] is not u), None):
         raise ExpungeError(f"every unit of a suite is another run: {twice.name} stands in {name!r} twice; remove one")
@@ -147,7 +147,7 @@ def _entries(tables: Sequence[Any], vocabulary: Vocabulary) -> tuple[Entry, ...]
         seeds = tuple(_seeds(table["seeds"], label)) if "seeds" in table else None
         concepts = tuple(_subject(c, vocabulary) for c in table["concepts"]) if "concepts" in table else None
         settings = {k: v for k, v in table.items() if k not in OWN}
-        if table["name"] == RETRAIN:
+        if table["name"] == RETRAINED:
             entries.append(_retraining(label, settings, given, seeds, concepts))
             continue
         method = config.build(config.find_method(table["name"]), settings, table["name"])
@@ -174,7 +174,7 @@ def _retraining(
 
     if settings:
         raise ExpungeError(f"retraining has no settings but those of its training: {', '.join(settings)} given; put them under training")
-    return Entry(RETRAIN, label, False, {}, config.settings(config.build(Retraining, training, RETRAIN)), {}, seeds, concepts)
+    return Entry(RETRAINED, label, False, {}, config.settings(config.build(Retraining, training, RETRAINED)), {}, seeds, concepts)
 
 
 def _subject(given: Any, vocabulary: Vocabulary) -> Subject:

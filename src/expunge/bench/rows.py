@@ -8,10 +8,10 @@ from statistics import fmean, median
 from typing import Any
 
 from expunge.bench.runner import is_attacked, missing, read_result
-from expunge.bench.suite import RETRAIN, Unit
+from expunge.bench.suite import Unit
 from expunge.metrics.intervals import clustered, student_interval
 from expunge.plan import called
-from expunge.types import Row
+from expunge.types import RETRAINED, Row
 
 SHARES = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
 RETAINED = ("IRA", "CRA", "NRA", "ORA")
@@ -95,7 +95,7 @@ def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
 
 def _attacked(finding: Mapping[str, Any], run: str, unit: Unit) -> Iterator[Row]:
     """What an attack came to: of the run, of the untouched model and of the control, each at its best."""
-    sides = ((run, unit.method, "asr"), ("base", "none", "best_base"), (CONTROL, RETRAIN, "best_retrained"))
+    sides = ((run, unit.method, "asr"), ("base", "none", "best_base"), (CONTROL, RETRAINED, "best_retrained"))
     for name, method, key in sides:
         if rate := finding[key]:
             about = (name, method, finding["concept"], unit.seed, "target", SUCCESS)
@@ -121,7 +121,7 @@ def standings(found: Sequence[Measured], judge: str | None = None) -> list[Stand
         return []
     lines = [_standing(UNTOUCHED, "none", [], _landmark(found, judge, "base"), {})]
     if control := _landmark(found, judge, CONTROL):
-        lines.append(_standing(CONTROL, RETRAIN, [], control, {}))
+        lines.append(_standing(CONTROL, RETRAINED, [], control, {}))
     for label in dict.fromkeys(m.label for m in found):
         mine = [m for m in found if m.label == label]
         rows = [r for m in mine for r in m.rows if r.run not in ("base", CONTROL) and r.judge in (judge, "none")]

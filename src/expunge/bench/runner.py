@@ -22,7 +22,7 @@ import torch
 from expunge import config
 from expunge.auditing.budget import Budget, make_budget
 from expunge.bench.outcome import Outcome
-from expunge.bench.suite import RETRAIN, Unit
+from expunge.bench.suite import Unit
 from expunge.cache import Store, lying_at, write_atomically
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.denoiser import load as load_model
@@ -33,7 +33,7 @@ from expunge.metrics import METRICS
 from expunge.plan import Plan, concept_from, make_plan
 from expunge.render import Protocol
 from expunge.run import Run, carry_out
-from expunge.types import ExpungeError, Row
+from expunge.types import RETRAINED, ExpungeError, Row
 
 RESULT = "bench.json"
 """Of a unit: what was measured, and under which protocol. Everything else in the folder is as of any run."""
@@ -117,7 +117,7 @@ def carry(unit: Unit, place: Place) -> None:
     denoiser = model(unit.model, place.device, unit.dtype)
     held = _forget_peak(denoiser.device)
     before = read_result(folder)
-    run = _retrained(unit, folder, place) if unit.method == RETRAIN else _unlearned(unit, folder, denoiser, store)
+    run = _retrained(unit, folder, place) if unit.method == RETRAINED else _unlearned(unit, folder, denoiser, store)
     if not before:
         memory = None if held is None else max(0, run.card["peak_memory_bytes"] - held)
         before = {"memory_bytes": memory}

@@ -13,9 +13,7 @@ from expunge.cache import digest
 from expunge.concept import Concept
 from expunge.plan import called, concept_table, version_of
 from expunge.several import Subject
-
-RETRAIN = "retrain"
-"""Stands among the methods for `expunge.canvas.retrain`: the landmark that unlearning is measured against."""
+from expunge.types import RETRAINED
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class Suite:
         tables = [[_described(c, e.synonyms) for c in (self.concepts if e.concepts is None else e.concepts)] for e in self.methods]
         each = [(e, t) for e, ts in zip(self.methods, tables, strict=True) for t in ts]
         units = (self._unit(e, t, s) for s in self.seeds for e, t in each if e.seeds is None or s in e.seeds)
-        return tuple(replace(u, audit=None if u.method == RETRAIN else self.audit) for u in units)
+        return tuple(replace(u, audit=None if u.method == RETRAINED else self.audit) for u in units)
 
     def tuned(self, entry: Entry) -> list[Unit]:
         """What a search does with some settings."""

@@ -32,14 +32,14 @@ from expunge.canvas.draw import draw
 from expunge.canvas.pipeline import new_unet
 from expunge.canvas.stage import Stage
 from expunge.canvas.train import BANK, Budget, caption, denoising_loss, pairs_without, picked
-from expunge.card import is_done, peak_memory, write_card
+from expunge.card import is_done, model_table, peak_memory, versions, write_card
 from expunge.concept import Concept
 from expunge.data import seed_of
 from expunge.denoiser import StableDiffusion, load
 from expunge.plan import concept_table, slug, version_of
 from expunge.run import Run
 from expunge.several import Several, Subject
-from expunge.types import ExpungeError
+from expunge.types import RETRAINED, ExpungeError
 from expunge.vocabulary import Vocabulary
 from expunge.weights import relative_change, save_delta
 
@@ -82,7 +82,7 @@ def retrain(
     if is_done(folder, card["id"]):
         return Run(folder)
     write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
-    tables = {key: card[key] for key in ("seed", "concept", "training")} | {"method": {"name": "retrain"}}
+    tables = {key: card[key] for key in ("seed", "concept", "training")} | {"method": {"name": RETRAINED}}
     write_atomically(folder / "config.toml", config.to_toml(tables).encode())
 
     started, work = time.monotonic(), folder / "training"
@@ -143,14 +143,14 @@ def _card(canvas: StableDiffusion, concept: Subject, seed: int, training: Retrai
     name = digest(deciding, canvas.fingerprint, version_of("expunge"))[:10]
     return {
         "id": f"retrain-{slug(concept)}-{name}",
-        "method": "retrain",
+        "method": RETRAINED,
         "config": {},
         **deciding,
-        "model": {"name": canvas.name, "fingerprint": canvas.fingerprint, "family": "stable-diffusion"},
+        "model": model_table(canvas),
         "scope": "full",
         "device": str(canvas.device),
         "dtype": "fp32",
-        "versions": {p: version_of(p) for p in ("expunge", "torch", "diffusers", "transformers")},
+        "versions": versions(),
     }
 
 

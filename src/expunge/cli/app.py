@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from expunge.cli.adopt import adopt
 from expunge.cli.audit import audit
 from expunge.cli.bench import bench
 from expunge.cli.compose import compose
@@ -27,7 +28,7 @@ from expunge.cli.unlearn import unlearn
 
 USERS_MISTAKE, INTERRUPTED = 2, 130
 
-SINGLE = ("demo", "sample", "eval", "meter", "audit", "report", "merge", "compose", "bench")
+SINGLE = ("demo", "sample", "eval", "meter", "audit", "report", "merge", "compose", "adopt", "bench")
 """Verbs that do their work in one process, or share it out themselves."""
 
 CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -38,7 +39,7 @@ class Verbs(TyperGroup):
     """The group of all verbs: an unknown one is told the nearest."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "bench"]
+        return ["demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "adopt", "bench"]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None:
@@ -83,6 +84,7 @@ app.command("audit")(audit)
 app.command("report")(report)
 app.command("merge")(merge)
 app.command("compose")(compose)
+app.command("adopt")(adopt)
 app.command("bench")(bench)
 
 

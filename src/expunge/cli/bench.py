@@ -136,12 +136,11 @@ def _failures(outcomes: Sequence[Any]) -> None:
 def _search(plan: Any, place: Any, engine: Any, only: Sequence[str], dry_run: bool, command: str) -> None:
     from expunge.bench.outcome import Outcome
     from expunge.bench.search import best, search, space_of
-    from expunge.bench.suite import RETRAIN
     from expunge.cli.progress import watch_trials
     from expunge.cli.screen import say, table
-    from expunge.types import ExpungeError
+    from expunge.types import RETRAINED, ExpungeError
 
-    entries = [e for e in plan.methods if e.name != RETRAIN and _wanted(e.label, only)]
+    entries = [e for e in plan.methods if e.name != RETRAINED and _wanted(e.label, only)]
     if not entries:
         raise ExpungeError(f"--only names labels of the suite: {', '.join(only)} fits none of {', '.join(e.label for e in plan.methods)}")
     outcomes: list[Any] = []

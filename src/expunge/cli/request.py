@@ -117,7 +117,7 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
     built = config.build(cls, kept | _given(given, names), method)
     training = _training(built, (tables.get("training", {}) if same else {}) | _given(given, [f.name for f in fields(Training)]))
     model = given["model"] or model_table.get("name") or CANVAS
-    concept = _concept(tables.get("concept", {}), given, model)
+    concept = concept_asked(tables.get("concept", {}), given, model)
     if given["anchor"] is not None and not built.needs & {"anchor", "anchor_pictures"}:
         raise ExpungeError(
             f"an anchor is for a method that maps the concept onto it: {method} reads none as it is set; leave --anchor out, or take ca, "
@@ -162,7 +162,7 @@ def _stop(table: Mapping[str, Any] | None, given: Mapping[str, Any], trained: bo
     return config.build(RULES[rule], kept | {k: v for k, v in (("every", every), ("judge", judge)) if v is not None}, rule)
 
 
-def _concept(table: Mapping[str, Any], given: Mapping[str, Any], model: str) -> Subject:
+def concept_asked(table: Mapping[str, Any], given: Mapping[str, Any], model: str) -> Subject:
     """A concept, or several where a further `--target` is no other name of the first."""
     vocabulary, entries = _vocabulary(table, given["vocabulary"], model), _entries(table)
     named = given["target"] or [e["target"] for e in entries]

@@ -103,10 +103,14 @@ class StableDiffusion:
     @cached_property
     def fingerprint(self) -> str:
         """Tells this base model from any other: its U-Net, its text encoder and its noise schedule."""
+        return digest(fingerprint(self.net, self.pipeline.text_encoder), self.noising)
+
+    @property
+    def noising(self) -> dict[str, Any]:
+        """The noise schedule, and what the network predicts under it."""
         config = self.pipeline.scheduler.config
         betas = {k: config.get(k) for k in ("beta_start", "beta_end", "beta_schedule", "prediction_type")}
-        betas |= {k: config[k] for k in ("trained_betas", "rescale_betas_zero_snr") if config.get(k)}  # which few models have
-        return digest(fingerprint(self.net, self.pipeline.text_encoder), betas)
+        return betas | {k: config[k] for k in ("trained_betas", "rescale_betas_zero_snr") if config.get(k)}  # which few models have
 
     @property
     def drawing(self) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from expunge.reporting.sequence import course, split
 from expunge.reporting.tables import Column, Group, compare
 from expunge.reporting.template import filled
 from expunge.reporting.tradeoff import Bar, Spot, bars, plane
+from expunge.types import RETRAINED
 
 PROMPTS = 2
 """Of each probe, shown for each concept; where several were removed at once, the half."""
-RETRAINED = "retrain"
-"""The method whose model never saw the concept: what forgetting should look like."""
 COST_TITLES = {
     "seconds": "Time",
     "forwards": "Forward passes",

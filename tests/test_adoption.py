@@ -1,0 +1,184 @@
+"""A model that was unlearned elsewhere becomes a run: exactly what differs, whatever it was published as, and nothing else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import save_file
+
+from expunge.adoption import adopt, differing, narrowest
+from expunge.auditing.prepare import refuse_control
+from expunge.cache import Store
+from expunge.cli.app import main
+from expunge.evaluation import evaluate
+from expunge.export import merge
+from expunge.methods import METHODS
+from expunge.render import Protocol
+from expunge.reporting import write
+from expunge.run import Run, unlearn
+from expunge.types import ExpungeError
+from expunge.weights import swapped
+
+KEY = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    tiny.pipeline().save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(base, tmp_path_factory) -> Run:
+    out = tmp_path_factory.mktemp("run") / "run"
+    return unlearn(base, tiny.concept(), "esd", training=tiny.TRAINING, out=out, store=Store.default())
+
+
+def weight(value: float = 1.0, shape: tuple[int, ...] = (16, 96)) -> torch.Tensor:
+    return torch.full(shape, value)
+
+
+def saved(pipeline: StableDiffusionPipeline, folder: Path) -> Path:
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def test_a_merged_folder_gives_back_its_run(base, made, tmp_path):
+    again = adopt(base, merge(base, made, tmp_path / "merged"), tiny.concept(), out=tmp_path / "again")
+    assert again.delta().keys() <= made.delta().keys()
+    whole = made.delta() | again.delta()
+    assert all(torch.equal(whole[name], value) for name, value in made.delta().items())
+    assert again.card["scope"] == made.card["scope"] == "xattn"
+    assert again.card["relative_change"] == pytest.approx(made.card["relative_change"], rel=1e-9)
+    assert again.concept() == made.concept()
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_what_only_passed_through_half_precision_did_not_change(base, made, tmp_path, dtype):
+    """A folder as it is published: every number is rounded, and only those of cross-attention were trained."""
+    again = adopt(base, merge(base, made, tmp_path / "merged", dtype=dtype), tiny.concept(), out=tmp_path / "again")
+    assert again.delta().keys() == made.delta().keys()
+    half = {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    assert all(torch.equal(made.delta()[name].to(half).float(), value) for name, value in again.delta().items())
+
+
+def test_it_is_measured_and_reported_like_any_run(base, made, tmp_path):
+    save_file({f"unet.{name}": value for name, value in made.delta().items()}, tmp_path / "esd.safetensors")
+    run = adopt(base, tmp_path / "esd.safetensors", tiny.concept(), name="ESD, the authors'", out=tmp_path / "run")
+    assert run.id.startswith("esd--the-authors--neon-")
+    denoiser = tiny.denoiser()
+    with swapped(denoiser.net, run.delta(denoiser.fingerprint)):
+        assert torch.equal(dict(denoiser.net.named_parameters())[KEY], made.delta()[KEY])
+    rows = evaluate(run, base, metrics=["UA"], protocol=Protocol(seeds=1, target_seeds=1, prompts=2))
+    [change] = [r.value for r in rows if r.metric == "weight_change" and r.run == run.id]
+    assert change == pytest.approx(made.card["relative_change"], rel=1e-6)
+    assert "ESD, the authors" in write([run.folder], tmp_path / "report.html").read_text()
+
+
+def test_the_same_once_more_is_there_already(base, made, tmp_path):
+    merged = merge(base, made, tmp_path / "merged")
+    first = adopt(base, merged, tiny.concept(), out=tmp_path / "run")
+    when = (first.folder / "delta.safetensors").stat().st_mtime_ns
+    assert adopt(base, merged, tiny.concept(), out=tmp_path / "run").id == first.id
+    assert (first.folder / "delta.safetensors").stat().st_mtime_ns == when
+    with pytest.raises(ExpungeError, match="a folder holds one run"):
+        adopt(base, merged, tiny.concept("ring"), out=tmp_path / "run")
+
+
+def test_one_that_never_saw_the_concept_is_a_control(base, made, tmp_path):
+    save_file(made.delta(), tmp_path / "other.safetensors")
+    control, other = (
+        adopt(base, tmp_path / "other.safetensors", tiny.concept(), never_saw=it, out=tmp_path / str(it)) for it in (True, False)
+    )
+    refuse_control(control, made.concept().parts)
+    with pytest.raises(ExpungeError, match="a control was trained without the concept"):
+        refuse_control(other, made.concept().parts)
+
+
+def test_differing_knows_rounding_from_change():
+    ours = {"w": torch.tensor([1.0, 1 / 3])}
+    for half in (torch.float16, torch.bfloat16):
+        rounded = ours["w"].to(half).float()
+        assert differing({"w": rounded}, ours) == differing({"w": ours["w"]}, {"w": rounded}) == {}
+    assert differing({"w": torch.tensor([1.0, 0.3333])}, ours)["w"][1] == pytest.approx(0.3333)
+    assert differing({"w": torch.tensor([1.0, 1 / 3 + 1e-7])}, ours).keys() == {"w"}
+
+
+@pytest.mark.parametrize(
+    ("names", "scope"),
+    [
+        ([KEY], "xattn-kv"),
+        ([KEY.replace("to_k", "to_q")], "xattn"),
+        (["conv_in.weight"], "non-xattn"),
+        (["conv_in.weight", KEY], "full"),
+    ],
+)
+def test_the_narrowest_scope_is_named(names, scope):
+    assert narrowest(tiny.denoiser().net, dict.fromkeys(names, torch.zeros(1))).name == scope
+
+
+def other_text_encoder(base, folder):
+    pipeline = tiny.pipeline()
+    next(pipeline.text_encoder.parameters()).data += 0.01
+    return saved(pipeline, folder / "model")
+
+
+def other_schedule(base, folder):
+    return saved(tiny.pipeline(prediction_type="v_prediction"), folder / "model")
+
+
+def other_tensors(base, folder):
+    shutil.copytree(base, folder / "model")
+    config = folder / "model" / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"layers_per_block": 2}))
+    return folder / "model"
+
+
+def file_of(**tensors):
+    def made(base, folder):
+        save_file({name.replace("__", "."): value for name, value in tensors.items()}, folder / "file.safetensors")
+        return folder / "file.safetensors"
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (lambda base, folder: base, "unlearning changes weights: .* are the base model's own"),
+        (lambda base, folder: folder / "nothing.safetensors", "tensors are read from a whole safetensors file"),
+        (other_text_encoder, "the text_encoder of .* is not that of"),
+        (other_schedule, "a run keeps its model's noise schedule"),
+        (other_tensors, "a model is a Stable Diffusion pipeline"),
+        (file_of(conv_in__bias=weight(1, (8,)), odd=weight()), "has its base's tensors: odd is none of them"),
+        (file_of(conv_in__bias=weight(1, (9,))), r"conv_in.bias is \[9\], the base's \[8\]"),
+        (file_of(conv_in__bias=weight(float("nan"), (8,))), "weights are finite: conv_in.bias"),
+        (file_of(model__diffusion_model__x=weight()), "a whole checkpoint is given as a folder"),
+        (file_of(unet__x__lora_A__weight=weight()), "a LoRA is given in a folder"),
+    ],
+)
+def test_what_cannot_be_a_run_is_refused_and_nothing_written(base, tmp_path, given, said):
+    with pytest.raises(ExpungeError, match=said):
+        adopt(base, given(base, tmp_path), tiny.concept(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", [*METHODS, "retrain"])
+def test_it_does_not_pass_for_a_method_of_ours(base, tmp_path, name):
+    with pytest.raises(ExpungeError, match="has a name of its own"):
+        adopt(base, base, tiny.concept(), name=name, out=tmp_path / "run")
+
+
+def test_the_command_line_says_what_differs(base, made, tmp_path, capsys):
+    merged = merge(base, made, tmp_path / "merged")
+    words = ["--model", str(base), "--target", "neon", "--vocabulary", "canvas", "--synonym", "glowing", "--device", "cpu"]
+    assert main(["adopt", str(merged), *words, "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert f"change  {made.card['relative_change']:.3%} of the xattn weights' norm" in said
+    assert "next: expunge eval" in said
+    assert Run(tmp_path / "run").concept() == tiny.concept(synonyms=("glowing",))
