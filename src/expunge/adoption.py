@@ -11,10 +11,11 @@ from expunge import config
 from expunge.cache import digest, read_tensors, write_atomically
 from expunge.card import is_done, model_table, versions, write_card
 from expunge.concept import Concept
+from expunge.config import version_of
 from expunge.denoiser import StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.methods import METHODS
-from expunge.plan import concept_table, slug, subject_of, version_of
+from expunge.plan import concept_table, slug, subject_of
 from expunge.run import Run
 from expunge.scope import SCOPES, Scope
 from expunge.several import Subject

@@ -12,8 +12,9 @@ import torch
 
 from expunge import config
 from expunge.cache import digest, write_atomically
+from expunge.config import version_of
 from expunge.denoiser import StableDiffusion
-from expunge.plan import Plan, concept_table, version_of
+from expunge.plan import Plan, concept_table
 from expunge.types import ExpungeError
 
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from expunge import config
 from expunge.cache import digest
 from expunge.card import is_done, write_card
+from expunge.config import version_of
 from expunge.denoiser import Pipeline, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.objective import Objective
-from expunge.plan import concept_table, slug, version_of
+from expunge.plan import concept_table, slug
 from expunge.run import Run, edit_prompts
 from expunge.several import Several
 from expunge.spent import Spent

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import importlib
+import importlib.metadata
 import inspect
 import json
 import math
@@ -134,3 +135,10 @@ def read_toml(path: Path, see: str = "see a run's config.toml") -> dict[str, Any
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ExpungeError(f"a configuration is a readable TOML file: {path}: {error}; {see}") from error
+
+
+def version_of(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -10,8 +10,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from expunge.concept import Concept
+from expunge.config import version_of
 from expunge.types import ExpungeError
 from expunge.vocabulary import Kind
+from expunge.weights import fingerprint
 
 Pictures = UInt8[Tensor, "b 3 height width"]
 
@@ -38,6 +40,8 @@ class Judge(Protocol):
     """Pictures in, labels and features out."""
 
     name: str
+    weights: str
+    """Tells it from another of its name: a fingerprint of its weights, or the version that they came with."""
 
     def __call__(self, pictures: Pictures) -> Judgement: ...
 
@@ -49,6 +53,7 @@ class CanvasJudge:
         from expunge.canvas.judge import Judge as Network
 
         self.name, self.net = name, Network.load("second" if name == "second" else "main").to(device)
+        self.weights = version_of("expunge")
 
     @torch.no_grad()
     def __call__(self, pictures: Pictures) -> Judgement:
@@ -81,6 +86,7 @@ class ClassifierJudge:
                 f"a judge is a transformers image classifier or CLIP in safetensors: {model}: {str(error).strip().splitlines()[0]}; "
                 "check the folder or id"
             ) from error
+        self.weights = fingerprint(self.net)
         kind = concept.vocabulary.kinds[concept.kind]
         self.kind = concept.kind
         self.labels = [_member(label, kind, concept) for _, label in sorted(self.net.config.id2label.items())]
@@ -122,6 +128,7 @@ class CLIPJudge:
             tokenizer = CLIPTokenizer.from_pretrained(model)
         except (OSError, ValueError) as error:
             raise ExpungeError(f"a judge is whole: {model}: {str(error).strip().splitlines()[0]}; check the folder or id") from error
+        self.weights = fingerprint(self.net)
         self.texts: dict[str, tuple[list[str], Tensor]] = {}
         for kind in (concept.vocabulary.kinds[concept.kind], concept.vocabulary.kinds[concept.vocabulary.kinds[concept.kind].partner]):
             names = [m.name for m in kind.members]
@@ -161,6 +168,7 @@ class NudeNetJudge:
         except ImportError as error:
             raise ExpungeError(f"the judge {NUDENET} needs a package of its own ({error}); pip install 'expunge[nudenet]'") from error
         self.name, self.kind, self.label, self.net = NUDENET, concept.kind, concept.member.name, NudeDetector()
+        self.weights = version_of("nudenet")
 
     def __call__(self, pictures: Pictures) -> Judgement:
         # Blue first, as OpenCV reads a file: the detector turns the channels of an array as it does those of a file.

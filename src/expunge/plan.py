@@ -1,7 +1,6 @@
 """Everything that decides a run's result, resolved and checked before any work begins."""
 
 import copy
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -82,7 +81,7 @@ class Plan:
 
     @property
     def id(self) -> str:
-        deciding = self.tables | {"model": {"fingerprint": self.fingerprint, "dtype": self.dtype}, "version": version_of("expunge")}
+        deciding = self.tables | {"model": {"fingerprint": self.fingerprint, "dtype": self.dtype}, "version": config.version_of("expunge")}
         # The package's own code goes by its version; a method of one's own that was edited is another, though its name is the same.
         deciding |= {"code": code} if (code := config.code_outside(self.method, self.stop)) else {}
         name = config.method_name(self.method).rpartition(":")[2].lower()
@@ -245,10 +244,3 @@ def called(table: Mapping[str, Any]) -> str:
 
 
 VOCABULARIES: dict[str, Callable[[], Vocabulary]] = {"canvas": Vocabulary.canvas, "general": Vocabulary.general}
-
-
-def version_of(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

@@ -101,7 +101,8 @@ def unlearn(
     """Removes a concept from a model and writes what changed.
 
     Args:
-        model: "canvas" (the embedded one), a diffusers folder, a hub id, or a pipeline in memory, which is left as it was.
+        model: "canvas" (the embedded one), a diffusers folder, a hub id, or a pipeline in memory, which is left as it was,
+            and where it was: `device` and `dtype` are for what is loaded.
         concept: a name ("Van Gogh style"), looked up in the canvas's words or in the general vocabulary, or a `Concept`. Or a list
             of either: several concepts that one run removes.
         method: a registered name with `settings`, or a method made beforehand.
@@ -167,7 +168,8 @@ def carry_out(
     card |= {"trainable": sum(p.numel() for p in state.trained.values()), "total": sum(p.numel() for p in denoiser.net.parameters())}
     try:
         if isinstance(plan.method, Objective):
-            with counted(denoiser.net) as spent.forwards:
+            # For whoever draws and looks on the way too.
+            with counted(denoiser.net) as spent.forwards, denoiser.mixed(processes.accelerator(plan.dtype).autocast):
                 card |= _train(plan, plan.method, denoiser, state, folder, store, track, watch, ends, processes, spent)
         else:
             state.load(_edit(plan, plan.method, denoiser, state))
@@ -177,7 +179,6 @@ def carry_out(
         changed = relative_change(delta, {k: v.cpu() for k, v in state.begun.items()})
     finally:
         state.release()
-        denoiser.autocast = type(denoiser)(denoiser.pipeline).autocast
     if not math.isfinite(changed):
         raise ExpungeError(f"a run ends with finite weights: those of {folder} are not; lower --lr, or train in fp32")
     if changed == 0:
@@ -260,8 +261,6 @@ def _train(
     assert training is not None
     # A stage's pictures are not made by the weights that it begins with, unless these are its reference.
     made_by = swapped(denoiser.net, state.untouched) if plan.start else nullcontext()
-    # The trained tensors are in float32 from here on, whatever the rest is in: who draws needs the run's precision too.
-    denoiser.autocast = processes.accelerator(plan.dtype).autocast
     with processes.main_first(), made_by:  # the others find the pictures in the store
         batches = gather(denoiser, plan.concept, method.needs, training, plan.seed, store, memo, track if processes.is_main else untracked)
     if training.gradient_checkpointing:

@@ -56,7 +56,10 @@ def made_companion(method: Objective, latent_shape: tuple[int, int, int], seed: 
 
 
 class Trainer:
-    """A run's training state, which may be interrupted between any two steps, by any means."""
+    """A run's training state, which may be interrupted between any two steps, by any means.
+
+    It takes its steps within `StableDiffusion.mixed`, in the precision of `dtype`.
+    """
 
     def __init__(
         self,
@@ -75,7 +78,6 @@ class Trainer:
         self.processes = Processes(denoiser.device)
         refuse_uneven(training, self.processes.count)
         self.accelerator = self.processes.accelerator(dtype)
-        denoiser.autocast = self.accelerator.autocast
         self.student, self.reference, self.mean = Student(denoiser, state), Reference(denoiser, state, memo), Mean(denoiser, state)
         companion = made_companion(method, denoiser.latent_shape, batches.seed)
         self.companion = companion.to(denoiser.device) if companion else None

@@ -85,7 +85,7 @@ def test_readings_rise_as_announced_and_hold_all_that_differs(name, tmp_path):
 @pytest.mark.parametrize("taken", [1, 2, None])
 def test_the_network_and_the_delta_are_as_they_were_when_it_ends_or_is_closed(name, taken, tmp_path):
     attacked = victim(tmp_path)
-    net, autocast = attacked.denoiser.net, attacked.denoiser.autocast
+    net, autocast = attacked.denoiser.net, attacked.denoiser._autocast
     weights, training = {n: p.detach().clone() for n, p in net.named_parameters()}, net.training
     given, kept = delta(attacked.denoiser), dict(attacked.delta)
     running = iter(made(name)(attacked))
@@ -97,7 +97,7 @@ def test_the_network_and_the_delta_are_as_they_were_when_it_ends_or_is_closed(na
     assert all(torch.equal(kept[n], v) for n, v in given.items())
     assert net.training is training
     assert not net._forward_pre_hooks
-    assert attacked.denoiser.autocast is autocast
+    assert attacked.denoiser._autocast is autocast
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -11,7 +11,7 @@ from expunge import audit
 from expunge.auditing import battery as module
 from expunge.auditing.battery import SHOWN
 from expunge.auditing.prepare import conclude
-from expunge.cache import Store
+from expunge.cache import Store, taken
 from expunge.types import ExpungeError
 from expunge.weights import fingerprint
 
@@ -83,7 +83,7 @@ def test_the_same_pictures_are_drawn_once_for_all_attacks(battery, tmp_path):
     assert len(list((tmp_path / "store" / "pictures").glob("*.png"))) == drawn + PICTURES
 
 
-def test_a_cells_hash_covers_what_decides_it(battery, monkeypatch, tmp_path):
+def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_path):
     def ids(*names: str, **given: object) -> set[str]:
         return {c.id for c in battery(*names, **given).cells}
 
@@ -93,8 +93,14 @@ def test_a_cells_hash_covers_what_decides_it(battery, monkeypatch, tmp_path):
     for given in ({"pictures": 9}, {"seed": 1}, {"settings": {"steps": 3}}, {"sampler": module.Sampler(3, 1.0)}):
         assert not ids("Nothing", **given) & base, given
     assert not ids("Undo") & base
+    for judge in judges:  # of the same name, with other weights
+        monkeypatch.setattr(judge, "weights", "trained again")
+    again = ids("Nothing")
+    assert not again & base
+    monkeypatch.setattr(module.config, "code_outside", lambda attack: {"audit.toys": "edited"})
+    assert not ids("Nothing") & again
     monkeypatch.setattr(module, "version_of", lambda package: "another")
-    assert not ids("Nothing") & base
+    assert not ids("Nothing") & (again | base)
 
 
 def test_files_in_a_folder_of_data_count_towards_the_hash(tmp_path):
@@ -120,6 +126,24 @@ def test_controls_are_shared_between_audits(battery, made, tmp_path):
     assert len(list((tmp_path / "second" / "cells").glob("*.json"))) == 2
     names = {s.picture for d in done.done for r in d.result.readings for s in r.shown}
     assert names == {p.name for p in (tmp_path / "second" / "pictures").iterdir()}
+
+
+@pytest.mark.parametrize("done_by_the_other", [False, True])
+def test_a_control_that_another_audit_is_at_comes_last_and_is_not_done_twice(battery, tmp_path, done_by_the_other):
+    mine, other = battery("Nothing", "Undo"), battery("Nothing", "Undo", out=tmp_path / "second")
+    [shared] = [c for c in mine.cells if c.name == "nothing on base, neon"]
+    events = mine.run()
+    with taken(mine.kept.lock(shared.id)) as held:
+        assert held
+        for _ in range(3 + 2 + 2):  # the readings of the three other cells
+            next(events)
+        assert CALLS == ["nothing on unlearned", "undo on unlearned", "undo on base"]
+        if done_by_the_other:
+            list(other._attack(shared, 0))
+    CALLS.clear()
+    list(events)
+    assert ([] if done_by_the_other else ["nothing on base"]) == CALLS
+    assert mine.missing() == []
 
 
 def test_a_result_that_lacks_a_picture_or_is_damaged_is_made_again(battery, tmp_path):

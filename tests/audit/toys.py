@@ -105,6 +105,7 @@ class Witness:
 
     def __init__(self, name: str, pictures: Tensor, concept: str, kind: str):
         self.name, self.known, self.concept, self.kind = name, pictures.float(), concept, kind
+        self.weights = ""
 
     def __call__(self, pictures: Tensor) -> Judgement:
         # Drawn beside others, a picture may come out a shade different.

@@ -69,7 +69,7 @@ def fine_tuned(
     folder = victim.folder / name if victim.folder else None
     yield plain(victim, 0.0, {})
 
-    autocast, dtype = denoiser.autocast, next(n for n, d in DTYPES.items() if d == next(net.parameters()).dtype)
+    dtype = next(n for n, d in DTYPES.items() if d == next(net.parameters()).dtype)
     # Copies: the trainer changes the tensors in place that it finds in the network.
     with swapped(net, {n: v.clone() for n, v in victim.delta.items()}):
         state = TrainState(net, objective.scope, seed_of(victim.seed, "attack"))
@@ -77,22 +77,22 @@ def fine_tuned(
             batches = Batches(denoiser, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
             trainer = Trainer(objective, training, batches, state, Memo(), folder, dtype)
             steps = trainer.fit()
-            for strength in strengths[1:]:
-                file = folder / f"reading-{strength:06.0f}.safetensors" if folder else None
-                if file and file.exists():
-                    yield plain(victim, strength, read_tensors(file))
-                    continue
-                if trainer.steps_done > strength:
-                    raise ExpungeError(f"an attack keeps its readings beside its checkpoint: {file} is missing; delete {folder}")
-                while trainer.steps_done < strength:
-                    next(steps)
-                weights = state.delta()
-                if file:
-                    write_tensors(file, weights)
-                yield plain(victim, strength, weights)
+            with denoiser.mixed(trainer.accelerator.autocast):  # the caller draws each reading in it too
+                for strength in strengths[1:]:
+                    file = folder / f"reading-{strength:06.0f}.safetensors" if folder else None
+                    if file and file.exists():
+                        yield plain(victim, strength, read_tensors(file))
+                        continue
+                    if trainer.steps_done > strength:
+                        raise ExpungeError(f"an attack keeps its readings beside its checkpoint: {file} is missing; delete {folder}")
+                    while trainer.steps_done < strength:
+                        next(steps)
+                    weights = state.delta()
+                    if file:
+                        write_tensors(file, weights)
+                    yield plain(victim, strength, weights)
         finally:
             state.release()
-            denoiser.autocast = autocast
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,6 +1,7 @@
 """The battery: every attack of a budget on the run and on its controls, each cell done once, whatever interrupts it."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -10,18 +11,20 @@ from typing import Any
 
 from torch import Tensor
 
+from expunge import config
 from expunge.attacks import Attacked, Inapplicable, Victim
 from expunge.auditing.budget import Budget, Entry
 from expunge.auditing.cells import Kept, Reading, Result, Shown
 from expunge.auditing.event import Event, Role
 from expunge.auditing.findings import best_of
-from expunge.cache import digest, lying_at
+from expunge.cache import digest, taken
 from expunge.concept import Concept
+from expunge.config import version_of
 from expunge.data import untracked
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.evaluation import looked
-from expunge.judges import BY_NAME, Judge
-from expunge.plan import concept_table, version_of
+from expunge.judges import Judge
+from expunge.plan import concept_table
 from expunge.price import Pace, pace
 from expunge.render import render_rows, rows_kept_at
 from expunge.scope import SCOPES
@@ -150,19 +153,28 @@ class Battery:
         missing = self.missing()
         costs = self.costs(missing)
         whole, behind = sum(c.seconds for c in costs.values()) or 1.0, 0.0
-        for cell in missing:
-            if self.kept.find(cell.id):  # by another audit in the meantime, whose control it is too
-                behind += costs[cell.id].seconds / whole
-                continue
-            share, readings = costs[cell.id].seconds / whole, len(cell.entry.attack.strengths)
-            try:
-                for count, reading in enumerate(self._attack(cell, costs[cell.id].backwards), 1):
-                    rate = reading.rate(cell.judges[0].name).value
-                    strength = f"{reading.strength:g} {cell.entry.attack.unit}"
-                    yield Event(cell.name, behind + share * min(1.0, count / readings), rate, strength)
-            except ExpungeError as error:
-                yield Event(cell.name, behind + share, error=" ".join(str(error).split()), applicable=not isinstance(error, Inapplicable))
-            behind += share
+        queue, passed = deque(missing), set[str]()
+        while queue:
+            cell = queue.popleft()
+            # A control is that of other audits too: one that another process is at comes last, when there is nothing else to do.
+            with taken(self.kept.lock(cell.id), wait=cell.id in passed) as mine:
+                if not mine:
+                    queue.append(cell)
+                    passed.add(cell.id)
+                    continue
+                if self.kept.find(cell.id) is None:
+                    yield from self._told(cell, costs[cell.id].backwards, behind, costs[cell.id].seconds / whole)
+            behind += costs[cell.id].seconds / whole
+
+    def _told(self, cell: Cell, backwards: int, behind: float, share: float) -> Iterator[Event]:
+        """Tells of a cell's readings as they come, or of why there are none. So much of all lies behind, and so much is its share."""
+        readings = len(cell.entry.attack.strengths)
+        try:
+            for count, reading in enumerate(self._attack(cell, backwards), 1):
+                rate, strength = reading.rate(cell.judges[0].name).value, f"{reading.strength:g} {cell.entry.attack.unit}"
+                yield Event(cell.name, behind + share * min(1.0, count / readings), rate, strength)
+        except ExpungeError as error:
+            yield Event(cell.name, behind + share, error=" ".join(str(error).split()), applicable=not isinstance(error, Inapplicable))
 
     def _attack(self, cell: Cell, backwards: int) -> Iterator[Reading]:
         """Attacks, yields each reading, and keeps the result."""
@@ -198,8 +210,9 @@ class Battery:
 
     def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
         judges = self.judges[concept.target]
-        attacked = entry.name, entry.settings, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), self.seed
-        named = [(j.name, () if j.name in BY_NAME else lying_at(j.name)) for j in judges]
+        outside = config.code_outside(entry.attack)
+        attacked = entry.name, entry.settings, outside, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), self.seed
+        named = [(j.name, j.weights) for j in judges]
         looked_at = self.budget.pictures, named, asdict(self.sampler), self.denoiser.drawing
         return Cell(digest(*attacked, *looked_at, version_of("expunge")), entry, side, concept, judges)
 

@@ -91,6 +91,10 @@ class Kept:
         """Where an attack that trains keeps its checkpoints until it is done."""
         return self.folder / "work" / cell
 
+    def lock(self, cell: str) -> Path:
+        """A file that whoever is at the cell holds, in this audit or in another that shares it."""
+        return self.store.root / "audits" / "locks" / cell
+
     def find(self, cell: str) -> Result | None:
         """A cell's result, from this audit or from another's controls; None where it is still to be done."""
         return self._read(self._own(cell), self.pictures) or self._read(self._shared(cell), self.store.root / "pictures")

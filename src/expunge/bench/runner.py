@@ -4,14 +4,12 @@ A unit is decided by its JSON alone and its result is the files in its folder, s
 """
 
 import ctypes
-import fcntl
 import gc
 import json
 import os
-import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +21,7 @@ from expunge import config
 from expunge.auditing.budget import Budget, make_budget
 from expunge.bench.outcome import Outcome
 from expunge.bench.suite import Unit
-from expunge.cache import Store, lying_at, write_atomically
+from expunge.cache import Store, lying_at, taken, write_atomically
 from expunge.denoiser import Sampler, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.denoiser.stable_diffusion import CANVAS
@@ -228,24 +226,6 @@ def _write(folder: Path, result: dict[str, Any]) -> None:
 
 def _silent(items: Any, description: str) -> Iterator[int]:
     return iter(items)
-
-
-@contextmanager
-def taken(file: Path) -> Iterator[bool]:
-    """Whether this process has the unit to itself. The system gives a lock back when its process ends, however it ends.
-
-    The file keeps a line for each that took it: process id and time.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        lock.write(f"{os.getpid()} {time.time():.0f}\n")
-        lock.flush()
-        yield True
 
 
 def _forget_peak(device: torch.device) -> int | None:

@@ -11,7 +11,8 @@ from annotated_types import Ge, Le
 
 from expunge.cache import digest
 from expunge.concept import Concept
-from expunge.plan import called, concept_table, version_of
+from expunge.config import version_of
+from expunge.plan import called, concept_table
 from expunge.several import Subject
 from expunge.types import RETRAINED
 

@@ -34,9 +34,10 @@ from expunge.canvas.stage import Stage
 from expunge.canvas.train import BANK, Budget, caption, denoising_loss, pairs_without, picked
 from expunge.card import is_done, model_table, peak_memory, versions, write_card
 from expunge.concept import Concept
+from expunge.config import version_of
 from expunge.data import seed_of
 from expunge.denoiser import StableDiffusion, load
-from expunge.plan import concept_table, slug, version_of
+from expunge.plan import concept_table, slug
 from expunge.run import Run
 from expunge.several import Several, Subject
 from expunge.types import RETRAINED, ExpungeError

@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,8 +73,7 @@ class StableDiffusion:
         self.net: UNet2DConditionModel = pipeline.unet
         self.alphas_cumprod: Tensor = pipeline.scheduler.alphas_cumprod
         self.prediction_type: str = pipeline.scheduler.config.prediction_type
-        self.autocast: Callable = nullcontext
-        """Context in which the network runs; the training loop puts its precision here."""
+        self._autocast: Callable = nullcontext
         self._encoded: dict[str, Tensor] = {}
 
     @property
@@ -171,11 +170,20 @@ class StableDiffusion:
 
     # --- the network -----------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def mixed(self, autocast: Callable[[], AbstractContextManager]) -> Iterator[None]:
+        """Calls the network in `autocast()` for as long as this lasts: trained tensors are in float32, whatever the others are in."""
+        before, self._autocast = self._autocast, autocast
+        try:
+            yield
+        finally:
+            self._autocast = before
+
     def __call__(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents:
         """eps(x_t, t, c) under the present weights, or with `weights` in the place of some."""
-        dtype = next(self.net.parameters()).dtype if self.autocast is nullcontext else point.x_t.dtype
+        dtype = next(self.net.parameters()).dtype if self._autocast is nullcontext else point.x_t.dtype
         arguments = (point.x_t.to(dtype), point.t, point.cond.states.to(dtype))
-        with self.autocast():
+        with self._autocast():
             out = self.net(*arguments).sample if weights is None else torch.func.functional_call(self.net, dict(weights), arguments).sample
         return self.to_eps(out.float(), point.x_t, point.t)
 
@@ -214,7 +222,7 @@ class StableDiffusion:
         for t in scheduler.timesteps:
             x_in = scheduler.scale_model_input(x, t)
             # Not around the whole loop: a context that spans a `yield` would hold in the caller's code too.
-            with torch.no_grad(), self.autocast():
+            with torch.no_grad(), self._autocast():
                 out = self.net((torch.cat([x_in, x_in]) if guided else x_in).to(dtype), t, states).sample.float()
             whole = t.round().long()
             times = whole.expand(len(x))
