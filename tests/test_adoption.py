@@ -15,7 +15,7 @@ from expunge.auditing.prepare import refuse_control
 from expunge.cache import Store
 from expunge.cli.app import main
 from expunge.evaluation import evaluate
-from expunge.export import merge
+from expunge.export import merge, write_lora
 from expunge.methods import METHODS
 from expunge.render import Protocol
 from expunge.reporting import write
@@ -100,6 +100,16 @@ def test_one_that_never_saw_the_concept_is_a_control(base, made, tmp_path):
         refuse_control(other, made.concept().parts)
 
 
+def test_a_lora_is_added_first(base, made, tmp_path):
+    pytest.importorskip("peft")
+    write_lora(base, made, tmp_path / "lora.safetensors", rank=16)  # all that matrices so small hold
+    again = adopt(base, tmp_path / "lora.safetensors", tiny.concept(), out=tmp_path / "again")
+    matrices = {name: value for name, value in made.delta().items() if value.ndim == 2}
+    assert again.delta().keys() == matrices.keys()
+    for name, value in matrices.items():
+        torch.testing.assert_close(again.delta()[name], value, rtol=0, atol=1e-5)
+
+
 def test_differing_knows_rounding_from_change():
     ours = {"w": torch.tensor([1.0, 1 / 3])}
     for half in (torch.float16, torch.bfloat16):
@@ -159,7 +169,7 @@ def file_of(**tensors):
         (file_of(conv_in__bias=weight(1, (9,))), r"conv_in.bias is \[9\], the base's \[8\]"),
         (file_of(conv_in__bias=weight(float("nan"), (8,))), "weights are finite: conv_in.bias"),
         (file_of(model__diffusion_model__x=weight()), "a whole checkpoint is given as a folder"),
-        (file_of(unet__x__lora_A__weight=weight()), "a LoRA is given in a folder"),
+        (file_of(unet__x__lora_A__weight=weight(), unet__x__lora_B__weight=weight()), "a LoRA is added to the model that it was made for"),
     ],
 )
 def test_what_cannot_be_a_run_is_refused_and_nothing_written(base, tmp_path, given, said):

@@ -1,5 +1,6 @@
 """A model that was unlearned elsewhere, taken in as a run: what it forgot is measured and attacked like any other's."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from expunge.concept import Concept
 from expunge.config import version_of
 from expunge.denoiser import StableDiffusion
 from expunge.denoiser import load as load_model
+from expunge.denoiser.quiet import quiet
 from expunge.methods import METHODS
 from expunge.plan import concept_table, slug, subject_of
 from expunge.run import Run
@@ -47,8 +49,8 @@ def adopt(
 
     Args:
         model: what it was made from: "canvas", a diffusers folder, or a hub id.
-        unlearned: a diffusers folder or a hub id; or a `.safetensors` file of some or all of the U-Net's tensors under the names
-            that diffusers gives them, such as the published code of ESD and of UCE writes.
+        unlearned: a diffusers folder or a hub id; or a `.safetensors` file, of some or all of the U-Net's tensors under the names
+            that diffusers gives them, as the published code of ESD and of UCE writes it, or a LoRA (which needs peft).
         concept: what it is said to have forgotten, as `unlearn` takes it.
         name: what its method is called in reports.
         never_saw: it was trained without the concept, so that `audit(..., control=run)` may compare with it.
@@ -67,7 +69,7 @@ def adopt(
     subject = subject_of(concept, denoiser)
     ours = {n: p.detach().cpu().float() for n, p in denoiser.net.named_parameters()}
     path = Path(unlearned)
-    theirs = _tensors_in(path) if path.suffix == ".safetensors" else _network_of(unlearned, denoiser)
+    theirs = _tensors_in(path, denoiser) if path.suffix == ".safetensors" else _network(load_model(unlearned), denoiser, path)
     delta = differing(theirs, ours)
     if not delta:
         raise ExpungeError(f"unlearning changes weights: those of {unlearned} are the base model's own; give the model that was changed")
@@ -130,11 +132,11 @@ def _same(their: Tensor, our: Tensor) -> bool:
     )
 
 
-def _tensors_in(file: Path) -> dict[str, Tensor]:
-    """A file's tensors, as a U-Net's are called.
+def _tensors_in(file: Path, base: StableDiffusion) -> dict[str, Tensor]:
+    """A file's tensors, as a U-Net's are called; of a LoRA those that it makes of the base's.
 
     Raises:
-        ExpungeError: a file that cannot be read, a checkpoint of the whole model in one file, a LoRA.
+        ExpungeError: a file that cannot be read, or a checkpoint of the whole model in one file.
     """
     found = {name.removeprefix(PREFIX): value for name, value in read_tensors(file, "get it again").items()}
     if any(name.startswith(("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")) for name in found):
@@ -142,21 +144,36 @@ def _tensors_in(file: Path) -> dict[str, Tensor]:
             f"a whole checkpoint is given as a folder: {file} holds one; make a folder of it with "
             "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
         )
-    if any("lora" in name for name in found):
+    return _network(_with_lora(base, file), base, file) if any("lora" in name for name in found) else found
+
+
+def _with_lora(base: StableDiffusion, file: Path) -> StableDiffusion:
+    """A copy of the base that a LoRA was added to for good.
+
+    Raises:
+        ExpungeError: peft is not installed, or the file does not fit the model.
+    """
+    pipeline = copy.deepcopy(base.pipeline)
+    try:
+        with quiet():
+            pipeline.load_lora_weights(file.parent, weight_name=file.name)
+            pipeline.fuse_lora()
+            pipeline.unload_lora_weights()
+    except (ImportError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
         raise ExpungeError(
-            f"a LoRA is given in a folder that it was added to: {file} holds one; make that folder with load_lora_weights, fuse_lora and "
-            "save_pretrained"
-        )
-    return found
+            f"a LoRA is added to the model that it was made for, with peft: {file}: {reason}; pip install 'expunge[lora]', "
+            "or check the file"
+        ) from error
+    return StableDiffusion(pipeline)
 
 
-def _network_of(model: str | Path, base: StableDiffusion) -> dict[str, Tensor]:
-    """The U-Net's tensors of a folder or of a hub id, whose other parts are those of the base.
+def _network(found: StableDiffusion, base: StableDiffusion, model: Path) -> dict[str, Tensor]:
+    """The U-Net's tensors of a model whose other parts are those of the base.
 
     Raises:
         ExpungeError: a U-Net of other tensors; a text encoder, an autoencoder or a noise schedule that is another.
     """
-    found = load_model(model)
     for part in ("text_encoder", "vae"):
         theirs, ours = (getattr(d.pipeline, part).state_dict() for d in (found, base))
         if theirs.keys() != ours.keys() or differing(theirs, {n: v.cpu().float() for n, v in ours.items()}):

@@ -7,7 +7,7 @@ import typer
 
 from expunge.cli.options import Device, Model, Vocabulary, best_device
 
-UNLEARNED = "A diffusers folder, a hub id, or a .safetensors file of U-Net tensors."
+UNLEARNED = "A diffusers folder, a hub id, or a .safetensors file of U-Net tensors or of a LoRA."
 
 
 def adopt(
