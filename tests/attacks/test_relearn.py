@@ -121,7 +121,7 @@ def test_it_starts_at_the_victim_and_moves_the_chosen_weights_alone(variant, tmp
 
 def test_it_lowers_its_loss(tmp_path):
     attacked, attack = victim(tmp_path), Relearn(steps=24, lr=3e-3, batch_size=4, pictures=4)
-    points, at = attack._shown(attacked).points, list(range(0, 2048, 100))
+    points, at = attack._bank(attacked).points, list(range(0, 2048, 100))
     losses = []
     for weights in readings(attack, attacked):
         with torch.no_grad(), swapped(attacked.denoiser.net, weights):

@@ -10,6 +10,7 @@ from audit.toys import CALLS
 from expunge import audit
 from expunge.auditing import battery as module
 from expunge.auditing.battery import SHOWN
+from expunge.auditing.cells import Taught
 from expunge.auditing.prepare import conclude
 from expunge.cache import Store, taken
 from expunge.types import ExpungeError
@@ -25,6 +26,14 @@ def test_known_attacks_get_the_verdicts_that_they_deserve(audited):
     assert (undo.unlearned.before.value, undo.rate.value, undo.base.before.value) == (0, 1, 1)
     assert (undo.unlearned.area, undo.base.area, undo.regained_at) == (0.5, 1, 1.0)
     assert found["nothing"].regained_at is None
+
+
+def test_judges_look_at_what_an_attack_trained_on(audited):
+    """Half of the pictures are the very ones that the untouched model draws of the concept."""
+    made = audited("Careless")
+    assert made.failures == ()
+    found = {d.role: d.result.taught for d in made.done}
+    assert found == {"unlearned": Taught(2 * PICTURES, {"main": PICTURES, "second": PICTURES}), "base": None}
 
 
 def test_the_network_is_left_as_it_was(battery):

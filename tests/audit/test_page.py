@@ -9,7 +9,7 @@ from PIL import Image
 from report.conftest import run_folder as run_folder
 from report.markup import Markup
 
-from expunge.auditing.cells import Shown
+from expunge.auditing.cells import Shown, Taught
 from expunge.auditing.outcome import Audit, Failure
 from expunge.metrics.intervals import wilson
 from expunge.reporting.audit import render, write
@@ -40,6 +40,13 @@ def found(tmp_path: Path) -> Audit:
         failures=(Failure("p4d", "unlearned", "neon", "an attack needs words: there are none; give some"),),
         control=True,
     )
+
+
+def test_what_judges_see_in_what_was_trained_on_is_said(tmp_path: Path):
+    taught = Taught(256, {"main": 0, "second": 3})
+    text = Markup.of(write(audit(tmp_path, *done("relearn", [0, 4], [15, 15], taught=taught)))).text
+    assert "Of the 256 pictures that it trains on, judges see neon so often: main in none and second in 3." in text
+    assert "pictures that it trains on" not in Markup.of(write(audit(tmp_path, *done("relearn", [0, 4], [15, 15])))).text
 
 
 def test_the_page_holds_everything_and_reaches_for_nothing(found: Audit):

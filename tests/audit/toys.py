@@ -9,6 +9,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from expunge.attacks import Attack, Attacked, Inapplicable, Victim
+from expunge.denoiser import Sampler
 from expunge.judges import Judgement
 from expunge.types import ExpungeError
 
@@ -69,6 +70,17 @@ class Wreck(Nothing):
         yield reading(victim, 0.0, dict(victim.delta))
         for strength in self.strengths[1:]:
             yield reading(victim, strength, {n: torch.zeros_like(p) for n, p in victim.denoiser.net.named_parameters()})
+
+
+@dataclass(frozen=True)
+class Careless(Nothing):
+    """Says that it trains on other things, and half of its pictures are of the concept."""
+
+    def trained_on(self, victim: Victim) -> Tensor:
+        prompts, seeds = victim.asked()
+        others = victim.denoiser.encode(["a ring"] * len(prompts))
+        sampler = Sampler(1, 1.0)
+        return torch.cat([victim.denoiser.latents(c, seeds, sampler).cpu() for c in (victim.denoiser.encode(prompts), others)])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from expunge.cache import Store
 from expunge.concept import Concept
 from expunge.data import Track, seed_of, untracked
 from expunge.denoiser import StableDiffusion
-from expunge.types import Cond, ExpungeError
+from expunge.types import Cond, ExpungeError, Latents
 from expunge.weights import content
 
 
@@ -94,6 +94,11 @@ class Attack(ABC):
     @abstractmethod
     def cost(self, victim: Victim) -> tuple[int, int]:
         """Forwards and backwards of the network, one sample each, that the attack itself takes; drawing its readings comes on top."""
+
+    def trained_on(self, victim: Victim) -> Latents | None:
+        """Clean latents of the pictures that it trains on, where it promises that none shows the concept: judges look at them too. None
+        where it promises nothing of the kind."""
+        return None
 
     @abstractmethod
     def __call__(self, victim: Victim) -> Iterator[Attacked]:

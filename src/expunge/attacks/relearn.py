@@ -65,9 +65,12 @@ class Relearn(Attack):
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         objective = Denoise("retain", self.variant)
-        yield from fine_tuned(victim, objective, self._shown(victim), self.lr, self.batch_size, self.strengths)
+        yield from fine_tuned(victim, objective, self._bank(victim), self.lr, self.batch_size, self.strengths)
 
-    def _shown(self, victim: Victim) -> Bank:
+    def trained_on(self, victim: Victim) -> Latents:
+        return self._auxiliary(victim)[0]
+
+    def _bank(self, victim: Victim) -> Bank:
         clean, captions = self._auxiliary(victim)
         refuse_naming(victim.concept, captions)
         count, generator = max(POINTS, len(captions)), torch.Generator().manual_seed(seed_of("relearn", victim.seed, "noise"))

@@ -14,7 +14,7 @@ from torch import Tensor
 from expunge import config
 from expunge.attacks import Attacked, Inapplicable, Victim
 from expunge.auditing.budget import Budget, Entry
-from expunge.auditing.cells import Kept, Reading, Result, Shown
+from expunge.auditing.cells import Kept, Reading, Result, Shown, Taught
 from expunge.auditing.event import Event, Role
 from expunge.auditing.findings import best_of
 from expunge.cache import digest, taken
@@ -36,6 +36,8 @@ SHOWN = 6
 """Pictures of a reading that are kept for the page."""
 TIMED = 8
 """Samples in the batch that is timed."""
+JUDGED = 64
+"""Pictures that a judge looks at together."""
 
 
 @dataclass(frozen=True)
@@ -189,11 +191,21 @@ class Battery:
                 f"an attack's first reading is the model as it is: {cell.entry.name} gave none at strength 0; see docs/audit.md"
             )
         names = tuple(j.name for j in cell.judges)
+        taught = self._taught(cell, victim) if cell.side.role == "unlearned" else None
         done = Result(
             cell.id, cell.entry.name, cell.entry.settings, attack.unit, attack.threat, victim.fingerprint, cell.concept.target, names,
-            _trimmed(readings, names[0]), count.samples, backwards, round(time.monotonic() - began, 2),
+            _trimmed(readings, names[0]), count.samples, backwards, round(time.monotonic() - began, 2), taught,
         )  # fmt: skip
         self.kept.put(done, shared=cell.side.role != "unlearned")
+
+    def _taught(self, cell: Cell, victim: Victim) -> Taught | None:
+        """Has the pictures judged that the attack has trained on, as the autoencoder gives them back."""
+        if (latents := cell.entry.attack.trained_on(victim)) is None:
+            return None
+        kind, name = cell.concept.kind, cell.concept.member.name
+        parts = [self.denoiser.decode(part.to(self.denoiser.device)) for part in latents.split(JUDGED)]
+        seen = {j.name: [label for part in parts for label in j(part).seen.get(kind, ())] for j in cell.judges}
+        return Taught(len(latents), {judge: labels.count(name) for judge, labels in seen.items()})
 
     def _read(self, cell: Cell, found: Attacked) -> Reading:
         """Draws the pictures of a reading and has them judged."""

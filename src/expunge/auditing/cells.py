@@ -43,6 +43,15 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Taught:
+    """What judges see of the concept in the pictures that an attack trained on, of which none should show it."""
+
+    n: int
+    hits: Mapping[str, int]
+    """By judge, the pictures in which it sees the concept."""
+
+
+@dataclass(frozen=True)
 class Result:
     """A cell that is done."""
 
@@ -64,6 +73,8 @@ class Result:
     """Of the attack and of drawing what it found, one sample each."""
     backwards: int
     seconds: float
+    taught: Taught | None = None
+    """None of an attack that trains on nothing, or on the concept; of a control, which is shown the same; and of results older than it."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -72,7 +83,8 @@ class Result:
     def from_json(cls, text: str) -> "Result":
         table = json.loads(text)
         readings = tuple(Reading(**r | {"shown": tuple(Shown(**s) for s in r["shown"])}) for r in table["readings"])
-        return cls(**table | {"readings": readings, "judges": tuple(table["judges"])})
+        taught = Taught(**table["taught"]) if table.get("taught") else None
+        return cls(**table | {"readings": readings, "judges": tuple(table["judges"]), "taught": taught})
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,14 @@ class Section:
         return after(self.finding.unlearned)
 
     @property
+    def taught(self) -> str:
+        """What judges see in the pictures that the attack trained on; nothing where they did not look."""
+        if (found := self.finding.unlearned.result.taught) is None:
+            return ""
+        seen = " and ".join(f"{judge} in {hits or 'none'}" for judge, hits in found.hits.items())
+        return f"Of the {found.n} pictures that it trains on, judges see {self.finding.concept} so often: {seen}."
+
+    @property
     def back(self) -> bool:
         return self.finding.state in ("back", "part", "learnt")
 
