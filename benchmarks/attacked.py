@@ -29,10 +29,11 @@ APART = 0.05
 """By how much a model may show the concept more often than one that never saw it."""
 FEW = 3
 """Runs below which an interval says little of how much concepts differ."""
-TUNED = ("SalUn", "gradient ascent", "SDD", "ESD", "CA", "MiM-MU, whiten 0", "MiM-MU")
+TUNED = ("SalUn, all weights", "gradient ascent", "SDD", "ESD", "CA", "MiM-MU, whiten 0", "MiM-MU")
 """Whose removals DiMRA is said to undo."""
 LASTING = {
-    "DiMUM": "what DiMUM, as we read it, removed does not come back (2512.03564)",
+    "DiMUM, all weights": "what DiMUM, as we read it, removed from all weights does not come back (2512.03564)",
+    "DiMUM": "what DiMUM removed in whitened steps does not come back (2512.03564)",
     "MiM-MU": "what MiM-MU by default (`relearn-tested`) removed does not come back",
 }
 """Whose do not come back, it is said."""

@@ -50,8 +50,8 @@ def test_both_parts_are_one_call_and_no_teacher_is_asked():
     assert "reference" not in DiMUM().needs
 
 
-def test_the_default_trains_everything_to_a_mean():
-    assert (DiMUM().scope.name, DiMUM.training.ema > 0) == ("full", True)
+def test_the_default_trains_cross_attention_in_whitened_steps_to_a_mean():
+    assert (DiMUM().scope.name, DiMUM.training.whiten > 0, DiMUM.training.ema > 0) == ("xattn", True, True)
 
 
 def test_rows_of_a_concatenation_stay_what_they_were():

@@ -33,8 +33,8 @@ class EraseDiff(Objective):
     a constant to the gradient: it *is* grad L_f, so there is no inner loop here. The released code runs one, whose result changes
     no gradient and costs more than half of the work, and for Stable Diffusion takes a fixed lambda. The paper's L_f aims at noise of
     another distribution (its DDPM code: uniform); for Stable Diffusion its code aims at the present model's prediction under another
-    prompt. Ours is that of the untouched model, on the very same latents. Adam, and lambda for each of `accumulate` parts on its own,
-    keep the promise of lambda approximately.
+    prompt. Ours is that of the untouched model, on the very same latents; ours are whitened steps. They, Adam, and lambda for each of
+    `accumulate` parts on its own, keep the promise of lambda approximately.
     """
 
     eta: Annotated[float, Gt(0)] = 1.0
@@ -42,7 +42,7 @@ class EraseDiff(Objective):
     variant: Variant = "xattn"
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
 
-    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16)
+    training: ClassVar[Training] = Training(steps=120, lr=6e-4, batch_size=16, whiten=1e-3)
 
     @property
     def needs(self) -> frozenset[Need]:

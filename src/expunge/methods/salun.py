@@ -23,23 +23,24 @@ class SalUn(Relabelling):
         L = E || eps_theta(x_t, t, c_f) - sg[ eps_theta(x_t, t, c') ] ||^2  +  retain_weight E || eps - eps_theta(x_t', t', c_r) ||^2
 
     with x_t of the concept's pictures, c' their prompt with another member of the kind in the concept's place, and x_t' of pictures
-    that must survive. Choose it over random relabelling when all weights are trained and the rest suffers.
+    that must survive. Choose it over random relabelling when all weights are trained (`--variant full --lr 1e-4`) and the rest suffers.
 
     Source: arXiv 2310.12508 for the loss and the mask: the gradient of the whole loss, summed over the pictures before its magnitude is
     taken, with gamma the median over all weights together. The released code takes the mask's gradient through a guided prediction
     (scale 7.5); here the mask's loss is the denoising loss under the prompt, without guidance, as training's is. c' is drawn at random
-    for each point. Ours are the choice of divergence, and pictures by the untouched model in the place of real ones.
+    for each point. Ours are the choice of divergence, and pictures by the untouched model in the place of real ones. The
+    released code trains cross-attention alone, as here by default, or all weights.
     """
 
     share: Annotated[float, Gt(0), Le(1)] = 0.5
     """Of all numbers of the trained weights, those that may move: the most salient. Smaller changes less; 1 is random relabelling."""
     mask_batches: Annotated[int, Ge(1)] = 16
     """Batches of the concept's pictures that the mask is made from, each a forward and a backward. More is a surer ranking."""
-    variant: Literal["xattn-kv", "xattn", "non-xattn", "full"] = "full"
+    variant: Literal["xattn-kv", "xattn", "non-xattn", "full"] = "xattn"
     """Which weights are ranked, and trained in part: keys and values of cross-attention, all of cross-attention, all but it, or
     everything. Not low-rank additions: half of their numbers have no slope at the start."""
 
-    training: ClassVar[Training] = Training(steps=120, lr=1e-4, batch_size=16)
+    training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16)
 
     def prepare(self, models: Models, batches: Callable[[int], Batch]) -> dict[str, Tensor]:
         slopes = {name: torch.zeros_like(weight) for name, weight in models.weights.items()}
