@@ -159,7 +159,7 @@ def _hurt(found: Compared) -> Answer:
         return Answer(question, "unknown", "Not measured", "nothing to compare", tuple(findings), remark)
     if not falls and room >= ROOM:
         summary = f"no fall shown in {judged} measured, up to {points(room)} possible"
-        remark = "More pictures narrow the intervals: `expunge eval RUN --seeds 4`."
+        remark = "More pictures narrow the intervals: expunge eval RUN --seeds 4"
         return Answer(question, "unknown", "Cannot be told", summary, tuple(findings), remark)
     if not falls:
         return Answer(question, "good", "No damage shown", f"no fall shown in {judged} measured", tuple(findings))
