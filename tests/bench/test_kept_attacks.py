@@ -70,7 +70,7 @@ def test_dimum_is_to_stay_within_five_points_of_the_control(attacked, hits, outc
     def said(*concepts: str) -> str:
         mine = [curve(attacked, "DiMUM-1", 0, hits, 0, concept=c) for c in concepts]
         found = relearned(attacked, *mine, *(curve(attacked, "retrained", 0, 10, 10, concept=c) for c in concepts))
-        [line] = [text for text in found.claims() if "DiMUM" in text]
+        [line] = [text for text in found.claims() if "DiMUM removed in whitened" in text]
         return line
 
     assert said("neon", "ring", "dots").endswith(f"| {outcome} |")
