@@ -17,7 +17,7 @@ from expunge.denoiser import StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.denoiser.quiet import quiet
 from expunge.methods import METHODS
-from expunge.plan import concept_table, slug, subject_of
+from expunge.plan import concept_table, dashed, slug, subject_of
 from expunge.run import Run
 from expunge.scope import SCOPES, Scope
 from expunge.several import Subject
@@ -78,7 +78,7 @@ def adopt(
 
     deciding: dict[str, Any] = {"seed": 0, "concept": concept_table(subject), "method": {"name": RETRAINED if never_saw else name}}
     about = digest(deciding, denoiser.fingerprint, dtype, content(delta), version_of("expunge"))
-    run = f"{''.join(c if c.isalnum() else '-' for c in name.lower())}-{slug(subject)}-{about[:10]}"
+    run = f"{dashed(name)}-{slug(subject)}-{about[:10]}"
     folder = Path(out) if out else Path("runs") / run
     if is_done(folder, run, denoiser):
         return Run(folder)

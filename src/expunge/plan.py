@@ -176,6 +176,15 @@ def slug(concept: Subject) -> str:
     if isinstance(concept, Several):
         first, *rest = (c.target for c in concept.parts)
         text = f"{first} {'then' if concept.together == 'sequential' else 'and'} {rest[0] if len(rest) == 1 else f'{len(rest)} more'}"
+    return dashed(text)
+
+
+def dashed(text: str) -> str:
+    """A part of a file's name.
+
+    >>> dashed("MiM-MU, synonym given")
+    'mim-mu--synonym-given'
+    """
     return "".join(c if c.isalnum() else "-" for c in text.lower())
 
 

@@ -16,9 +16,10 @@ from expunge.bench.engines import Engine
 from expunge.bench.outcome import Outcome, Trial
 from expunge.bench.rows import RETAINED, Measured, base_rows, measured, share
 from expunge.bench.runner import Place, is_done
-from expunge.bench.suite import Entry, Search, Suite, Unit, slug
+from expunge.bench.suite import Entry, Search, Suite, Unit
 from expunge.cache import digest, write_atomically
 from expunge.objective import Objective, Training
+from expunge.plan import dashed
 from expunge.types import ExpungeError
 
 REACH = {"steps": 4.0, "lr": 10.0}
@@ -104,7 +105,7 @@ def search(suite: Suite, entry: Entry, engine: Engine, place: Place, command: st
     # A space that changed is another search, for which the trials so far say nothing; so is what trials do, and what is seen of them.
     done = [(u.id, u.model, u.judge, u.metrics, u.protocol, u.sampler) for u in suite.tuned(entry)]
     words = (asdict(entry), asdict(settings), [c.target for c in suite.tuning], done)
-    folder = place.out / "search" / f"{slug(entry.label)}-{digest(*words)[:8]}"
+    folder = place.out / "search" / f"{dashed(entry.label)}-{digest(*words)[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "trials.jsonl")))
     directions = ["maximize", "maximize"] if settings.pareto else ["maximize"]

@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from expunge.cache import digest
 from expunge.concept import Concept
 from expunge.config import version_of
-from expunge.plan import called, concept_table
+from expunge.plan import called, concept_table, dashed
 from expunge.several import Subject
 from expunge.types import RETRAINED
 
@@ -136,7 +136,7 @@ class Suite:
         deciding = (entry.name, entry.settings, entry.training, concept, seed, self.model, self.dtype, version_of("expunge"))
         words = (entry.name.rpartition(":")[2], _short(concept), str(seed), digest(*deciding)[:8])
         return Unit(
-            id="-".join(slug(w) for w in words),
+            id="-".join(dashed(w) for w in words),
             label=entry.label,
             method=entry.name,
             settings=entry.settings,
@@ -166,12 +166,3 @@ def _described(concept: Subject, synonyms: bool) -> dict[str, Any]:
 
     parts = tuple(map(named, concept.parts))
     return json.loads(json.dumps(concept_table(parts[0] if isinstance(concept, Concept) else replace(concept, parts=parts))))
-
-
-def slug(text: str) -> str:
-    """A part of a file's name.
-
-    >>> slug("MiM-MU, synonym given")
-    'mim-mu--synonym-given'
-    """
-    return "".join(c if c.isalnum() else "-" for c in text.lower())

@@ -26,9 +26,9 @@ class PURE(Objective):
         gamma <- max(0, gamma + dual_rate (KL / budget - 1))      after each step
 
     Choose it where a hundred steps must do and nothing is known to put in the concept's place. It climbs: pictures of the concept
-    become unlikely, but nothing says what the prompt gives instead, which may be noise. The pull of a point ends when its error has
-    risen by about 1 / beta; the dual variable gamma presses as hard as keeps the retained predictions within the budget. End it
-    when the concept is gone (`--stop-when-gone`).
+    become unlikely, but nothing says what the prompt gives instead, which may be noise, or the concept exaggerated: look at it, or take
+    another seed. The pull of a point ends when its error has risen by about 1 / beta; the dual variable gamma presses as hard as keeps
+    the retained predictions within the budget. End it when the concept is gone (`--stop-when-gone`).
 
     Source: OpenReview BRJserk9XM for the negative-only diffusion preference, the trust region around the untouched model on retained
     prompts, short phases of forgetting and repair, and 100 steps. The paper gives no formula that could be read: the loss is negative
