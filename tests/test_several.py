@@ -16,13 +16,14 @@ from expunge.cache import Store
 from expunge.composition import compose
 from expunge.concept import Concept
 from expunge.data import gather, surviving
+from expunge.methods.uce import UCE, eraser
 from expunge.objective import Training
 from expunge.plan import concept_from, concept_table, make_plan
 from expunge.price import price
 from expunge.run import Run, carry_out, edit_prompts, unlearn
 from expunge.several import Several
 from expunge.turns import picks, picks_of_each
-from expunge.types import ExpungeError, Point
+from expunge.types import Cond, ExpungeError, Point
 from expunge.vocabulary import Kind, Member, Vocabulary
 from expunge.weights import Memo, Reference
 
@@ -439,8 +440,6 @@ def test_the_price_is_what_it_costs(tmp_path, way, method):
 
 def products(denoiser, *runs: Run) -> dict[str, torch.Tensor]:
     """W T1 T2 ... in float64, each T by its defining equations: ridge and weights of UCE's defaults."""
-    from expunge.methods.uce import UCE, eraser
-
     own, method, total = dict(denoiser.net.named_parameters()), UCE(), None
     for run in runs:
         prompts = edit_prompts(run.concept(), denoiser)
@@ -454,6 +453,26 @@ def test_a_sequence_of_closed_forms_is_their_product(tmp_path):
     run = made(tmp_path / "run", several(together="sequential"), "uce")
     for name, exact in products(tiny.denoiser(), *run.stages).items():
         torch.testing.assert_close(run.delta()[name].double(), exact, rtol=1e-4, atol=1e-6)
+
+
+def test_a_later_closed_form_leaves_what_an_earlier_one_removed_as_it_is_read(tmp_path):
+    """No other prompt has those words: on the canvas neon was back in 88 % of its pictures once starfish had been removed after it."""
+    run, denoiser = made(tmp_path / "run", several(together="sequential"), "uce"), tiny.denoiser()
+    first, *_, last = run.stages
+    before = [p.prompt for p in first.concept().by_every_name.forget()]
+    retained = edit_prompts(last.concept(), denoiser).retain.keys
+    assert set(before) <= set(retained)
+    assert not set(before) & set(edit_prompts(first.concept(), denoiser).retain.keys)
+    assert not set(before) & set(edit_prompts(several(), denoiser).retain.keys)  # removed together: one solve maps them all away
+
+    given, states = edit_prompts(last.concept(), denoiser), denoiser.encode(before).states.flatten(0, 1).double()
+    untold = [i for i, key in enumerate(given.retain.keys) if key not in before]
+
+    def shift(retain: Cond) -> torch.Tensor:
+        e, g, p = (c.states.flatten(0, 1) for c in (given.target, given.goal, retain))
+        return (states @ eraser(e, g, p, 1.0, 0.1, 0.5).mT - states).norm()
+
+    assert shift(given.retain) < 0.8 * shift(given.retain[untold])
 
 
 def test_closed_forms_made_apart_compose_to_their_product(tmp_path):

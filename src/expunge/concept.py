@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from expunge.types import ExpungeError
@@ -142,6 +142,11 @@ class Concept:
     def known(self) -> tuple[str, ...]:
         """Every name of it, those that are probed and not erased included."""
         return tuple(dict.fromkeys((*self.names, self.member.name, *self.member.synonyms)))
+
+    @property
+    def by_every_name(self) -> "Concept":
+        """The same, all of its known names among those to erase."""
+        return replace(self, synonyms=self.known[1:])
 
     @cached_property
     def gone(self) -> re.Pattern[str] | None:

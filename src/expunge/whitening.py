@@ -15,7 +15,6 @@ Kronecker-factored preconditioner is the idea of SOAP (arXiv 2409.11321). Closed
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -37,8 +36,7 @@ def tokens(denoiser: StableDiffusion, concept: Subject) -> Float[Tensor, "n widt
     sequence also of what was removed before, under every name, which no other prompt holds: steps along it would be long, and bring it
     back."""
     prompts = [p for part in concept.parts for p in part.forget()]
-    earlier = [replace(c, synonyms=tuple(n for n in c.known if n != c.target)) for part in concept.parts for c in part.removed]
-    before = [p for c in earlier for p in c.forget()]
+    before = [p for part in concept.parts for c in part.removed for p in c.by_every_name.forget()]
     named = {"", *(p.prompt for p in (*prompts, *before)), *(p.context for p in prompts), *(m for p in prompts for m in p.marginals)}
     texts = sorted(named)
     return denoiser.encode(texts[:: -(-len(texts) // PROMPTS)]).states.flatten(0, 1).float()

@@ -40,7 +40,8 @@ class Attacking:
     budget: str = "quick"
     """`quick`, `standard`, `full`, or a file. More finds more and takes longer."""
     control: str = ""
-    """The folder of a run that never saw any of the suite's concepts (`python -m expunge.canvas.retrain`); empty: none."""
+    """The folder of a run that never saw any of the suite's concepts (`python -m expunge.canvas.retrain`); `none`: none; empty: the
+    one that the canvas brings, for the concepts that it never saw."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,5 @@ def _short(concept: Mapping[str, Any]) -> str:
 def _described(concept: Subject, synonyms: bool) -> dict[str, Any]:
     """A concept, or several, as a unit carries it, its other names given as targets or not."""
 
-    def named(c: Concept) -> Concept:
-        return replace(c, synonyms=tuple(n for n in (c.member.name, *c.member.synonyms) if n != c.target)) if synonyms else c
-
-    parts = tuple(map(named, concept.parts))
+    parts = tuple(c.by_every_name if synonyms else c for c in concept.parts)
     return json.loads(json.dumps(concept_table(parts[0] if isinstance(concept, Concept) else replace(concept, parts=parts))))
