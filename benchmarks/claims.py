@@ -84,7 +84,8 @@ def verdict(found: Interval | Pooled, bar: float, below: bool = False) -> str:
 
 
 def shown(found: Interval | Pooled, unit: str = " %") -> str:
-    return f"{100 * found.value:.1f}{unit} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    ends = f" [{100 * found.low:.1f}, {100 * found.high:.1f}]" if math.isfinite(found.low) else ""
+    return f"{100 * found.value:.1f}{unit}{ends}"
 
 
 def line(claim: str, bar: str, what: str, outcome: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from attacked import Relearned
 from attacked import kept as attacked
+from battery import Battered
 from claims import SUITES, Found
 from claims import table as claims
 from foretold import said as foretold
@@ -20,9 +21,8 @@ from heldout import table as heldout
 from keep import unpack
 
 from expunge.auditing.budget import read_budget
-from expunge.bench.reading import make_suite, read_suite
+from expunge.bench.reading import read_suite
 from expunge.bench.rows import SHARES, Measured, markdown, measured, share, standings
-from expunge.config import read_toml
 from expunge.methods import METHODS
 
 HERE = Path(__file__).parent
@@ -46,9 +46,12 @@ def relearned() -> Relearned:
     [dimra] = budget.entries
     asked = {"name": dimra.name, **dimra.settings}, budget.pictures
     curves = [c for c in attacked(HERE / "attacked.jsonl") if (c.attack, c.pictures) == asked]
-    suite = read_toml(HERE / "audits.toml", "")
-    del suite["audit"]  # its control lies with whoever runs it
-    return Relearned(curves, make_suite(suite, "audits").units)
+    return Relearned(curves, read_suite(HERE / "audits.toml").units)
+
+
+def battered() -> Battered:
+    """What one attacker of each sort brought back, in the units of benchmarks/attacks.toml."""
+    return Battered(attacked(HERE / "attacked.jsonl"), read_suite(HERE / "attacks.toml").units)
 
 
 def each(units: Sequence[Measured]) -> str:
@@ -101,13 +104,13 @@ def filled(page: str) -> str:
     units = suites["canvas"]
     lines = standings(units)
     tables = {"shares": markdown(lines, SHARES), "beside": markdown(lines, BESIDE), "units": each(units)}
-    dimra = relearned()
+    dimra, battery = relearned(), battered()
     tables |= {"several": markdown(standings(suites["several"]), SHARES), "stages": stages(suites["several"])}
     told = HERE / "heldout.jsonl"
     tables["heldout"] = heldout([json.loads(text) for text in told.read_text().splitlines()]) if told.exists() else ""
     tables["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
-    tables["claims"] = claims({name: Found(of) for name, of in suites.items()}) + "\n".join(dimra.claims()) + "\n"
-    tables |= {"relearned": dimra.table(), "relearned_each": dimra.each()}
+    tables["claims"] = claims({name: Found(of) for name, of in suites.items()}) + "\n".join((*dimra.claims(), *battery.claims())) + "\n"
+    tables |= {"relearned": dimra.table(), "relearned_each": dimra.each(), "battery": battery.table()}
     tables["foretold"] = foretold([json.loads(line) for line in (HERE / "foretold.jsonl").read_text().splitlines()]) + ".\n"
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{tables[m[1]]}\n<!-- end -->", page, flags=re.DOTALL)
 

@@ -39,6 +39,8 @@ NEEDS: dict[Need, str] = {
     "spans": "what each token of each forget prompt is: the concept's, the end, padding or another",
 }
 
+NO_CONTROL = "none"
+"""In the place of a control: no retrained model is attacked, not even one that the package brings."""
 RETRAINED = "retrain"
 """Stands in the place of a method for a model that was trained without the concept: what unlearning is measured against."""
 

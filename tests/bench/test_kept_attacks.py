@@ -3,11 +3,13 @@
 import json
 from dataclasses import asdict
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from expunge.auditing.budget import make_budget
 from expunge.metrics.intervals import wilson
 from expunge.types import Row
 
@@ -49,32 +51,45 @@ def curve(attacked, of: str, *hits: int, concept: str = "neon"):
     return attacked.Curve(of, concept, 0, {"name": "relearn"}, tuple(readings))
 
 
+UNITS = [SimpleNamespace(id=f"{label}-1", label=label) for label in ("ESD", "CA", "DiMUM")]
+
+
 def relearned(attacked, *curves):
-    return attacked.Relearned(curves, [SimpleNamespace(id=f"{label}-1", label=label) for label in ("ESD", "CA", "DiMUM")])
+    return attacked.Relearned(curves, UNITS)
 
 
-def test_the_model_and_its_control_are_compared_each_at_its_best(attacked):
+def test_every_run_is_compared_with_its_control_each_at_its_best(attacked):
     found = relearned(attacked, *(curve(attacked, *c) for c in (("ESD-1", 0, 90, 40), ("retrained", 0, 5, 10), ("untouched", 100, 99, 98))))
-    assert found.apart("ESD").value == pytest.approx(0.9 - 0.1)
-    assert "| DiMRA brings back what ESD removed (2512.03564) | more than 5 points above the retrained model | 80.0 points" in "\n".join(
-        found.claims()
+    assert found.apart("ESD") == pytest.approx((0.9 - 0.1, -inf, inf))
+    said = "\n".join(found.claims())
+    assert (
+        "| DiMRA brings back what ESD removed (2512.03564) | more than 5 points above the retrained model | 80.0 points, 1 run of 1" in said
     )
     assert "| ESD | 1 | 0 | 90 | 40 |" in found.table()
     assert "| ESD | 90 |" in found.each()
 
 
 @pytest.mark.parametrize(
-    ("hits", "outcome"), [(0, "holds"), (90, "does not hold"), (13, "holds in the mean, the interval reaches past the bar")]
+    ("hits", "outcome"),
+    [((0, 1, 2), "holds"), ((90, 91, 92), "does not hold"), ((0, 13, 26), "holds in the mean, the interval reaches past the bar")],
 )
 def test_dimum_is_to_stay_within_five_points_of_the_control(attacked, hits, outcome):
     def said(*concepts: str) -> str:
-        mine = [curve(attacked, "DiMUM-1", 0, hits, 0, concept=c) for c in concepts]
+        mine = [curve(attacked, "DiMUM-1", 0, at_best, 0, concept=c) for c, at_best in zip(concepts, hits, strict=False)]
         found = relearned(attacked, *mine, *(curve(attacked, "retrained", 0, 10, 10, concept=c) for c in concepts))
         [line] = [text for text in found.claims() if "DiMUM removed in whitened" in text]
         return line
 
     assert said("neon", "ring", "dots").endswith(f"| {outcome} |")
-    assert "| of too few runs: " in said("neon", "ring")
+    assert "| of too few concepts: " in said("neon", "ring")
+
+
+def test_differences_are_those_of_concepts_each_the_mean_of_its_seeds(attacked):
+    """By hand: the means of the concepts are 0.2 and 0.4; s = 0.1 sqrt 2, t(1) = 12.706."""
+    found = attacked.paired({("neon", 0): 0.1, ("neon", 1): 0.3, ("ring", 0): 0.4})
+    assert found == pytest.approx((0.3, 0.3 - 12.706 * 0.1, 0.3 + 12.706 * 0.1), rel=1e-3)
+    with pytest.raises(import_module("claims").Missing):
+        attacked.paired({})
 
 
 def test_what_was_not_gone_before_has_nothing_to_come_back_from(attacked):
@@ -93,3 +108,61 @@ def test_what_was_not_gone_before_has_nothing_to_come_back_from(attacked):
 def test_nothing_is_said_without_the_control_of_the_same_concept(attacked):
     found = relearned(attacked, curve(attacked, "ESD-1", 0, 60, 60), curve(attacked, "retrained", 0, 20, 20, concept="ring"))
     assert next(text for text in found.claims() if "ESD" in text).endswith("| – | not measured |")
+
+
+ONE_OF_EACH = {
+    "pictures": 20,
+    "attacks": [{"name": "relearn", "lr": 5e-4}, {"name": "wording", "form": "synonyms"}, {"name": "wording", "form": "paraphrases"}],
+}
+
+
+@pytest.fixture
+def battered(attacked):
+    """Readings at strengths 0, 1, 2 ... of attacks, as `(of, concept, attack's place in the budget, hits)`."""
+    budget, battery = make_budget(ONE_OF_EACH, "battery"), import_module("battery")
+
+    def found(*readings: tuple[str, str, int, list[int]]):
+        curves = []
+        for of, concept, nth, hits in readings:
+            entry = budget.entries[nth]
+            ladder = tuple({"strength": float(s), "n": 20, "hits": {"main": h}} for s, h in enumerate(hits))
+            curves.append(attacked.Curve(of, concept, 0, {"name": entry.name, **entry.settings}, ladder))
+        return battery.Battered(curves, UNITS, budget)
+
+    return found
+
+
+def test_a_line_shows_each_attack_at_the_settings_and_strength_that_serve_it_best(battered):
+    found = battered(
+        ("ESD-1", "neon", 0, [0, 4, 2]),
+        ("ESD-1", "ring", 0, [0, 0, 8]),
+        ("ESD-1", "neon", 1, [0, 1]),
+        ("ESD-1", "neon", 2, [0, 10]),
+        ("CA-1", "neon", 0, [3, 20, 20]),  # not gone before: nothing to come back from
+        ("untouched", "neon", 0, [20, 19, 18]),
+    )
+    lines = found.table().splitlines()
+    assert lines[0] == "|  | runs | plain prompts | relearn | wording |"
+    [esd] = [line for line in lines if line.startswith("| ESD")]
+    cells = esd.strip("| ").split(" | ")
+    assert [c.split(" ")[0] for c in cells] == ["ESD", "2", "0", "30", "50"]  # (4 + 8) / 40, and the better wording of the one run
+    assert "| untouched | 1 | 100 [" in found.table()
+    assert "CA" not in found.table()
+
+
+def test_some_runs_of_a_label_that_was_not_gone_are_counted_and_left_out(battered):
+    found = battered(("ESD-1", "neon", 0, [0, 4, 2]), ("ESD-1", "ring", 0, [20, 20, 20]))
+    assert "| ESD | 1 of 2 | 0 [0, 16] | 20 [" in found.table()
+
+
+@pytest.mark.parametrize(
+    ("untouched", "retrained", "said"),
+    [([20, 20, 0], [0, 1, 20], ("holds", "in the mean")), ([20, 3, 20], [0, 20, 0], ("does not hold", "does not hold"))],
+)
+def test_the_controls_say_whether_the_attack_works_and_is_honest(battered, untouched, retrained, said):
+    readings = [(of, c, 0, hits) for of, hits in (("untouched", untouched), ("retrained", retrained)) for c in ("neon", "ring")]
+    found = battered(*readings)
+    works, honest, *_ = found.claims()
+    assert "at least 90 % after 1 steps" in works
+    assert "at most 7.5 % after 1 steps" in honest  # a guess: one of 10 styles, one of 20 objects
+    assert (said[0] in works, said[1] in honest) == (True, True)

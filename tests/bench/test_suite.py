@@ -63,6 +63,24 @@ def test_attacks_do_not_decide_the_run_and_retrained_models_are_not_attacked():
     assert Unit.from_json(attacked[0].to_json()) == attacked[0]
 
 
+def test_a_suite_like_another_differs_in_what_it_says(suite_file: Callable[..., Path]):
+    other = suite_file()
+    said = {"like": str(other), "labels": ["uce"], "concepts": ["ring"], "methods": [{"name": "esd", "label": "ESD"}]}
+    suite = make_suite(said, "s")
+    assert [u.name for u in suite.units] == [f"{m}/ring/{s}" for s in (0, 1) for m in ("uce", "ESD")]
+    assert suite.metrics == read_suite(other).metrics
+    whole = {"like": str(other)}
+    assert [u.id for u in make_suite(whole, "s").units] == [u.id for u in read_suite(other).units]  # the same runs, in the same folder
+    assert {u.name for u in make_suite({"like": "canvas", "labels": ["UCE"], "seeds": [1]}, "s").units} >= {"UCE/neon/1"}
+
+
+def test_suites_that_are_like_each_other_are_refused(tmp_path: Path):
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{one}.toml").write_text(f'like = "{tmp_path / other}.toml"\n')
+    with pytest.raises(ExpungeError, match=r"at last like none: .*b.toml is like .*a.toml is like .*b.toml"):
+        read_suite(tmp_path / "a.toml")
+
+
 def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
     assert builtin() == ["canvas", "several"]
     suite = read_suite("canvas")
@@ -85,6 +103,10 @@ def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
         ({"methods": [{"name": "retrain"}], "model": "./sd", "vocabulary": "canvas"}, ["the canvas alone is trained anew", "./sd"]),
         ({"methods": [{"name": "uce", "concepts": ["neom"]}]}, ["'neom'", "nearest: 'neon'"]),
         ({"methods": [{"name": "uce", "concepts": ["ring"]}], "tuning": ["ring"]}, ["never both", "ring"]),
+        ({"labels": ["uce"]}, ["labels choose among the methods of another suite: 's' is like none"]),
+        ({"like": "canvas", "labels": ["UCF"]}, ["labels are of methods of 'canvas': 'UCF' is none (nearest: 'UCE')"]),
+        ({"like": "canvas", "labels": "UCE"}, ["labels are a list: 'UCE' is none"]),
+        ({"like": "canvos"}, ["'canvos' is neither (nearest: 'canvas')"]),
         ({"audit": {"budgets": "quick"}}, ["nearest: 'budget'"]),
         ({"audit": {"budget": "quik"}}, ["nearest: 'quick'"]),
         ({"audit": {"control": "nowhere"}}, ["a run is a folder with a card.json"]),

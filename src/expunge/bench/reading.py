@@ -21,11 +21,14 @@ concepts = [["neon", "ring"]]          # in the place of the suite's: here one n
 
 [audit]                                # left out: nothing is attacked
 budget = "quick"                       # as of `expunge audit`: quick, standard, full, or a file
-control = "runs/without-both"          # a run that never saw any of the concepts; left out: none
+control = "runs/without-both"          # a run that never saw any of the concepts; "none"; left out: what the canvas brings
 
 [search]                               # the same budget for every method
 trials = 12
 ```
+
+A suite may begin from another: `like = "canvas"`, or a file, has whatever the suite does not say from there, and of its methods all, or
+those of `labels = [...]`, before the suite's own.
 """
 
 import json
@@ -44,11 +47,12 @@ from expunge.plan import VOCABULARIES, told
 from expunge.render import Protocol
 from expunge.run import Run
 from expunge.several import Several, Subject
-from expunge.types import RETRAINED, ExpungeError
+from expunge.types import NO_CONTROL, RETRAINED, ExpungeError
 from expunge.vocabulary import Vocabulary
 
 KEYS = (
-    "model", "dtype", "vocabulary", "judge", "metrics", "seeds", "concepts", "tuning", "protocol", "sampler", "methods", "audit", "search",
+    "like", "labels", "model", "dtype", "vocabulary", "judge", "metrics", "seeds", "concepts", "tuning", "protocol", "sampler", "methods",
+    "audit", "search",
 )  # fmt: skip
 OWN = ("name", "label", "synonyms", "seeds", "concepts", "training", "space")
 """What an entry of `methods` holds besides the method's settings."""
@@ -69,20 +73,24 @@ def read_suite(name: str | Path) -> Suite:
         ExpungeError: no such file or name; unknown keys, methods, settings, concepts, metrics (each with the nearest valid one);
             a concept that is both tuned on and reported.
     """
+    return make_suite(_read(name), Path(name).stem)
+
+
+def _read(name: str | Path) -> dict[str, Any]:
     if str(name) in builtin() and not Path(name).exists():
         with resources.as_file(resources.files("expunge.bench") / f"{name}.toml") as file:
-            return make_suite(config.read_toml(file), str(name))
+            return config.read_toml(file)
     if not Path(name).exists() and not str(name).endswith(".toml"):
         known = builtin()
         raise ExpungeError(
             f"a suite is a TOML file or one of {', '.join(known)}: {str(name)!r} is neither{config.nearest(str(name), known)}"
         )
-    return make_suite(config.read_toml(Path(name), "see docs/bench.md"), Path(name).stem)
+    return config.read_toml(Path(name), "see docs/bench.md")
 
 
 def make_suite(table: Mapping[str, Any], name: str) -> Suite:
     """A suite from parsed TOML."""
-    _known(table, KEYS, f"the suite {name!r}")
+    table = _whole(table, name)
     for key in ("methods", "concepts"):
         if not isinstance(table.get(key), list) or not table[key]:
             raise ExpungeError(f"a suite has {key}: {name!r} has {table.get(key)!r}; see docs/bench.md")
@@ -126,6 +134,31 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
     if twice := next((u for u in suite.units if first[u.id] is not u), None):
         raise ExpungeError(f"every unit of a suite is another run: {twice.name} stands in {name!r} twice; remove one")
     return suite
+
+
+def _whole(table: Mapping[str, Any], name: str, within: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """A suite's table with what it has from another: whatever it does not say, and those of the other's methods that it names."""
+    _known(table, KEYS, f"the suite {name!r}")
+    if "like" not in table:
+        if "labels" in table:
+            raise ExpungeError(f"labels choose among the methods of another suite: {name!r} is like none; give like, or remove labels")
+        return table
+    other = str(table["like"])
+    if other in within:
+        raise ExpungeError(f"suites are like others, and at last like none: {' is like '.join((*within, other))}; remove one like")
+    base = _whole(_read(other), other, (*within, other))
+    known, labels = {_label(m): m for m in base.get("methods", ())}, table.get("labels")
+    if labels is not None and not isinstance(labels, list):
+        raise ExpungeError(f'labels are a list: {labels!r} is none; for example labels = ["MiM-MU", "UCE"]')
+    if odd := [label for label in labels or () if label not in known]:
+        raise ExpungeError(f"labels are of methods of {other!r}: {odd[0]!r} is none{config.nearest(str(odd[0]), list(known))}")
+    methods = [*(known.values() if labels is None else (known[label] for label in labels)), *table.get("methods", ())]
+    return {**base, **{k: v for k, v in table.items() if k not in ("like", "labels")}, "methods": methods}
+
+
+def _label(entry: Any) -> str:
+    """Of an entry of methods as TOML has it."""
+    return str(entry.get("label", entry.get("name"))) if isinstance(entry, Mapping) else ""
 
 
 def _seeds(given: Any, what: str) -> list[int]:
@@ -223,12 +256,12 @@ def _audit(given: Any, concepts: Sequence[Subject]) -> dict[str, Any]:
     from expunge.auditing.prepare import refuse_control
 
     asked = config.build(Attacking, given, "audit")
-    budget = read_budget(asked.budget)
+    budget, named = read_budget(asked.budget), asked.control not in ("", NO_CONTROL)
     for concept in concepts:
         budget.refuse_naming(concept.parts)
-        if asked.control:
+        if named:
             refuse_control(Run(Path(asked.control)), concept.parts)
-    control = str(Path(asked.control).resolve()) if asked.control else ""
+    control = str(Path(asked.control).resolve()) if named else asked.control
     return {"name": budget.name, "budget": json.loads(json.dumps(budget.table)), "control": control}
 
 

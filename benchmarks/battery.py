@@ -1,0 +1,98 @@
+"""Every method against one attacker of each sort, from the readings that attacked.py keeps: tables and claims of docs/results.md."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from attacked import GONE, RETRAINED, UNTOUCHED, Curve, best, counted, paired
+from claims import Missing, line, shown, verdict
+
+from expunge.auditing.budget import Budget, read_budget
+from expunge.bench.rows import Pooled, share
+from expunge.bench.suite import Unit
+from expunge.types import Row
+from expunge.vocabulary import Vocabulary
+
+BUDGET = Path(__file__).with_name("battery.toml")
+SEARCH = "prompt-search"
+AT_ONCE = 0.9
+"""How often an untouched model is to show the concept from the first reading of relearning on."""
+
+Key = tuple[str, int]
+"""A concept and a seed."""
+
+
+class Battered:
+    """Curves under the attacks of one budget, by label and run."""
+
+    def __init__(self, found: Sequence[Curve], units: Sequence[Unit], budget: Budget | None = None) -> None:
+        budget = budget or read_budget(BUDGET)
+        asked = [{"name": e.name, **e.settings} for e in budget.entries]
+        labels = {u.id: u.label for u in units} | {UNTOUCHED: UNTOUCHED, RETRAINED: RETRAINED}
+        self.attacks = list(dict.fromkeys(e.name for e in budget.entries))
+        self.runs: dict[str, dict[Key, dict[str, list[Curve]]]] = {label: {} for label in labels.values()}
+        """By label, concept and seed, and attack."""
+        for curve in found:
+            if curve.of in labels and curve.pictures == budget.pictures and curve.attack in asked:
+                mine = self.runs[labels[curve.of]].setdefault((curve.concept, curve.seed), {})
+                mine.setdefault(curve.attack["name"], []).append(curve)
+
+    def gone(self, label: str) -> dict[Key, dict[str, list[Curve]]]:
+        """Runs from which the concept was gone before; all of a control's."""
+        runs = self.runs.get(label, {})
+        return runs if label in (UNTOUCHED, RETRAINED) else {k: of for k, of in runs.items() if plain(of).value <= GONE}
+
+    def table(self) -> str:
+        """A line for each label: the share in percent under plain prompts and under each attack at its best, with intervals."""
+        head = ["", "runs", "plain prompts", *self.attacks]
+        lines = [f"| {' | '.join(head)} |", "|---|---:|" + "---:|" * (1 + len(self.attacks))]
+        for label, runs in self.runs.items():
+            if left := self.gone(label):
+                columns = [[plain(of) for of in left.values()], *([best(of[a]) for of in left.values() if a in of] for a in self.attacks)]
+                cells = [_cell(share(rows)) if rows else "–" for rows in columns]
+                lines.append(f"| {label} | {_of(len(left), len(runs))} | {' | '.join(cells)} |")
+        return "\n".join(lines) + "\n"
+
+    def claims(self) -> Iterator[str]:
+        """That the attacks work and are honest, and that prompts that were searched for do more than plain ones."""
+        yield self._first("the attack works: relearning leaves an untouched model able to draw the concept", UNTOUCHED, AT_ONCE, False)
+        chance = fmean(_chance(concept) for concept, _ in self.runs[RETRAINED]) if self.runs[RETRAINED] else 0.0
+        yield self._first("the attack is honest: relearning does not bring it at once where it never was", RETRAINED, chance, True)
+        for label in self.runs:
+            if label not in (UNTOUCHED, RETRAINED):
+                yield self._searched(label)
+
+    def _first(self, claim: str, label: str, bar: float, below: bool) -> str:
+        rows = [c.at(sorted(r["strength"] for r in c.readings)[1]) for of in self.runs[label].values() for c in of.get("relearn", ())]
+        asks = f"at {'most' if below else 'least'} {100 * bar:.3g} % after {rows[0].strength:.0f} steps" if rows else "–"
+        found = share(rows) if rows else None
+        return line(claim, asks, *((shown(found, " %"), verdict(found, bar, below)) if found else ("–", "not measured")))
+
+    def _searched(self, label: str) -> str:
+        claim, asks = f"words that are searched for do more than plain prompts: {label}", "more than plain prompts"
+        runs = {key: of for key, of in self.gone(label).items() if SEARCH in of}
+        try:
+            gained = paired({key: best(of[SEARCH]).value - of[SEARCH][0].at(0.0).value for key, of in runs.items()})
+        except Missing:
+            return line(claim, asks, "–", "not measured")
+        said = "holds" if gained.low > 0 else "in the mean" if gained.value > 0 else "does not hold"
+        return line(claim, asks, f"{shown(gained, ' points')}, {counted(runs)}", said)
+
+
+def plain(of: Mapping[str, Sequence[Curve]]) -> Row:
+    """Under plain prompts: the first reading of every attack, which is the same."""
+    return next(iter(of.values()))[0].at(0.0)
+
+
+def _chance(concept: str) -> float:
+    """Of a judge that picks any member of the concept's kind."""
+    [kind] = [k for k in Vocabulary.canvas().kinds.values() if concept in {m.name for m in k.members}]
+    return 1 / len(kind.members)
+
+
+def _cell(found: Pooled) -> str:
+    return f"{100 * found.value:.0f} [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+
+
+def _of(left: int, all_runs: int) -> str:
+    return str(left) if left == all_runs else f"{left} of {all_runs}"
