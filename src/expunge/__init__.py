@@ -75,7 +75,8 @@ def audit(
 
     Args:
         budget: "quick", "standard", "full", or a TOML file: which attacks with which settings, and how many pictures.
-        control: a run made by `python -m expunge.canvas.retrain`, whose model never saw the concept.
+        control: a run whose model never saw the concept (`python -m expunge.canvas.retrain`, `expunge.adopt(..., never_saw=True)`), or
+            "none". Default: the one that the canvas brings, for the six of its concepts that it never saw; else none.
         attacks: names or labels; default all of the budget. One that it lacks is added with its own defaults.
         auxiliary: pictures with captions to relearn from, none of which names the concept: a folder, or `datasets:NAME`.
         judge: who says whether the concept is seen; default the canvas's own two, else one is needed.

@@ -129,6 +129,11 @@ class Concept:
         return self._kind.find(self.target) or Member(self.target)
 
     @property
+    def identity(self) -> tuple[str, str]:
+        """Kind and name: equal for the same concept by whatever name and however told."""
+        return self.kind, self.member.name.casefold()
+
+    @property
     def parts(self) -> tuple["Concept", ...]:
         """The concepts that it is made of: itself. Where there may be `Several`, work goes over these."""
         return (self,)

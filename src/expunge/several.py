@@ -89,7 +89,7 @@ def _refuse_overlap(one: Concept, other: Concept) -> None:
             f"concepts that are removed together are of one vocabulary: {one.target!r} and {other.target!r} are not; "
             "find both in one (see --vocabulary)"
         )
-    if (one.kind, one.member.name.casefold()) == (other.kind, other.member.name.casefold()):
+    if one.identity == other.identity:
         raise ExpungeError(
             f"each concept is removed once: {one.target!r} and {other.target!r} are names of {one.member.name!r}; "
             "leave one out, or make it a synonym of the other"

@@ -87,6 +87,7 @@ def test_the_result_is_a_run_with_every_weight_of_the_network(made):
     assert {name: w.shape for name, w in delta.items()} == shapes == {n: p.shape for n, p in canvas.net.named_parameters()}
     assert (card["method"], card["scope"], card["steps_done"], card["forwards"]) == ("retrain", "full", 5, 20)
     assert card["relative_change"] > 0.5  # nothing of the shipped weights is in it
+    assert {w.dtype for w in delta.values()} == {torch.float16}  # as the canvas itself is kept
     assert made.concept() == Concept.find("hoop", Vocabulary.canvas())
     assert sorted(p.name for p in made.folder.iterdir()) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
 

@@ -50,8 +50,8 @@ class Side:
     delta: Mapping[str, Tensor]
     folder: Path | None = None
     """Of its run."""
-    never_saw: tuple[tuple[str, str], ...] = ()
-    """Kind and name of what a retrained one was trained without: attacks on anything else say nothing of it."""
+    never_saw: frozenset[tuple[str, str]] = frozenset()
+    """What a retrained one was trained without, by `Concept.identity`: attacks on anything else say nothing of it."""
 
     @property
     def run(self) -> str:
@@ -63,7 +63,7 @@ class Side:
         return self.card["method"] if self.card else "none"
 
     def shares(self, concept: Concept) -> bool:
-        return self.role != "retrained" or (concept.kind, concept.member.name) in self.never_saw
+        return self.role != "retrained" or concept.identity in self.never_saw
 
 
 @dataclass(frozen=True)

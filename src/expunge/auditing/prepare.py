@@ -11,15 +11,15 @@ from expunge.auditing.cells import Kept
 from expunge.auditing.event import Event
 from expunge.auditing.outcome import Audit, Done, Failure
 from expunge.cache import Store
+from expunge.canvas.control import SHIPPED
 from expunge.concept import Concept
 from expunge.denoiser import Pipeline, Sampler, StableDiffusion
 from expunge.denoiser import load as load_model
+from expunge.denoiser.stable_diffusion import CANVAS
 from expunge.evaluation import judges_for
 from expunge.judges import Judge
 from expunge.run import Run
-from expunge.types import RETRAINED, ExpungeError
-
-"""The method of a run that never saw its concept."""
+from expunge.types import NO_CONTROL, RETRAINED, ExpungeError
 
 
 def prepare(
@@ -45,18 +45,16 @@ def prepare(
     run = run if isinstance(run, Run) else Run(Path(run))
     plan = budget if isinstance(budget, Budget) else read_budget(budget)
     plan = plan.only(attacks) if attacks else plan
-    against = None if control is None else control if isinstance(control, Run) else Run(Path(control))
     concepts = run.concept().parts
-    if against is not None:
-        refuse_control(against, concepts)
     plan = plan.beside(str(auxiliary)) if auxiliary else plan
     plan.refuse_naming(concepts)
     card = run.card
+    against = control_for(control, str(card["model"]["name"]), concepts)
     denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device, card["dtype"])
     sides = [Side("unlearned", card, run.delta(denoiser.fingerprint), run.folder), Side("base", None, {})]
     if against is not None:
-        never_saw = tuple((c.kind, c.member.name) for c in against.concept().parts)
-        sides.append(Side("retrained", against.card, against.delta(denoiser.fingerprint), against.folder, never_saw))
+        delta = against.delta(denoiser.fingerprint)
+        sides.append(Side("retrained", against.card, delta, against.folder, _absent(against)))
     judges = {c.target: _judges(judge, denoiser, c, run.folder) for c in concepts}
     kept = Kept(Path(out) if out else run.folder / folder_of(plan, seed), store or Store.default())
     return Battery(denoiser, plan, tuple(sides), concepts, judges, seed, sampler or denoiser.default_sampler, kept)
@@ -101,6 +99,24 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
     return audit
 
 
+def control_for(control: Run | str | Path | None, model: str, concepts: Sequence[Concept]) -> Run | None:
+    """The run that never saw the concepts, beside which an audit of `model` is read; None: there is none.
+
+    `control` is a run or its folder; "none"; or None for the one that the canvas brings, where it never saw one of the concepts.
+
+    Raises:
+        ExpungeError: a run that is no control for these concepts.
+    """
+    if control == NO_CONTROL:
+        return None
+    if control is not None:
+        given = control if isinstance(control, Run) else Run(Path(control))
+        refuse_control(given, concepts)
+        return given
+    shipped = Run(SHIPPED)
+    return shipped if model == CANVAS and _shared(concepts, shipped) else None
+
+
 def refuse_control(control: Run, audited: Sequence[Concept]) -> None:
     """Refuses what is no control for these concepts.
 
@@ -112,10 +128,20 @@ def refuse_control(control: Run, audited: Sequence[Concept]) -> None:
             f"a control was trained without the concept: {control.folder} was made by {control.card['method']}; "
             "make one with `python -m expunge.canvas.retrain --target WORDS`"
         )
-    absent = control.concept().parts
-    if not {(c.kind, c.member.name) for c in audited} & {(c.kind, c.member.name) for c in absent}:
+    if not _shared(audited, control):
+        absent = control.concept().parts
         without, unlearned = (" and ".join(c.target for c in concepts) for concepts in (absent, audited))
         raise ExpungeError(f"a control never saw what was unlearned: {control.folder} is without {without}, and {unlearned} is audited")
+
+
+def _absent(control: Run) -> frozenset[tuple[str, str]]:
+    """What it never saw."""
+    return frozenset(c.identity for c in control.concept().parts)
+
+
+def _shared(audited: Sequence[Concept], control: Run) -> bool:
+    """Whether it never saw one of them at least."""
+    return not _absent(control).isdisjoint(c.identity for c in audited)
 
 
 def _judges(judge: str | None, denoiser: StableDiffusion, concept: Concept, run: Path) -> tuple[Judge, ...]:

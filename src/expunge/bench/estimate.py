@@ -10,7 +10,7 @@ from expunge.auditing.battery import SHOWN as ATTACKED
 from expunge.auditing.battery import Battery, Cost, Side
 from expunge.auditing.budget import make_budget
 from expunge.auditing.cells import Kept
-from expunge.bench.runner import Place, is_attacked, missing, model, plan_of, sampler_of
+from expunge.bench.runner import Place, control_of, is_attacked, missing, model, plan_of, sampler_of
 from expunge.bench.suite import Unit
 from expunge.cache import Store
 from expunge.denoiser import Sampler, StableDiffusion
@@ -91,9 +91,9 @@ def _base(units: Sequence[Unit], place: Place) -> Estimate:
     seconds = forwards * pace(denoiser, SCOPES["xattn"], TIMED).forward
     # The controls of attacks, once for each concept and seed.
     attacked = list({(called(u.concept), u.seed): u for u in units if not is_attacked(u, place.folder(u))}.values())
-    sides, each = 1 + any(u.audit and u.audit["control"] for u in attacked), [_attacks(u, denoiser, store) for u in attacked]
-    forwards, backwards = forwards + sides * sum(c.forwards for c in each), sides * sum(c.backwards for c in each)
-    return Estimate("untouched", 0, forwards, backwards, seconds + sides * sum(c.seconds for c in each), count * _octets(denoiser))
+    each = [(1 + bool(control_of(u)), _attacks(u, denoiser, store)) for u in attacked]
+    forwards, backwards = forwards + sum(n * c.forwards for n, c in each), sum(n * c.backwards for n, c in each)
+    return Estimate("untouched", 0, forwards, backwards, seconds + sum(n * c.seconds for n, c in each), count * _octets(denoiser))
 
 
 def _kept_of(unit: Unit) -> int:

@@ -234,16 +234,16 @@ def _once(reported: Sequence[Subject], name: str) -> None:
     seen: dict[tuple[str, str], str] = {}
     for concept in reported:
         if isinstance(concept, Concept):
-            key = concept.kind, concept.member.name
-            if key in seen:
-                raise ExpungeError(f"a suite reports a concept once: {name!r} has {seen[key]!r} and {concept.target!r}; remove one")
-            seen[key] = concept.target
+            if concept.identity in seen:
+                other = seen[concept.identity]
+                raise ExpungeError(f"a suite reports a concept once: {name!r} has {other!r} and {concept.target!r}; remove one")
+            seen[concept.identity] = concept.target
 
 
 def _apart(reported: Sequence[Subject], tuning: Sequence[Concept], name: str) -> None:
     """Under whatever names: a synonym of a reported concept is that concept."""
-    known = {(c.kind, c.member.name) for several in reported for c in several.parts}
-    both = [t.target for t in tuning if (t.kind, t.member.name) in known]
+    known = {c.identity for several in reported for c in several.parts}
+    both = [t.target for t in tuning if t.identity in known]
     if both:
         raise ExpungeError(
             f"concepts are tuned on or reported, never both: {name!r} has {', '.join(both)} in concepts and tuning; remove one of the two"

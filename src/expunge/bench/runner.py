@@ -31,7 +31,7 @@ from expunge.metrics import METRICS
 from expunge.plan import Plan, concept_from, make_plan
 from expunge.render import Protocol
 from expunge.run import Run, carry_out
-from expunge.types import RETRAINED, ExpungeError, Row
+from expunge.types import NO_CONTROL, RETRAINED, ExpungeError, Row
 
 RESULT = "bench.json"
 """Of a unit: what was measured, and under which protocol. Everything else in the folder is as of any run."""
@@ -186,7 +186,7 @@ def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> No
         run,
         _budget(unit),
         model=denoiser,
-        control=unit.audit["control"] or None,
+        control=control_of(unit) or NO_CONTROL,
         judge=unit.judge,
         seed=unit.seed,
         sampler=sampler_of(unit, denoiser),
@@ -200,12 +200,19 @@ def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> No
 
 def _attacked_as(unit: Unit) -> dict[str, Any]:
     """The budget, and what lies in the files that it and the suite name: a control that was trained again is another."""
-    audit = dict(unit.audit or {})
-    attacks = _budget(unit).entries if audit else ()
-    control = lying_at(f"{audit['control']}/delta.safetensors") if audit.get("control") else []
+    attacks = _budget(unit).entries if unit.audit else ()
+    found = control_of(unit)
+    control = lying_at(str(found.folder / "delta.safetensors")) if found else []
     judge = lying_at(unit.judge) if unit.judge and unit.judge not in BY_NAME else []
     files = [list(file) for file in (*control, *judge, *(f for e in attacks for f in e.found_on_disk))]
-    return {"audit": audit, "files": files, "sampler": dict(unit.sampler), "judge": unit.judge}
+    return {"audit": dict(unit.audit or {}), "files": files, "sampler": dict(unit.sampler), "judge": unit.judge}
+
+
+def control_of(unit: Unit) -> Run | None:
+    """What never saw the unit's concepts, and is attacked beside it; None: nothing is attacked, or there is none."""
+    from expunge.auditing.prepare import control_for
+
+    return control_for(unit.audit["control"] or None, unit.model, concept_from(unit.concept).parts) if unit.audit else None
 
 
 def _budget(unit: Unit) -> Budget:

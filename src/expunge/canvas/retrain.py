@@ -3,8 +3,8 @@
 The gold standard of unlearning: what a method leaves behind is compared with a U-Net that never saw the concept, or several of
 them: one that was trained without six is a control for audits of each, at a sixth of the cost. It starts from random weights and
 is trained as the shipped one was, for as many steps, on fresh drawings of everything else. The result is a run's folder like any
-other, with every weight of the U-Net in its delta, so that `expunge eval` and `expunge report` take it as one. A hundred
-minutes on one core; one that was killed goes on from its last checkpoint.
+other, with every weight of the U-Net in its delta, in half precision as the canvas itself is kept, so that `expunge eval` and
+`expunge report` take it as one. A hundred minutes on one core; one that was killed goes on from its last checkpoint.
 
 The autoencoder and the text encoder stay those of the shipped canvas, which were trained with the concept among the others:
 prompts are read as before, so the concept's words still mean to the encoder what they did, and only the network that draws has
@@ -88,7 +88,8 @@ def retrain(
 
     started, work = time.monotonic(), folder / "training"
     work.mkdir(exist_ok=True)
-    delta = _trained(canvas, concept, seed, training, work, progress or Progress(disable=True))
+    trained = _trained(canvas, concept, seed, training, work, progress or Progress(disable=True))
+    delta = {name: value.half() for name, value in trained.items()}  # as the canvas itself is kept: half of the size
     lines = [json.loads(line) for line in (work / "unet.jsonl").read_text().splitlines()] if (work / "unet.jsonl").exists() else []
     log = "".join(json.dumps(line | {"terms": {"denoise": line["loss"]}}) + "\n" for line in lines)
     write_atomically(folder / "log.jsonl", log.encode())

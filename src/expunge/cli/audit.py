@@ -12,7 +12,7 @@ FAILED = 1
 """The exit code where an attack could not be made."""
 
 BUDGET = "Which attacks, with which settings, and how many pictures judge each reading."
-CONTROL = "A run that never saw the concept (`python -m expunge.canvas.retrain`), attacked as a second control."
+CONTROL = "A run that never saw the concept, attacked as a second control.  [default: the canvas's own, where it has one]"
 ATTACK = "Only this attack, by name or label. May repeat. One that the budget lacks is added.  [default: all]"
 AUXILIARY = "Captioned pictures to relearn from, none of which names the concept: metadata.jsonl, or a .txt beside each."
 
@@ -20,7 +20,7 @@ AUXILIARY = "Captioned pictures to relearn from, none of which names the concept
 def audit(
     run: RunFolder,
     budget: Annotated[str, typer.Option(metavar="quick|standard|full|FILE", help=BUDGET)] = "quick",
-    control: Annotated[Path | None, typer.Option(metavar="RUN", help=CONTROL)] = None,
+    control: Annotated[str | None, typer.Option(metavar="RUN|none", help=CONTROL)] = None,
     attack: Annotated[list[str] | None, typer.Option(metavar="NAME", help=ATTACK)] = None,
     auxiliary: Annotated[str | None, typer.Option(metavar="FOLDER|datasets:NAME", help=AUXILIARY)] = None,
     judge: Judge = None,
@@ -41,12 +41,13 @@ def audit(
     from expunge.cli.progress import watch_readings
     from expunge.cli.screen import say
     from expunge.reporting.audit import write
+    from expunge.types import NO_CONTROL
 
     battery = prepare(
         run_folder(run),
         budget,
         model=model,
-        control=run_folder(control) if control else None,
+        control=control if control in (None, NO_CONTROL) else run_folder(Path(control)),
         attacks=attack or (),
         auxiliary=auxiliary,
         judge=judge,

@@ -11,6 +11,7 @@ from expunge.auditing.cells import Reading
 from expunge.auditing.findings import RULES, TITLES, Curve, Finding
 from expunge.auditing.outcome import Audit
 from expunge.cache import write_atomically
+from expunge.canvas.control import SHIPPED
 from expunge.metrics.intervals import Interval
 from expunge.reporting import words
 from expunge.reporting.conclusions import NAMES, after, answer, summary
@@ -18,6 +19,7 @@ from expunge.reporting.pictures import Mark, Shot, embed
 from expunge.reporting.recovery import Line, curves
 from expunge.reporting.template import filled
 from expunge.reporting.verdict import Answer
+from expunge.types import NO_CONTROL
 
 UNLEARNED, RETRAINED = 0, 2
 """Their colours; the untouched model has that of every page."""
@@ -173,6 +175,7 @@ def _command(audit: Audit) -> str:
     if not known and not Path(flags[1]).is_file():  # a budget that was never a file: as it was written beside the page
         flags = ["--budget", str(audit.folder / "budget.toml")]
     words = ["expunge", "audit", str(audit.sources.get("unlearned", audit.card["id"])), *flags, "--seed", str(audit.seed)]
-    words += ["--control", str(audit.sources.get("retrained", audit.control["id"]))] if audit.control else []
+    control = audit.sources.get("retrained")
+    words += [] if control == SHIPPED else ["--control", str(control or NO_CONTROL)]
     words += ["--judge", audit.judges[0]] if len(audit.judges) == 1 else []
     return shlex.join(words)
