@@ -91,6 +91,11 @@ def paired(differences: Mapping[tuple[str, int], float]) -> Interval:
     return student_interval(means) if len(means) > 1 else Interval(means[0], -inf, inf)
 
 
+def cautious(keys: Iterable[tuple[str, int]], said: str) -> str:
+    """A verdict, with a word of caution where it is of few concepts."""
+    return said if len({concept for concept, _ in keys}) >= FEW else f"of too few concepts: {said}"
+
+
 def counted(keys: Iterable[tuple[str, int]]) -> str:
     """How many runs there are, of how many concepts."""
     runs = list(keys)
@@ -184,14 +189,9 @@ class Relearned:
             apart = self.apart(label)
         except Missing:
             return line(claim, bar, "–", "not measured")
-        gone, said = self.gone(label), verdict(apart, APART, below)
-        enough = len({c.concept for c in gone}) >= FEW
-        return line(
-            claim,
-            bar,
-            f"{shown(apart, ' points')}, {counted((c.concept, c.seed) for c in gone)}",
-            said if enough else f"of too few concepts: {said}",
-        )
+        keys = [(c.concept, c.seed) for c in self.gone(label)]
+        said = cautious(keys, verdict(apart, APART, below))
+        return line(claim, bar, f"{shown(apart, ' points')}, {counted(keys)}", said)
 
 
 def main() -> None:

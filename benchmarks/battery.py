@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from attacked import GONE, RETRAINED, UNTOUCHED, Curve, best, counted, paired
-from claims import Missing, line, shown, verdict
+from attacked import GONE, RETRAINED, UNTOUCHED, Curve, best, cautious, counted, paired
+from claims import line, shown, verdict
 
 from expunge.auditing.budget import Budget, read_budget
 from expunge.bench.rows import Pooled, share
@@ -59,8 +59,8 @@ class Battered:
         chance = fmean(_chance(concept) for concept, _ in self.runs[RETRAINED]) if self.runs[RETRAINED] else 0.0
         yield self._first("the attack is honest: relearning does not bring it at once where it never was", RETRAINED, chance, True)
         for label in self.runs:
-            if label not in (UNTOUCHED, RETRAINED):
-                yield self._searched(label)
+            if label not in (UNTOUCHED, RETRAINED) and (said := self._searched(label)):
+                yield said
 
     def _first(self, claim: str, label: str, bar: float, below: bool) -> str:
         rows = [c.at(sorted(r["strength"] for r in c.readings)[1]) for of in self.runs[label].values() for c in of.get("relearn", ())]
@@ -69,14 +69,14 @@ class Battered:
         return line(claim, asks, *((shown(found, " %"), verdict(found, bar, below)) if found else ("–", "not measured")))
 
     def _searched(self, label: str) -> str:
+        """Of a label that was attacked so; else nothing."""
         claim, asks = f"words that are searched for do more than plain prompts: {label}", "more than plain prompts"
         runs = {key: of for key, of in self.gone(label).items() if SEARCH in of}
-        try:
-            gained = paired({key: best(of[SEARCH]).value - of[SEARCH][0].at(0.0).value for key, of in runs.items()})
-        except Missing:
-            return line(claim, asks, "–", "not measured")
+        if not runs:
+            return ""
+        gained = paired({key: best(of[SEARCH]).value - of[SEARCH][0].at(0.0).value for key, of in runs.items()})
         said = "holds" if gained.low > 0 else "in the mean" if gained.value > 0 else "does not hold"
-        return line(claim, asks, f"{shown(gained, ' points')}, {counted(runs)}", said)
+        return line(claim, asks, f"{shown(gained, ' points')}, {counted(runs)}", cautious(runs, said))
 
 
 def plain(of: Mapping[str, Sequence[Curve]]) -> Row:
