@@ -60,7 +60,7 @@ def finished(folder: Path, concepts: Sequence[str], settings: dict) -> None:
 
 
 def _telling(tell: Connection | None, folder: Path, concepts: Sequence[str], settings: dict) -> None:
-    def watch(steps: Iterator[Step], start: int) -> Iterator[Step]:
+    def watch(steps: Iterator[Step], start: int, total: int) -> Iterator[Step]:
         for step in steps:
             if tell:
                 tell.send(step.step)
@@ -87,7 +87,7 @@ def share(folder: Path, environment: dict[str, str], runs: dict[str, dict]) -> N
         written.append(str(Path(path).relative_to(folder)))
         replace(beside, path)
 
-    def watch(steps: Iterator[Step], start: int) -> Iterator[Step]:
+    def watch(steps: Iterator[Step], start: int, total: int) -> Iterator[Step]:
         for step in steps:
             seen.append(step.step)
             yield step

@@ -370,7 +370,7 @@ def stop_at(stage: int, step: int):
     """Breaks off in a stage, after a step."""
     stages = itertools.count(1)
 
-    def watch(steps, start):
+    def watch(steps, start, total):
         now = next(stages)
         for s in steps:
             yield s

@@ -50,9 +50,10 @@ def described(plan: Plan, denoiser: StableDiffusion) -> dict[str, Any]:
     """What is known of a run before it begins."""
     return {
         "id": plan.id,
-        "method": config.method_name(plan.method),
+        "method": plan.by,
         "config": config.settings(plan.method),
         "training": config.settings(plan.training) if plan.training else None,
+        **({"before": [layer.tables for layer in plan.before]} if plan.before else {}),
         "concept": concept_table(plan.concept),
         "model": model_table(denoiser),
         "seed": plan.seed,

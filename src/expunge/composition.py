@@ -83,6 +83,8 @@ def compose(
 
 def _refuse(run: Run, first: Mapping) -> None:
     card = run.card
+    if "before" in card:
+        raise ExpungeError(f"runs of one method are composed: {run.folder} is by {card['method']}; make it by one of them alone")
     if issubclass(config.find_method(card["method"]), Objective):
         raise ExpungeError(
             f"closed forms compose, for their changes multiply: {run.folder} was trained by {card['method']}, and its change was found "

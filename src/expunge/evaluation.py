@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,7 +42,8 @@ def evaluate(
     """Measures a run against its own untouched model and writes `evaluation/` into the run's folder.
 
     Several concepts are measured one by one, each with rows of its own; the others are not among what it should have left alone.
-    After each stage of a sequence, UA is measured for every concept removed so far: a concept that comes back shows.
+    After each stage, of a sequence or of several methods, UA is measured for every concept removed so far: a concept that comes back
+    shows.
 
     Args:
         model: the base model; default the one that the run's card names.
@@ -88,9 +89,9 @@ def evaluate(
         within, of = (f"{number:02d}/", {"concept": part.target}) if len(concept.parts) > 1 else ("", {})
         listed += [of | entry for entry in _write_pictures(folder, within, shots, base, after, *seen)]
     rows += _weights(denoiser, delta, card, concept.target)
-    for done, stage in enumerate(run.stages, 1):
+    for stage, removed in _removed_by(run):
         left = stage.delta(denoiser.fingerprint)
-        for part in concept.parts[:done]:
+        for part in removed:
             rows += _resurgence(stage, left, part, denoiser, judge, protocol, sampler, metrics, store, track)
 
     write_atomically(folder / "pictures.json", (json.dumps(listed, indent=1) + "\n").encode())
@@ -122,11 +123,19 @@ def to_draw(run: Run, denoiser: StableDiffusion, protocol: Protocol, sampler: Sa
     """How many pictures `evaluate` would draw, and how many it would look at, with both models; after a sequence's stages too."""
     delta, parts = run.delta(denoiser.fingerprint), run.concept().parts
     asked = [(weights, plan(part, protocol)) for part in parts for weights in ({}, delta)]
-    for done, stage in enumerate(run.stages, 1):
+    for stage, removed in _removed_by(run):
         left = stage.delta(denoiser.fingerprint)
-        asked += [(left, [s for s in plan(p, protocol) if s.probe in ("target", "synonyms")]) for p in parts[:done]]
+        asked += [(left, [s for s in plan(p, protocol) if s.probe in ("target", "synonyms")]) for p in removed]
     files = [f for weights, shots in asked for f in kept_at(denoiser, shots, sampler, store, _named(denoiser, weights))]
     return sum(not file.exists() for file in set(files)), len(set(files))
+
+
+def _removed_by(run: Run) -> Iterator[tuple[Run, tuple[Concept, ...]]]:
+    """Each stage, and the concepts that it or one before it was to remove."""
+    parts, removed = {p.identity: p for p in run.concept().parts}, dict[tuple[str, str], Concept]()
+    for stage in run.stages:
+        removed |= {p.identity: parts[p.identity] for p in stage.concept().parts}
+        yield stage, tuple(removed.values())
 
 
 def _resurgence(

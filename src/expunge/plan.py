@@ -9,7 +9,8 @@ from expunge import config
 from expunge.cache import digest
 from expunge.concept import Concept
 from expunge.denoiser import StableDiffusion
-from expunge.objective import Method, Objective, Training
+from expunge.layer import Layer
+from expunge.objective import Method, Training
 from expunge.probe import Stop, stop_table
 from expunge.several import Origin, Several, Subject, Together, titled
 from expunge.types import ExpungeError
@@ -42,21 +43,45 @@ class Plan:
     """The rule that may end it before its last step."""
     start: Start | None = None
     """None: the untouched model."""
+    before: tuple[Layer, ...] = ()
+    """Other methods that remove the concept first, in turn, each from what the one before left."""
 
     @property
     def stages(self) -> "tuple[Plan, ...]":
-        """A plan for each concept of a sequence, in turn; none where nothing is removed in stages.
+        """A plan for each concept of a sequence, and for each method where several remove it, in turn; none where nothing is removed in
+        stages.
 
         A stage knows of the concepts before it and not of those to come, so that the first is the run of its concept alone.
         """
-        if not isinstance(self.concept, Several) or self.concept.together != "sequential":
+        subjects, reference = self._in_turn
+        layers = (*self.before, Layer(self.method, self.training))
+        if len(subjects) * len(layers) == 1:
             return ()
         made: list[Plan] = []
-        for concept in self.concept.parts:
-            earlier = tuple(replace(c, removed=()) for c in self.concept.parts[: len(made)])
-            start = Start(made[-1].id, self.concept.reference) if made else None
-            made.append(replace(self, concept=replace(concept, removed=earlier), start=start))
+        for subject in subjects:
+            for layer in layers:
+                start = Start(made[-1].id, reference) if made else None
+                made.append(replace(self, concept=subject, method=layer.method, training=layer.training, start=start, before=()))
         return tuple(made)
+
+    def part(self, stage: "Plan") -> str:
+        """What tells one of the stages from the others: its concept in a sequence, its method where several remove one."""
+        if not self.before:
+            return stage.concept.target
+        return stage.by if stage.concept.target == self.concept.target else f"{stage.by}, {stage.concept.target}"
+
+    @property
+    def by(self) -> str:
+        """The methods in one word, as tables call them: "salun then mim-mu"."""
+        return " then ".join(config.method_name(layer.method) for layer in (*self.before, Layer(self.method, self.training)))
+
+    @property
+    def _in_turn(self) -> tuple[list[Subject], Origin]:
+        """What is removed in turn, each of a sequence told of those before it, and what later stages learn from."""
+        if not isinstance(self.concept, Several) or self.concept.together != "sequential":
+            return [self.concept], "original"
+        alone = [replace(c, removed=()) for c in self.concept.parts]
+        return [replace(c, removed=tuple(alone[:at])) for at, c in enumerate(alone)], self.concept.reference
 
     def referred(self, denoiser: StableDiffusion) -> StableDiffusion:
         """The model under the fingerprint of what the run's pictures are made by: stores must not take it for the untouched one."""
@@ -73,9 +98,9 @@ class Plan:
             "model": {"name": self.model, "fingerprint": self.fingerprint, "dtype": self.dtype},
             "seed": self.seed,
             "concept": concept_table(self.concept),
-            "method": {"name": config.method_name(self.method), **config.settings(self.method)},
+            **Layer(self.method, self.training).tables,
         }
-        tables |= {"training": config.settings(self.training)} if self.training else {}
+        tables |= {"before": [layer.tables for layer in self.before]} if self.before else {}
         tables |= {"start": config.settings(self.start)} if self.start else {}
         return tables | ({"stop": stop_table(self.stop)} if self.stop else {})
 
@@ -84,7 +109,7 @@ class Plan:
         deciding = self.tables | {"model": {"fingerprint": self.fingerprint, "dtype": self.dtype}, "version": config.version_of("expunge")}
         # The package's own code goes by its version; a method of one's own that was edited is another, though its name is the same.
         deciding |= {"code": code} if (code := config.code_outside(self.method, self.stop)) else {}
-        name = config.method_name(self.method).rpartition(":")[2].lower()
+        name = "-then-".join(name.rpartition(":")[2].lower() for name in self.by.split(" then "))
         return f"{name}-{slug(self.concept)}-{digest(deciding)[:10]}"
 
 
@@ -99,30 +124,23 @@ def make_plan(
     seed: int = 0,
     dtype: str = "fp32",
     stop: Stop | None = None,
+    before: Sequence[str | Method | Layer | Mapping[str, Any]] = (),
     **settings: Any,
 ) -> Plan:
     """Resolves names and defaults, and checks everything that can be checked before work begins."""
     concept = subject_of(concept, denoiser, together, reference)
-    if isinstance(method, str):
-        found, trained = config.find_method(method), {f.name for f in fields(Training)}
-        if moved := {k: v for k, v in settings.items() if k in trained and k not in {f.name for f in fields(found)}}:  # type: ignore[arg-type]
-            raise ExpungeError(f"{', '.join(moved)}: of the training, and no setting of {method}; give training={moved}")
-        method = config.build(found, settings, method)
-    elif settings:
+    layer, earlier = Layer.made(method, settings, training), tuple(map(Layer.of, before))
+    method, training = layer.method, layer.training
+    if before and isinstance(concept, Several) and concept.reference == "previous":
         raise ExpungeError(
-            f"settings go with a method's name: {', '.join(settings)} given beside a method made beforehand; use one of the two"
+            "methods that remove a concept one after another learn from the untouched model: reference 'previous' is given, where the "
+            "concept would be gone already; leave it out"
         )
-    if isinstance(method, Objective):
-        given = config.as_table(training or {})
-        training = config.build(Training, config.settings(method.training) | given, "training")
-    elif training:
-        names = ", ".join(config.as_table(training))
-        raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {names}; leave it out")
-    else:
-        training = None
+    if before and stop:
+        raise ExpungeError("a rule that ends a run early looks at one method's steps: others go before it; leave the rule out")
     if stop and training is None:
         raise ExpungeError(f"a closed form has no steps to stop after: {config.method_name(method)}; leave the rule out")
-    made = Plan(denoiser.name, denoiser.fingerprint, concept, method, training, seed, dtype, stop)
+    made = Plan(denoiser.name, denoiser.fingerprint, concept, method, training, seed, dtype, stop, before=earlier)
     assert made.id  # a rule without a name shows here
     for stage in made.stages or (made,):
         _check(stage, denoiser)

@@ -21,21 +21,22 @@ from expunge.data import Track, gather, seed_of, surviving, untracked
 from expunge.denoiser import Pipeline, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.denoiser.stable_diffusion import DTYPES
+from expunge.layer import Layer
 from expunge.objective import Edit, EditPrompts, Method, Objective, Training
-from expunge.plan import Plan, concept_from, make_plan, slug
+from expunge.plan import Plan, concept_from, dashed, make_plan, slug
 from expunge.probe import Stop
 from expunge.processes import Processes, refuse_uneven
 from expunge.several import Origin, Subject, Together
 from expunge.spent import Spent, counted
 from expunge.train import CHECKPOINT, NOTES, REFERENCE, Trainer, refuse_recomputing
 from expunge.types import ExpungeError, Step
-from expunge.weights import Memo, TrainState, load_delta, relative_change, save_delta, swapped
+from expunge.weights import Memo, TrainState, load_delta, save_delta, swapped
 
 CARD = ("id", "method", "concept", "model", "seed", "dtype")
 """What a run's card holds at least."""
 
-Watch = Callable[[Iterator[Step], int], Iterator[Step]]
-"""Sees every step pass, with the number of the first: a progress bar, or nothing."""
+Watch = Callable[[Iterator[Step], int, int], Iterator[Step]]
+"""Sees every step pass, told how many were done before and how many there are in all: a progress bar, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Run:
 
     @property
     def stages(self) -> "tuple[Run, ...]":
-        """The runs that a sequence was made of, one for each concept in turn; none of any other run."""
+        """The runs that it was made of in turn, one for each concept of a sequence and for each method; none of any other run."""
         return tuple(Run(self.folder / stage["folder"]) for stage in self.card.get("stages", ()))
 
 
@@ -96,6 +97,7 @@ def unlearn(
     track: Track = untracked,
     watch: Watch | None = None,
     stop: Stop | None = None,
+    before: Sequence[str | Method | Layer | Mapping[str, Any]] = (),
     **settings: Any,
 ) -> Run:
     """Removes a concept from a model and writes what changed.
@@ -116,6 +118,8 @@ def unlearn(
         store: where what can be reused is kept; default `Store.default()`.
         stop: a rule that may end the run before its last step, such as `expunge.Gone(every=20)`; a part of what makes a run. The
             card then says so in `steps_done`.
+        before: other methods that remove the concept first, each going on from what the one before left, all learning from the
+            untouched model: names, methods, or tables `{"method": {"name": ..., ...}, "training": {...}}`.
 
     Returns:
         The run. `expunge.load(model, run)` gives the changed pipeline, `expunge.evaluate(run)` measures it.
@@ -125,8 +129,9 @@ def unlearn(
     """
     denoiser = model if isinstance(model, StableDiffusion) else load_model(model, device, dtype)
     plan = make_plan(
-        denoiser, concept, method, training=training, seed=seed, dtype=dtype, stop=stop, together=together, reference=reference, **settings
-    )
+        denoiser, concept, method, training=training, seed=seed, dtype=dtype, stop=stop, together=together, reference=reference,
+        before=before, **settings,
+    )  # fmt: skip
     return carry_out(plan, denoiser, out=out, store=store or Store.default(), track=track, watch=watch)
 
 
@@ -176,7 +181,7 @@ def carry_out(
             card |= {"forwards": 0, "backwards": 0}
         delta = state.delta()
         card["relative_change"] = state.relative_change()
-        changed = relative_change(delta, {k: v.cpu() for k, v in state.begun.items()})
+        changed = state.moved()
     finally:
         state.release()
     if not math.isfinite(changed):
@@ -207,16 +212,16 @@ def _refuse_other_precision(denoiser: StableDiffusion, dtype: str) -> None:
 def _in_stages(
     plan: Plan, denoiser: StableDiffusion, folder: Path, store: Store, track: Track, watch: Watch | None, processes: Processes
 ) -> Run:
-    """Carries out the stages of a sequence, each in a folder of its own, from the first that is not finished on."""
+    """Carries out stages, each in a folder of its own, from the first that is not finished on."""
     card = described(plan, denoiser)
     if processes.is_main:
         write_card(folder, card | {"status": "running"})
         write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
     runs: list[Run] = []
     for number, stage in enumerate(plan.stages, 1):
-        within = folder / "stages" / f"{number:02d}-{slug(stage.concept)}"
+        within = folder / "stages" / "-".join([f"{number:02d}", *([dashed(stage.by)] if plan.before else []), slug(stage.concept)])
         start = runs[-1].delta(plan.fingerprint) if runs else None
-        shown = _titled(track, f"stage {number} of {len(plan.stages)}, {stage.concept.target}")
+        shown = _titled(track, f"stage {number} of {len(plan.stages)}, {plan.part(stage)}")
         runs.append(carry_out(stage, denoiser, out=within, store=store, track=shown, watch=watch, start=start))
     if processes.is_main:
         cards = [run.card for run in runs]
@@ -225,12 +230,14 @@ def _in_stages(
         if lines:
             write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in renumbered).encode())
         write_atomically(folder / "delta.safetensors", (runs[-1].folder / "delta.safetensors").read_bytes())
-        card |= {name: cards[-1][name] for name in ("trainable", "total", "processes", "relative_change")}
-        card |= {name: sum(c[name] for c in cards) for name in ("forwards", "backwards", "steps_done") if name in cards[0]}
+        card |= {name: cards[-1][name] for name in ("total", "processes", "relative_change")}
+        card |= {"trainable": max(c["trainable"] for c in cards), "scope": " + ".join(dict.fromkeys(c["scope"] for c in cards))}
+        card |= {name: sum(c[name] for c in cards) for name in ("forwards", "backwards")}
+        card |= {"steps_done": sum(steps)} if (steps := [c["steps_done"] for c in cards if "steps_done" in c]) else {}
         card |= {"seconds": round(sum(c["seconds"] for c in cards), 2)}
         card |= {"peak_memory_bytes": max(c["peak_memory_bytes"] for c in cards)}
         told = [
-            {"id": r.id, "target": s.concept.target, "folder": str(r.folder.relative_to(folder))}
+            {"id": r.id, "target": s.concept.target, "of": plan.part(s), "folder": str(r.folder.relative_to(folder))}
             for r, s in zip(runs, plan.stages, strict=True)
         ]
         write_card(folder, card | {"stages": told, "status": "done"})
@@ -271,7 +278,7 @@ def _train(
     if trainer.steps_done and _ended(ends, trainer, denoiser):  # killed after its last step
         steps = iter(())
     try:
-        for _ in watch(steps, trainer.steps_done) if watch and processes.is_main else steps:
+        for _ in watch(steps, trainer.steps_done, training.steps) if watch and processes.is_main else steps:
             if _ended(ends, trainer, denoiser):
                 break
     finally:

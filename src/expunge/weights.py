@@ -67,15 +67,22 @@ class TrainState:
         self._required = {name: p.requires_grad for name, p in net.named_parameters()}
         self.base = {name: p.detach() if self.rank else p.detach().clone() for name, p in found.items()}
         """What the network's own weights in the scope are, by name."""
-        self.begun = {name: start[name].to(p.device) for name, p in found.items()} if start else self.base
+        start = start or {}
+        self.begun = {name: start[name].to(p.device) if name in start else self.base[name] for name, p in found.items()}
         """What they are before the first step."""
-        self.untouched = self.begun if from_start else self.base
-        """What they are for the reference."""
+        self.beside = {name: value for name, value in start.items() if name not in found}
+        """What it starts from outside the scope: in the network for as long as the state lasts, and a part of the result."""
+        parameters = dict(net.named_parameters())
+        self._under = {name: parameters[name].data for name in self.beside}
+        for name, value in self.beside.items():
+            parameters[name].data = value.to(parameters[name].data)
+        self.untouched = self.begun if from_start else self.base | self._under
+        """What weights are for the reference, as far as they differ from the network's."""
         net.requires_grad_(False)
         self.trained: dict[str, nn.Parameter] = _factors(found, self.rank, seed) if self.rank else found
         self.initial = {n: p.detach().clone() for n, p in self.trained.items()} if self.rank else self.begun
         for name, parameter in self.trained.items():
-            parameter.data = self.begun[name].float().clone() if start and not self.rank else parameter.data.float()
+            parameter.data = self.begun[name].float().clone() if name in start else parameter.data.float()
             parameter.requires_grad_(True)
         self.mean = {name: p.detach().clone() for name, p in self.trained.items()} if ema else {}
 
@@ -92,8 +99,10 @@ class TrainState:
 
     @torch.no_grad()
     def delta(self) -> dict[str, Tensor]:
-        """The result: the scope's weights under the running mean, where one is kept, else at present; float32 on the CPU."""
-        return {name: w.to("cpu", torch.float32, copy=True) for name, w in self.present(self.mean or self.trained).items()}
+        """The result: the scope's weights under the running mean, where one is kept, else at present, and whatever else it started
+        from; float32 on the CPU."""
+        result = self.beside | self.present(self.mean or self.trained)
+        return {name: w.to("cpu", torch.float32, copy=True) for name, w in result.items()}
 
     def load(self, values: Mapping[str, Tensor]) -> None:
         """Puts saved values in.
@@ -108,8 +117,12 @@ class TrainState:
             parameter.data.copy_(values[name])
 
     def relative_change(self) -> float:
-        """|| theta - theta_0 || / || theta_0 || over the scope's weights."""
-        return relative_change(self.delta(), {k: v.cpu() for k, v in self.base.items()})
+        """|| theta - theta_0 || / || theta_0 || over the result's weights, theta_0 being the network's own."""
+        return relative_change(self.delta(), {k: v.cpu() for k, v in (self.base | self._under).items()})
+
+    def moved(self) -> float:
+        """The same from where it started."""
+        return relative_change(self.delta(), {k: v.cpu() for k, v in (self.begun | self.beside).items()})
 
     def release(self) -> None:
         """Gives the network back as it was."""
@@ -117,6 +130,8 @@ class TrainState:
             if name in self.trained:
                 parameter.data = self.base[name]
                 parameter.grad = None
+            elif name in self._under:
+                parameter.data = self._under[name]
             parameter.requires_grad_(self._required[name])
 
 

@@ -26,7 +26,7 @@ class Interrupted(Exception):
 
 
 def stop_after(step: int):
-    def watch(steps, start):
+    def watch(steps, start, total):
         for s in steps:
             yield s
             if s.step == step:

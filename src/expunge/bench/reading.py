@@ -14,6 +14,7 @@ label = "MiM-MU, synonym given"
 synonyms = true                        # the concept's other names are given as targets too
 training = {steps = 80}
 seeds = [0]                            # of the suite's, those that it is run with; default all
+before = ["uce"]                       # methods that go first: by name, or as tables {method = {name = ...}, training = {...}}
 
 [[methods]]
 name = "retrain"                       # the canvas trained anew as if the concept had never been: a landmark, an hour each
@@ -41,8 +42,8 @@ from expunge import config
 from expunge.bench.suite import Attacking, Entry, Search, Suite
 from expunge.concept import Concept
 from expunge.denoiser.stable_diffusion import CANVAS
+from expunge.layer import Layer
 from expunge.metrics import Evidence, measure
-from expunge.objective import Objective, Training
 from expunge.plan import VOCABULARIES, told
 from expunge.render import Protocol
 from expunge.run import Run
@@ -54,7 +55,7 @@ KEYS = (
     "like", "labels", "model", "dtype", "vocabulary", "judge", "metrics", "seeds", "concepts", "tuning", "protocol", "sampler", "methods",
     "audit", "search",
 )  # fmt: skip
-OWN = ("name", "label", "synonyms", "seeds", "concepts", "training", "space")
+OWN = ("name", "label", "synonyms", "seeds", "concepts", "training", "before", "space")
 """What an entry of `methods` holds besides the method's settings."""
 TARGET = ("target", "anchor", "kind")
 TARGETS = ("targets", "together", "reference")
@@ -183,17 +184,21 @@ def _entries(tables: Sequence[Any], vocabulary: Vocabulary) -> tuple[Entry, ...]
         if table["name"] == RETRAINED:
             entries.append(_retraining(label, settings, given, seeds, concepts))
             continue
-        method = config.build(config.find_method(table["name"]), settings, table["name"])
-        if not isinstance(method, Objective) and given:
-            raise ExpungeError(f"a closed form is not trained: {table['name']} takes no {', '.join(given)}; leave training out")
-        training = config.build(Training, config.settings(method.training) | given, "training") if isinstance(method, Objective) else None
+        layer = Layer.made(table["name"], settings, given)
         if "/" in label:
             raise ExpungeError(f"a label has no slash, which separates the parts of a unit's name: {label!r} has one; choose another")
         if any(label == e.label for e in entries):
             raise ExpungeError(f"a label names one entry of methods: {label!r} stands there twice; give one of them another label")
-        own = config.settings(method), config.settings(training) if training else {}, table.get("space", {})
-        entries.append(Entry(table["name"], label, bool(table.get("synonyms", False)), *own, seeds, concepts))
+        own = config.settings(layer.method), config.settings(layer.training) if layer.training else {}, table.get("space", {})
+        before = tuple(Layer.of(earlier).tables for earlier in _listed(table.get("before", []), label))
+        entries.append(Entry(table["name"], label, bool(table.get("synonyms", False)), *own, seeds, concepts, before))
     return tuple(entries)
+
+
+def _listed(before: Any, label: str) -> list[Any]:
+    if not isinstance(before, list) or not all(isinstance(b, str | Mapping) for b in before):
+        raise ExpungeError(f'before is a list of methods, by name or as tables: {label!r} has {before!r}; for example before = ["uce"]')
+    return before
 
 
 def _retraining(

@@ -139,7 +139,9 @@ def _retrained(unit: Unit, folder: Path, place: Place) -> Run:
 def plan_of(unit: Unit, denoiser: StableDiffusion) -> Plan:
     concept = concept_from(unit.concept)
     training = unit.training or None
-    return make_plan(denoiser, concept, unit.method, training=training, seed=unit.seed, dtype=unit.dtype, **unit.settings)
+    return make_plan(
+        denoiser, concept, unit.method, training=training, seed=unit.seed, dtype=unit.dtype, before=unit.before, **unit.settings
+    )
 
 
 def sampler_of(unit: Unit, denoiser: StableDiffusion) -> Sampler:

@@ -140,7 +140,7 @@ def _units(suite: Suite, entry: Entry, chosen: Mapping[str, Any]) -> list[Unit]:
     method = dict(entry.settings) | {k: v for k, v in chosen.items() if k in names}
     training = dict(entry.training) | {k: v for k, v in chosen.items() if k not in names}
     built = config.build(config.find_method(entry.name), method, entry.name)
-    tuned = Entry(entry.name, entry.label, entry.synonyms, config.settings(built), training, {})
+    tuned = Entry(entry.name, entry.label, entry.synonyms, config.settings(built), training, {}, before=entry.before)
     return suite.tuned(tuned)
 
 

@@ -61,6 +61,8 @@ class Entry:
     """Those of the suite that it is run with; None: all."""
     concepts: tuple[Subject, ...] | None = None
     """In the place of the suite's; None: those."""
+    before: tuple[Mapping[str, Any], ...] = ()
+    """Methods that go first, with all their settings, as of `expunge.unlearn`."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Unit:
     sampler: Mapping[str, Any]
     audit: Mapping[str, Any] | None = None
     """The attacks, as a budget's table, and the folder of the control; None: the run is not attacked."""
+    before: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
@@ -97,7 +100,7 @@ class Unit:
     @classmethod
     def from_json(cls, text: str) -> "Unit":
         table = json.loads(text)
-        return cls(**table | {"metrics": None if table["metrics"] is None else tuple(table["metrics"])})
+        return cls(**table | {n: tuple(table[n]) for n in ("metrics", "before") if table.get(n) is not None})
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,17 @@ class Suite:
         return [self._unit(entry, _described(c, entry.synonyms), self.search.seed) for c in self.tuning]
 
     def _unit(self, entry: Entry, concept: Mapping[str, Any], seed: int) -> Unit:
-        deciding = (entry.name, entry.settings, entry.training, concept, seed, self.model, self.dtype, version_of("expunge"))
+        deciding: tuple[Any, ...] = (
+            entry.name,
+            entry.settings,
+            entry.training,
+            concept,
+            seed,
+            self.model,
+            self.dtype,
+            version_of("expunge"),
+        )
+        deciding += (entry.before,) if entry.before else ()
         words = (entry.name.rpartition(":")[2], _short(concept), str(seed), digest(*deciding)[:8])
         return Unit(
             id="-".join(dashed(w) for w in words),
@@ -150,6 +163,7 @@ class Suite:
             metrics=self.metrics,
             protocol=dict(self.protocol) | {"seed": seed},
             sampler=self.sampler,
+            before=entry.before,
         )
 
 

@@ -46,8 +46,7 @@ def demo(
     say(f"removing the {concept.kind} {' / '.join(concept.names)} from the embedded model with {method}")
     began = time.monotonic()
     plan = make_plan(denoiser, concept, how)
-    watch = watch_steps(plan.training.steps) if plan.training else None
-    run = carry_out(plan, denoiser, out=out, store=Store.default(), track=track, watch=watch)
+    run = carry_out(plan, denoiser, out=out, store=Store.default(), track=track, watch=watch_steps)
     unlearnt = time.monotonic()
     measured(evaluate(run, denoiser, protocol=Protocol(**PICTURES), track=track))
     evaluated = time.monotonic()

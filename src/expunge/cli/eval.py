@@ -54,5 +54,5 @@ def evaluate(
     if judge is None and not denoiser.is_canvas:
         say("no judge: UA and the other shares are not measured, only what needs none; --judge takes one of `expunge ls judges`")
     rows = measured_rows(made, denoiser, judge=judge, protocol=protocol, sampler=drawn_with, metrics=metric, track=track)
-    measured(rows, {stage.id: stage.card["concept"]["target"] for stage in made.stages})
+    measured(rows, {s["id"]: s.get("of", s["target"]) for s in made.card.get("stages", ())})
     say(f"next: expunge report {made.folder}")

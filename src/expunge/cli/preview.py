@@ -1,17 +1,20 @@
 """`expunge unlearn --dry-run`: what a run would do and cost."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import zip_longest
 from pathlib import Path
+
+from torch import nn
 
 from expunge.cache import Store
 from expunge.cli.screen import duration, say, table
 from expunge.config import method_name
 from expunge.denoiser import StableDiffusion
-from expunge.objective import Objective
 from expunge.plan import Plan
 from expunge.price import Pace, Price, pace, price
 from expunge.probe import stop_table
+from expunge.scope import Scope
 from expunge.types import NEEDS
 
 SHOWN = 3
@@ -24,31 +27,36 @@ TIMED = 8
 def preview(plan: Plan, denoiser: StableDiffusion, out: Path | None, store: Store) -> None:
     """Prints the resolved needs, the scope, the prompts, what is cached, and what the run will cost. Writes nothing."""
     # Of a sequence, stage by stage: each knows of the concepts before it alone, and so has prompts that the whole has not.
-    subjects = [concept for stage in plan.stages for concept in stage.concept.parts] or [*plan.concept.parts]
+    stages = plan.stages or (plan,)
+    subjects = [concept for stage in stages[:: 1 + len(plan.before)] for concept in stage.concept.parts]
     forget = _by_turns([[p.prompt for p in subject.forget()] for subject in subjects])
-    scope, net = plan.method.scope, denoiser.net
-    names, size = list(scope.parameters(net)), scope.size(net)
-    share = f"{size / sum(p.numel() for p in net.parameters()):.1%} of the network"
+    in_sequence = len(stages) > 1 and not plan.before
     rows = [
         ("run", f"{out or Path('runs') / plan.id}"),
-        ("method", f"{method_name(plan.method)} on {plan.model}, {plan.dtype}, {denoiser.device}, seed {plan.seed}"),
-        *((f"stage {n}" if plan.stages else "concept", f"{c.kind} {', '.join(map(repr, c.names))}") for n, c in enumerate(subjects, 1)),
-        *(("needs", f"{need}: {about}") for need, about in NEEDS.items() if need in plan.method.needs),
-        ("scope", f"{scope.name}: {f'{size:,} numbers, rank {scope.rank}, added to ' if scope.rank else ''}{len(names)} tensors, {share}"),
-        ("", f"{names[0]} ... {names[-1]}"),
+        ("method", f"{plan.by} on {plan.model}, {plan.dtype}, {denoiser.device}, seed {plan.seed}"),
+        *((f"stage {n}" if in_sequence else "concept", f"{c.kind} {', '.join(map(repr, c.names))}") for n, c in enumerate(subjects, 1)),
+        *(("needs", f"{need}: {about}") for need, about in NEEDS.items() if any(need in s.method.needs for s in stages)),
+        *(row for scope in dict.fromkeys(s.method.scope for s in stages) for row in _extent(scope, denoiser.net)),
         ("to forget", f"{len(forget)} prompts: {'; '.join(forget[:SHOWN])}{' ...' * (len(forget) > SHOWN)}"),
     ]
     if plan.stop:
         rows.append(("may stop", ", ".join(f"{k} {v}" for k, v in stop_table(plan.stop).items()) + " (looks are not in the cost)"))
-    if "retain" in plan.method.needs:
+    if any("retain" in s.method.needs for s in stages):
         retain = list(dict.fromkeys(p for subject in subjects for p in subject.retain()))
         rows.append(("to retain", f"{len(retain)} prompts: {'; '.join(retain[:SHOWN])} ..."))
     table(f"{plan.id} (dry run: nothing is written)", ("", ""), [(name, text) for name, text in rows])
-    if isinstance(plan.method, Objective) and plan.training is not None:
-        batch = min(TIMED, plan.training.batch_size // plan.training.accumulate)
-        _costs(plan, price(plan, denoiser, store), pace(denoiser, plan.method.scope, batch))
+    if any(stage.training for stage in stages):
+        _costs(stages, denoiser, store)
     else:
         say("a closed form: no forwards, no backwards, a moment")
+
+
+def _extent(scope: Scope, net: nn.Module) -> list[tuple[str, str]]:
+    """What is trained, in two lines."""
+    names, size = list(scope.parameters(net)), scope.size(net)
+    share = f"{size / sum(p.numel() for p in net.parameters()):.1%} of the network"
+    added = f"{size:,} numbers, rank {scope.rank}, added to " if scope.rank else ""
+    return [("scope", f"{scope.name}: {added}{len(names)} tensors, {share}"), ("", f"{names[0]} ... {names[-1]}")]
 
 
 def _by_turns(lists: Sequence[Sequence[str]]) -> list[str]:
@@ -60,23 +68,37 @@ def _by_turns(lists: Sequence[Sequence[str]]) -> list[str]:
     return [text for turn in zip_longest(*lists) for text in turn if text is not None]
 
 
-def _costs(plan: Plan, cost: Price, each: Pace) -> None:
-    assert plan.training is not None
-    steps = plan.training.steps * max(1, len(plan.stages))
-    what = "trajectories" if "trajectory" in plan.method.needs else "pictures"
-    cached = f"{what} of the concept: " + ("in the store" if not cost.pictures else "to be made")
-    rows = [
-        (cached, cost.pictures, 0, cost.pictures * each.forward),
-        ("reference: each point and prompt once", cost.reference, 0, cost.reference * each.forward),
-        (
-            f"student: {steps} steps of {cost.student // steps}",
-            cost.student,
-            cost.student,
-            cost.student * each.both,
-        ),
-        *([("student and mean, without gradient", cost.glances, 0, cost.glances * each.forward)] if cost.glances else []),
-        ("together", cost.forwards, cost.backwards, each.seconds(cost)),
-    ]
+def _costs(stages: Sequence[Plan], denoiser: StableDiffusion, store: Store) -> None:
+    """What stages cost together; where methods differ, what each costs."""
+    made = [(stage, price(stage, denoiser, store)) for stage in stages]
+    paces: dict[tuple[Scope, int], Pace] = {}
+
+    def paced(stage: Plan) -> Pace:
+        if stage.training is None:
+            return Pace(0.0, 0.0)
+        key = stage.method.scope, min(TIMED, stage.training.batch_size // stage.training.accumulate)
+        if key not in paces:
+            paces[key] = pace(denoiser, *key)
+        return paces[key]
+
+    total = Price(*(sum(getattr(p, f.name) for _, p in made) for f in fields(Price)))
+    seconds = [paced(stage).seconds(p) for stage, p in made]
+    if len({type(stage.method) for stage in stages}) > 1:
+        rows = [
+            (f"{method_name(stage.method)}, {stage.concept.target}", p.forwards, p.backwards, s)
+            for (stage, p), s in zip(made, seconds, strict=True)
+        ]
+    else:
+        each, steps = paced(stages[0]), sum(stage.training.steps for stage in stages if stage.training)
+        what = "trajectories" if "trajectory" in stages[0].method.needs else "pictures"
+        cached = f"{what} of the concept: " + ("in the store" if not total.pictures else "to be made")
+        rows = [
+            (cached, total.pictures, 0, total.pictures * each.forward),
+            ("reference: each point and prompt once", total.reference, 0, total.reference * each.forward),
+            (f"student: {steps} steps of {total.student // steps}", total.student, total.student, total.student * each.both),
+            *([("student and mean, without gradient", total.glances, 0, total.glances * each.forward)] if total.glances else []),
+        ]
+    rows.append(("together", total.forwards, total.backwards, sum(seconds)))
     table(
         "cost, in evaluations of the network for one sample",
         ("", "forwards", "backwards", "about"),

@@ -62,16 +62,12 @@ def track(items: Sequence[int], description: str) -> Iterator[int]:
             advance("")
 
 
-def watch_steps(total: int) -> Callable[[Iterator[Step], int], Iterator[Step]]:
+def watch_steps(steps: Iterator[Step], done: int, total: int) -> Iterator[Step]:
     """Shows training steps as they pass, with the loss; a resumed run starts where it stood."""
-
-    def watch(steps: Iterator[Step], done: int) -> Iterator[Step]:
-        with _task("steps", total, done) as advance:
-            for step in steps:
-                advance(f"loss {step.loss:.4g}")
-                yield step
-
-    return watch
+    with _task("steps", total, done) as advance:
+        for step in steps:
+            advance(f"loss {step.loss:.4g}")
+            yield step
 
 
 def watch_units(outcomes: Iterator[Outcome], total: int) -> Iterator[Outcome]:

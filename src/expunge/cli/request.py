@@ -10,6 +10,8 @@ from expunge import config
 from expunge.cli.options import CANVAS
 from expunge.cli.screen import nearest
 from expunge.concept import Concept
+from expunge.layer import Layer
+from expunge.methods import METHODS
 from expunge.objective import Method, Objective, Training
 from expunge.plan import Told, told
 from expunge.presets import PRESETS, read_preset
@@ -24,9 +26,13 @@ KEYS: dict[str, tuple[str, ...]] = {
     "concept": ("target", "kind", "synonyms", "anchor", "vocabulary", "targets", "together", "reference"),
     "method": (),
     "training": (),
+    "before": ("method", "training"),
     "stop": ("rule", "every", "pictures", "seen", "judge"),
 }
 """What a configuration may hold. The settings in `method` and `training` are checked where they are read."""
+
+TABLES = ("before",)
+"""Those that are lists of tables."""
 
 ENTRY = ("target", "kind", "synonyms", "anchor")
 """What it may hold of each of several concepts."""
@@ -43,6 +49,7 @@ class Request:
     concept: Subject
     method: Method
     training: Training | None
+    before: tuple[Layer, ...]
     seed: int
     stop: Gone | None
 
@@ -63,12 +70,14 @@ def read_config(path: Path) -> dict[str, Any]:
     for name, value in tables.items():
         if name not in KEYS:
             raise ExpungeError(f"a configuration has {', '.join(KEYS)}: {path} has {name!r}{nearest(name, KEYS)}; rename or remove it")
-        if not isinstance(value, int if name == "seed" else dict):
-            wanted = "a whole number" if name == "seed" else "a table"
+        if not isinstance(value, int if name == "seed" else list if name in TABLES else dict):
+            wanted = "a whole number" if name == "seed" else "a list of tables" if name in TABLES else "a table"
             raise ExpungeError(f"in a configuration {name} is {wanted}: {path} has {value!r}; see a run's config.toml")
         keys = KEYS[name]
-        if isinstance(value, dict) and keys and (unknown := [key for key in value if key not in keys]):
-            raise ExpungeError(f"[{name}] has {', '.join(keys)}: {path} has {unknown[0]!r}{nearest(unknown[0], keys)}; rename or remove it")
+        for table in value if isinstance(value, list) else [value]:
+            if isinstance(table, dict) and keys and (unknown := [key for key in table if key not in keys]):
+                odd = unknown[0]
+                raise ExpungeError(f"[{name}] has {', '.join(keys)}: {path} has {odd!r}{nearest(odd, keys)}; rename or remove it")
     return tables
 
 
@@ -130,6 +139,7 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
         concept,
         built,
         training,
+        tuple(_before(name) for name in given["before"] or ()) or tuple(map(Layer.of, tables.get("before", ()) if same else ())),
         tables.get("seed", 0) if given["seed"] is None else given["seed"],
         _stop(tables.get("stop"), given, training is not None),
     )
@@ -145,6 +155,16 @@ def _training(method: Method, given: Mapping[str, Any]) -> Training | None:
     if given:
         raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {', '.join(given)}; leave [training] out")
     return None
+
+
+def _before(given: str) -> Layer:
+    """What `--before` names: a method with its defaults, or the one of a configuration or preset."""
+    if ":" in given or given in METHODS:
+        return Layer.of(given)
+    tables = read_config(Path(given))
+    if tables.get("before"):
+        raise ExpungeError(f"--before names one method: {given} is of several itself; give the configuration with --config")
+    return Layer.of({name: tables[name] for name in ("method", "training") if name in tables})
 
 
 def _stop(table: Mapping[str, Any] | None, given: Mapping[str, Any], trained: bool) -> Gone | None:

@@ -22,6 +22,10 @@ def _option(metavar: str, about: str) -> Any:
 TARGET = "The concept to remove. Again for its other names in the vocabulary, or for other concepts."
 TOGETHER = "Several concepts one after another, in stages, or all in every batch.  [default: joint]"
 REFERENCE = "What later stages learn from: the untouched model, or what the stage before left.  [default: original]"
+BEFORE = (
+    "A method, preset or config.toml that removes the concept first; this one goes on from there. May repeat, in turn. What one kind of "
+    "change leaves open another may close."
+)
 STOP = "Look every N steps, and end as soon as no picture shows the concept; 0: never.  [default: never]"
 
 COMMON: dict[str, tuple[Any, Any]] = {
@@ -36,6 +40,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     ),
     "sequential": (Annotated[bool | None, typer.Option("--sequential/--joint", help=TOGETHER)], None),
     "reference": (Annotated[str | None, _option("original|previous", REFERENCE)], None),
+    "before": (Annotated[list[str] | None, _option("METHOD|FILE.toml|PRESET", BEFORE)], None),
     "kind": (Annotated[str | None, _option("KIND", "What a concept is that the vocabulary does not hold: style, object, ...")], None),
     "vocabulary": (Vocabulary, None),
     "seed": (Annotated[int | None, _option("N", "Of pictures, noise and batches.  [default: 0]")], None),
@@ -191,24 +196,23 @@ def _run(name: str, given: dict[str, Any]) -> None:
         )
     plan = make_plan(
         denoiser, request.concept, request.method,
-        training=request.training, seed=request.seed, dtype=request.dtype, stop=request.stop,
+        training=request.training, seed=request.seed, dtype=request.dtype, stop=request.stop, before=request.before,
     )  # fmt: skip
     is_main = Processes(denoiser.device).is_main
     if given["dry_run"]:
         if is_main:
             preview(plan, denoiser, given["out"], Store.default())
         return
-    watch = watch_steps(plan.training.steps) if plan.training else None
     was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id)
-    run = carry_out(plan, denoiser, out=given["out"], store=Store.default(), track=track, watch=watch)
+    run = carry_out(plan, denoiser, out=given["out"], store=Store.default(), track=track, watch=watch_steps)
     if not is_main:
         return
     if was_done:
         say("this run was made before and is as it was; another --out makes it anew")
-    say(f"run     {run.folder}", f"change  {run.card['relative_change']:.3%} of the {request.method.scope.name} weights' norm")
+    say(f"run     {run.folder}", f"change  {run.card['relative_change']:.3%} of the {run.card['scope']} weights' norm")
     say(*(f"stage   {stage.folder}" for stage in run.stages), f"took    {duration(run.card['seconds'])}")
     if request.stop and plan.training:
-        say(f"steps   {run.card['steps_done']} of {plan.training.steps * max(1, len(plan.stages))}")
+        say(f"steps   {run.card['steps_done']} of {sum(p.training.steps for p in plan.stages or (plan,) if p.training)}")
     if given["merge"]:
         say(f"model   {merge(request.model, run, given['merge'])}")
     say("", f"next: expunge eval {run.folder}{'' if denoiser.is_canvas else ' --judge FOLDER|ID'}")

@@ -32,4 +32,5 @@ def preset(name: str) -> dict[str, Any]:
     """
     tables = read_preset(name)
     settings = dict(tables["method"])
-    return {"method": settings.pop("name"), **settings, "training": tables["training"]}
+    before = {"before": tables["before"]} if "before" in tables else {}
+    return {"method": settings.pop("name"), **settings, "training": tables.get("training"), **before}

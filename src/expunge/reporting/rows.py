@@ -102,7 +102,9 @@ class Card:
     targets: tuple[Target, ...] = ()
     """Where there are several."""
     stages: tuple[tuple[str, str], ...] = ()
-    """Where they were removed one after another, the run that each stage is and its concept."""
+    """Where it was made in stages, the run that each is and what it is of: a concept of several, a method of several, or both."""
+    in_sequence: bool = False
+    """Whether several concepts were removed one after another."""
     beside: tuple[str, ...] = ()
     """The other concepts of the run, where it is shown as the run of one."""
 
@@ -153,7 +155,7 @@ def read(folder: Path) -> Run:
 def _card(card: Mapping[str, Any], name: str) -> Card:
     concept, model = _table(card.get("concept")), _table(card.get("model"))
     targets = tuple(_target(_table(t)) for t in concept.get("targets", ()))
-    stages = tuple((str(s.get("id")), str(s.get("target"))) for s in map(_table, card.get("stages", ())))
+    stages = tuple((str(s.get("id")), str(s.get("of", s.get("target")))) for s in map(_table, card.get("stages", ())))
     seed = _number(card.get("seed"))
     return Card(
         id=_text(card.get("id")) or name,
@@ -184,6 +186,7 @@ def _card(card: Mapping[str, Any], name: str) -> Card:
         relative_change=_number(card.get("relative_change")),
         targets=targets,
         stages=stages,
+        in_sequence=concept.get("together") == "sequential",
     )
 
 

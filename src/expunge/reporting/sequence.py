@@ -53,11 +53,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Course:
-    """How a run that removed its concepts one after another went."""
+    """How a run that was made in stages went."""
 
     title: str
     stages: tuple[str, ...]
-    """The concept of each."""
+    """The concept of each, or its method."""
     lines: tuple[Line, ...]
     chart: Markup
 
@@ -66,7 +66,8 @@ def course(run: Run, title: str = "") -> Course | None:
     """UA of every concept removed so far, after each stage: where it falls again, the concept has come back. None of any other run."""
     if not run.card.stages or run.evaluation is None:
         return None
-    stages, targets = [stage for stage, _ in run.card.stages], tuple(target for _, target in run.card.stages)
+    stages, names = [stage for stage, _ in run.card.stages], tuple(name for _, name in run.card.stages)
+    targets = [t.target for t in run.card.targets] or [run.card.target or ""]
     rows = [r for r in run.evaluation.rows if r.metric == "UA" and r.attack == "none"]
     judge = next((r.judge for r in rows if r.run in stages), "")
     found = {(r.run, r.concept): r for r in rows if r.judge == judge and (r.run in stages or r.run == BASE)}
@@ -75,13 +76,13 @@ def course(run: Run, title: str = "") -> Course | None:
         return None
     lines = tuple(Line(t, i, cell(found.get((BASE, t))), tuple(map(cell, at[i]))) for i, t in enumerate(targets))
     title = f"{title or run.card.method or run.card.id}: {run.card.target}"
-    return Course(title, targets, lines, _chart(targets, at, title))
+    return Course(title, names, lines, _chart(names, at, title))
 
 
-def _chart(targets: Sequence[str], at: Sequence[Sequence[Row | None]], title: str) -> Markup:
+def _chart(stages: Sequence[str], at: Sequence[Sequence[Row | None]], title: str) -> Markup:
     """A line for each concept, from the stage that removed it on."""
     with matplotlib.rc_context(STYLE):
-        crowded = len(targets) > FEW
+        crowded = len(stages) > FEW
         figure = Figure(figsize=(4.5, 3.1 if crowded else 2.6))
         axis = figure.subplots()
         for number, rows in enumerate(at):
@@ -92,8 +93,8 @@ def _chart(targets: Sequence[str], at: Sequence[Sequence[Row | None]], title: st
                     axis.plot([x, x], [100 * row.ci_low, 100 * row.ci_high], color=colour, linewidth=1.2, alpha=0.6)
             axis.plot([x for x, _ in shown], [100 * r.value for _, r in shown], color=colour, marker=marker, markersize=4.6, linewidth=1.6)
         slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-        axis.set_xticks(range(len(targets)), [f"{n}. {t}" for n, t in enumerate(targets, 1)], **slanted)
-        axis.set_xlim(-0.3, len(targets) - 0.7)
+        axis.set_xticks(range(len(stages)), [f"{n}. {name}" for n, name in enumerate(stages, 1)], **slanted)
+        axis.set_xlim(-0.3, len(stages) - 0.7)
         axis.set_ylim(-2, 102)
         axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g} %"))
         axis.grid(axis="y")

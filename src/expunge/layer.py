@@ -1,0 +1,65 @@
+"""A method with its settings and its training, made from whatever a person says of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from expunge import config
+from expunge.objective import Method, Objective, Training
+from expunge.types import ExpungeError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A method as it is set, alone or as one of several that remove the same concept."""
+
+    method: Method
+    training: Training | None
+    """None for closed forms."""
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """As a configuration has them."""
+        method = {"name": config.method_name(self.method), **config.settings(self.method)}
+        return {"method": method} | ({"training": config.settings(self.training)} if self.training else {})
+
+    @classmethod
+    def of(cls, given: "str | Method | Layer | Mapping[str, Any]") -> "Layer":
+        """A layer from a method or its name, with its defaults, or from a configuration's `method` and `training`.
+
+        Raises:
+            ExpungeError: an unknown key, method or setting; training given to a closed form.
+        """
+        match given:
+            case Layer():
+                return given
+            case Mapping():
+                if unknown := [key for key in given if key not in ("method", "training")]:
+                    raise ExpungeError(f"a method that goes before has method and training: {unknown[0]!r} is neither; remove it")
+                table = given.get("method")
+                if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+                    raise ExpungeError(f"a method that goes before has a name: {table!r} has none; see a run's config.toml")
+                settings = {k: v for k, v in table.items() if k != "name"}
+                return cls.made(table["name"], settings, given.get("training"))
+            case _:
+                return cls.made(given, {}, None)
+
+    @classmethod
+    def made(cls, method: str | Method, settings: Mapping[str, Any], training: Training | Mapping[str, Any] | None) -> "Layer":
+        """A method with its settings and what its training is to be other than its own."""
+        if isinstance(method, str):
+            found, trained = config.find_method(method), {f.name for f in fields(Training)}
+            if moved := {k: v for k, v in settings.items() if k in trained and k not in {f.name for f in fields(found)}}:  # type: ignore[arg-type]
+                raise ExpungeError(f"{', '.join(moved)}: of the training, and no setting of {method}; give training={moved}")
+            method = config.build(found, settings, method)
+        elif settings:
+            raise ExpungeError(
+                f"settings go with a method's name: {', '.join(settings)} given beside a method made beforehand; use one of the two"
+            )
+        if isinstance(method, Objective):
+            given = config.as_table(training or {})
+            return cls(method, config.build(Training, config.settings(method.training) | given, "training"))
+        if training:
+            names = ", ".join(config.as_table(training))
+            raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {names}; leave it out")
+        return cls(method, None)

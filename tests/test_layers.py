@@ -1,0 +1,272 @@
+"""Several methods that remove one concept in turn: each begins where the one before ended, and all learn from the untouched model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from cli.commandline import say
+from test_several import TRAINING, Interrupted, made, several
+
+import expunge.run
+from expunge.bench.reading import make_suite
+from expunge.bench.runner import plan_of
+from expunge.bench.suite import Unit
+from expunge.cache import Store
+from expunge.cli.request import read_config
+from expunge.composition import compose
+from expunge.config import to_toml
+from expunge.data import gather
+from expunge.evaluation import evaluate
+from expunge.layer import Layer
+from expunge.methods.uce import UCE, eraser
+from expunge.plan import make_plan
+from expunge.price import price
+from expunge.probe import Gone
+from expunge.render import Protocol
+from expunge.reporting.rows import read
+from expunge.reporting.sequence import course
+from expunge.run import carry_out, edit_prompts
+from expunge.types import ExpungeError
+from expunge.weights import Memo, Reference
+
+WIDE = {"method": {"name": "random-label", "variant": "full"}, "training": tiny.TRAINING | {"steps": 3, "whiten": 0.0}}
+"""All weights, those outside cross-attention too."""
+UNTRAINED = {"method": {"name": "uce"}}
+
+
+def own(denoiser) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in denoiser.net.named_parameters()}
+
+
+def test_the_first_is_the_run_of_its_method_alone(tmp_path):
+    run = made(tmp_path / "run", tiny.concept(), "mim-mu", before=[WIDE])
+    alone = made(tmp_path / "alone", tiny.concept(), "random-label", variant="full", training=WIDE["training"])
+    assert run.stages[0].id == alone.id
+    for file in ("delta.safetensors", "config.toml", "log.jsonl"):
+        assert (run.stages[0].folder / file).read_bytes() == (alone.folder / file).read_bytes()
+    assert [s.folder.name for s in run.stages] == ["01-random-label-neon", "02-mim-mu-neon"]
+
+
+@pytest.mark.parametrize("last", ["mim-mu", "spm", "uce"])
+def test_a_later_method_begins_where_the_one_before_ended_and_keeps_what_lies_outside_its_scope(tmp_path, last, monkeypatch):
+    """Tensors, factors or a closed form. What it does not touch is in the network while it works, and in the result as it was."""
+    begun = {}
+    real = expunge.run.TrainState
+
+    def spied(net, *rest):
+        state = real(net, *rest)
+        begun.update({n: p.detach().clone() for n, p in net.named_parameters()} | state.begun)
+        return state
+
+    denoiser = tiny.denoiser()
+    untouched = own(denoiser)
+    monkeypatch.setattr(expunge.run, "TrainState", spied)
+    run = made(tmp_path / "run", tiny.concept(), last, denoiser=denoiser, before=[WIDE])
+    first, result = run.stages[0].delta(), run.delta()
+    assert all(torch.equal(begun[n], w) for n, w in first.items())
+    outside = [n for n in first if ".attentions." not in n]
+    assert any(not torch.equal(first[n], untouched[n]) for n in outside)
+    assert all(torch.equal(result[n], first[n]) for n in outside)
+    assert any(not torch.equal(result[n], first[n]) for n in first if ".attn2." in n)
+    assert set(result) == set(first)
+    assert all(torch.equal(p, untouched[n]) for n, p in denoiser.net.named_parameters())  # given back as it was
+    assert run.card["scope"] == f"full + {run.stages[1].card['scope']}"
+    assert run.card["trainable"] == run.stages[0].card["trainable"]
+
+
+def test_a_wider_method_after_a_narrower_one(tmp_path):
+    run = made(tmp_path / "run", tiny.concept(), "random-label", variant="full", training=WIDE["training"], before=[UNTRAINED])
+    edited, result, untouched = run.stages[0].delta(), run.delta(), own(tiny.denoiser())
+    assert set(edited) < set(result) == set(untouched)
+    alone = made(tmp_path / "alone", tiny.concept(), "random-label", variant="full", training=WIDE["training"]).delta()
+    for name, weight in edited.items():  # a few short steps from the edit are not those from the untouched weights
+        assert (result[name] - weight).norm() < (result[name] - alone[name]).norm()
+
+
+@pytest.mark.parametrize("last", ["mim-mu", "esd"])
+def test_all_learn_from_the_untouched_model(tmp_path, last, monkeypatch):
+    """Its predictions and its pictures, bit for bit, though other weights than those that are trained differ too."""
+    found = []
+    real, gathered = expunge.run.TrainState, expunge.run.gather
+    monkeypatch.setattr(expunge.run, "TrainState", lambda *a: found.append([real(*a)]) or found[-1][0])
+    monkeypatch.setattr(expunge.run, "gather", lambda *a: found[-1].append(gathered(*a)) or found[-1][1])
+    asked = []
+    answer = Reference.__call__
+    monkeypatch.setattr(Reference, "__call__", lambda self, point: asked.append((point, answer(self, point))) or asked[-1][1])
+    made(tmp_path / "run", tiny.concept(), last, before=[WIDE])
+    untouched = tiny.denoiser()
+    state, batches = found[-1]
+    assert all(torch.equal(state.untouched[n], w) for n, w in own(untouched).items() if n in state.untouched)
+    assert any(".attn2." not in n for n in state.untouched)
+    fresh = gather(untouched, tiny.concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"), Memo())
+    for need, bank in fresh.banks.items():
+        assert torch.equal(bank.points.x_t, batches.banks[need].points.x_t)
+    point, said = asked[-1]
+    with torch.no_grad():
+        torch.testing.assert_close(said, untouched(point), rtol=1e-5, atol=1e-6)  # in other batches
+
+
+def test_a_closed_form_after_another_method_edits_what_that_left(tmp_path):
+    run = made(tmp_path / "run", tiny.concept(), "uce", before=[WIDE])
+    prompts, method = edit_prompts(tiny.concept(), tiny.denoiser()), UCE()
+    states = (c.states.flatten(0, 1) for c in (prompts.target, prompts.goal, prompts.retain))
+    factor = eraser(*states, method.erase_weight, method.preserve_weight, method.ridge)
+    first, result = run.stages[0].delta(), run.delta()
+    edited = [n for n in result if not torch.equal(first[n], result[n])]
+    assert edited
+    for name in edited:
+        torch.testing.assert_close(result[name].double(), first[name].double() @ factor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("stage", "step"), [(1, 3), (2, 2)])
+def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path, stage, step):
+    count = iter(range(1, 9))
+
+    def watch(steps, start, total):
+        number = next(count)
+        for done, one in enumerate(steps, start + 1):
+            yield one
+            if (number, done) == (stage, step):
+                raise Interrupted
+
+    training = tiny.TRAINING | {"checkpoint_every": 2}
+    way = {"before": [WIDE | {"training": training}], "training": training}
+    straight = made(tmp_path / "straight", tiny.concept(), **way)
+    with pytest.raises(Interrupted):
+        made(tmp_path / "resumed", tiny.concept(), watch=watch, **way)
+    resumed = made(tmp_path / "resumed", tiny.concept(), **way)
+    for file in ("delta.safetensors", "log.jsonl", "config.toml"):
+        assert (resumed.folder / file).read_bytes() == (straight.folder / file).read_bytes()
+
+
+def test_who_watches_is_told_how_many_steps_each_method_has(tmp_path):
+    told = []
+
+    def watch(steps, done, total):
+        told.append((done, total))
+        return steps
+
+    before = [WIDE | {"training": tiny.TRAINING | {"steps": 3}}, UNTRAINED]
+    run = made(tmp_path / "run", tiny.concept(), watch=watch, before=before)
+    assert told == [(0, 3), (0, 6)]
+    assert run.card["steps_done"] == 9
+    assert run.card["forwards"] == sum(s.card["forwards"] for s in run.stages)
+
+
+def test_the_price_is_what_it_costs(tmp_path):
+    denoiser, store = tiny.denoiser(), Store(tmp_path / "store")
+    plan = make_plan(denoiser, tiny.concept(), "mim-mu", training=tiny.TRAINING, before=[WIDE, "uce"])
+    cost = price(plan, denoiser, store)
+    card = carry_out(plan, denoiser, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
+    # Each is priced for itself; what the first draws the second finds.
+    assert card["forwards"] <= cost.forwards
+    assert card["backwards"] == cost.backwards
+
+
+def test_in_a_sequence_every_concept_goes_by_every_method_and_later_ones_know_of_it(tmp_path):
+    subject = several("neon", "ring", together="sequential")
+    plan = make_plan(tiny.denoiser(), subject, "mim-mu", training=tiny.TRAINING, before=["uce"])
+    assert [(s.by, s.concept.target, [c.target for c in s.concept.removed]) for s in plan.stages] == [
+        ("uce", "neon", []),
+        ("mim-mu", "neon", []),
+        ("uce", "ring", ["neon"]),
+        ("mim-mu", "ring", ["neon"]),
+    ]
+    assert [s.start and s.start.run for s in plan.stages] == [None, *(s.id for s in plan.stages[:-1])]
+    run = made(tmp_path / "run", subject, before=["uce"])
+    assert [s["of"] for s in run.card["stages"]] == ["uce, neon", "mim-mu, neon", "uce, ring", "mim-mu, ring"]
+    joint = make_plan(tiny.denoiser(), several("neon", "ring"), "mim-mu", training=tiny.TRAINING, before=["uce"])
+    assert [s.concept.target for s in joint.stages] == ["neon + ring"] * 2
+
+
+def test_what_goes_before_is_a_part_of_what_makes_a_run():
+    def plan(*before):
+        return make_plan(tiny.denoiser(), tiny.concept(), "mim-mu", before=before)
+
+    plans = [plan(), plan("uce"), plan("esd"), plan("uce", "esd"), plan({"method": {"name": "uce", "ridge": 2.0}})]
+    assert len({p.id for p in plans}) == len(plans)
+    assert plans[1].id == plan(UCE()).id == plan(UNTRAINED).id == plan(Layer(UCE(), None)).id
+    assert plans[3].id.startswith("uce-then-esd-then-mim-mu-neon-")
+    assert plans[0].stages == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"before": ["uze"]}, r"a method is one of .*'uze' is none \(nearest: 'uce'\)"),
+        ({"before": [{"name": "uce"}]}, "has method and training: 'name' is neither"),
+        ({"before": [{"training": {"steps": 3}}]}, "a method that goes before has a name: None has none"),
+        ({"before": [{"method": {"name": "uce"}, "training": {"steps": 3}}]}, "a closed form is not trained: uce takes no steps"),
+        ({"before": [{"method": {"name": "esd", "steps": 3}}]}, "steps: of the training"),
+        ({"before": ["uce"], "stop": Gone()}, "a rule that ends a run early looks at one method's steps"),
+    ],
+)
+def test_what_cannot_go_before_is_refused(given, message):
+    with pytest.raises(ExpungeError, match=message):
+        make_plan(tiny.denoiser(), tiny.concept(), "mim-mu", **given)
+
+
+def test_where_the_concept_is_gone_already_is_no_reference():
+    subject = several("neon", "ring", together="sequential", reference="previous")
+    with pytest.raises(ExpungeError, match="learn from the untouched model: reference 'previous' is given"):
+        make_plan(tiny.denoiser(), subject, "mim-mu", before=["esd"])
+
+
+def test_runs_of_several_methods_do_not_compose(tmp_path):
+    both, alone = made(tmp_path / "both", tiny.concept(), "uce", before=[WIDE]), made(tmp_path / "alone", tiny.concept("ring"), "uce")
+    with pytest.raises(ExpungeError, match=r"runs of one method are composed: .* is by random-label then uce"):
+        compose([both, alone], tmp_path / "never", tiny.denoiser())
+
+
+def test_a_runs_configuration_repeats_it_and_flags_say_what_goes_before(tmp_path):
+    def dry(*arguments):
+        said = say("unlearn", *arguments, "--device", "cpu", "--dry-run")
+        assert said.code == 0, said.err
+        return said.out
+
+    asked = ("--target", "ring", "--steps", 3, "--points", 32, "--pictures", 16)
+    shown = dry("mim-mu", "--before", "uce", *asked)
+    assert "uce then mim-mu on canvas" in shown
+    assert all(line in shown for line in ("uce, ring", "mim-mu, ring", "together"))
+    plan = make_plan(tiny.denoiser(), tiny.concept("ring"), "mim-mu", before=[WIDE, "uce"])
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(plan.tables | {"model": {"name": "canvas", "dtype": "fp32"}}))
+    assert read_config(file)["before"] == json.loads(json.dumps([layer.tables for layer in plan.before]))
+    assert "random-label then uce then mim-mu on canvas" in dry("--config", file)
+    assert "uce then mim-mu on canvas" in dry("--config", file, "--before", "uce")  # flags lie over it
+    assert "esd on canvas" in dry("esd", "--config", file)  # another method takes nothing of it
+    assert "mim-mu then esd on canvas" in dry("esd", *asked[:2], "--before", "relearn-tested")
+    error = say("unlearn", "esd", *asked[:2], "--before", file).error
+    assert "--before names one method" in error
+    file.write_text('before = "uce"\n[method]\nname = "esd"\n')
+    assert "in a configuration before is a list of tables" in say("unlearn", "--config", file, "--target", "ring").error
+    file.write_text('[[before]]\nmethods = "uce"\n[method]\nname = "esd"\n')
+    assert "(nearest: 'method')" in say("unlearn", "--config", file, "--target", "ring").error
+
+
+def test_a_suite_measures_them_and_its_other_units_stay_what_they_were():
+    table = {"concepts": ["ring"], "methods": [{"name": "uce"}, {"name": "uce", "label": "both", "before": ["mim-mu"]}]}
+    plain, both = make_suite(table, "s").units
+    [alone] = make_suite(table | {"methods": [{"name": "uce"}]}, "s").units
+    assert plain.id == alone.id != both.id
+    assert plan_of(Unit.from_json(both.to_json()), tiny.denoiser()).by == "mim-mu then uce"
+    assert plan_of(plain, tiny.denoiser()).before == ()
+    for odd in ("mim-mu", [3]):
+        with pytest.raises(ExpungeError, match="before is a list of methods"):
+            make_suite({"concepts": ["ring"], "methods": [{"name": "uce", "before": odd}]}, "s")
+
+
+def test_each_methods_share_is_measured_and_shown(tmp_path):
+    run = made(tmp_path / "run", tiny.concept(), "uce", before=[WIDE])
+    few = Protocol(prompts=2, target_seeds=1)
+    rows = evaluate(run, tiny.denoiser(), judge="main", store=Store(tmp_path / "store"), metrics=["UA"], protocol=few)
+    assert {r.run for r in rows} == {"base", run.id, *(s.id for s in run.stages)}
+    assert {r.method for r in rows if r.run == run.id} == {"random-label then uce"}
+    shown = read(Path(run.folder))
+    assert (shown.card.method, [name for _, name in shown.card.stages]) == ("random-label then uce", ["random-label", "uce"])
+    found = course(shown)
+    assert found is not None
+    assert found.stages == ("random-label", "uce")
+    assert [(line.target, len([c for c in line.cells if c])) for line in found.lines] == [("neon", 2)]
