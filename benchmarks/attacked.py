@@ -31,12 +31,13 @@ APART = 0.05
 """By how much a model may show the concept more often than one that never saw it."""
 FEW = 3
 """Concepts below which an interval says little of how much they differ."""
-TUNED = ("SalUn, all weights", "gradient ascent", "SDD", "ESD", "CA", "MiM-MU, whiten 0", "MiM-MU")
+TUNED = ("SalUn, all weights", "gradient ascent", "SDD", "ESD", "ESD, the paper's form", "CA", "MiM-MU, whiten 0", "MiM-MU")
 """Whose removals DiMRA is said to undo."""
 LASTING = {
     "DiMUM, all weights": "what DiMUM, as we read it, removed from all weights does not come back (2512.03564)",
     "DiMUM": "what DiMUM removed in whitened steps does not come back (2512.03564)",
     "MiM-MU": "what MiM-MU by default (`relearn-tested`) removed does not come back",
+    "SalUn, then UCE": "what SalUn of all weights and then UCE (`picture-then-name`) removed does not come back",
 }
 """Whose do not come back, it is said."""
 

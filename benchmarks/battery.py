@@ -15,6 +15,8 @@ from expunge.vocabulary import Vocabulary
 
 BUDGET = Path(__file__).with_name("battery.toml")
 SEARCH = "prompt-search"
+TRAINING = ("relearn", "few-shot", "inversion")
+"""Attacks that train weights or a token."""
 AT_ONCE = 0.9
 """How often an untouched model is to show the concept from the first reading of relearning on."""
 
@@ -42,13 +44,20 @@ class Battered:
         runs = self.runs.get(label, {})
         return runs if label in (UNTOUCHED, RETRAINED) else {k: of for k, of in runs.items() if plain(of).value <= GONE}
 
-    def table(self) -> str:
-        """A line for each label: the share in percent under plain prompts and under each attack at its best, with intervals."""
-        head = ["", "runs", "plain prompts", *self.attacks]
-        lines = [f"| {' | '.join(head)} |", "|---|---:|" + "---:|" * (1 + len(self.attacks))]
+    def tables(self) -> str:
+        """Attackers who train, and all others: each would be too wide beside the other."""
+        others = [a for a in self.attacks if a not in TRAINING]
+        return "\n".join(self._table(attacks) for attacks in (["plain prompts", *(a for a in self.attacks if a in TRAINING)], others))
+
+    def _table(self, attacks: Sequence[str]) -> str:
+        """A line for each label: the share in percent under each attack at its best, with intervals."""
+        lines = [f"| {' | '.join(['', 'runs', *attacks])} |", "|---|---:|" + "---:|" * len(attacks)]
         for label, runs in self.runs.items():
             if left := self.gone(label):
-                columns = [[plain(of) for of in left.values()], *([best(of[a]) for of in left.values() if a in of] for a in self.attacks)]
+                columns = [
+                    [plain(of) for of in left.values()] if a == "plain prompts" else [best(of[a]) for of in left.values() if a in of]
+                    for a in attacks
+                ]
                 cells = [_cell(share(rows)) if rows else "–" for rows in columns]
                 lines.append(f"| {label} | {_of(len(left), len(runs))} | {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"

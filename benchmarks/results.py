@@ -110,7 +110,7 @@ def filled(page: str) -> str:
     tables["heldout"] = heldout([json.loads(text) for text in told.read_text().splitlines()]) if told.exists() else ""
     tables["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
     tables["claims"] = claims({name: Found(of) for name, of in suites.items()}) + "\n".join((*dimra.claims(), *battery.claims())) + "\n"
-    tables |= {"relearned": dimra.table(), "relearned_each": dimra.each(), "battery": battery.table()}
+    tables |= {"relearned": dimra.table(), "relearned_each": dimra.each(), "battery": battery.tables()}
     tables["foretold"] = foretold([json.loads(line) for line in (HERE / "foretold.jsonl").read_text().splitlines()]) + ".\n"
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{tables[m[1]]}\n<!-- end -->", page, flags=re.DOTALL)
 

@@ -7,9 +7,11 @@ import tiny
 from cli.commandline import say
 
 import expunge
+from expunge.bench.reading import read_suite
+from expunge.bench.runner import plan_of
 from expunge.cli.request import read_config
+from expunge.layer import Layer
 from expunge.methods import METHODS
-from expunge.objective import Training
 from expunge.plan import make_plan
 from expunge.presets import PRESETS, preset, read_preset
 from expunge.types import ExpungeError
@@ -20,20 +22,21 @@ def test_a_preset_says_everything_that_decides_a_run(name):
     """What it left out would follow the defaults, and what was measured of it would no longer be true."""
     tables = read_preset(name)
     plan = make_plan(tiny.denoiser(), tiny.concept(), **preset(name))
-    left = {k: v for k, v in plan.tables["method"].items() if k not in tables["method"]}
-    assert left == {"kappa": "auto", "start": "auto"}  # which the squared error does not read
-    unread = {"retain_pictures", "gradient_checkpointing", "checkpoint_every"}  # it retains none; the others do not change a result
-    assert set(Training.__dataclass_fields__) - set(tables["training"]) == unread
-    assert tables["method"]["name"] in METHODS
+    layers = *plan.before, Layer(plan.method, plan.training)
+    for said, layer in zip((*tables.get("before", ()), tables), layers, strict=True):
+        left = {k: v for k, v in layer.tables["method"].items() if k not in said["method"]}
+        assert left.items() <= {"kappa": "auto", "start": "auto"}.items()  # which the squared error does not read
+        assert said["method"]["name"] in METHODS
+        unread = {"gradient_checkpointing", "checkpoint_every"}  # which do not change a result
+        unread |= set() if "retain" in layer.method.needs else {"retain_pictures"}
+        assert set(layer.tables.get("training", ())) - set(said.get("training", ())) == (unread if layer.training else set())
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_command_line_and_python_mean_the_same_run(name):
-    kept = read_config(Path(name))
-    asked = preset(name)
-    assert kept["method"] == {"name": asked.pop("method")} | {k: v for k, v in asked.items() if k != "training"}
-    assert kept["training"] == asked["training"]
-    assert set(kept) == {"method", "training"}
+    kept, asked = read_config(Path(name)), preset(name)
+    beside = {key: asked.pop(key) for key in ("training", "before") if key in asked}
+    assert kept == {"method": {"name": asked.pop("method")} | asked, **beside}
 
 
 def test_flags_override_a_preset():
@@ -44,7 +47,7 @@ def test_flags_override_a_preset():
 
 def test_a_name_that_is_none_is_refused_with_the_nearest():
     assert "(nearest: 'relearn-tested')" in say("unlearn", "--config", "relearn-testet", "--target", "ring").error
-    with pytest.raises(ExpungeError, match="a preset is one of relearn-tested: 'gone' is none"):
+    with pytest.raises(ExpungeError, match="a preset is one of relearn-tested, picture-then-name: 'gone' is none"):
         expunge.preset("gone")
 
 
@@ -54,10 +57,12 @@ def test_a_preset_under_another_methods_name_is_refused():
     assert "relearn-tested is of mim-mu, and esd is asked for" in error
 
 
-def test_the_preset_is_what_the_benchmark_measures_under_the_label_mim_mu():
-    """benchmarks/attacked.py says of that label what holds of the preset."""
-    named, plain = (make_plan(tiny.denoiser(), tiny.concept(), **asked) for asked in (preset("relearn-tested"), {"method": "mim-mu"}))
-    assert named.tables == plain.tables
+@pytest.mark.parametrize(("name", "label"), [("relearn-tested", "MiM-MU"), ("picture-then-name", "SalUn, then UCE")])
+def test_a_preset_is_what_the_benchmark_measures_under_its_label(name, label):
+    """benchmarks/attacked.py says of the label what holds of the preset."""
+    unit = next(u for u in read_suite("canvas").units if u.label == label)
+    named, measured = make_plan(tiny.denoiser(), tiny.concept(), **preset(name)), plan_of(unit, tiny.denoiser())
+    assert (named.before, named.method, named.training) == (measured.before, measured.method, measured.training)
 
 
 def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
@@ -67,4 +72,5 @@ def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
 
 
 def test_presets_are_listed():
-    assert "relearn-tested" in say("ls", "presets").out
+    listed = say("ls", "presets").out
+    assert all(name in listed for name in PRESETS)

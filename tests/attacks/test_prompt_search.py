@@ -1,5 +1,7 @@
 """White-box prompt search: what is lowered, among which words, and that what is found can be typed."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 from expunge import schedule
 from expunge.attacks import P4D, PromptSearch, Victim
 from expunge.attacks.prompt_search import HELD, Aimed
-from expunge.concept import naming
+from expunge.denoiser.words import Words
 from expunge.types import ExpungeError, Point
 from expunge.weights import swapped
 
@@ -69,13 +71,22 @@ def test_what_the_search_finds_can_be_typed_and_does_better_than_nothing_where_i
         assert torch.equal(held[0] < held[1] - 1e-7, torch.tensor([bool(words) for words in prefixes]))
 
 
-def test_no_prefix_holds_a_name_of_the_concept(tmp_path):
-    """Also not its synonym, which was not erased with it: that is another attack."""
+@pytest.mark.parametrize(("other_names", "synonyms"), [(True, ()), (False, ()), (True, ("glow",))])
+def test_no_prefix_holds_a_name_that_was_to_be_forgotten(tmp_path, monkeypatch, other_names, synonyms):
+    """Nor any other name, where these are barred or the run was told of them; else all that the tokenizer has are among the words."""
+    among = []
+    real = Words.candidates
+    monkeypatch.setattr(Words, "candidates", lambda self, names: among.append(real(self, names)) or among[-1])
     attacked = victim(tmp_path, pictures=4)
-    *_, last = PromptSearch(tokens=5, iterations=3, tries=6, points=1)(attacked)
+    attacked = replace(attacked, concept=tiny.concept("neon", synonyms=synonyms))
+    *_, last = PromptSearch(tokens=5, iterations=3, tries=6, points=1, other_names=other_names)(attacked)
+    words = {attacked.denoiser.pipeline.tokenizer.decode([i]).strip() for i in among[0].tolist()}
+    assert ("glow" in words) == (other_names and not synonyms)
+    assert "neon" not in words
+    assert "ring" in words
     for key, prompt in zip(last.cond.keys, attacked.asked()[0], strict=True):
         assert key.endswith(prompt)
-        assert not naming(attacked.concept.known).search(key.removesuffix(prompt))
+        assert set(key.removesuffix(prompt).split()) <= words
 
 
 def test_the_two_names_differ_in_their_aim_alone():

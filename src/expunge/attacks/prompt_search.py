@@ -15,6 +15,7 @@ from expunge.attacks.attack import Attack, Attacked, Victim
 from expunge.attacks.coordinate import CoordinateSearch, drawn
 from expunge.attacks.finetune import rehearsed, rungs
 from expunge.attacks.plain import plain
+from expunge.concept import Concept
 from expunge.data import RENDER_BATCH, pictured, seed_of
 from expunge.denoiser import StableDiffusion
 from expunge.denoiser.words import BLANK, Words
@@ -34,10 +35,10 @@ class PromptSearch(Attack):
 
     with g the noise itself (`classifier-free`). Choose it to ask whether someone who has the weights finds any wording at all that
     brings the concept back. Each plain prompt has a prefix of its own, searched on the picture that the untouched model makes of it
-    from the very noise that the reading starts from. No name of the concept enters a prefix: it is in the plain prompt already, and
-    another of its names is another attack (`wording`). A prefix is used only where, at places that the search has not seen, its loss
-    is lower than without one: words that merely fit those few places drown what the prompt says. So the attack never does much worse
-    than the plain prompts, and on the untouched model under `match` it is them.
+    from the very noise that the reading starts from. No name that was to be forgotten enters a prefix, for it is in the plain prompts
+    already; a name that the run was not told of may, unless `other_names` bars it. A prefix is used only where, at places that the
+    search has not seen, its loss is lower than without one: words that merely fit those few places drown what the prompt says. So the
+    attack never does much worse than the plain prompts, and on the untouched model under `match` it is them.
 
     A larger strength is more of the same search, whose loss on its own points never rises.
 
@@ -59,6 +60,9 @@ class PromptSearch(Attack):
     """Changes that a step evaluates of each prefix. More find more in a step that costs more."""
     points: Annotated[int, Ge(1)] = 2
     """Places on the noise path by which a prefix is valued, at times spread evenly. More are harder to fool, and dearer."""
+    other_names: bool = True
+    """Whether names of the concept that the run was not told of are among the words, as in the whole vocabulary of the paper. False
+    leaves them to `wording`, and asks of all other words alone."""
 
     unit: ClassVar[str] = "iterations"
     threat: ClassVar[str] = "the weights, and a picture of the concept for each prompt"
@@ -78,7 +82,7 @@ class PromptSearch(Attack):
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         denoiser, words = victim.denoiser, Words(victim.denoiser)
         asked, seeds = victim.asked()
-        written, among = words.write([f"{BLANK} {p}" for p in asked], self.tokens), words.candidates(victim.concept.known)
+        written, among = words.write([f"{BLANK} {p}" for p in asked], self.tokens), words.candidates(self._barred(victim.concept))
         searched, held = (self._aimed(victim, *part) for part in ((self.points, "search"), (HELD, "held out")))
         start = drawn(among, len(asked), self.tokens, seed_of("prefix", victim.seed))
 
@@ -101,6 +105,9 @@ class PromptSearch(Attack):
             prefixes = [f"{words.read(found)} " if b else "" for found, b in zip(search.ids, better, strict=True)]
             keys = tuple(prefix + p for prefix, p in zip(prefixes, asked, strict=True))
             yield Attacked(strength, Cond(torch.where(better[:, None, None], states, plainly), keys), tuple(seeds), dict(victim.delta))
+
+    def _barred(self, concept: Concept) -> tuple[str, ...]:
+        return concept.names if self.other_names else concept.known
 
     @torch.no_grad()
     def _aimed(self, victim: Victim, count: int, name: str) -> "Aimed":

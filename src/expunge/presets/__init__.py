@@ -6,7 +6,7 @@ from typing import Any
 from expunge import config
 from expunge.types import ExpungeError
 
-PRESETS = ("relearn-tested",)
+PRESETS = ("relearn-tested", "picture-then-name")
 """By name. Each is a TOML file here, a configuration without model and concept, and `about`, what it is for."""
 
 
@@ -32,5 +32,5 @@ def preset(name: str) -> dict[str, Any]:
     """
     tables = read_preset(name)
     settings = dict(tables["method"])
-    before = {"before": tables["before"]} if "before" in tables else {}
-    return {"method": settings.pop("name"), **settings, "training": tables.get("training"), **before}
+    given = {name: tables[name] for name in ("training", "before") if name in tables}
+    return {"method": settings.pop("name"), **settings, **given}
