@@ -25,6 +25,7 @@ from expunge.plan import make_plan
 from expunge.price import price
 from expunge.probe import Gone
 from expunge.render import Protocol
+from expunge.reporting.page import _settings
 from expunge.reporting.rows import read
 from expunge.reporting.sequence import course
 from expunge.run import carry_out, edit_prompts
@@ -266,6 +267,7 @@ def test_each_methods_share_is_measured_and_shown(tmp_path):
     assert {r.method for r in rows if r.run == run.id} == {"random-label then uce"}
     shown = read(Path(run.folder))
     assert (shown.card.method, [name for _, name in shown.card.stages]) == ("random-label then uce", ["random-label", "uce"])
+    assert {("1. method.name", "random-label"), ("1. training.steps", "3"), ("ridge", "0.5")} <= set(_settings(shown.card))
     found = course(shown)
     assert found is not None
     assert found.stages == ("random-label", "uce")

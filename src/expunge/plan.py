@@ -20,7 +20,7 @@ from expunge.whitening import refuse_whitening
 
 @dataclass(frozen=True)
 class Start:
-    """Where a stage of a sequence begins: where another run ended."""
+    """Where a stage begins: where another run ended."""
 
     run: str
     """Its id."""
@@ -47,6 +47,11 @@ class Plan:
     """Other methods that remove the concept first, in turn, each from what the one before left."""
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All methods in turn, the plan's own last."""
+        return *self.before, Layer(self.method, self.training)
+
+    @property
     def stages(self) -> "tuple[Plan, ...]":
         """A plan for each concept of a sequence, and for each method where several remove it, in turn; none where nothing is removed in
         stages.
@@ -54,12 +59,11 @@ class Plan:
         A stage knows of the concepts before it and not of those to come, so that the first is the run of its concept alone.
         """
         subjects, reference = self._in_turn
-        layers = (*self.before, Layer(self.method, self.training))
-        if len(subjects) * len(layers) == 1:
+        if len(subjects) * len(self.layers) == 1:
             return ()
         made: list[Plan] = []
         for subject in subjects:
-            for layer in layers:
+            for layer in self.layers:
                 start = Start(made[-1].id, reference) if made else None
                 made.append(replace(self, concept=subject, method=layer.method, training=layer.training, start=start, before=()))
         return tuple(made)
@@ -73,7 +77,7 @@ class Plan:
     @property
     def by(self) -> str:
         """The methods in one word, as tables call them: "salun then mim-mu"."""
-        return " then ".join(config.method_name(layer.method) for layer in (*self.before, Layer(self.method, self.training)))
+        return " then ".join(config.method_name(layer.method) for layer in self.layers)
 
     @property
     def _in_turn(self) -> tuple[list[Subject], Origin]:
@@ -98,7 +102,7 @@ class Plan:
             "model": {"name": self.model, "fingerprint": self.fingerprint, "dtype": self.dtype},
             "seed": self.seed,
             "concept": concept_table(self.concept),
-            **Layer(self.method, self.training).tables,
+            **self.layers[-1].tables,
         }
         tables |= {"before": [layer.tables for layer in self.before]} if self.before else {}
         tables |= {"start": config.settings(self.start)} if self.start else {}
@@ -109,8 +113,8 @@ class Plan:
         deciding = self.tables | {"model": {"fingerprint": self.fingerprint, "dtype": self.dtype}, "version": config.version_of("expunge")}
         # The package's own code goes by its version; a method of one's own that was edited is another, though its name is the same.
         deciding |= {"code": code} if (code := config.code_outside(self.method, self.stop)) else {}
-        name = "-then-".join(name.rpartition(":")[2].lower() for name in self.by.split(" then "))
-        return f"{name}-{slug(self.concept)}-{digest(deciding)[:10]}"
+        names = (config.method_name(layer.method).rpartition(":")[2].lower() for layer in self.layers)
+        return f"{'-then-'.join(names)}-{slug(self.concept)}-{digest(deciding)[:10]}"
 
 
 def make_plan(

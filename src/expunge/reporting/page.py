@@ -133,6 +133,7 @@ def _settings(card: Card) -> list[tuple[str, str]]:
     seed = words.DASH if card.seed is None else str(card.seed)
     return [
         ("method", card.method or words.DASH),
+        *(line for number, layer in enumerate(card.before, 1) for line in words.flat(layer, f"{number}. ")),
         *words.flat(card.config),
         *words.flat(card.training),
         ("scope", card.scope or words.DASH),

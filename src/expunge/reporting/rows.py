@@ -103,6 +103,8 @@ class Card:
     """Where there are several."""
     stages: tuple[tuple[str, str], ...] = ()
     """Where it was made in stages, the run that each is and what it is of: a concept of several, a method of several, or both."""
+    before: tuple[Mapping[str, Any], ...] = ()
+    """Methods that went first, each with its settings in `method` and `training`."""
     in_sequence: bool = False
     """Whether several concepts were removed one after another."""
     beside: tuple[str, ...] = ()
@@ -186,6 +188,7 @@ def _card(card: Mapping[str, Any], name: str) -> Card:
         relative_change=_number(card.get("relative_change")),
         targets=targets,
         stages=stages,
+        before=tuple(map(_table, card.get("before", ()))),
         in_sequence=concept.get("together") == "sequential",
     )
 
