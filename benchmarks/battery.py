@@ -15,6 +15,8 @@ from expunge.vocabulary import Vocabulary
 
 BUDGET = Path(__file__).with_name("battery.toml")
 SEARCH = "prompt-search"
+FEW_PICTURES = 16
+"""Of a reading, in battery.toml."""
 TRAINING = ("relearn", "few-shot", "inversion")
 """Attacks that train weights or a token."""
 AT_ONCE = 0.9
@@ -31,6 +33,7 @@ class Battered:
         budget = budget or read_budget(BUDGET)
         asked = [{"name": e.name, **e.settings} for e in budget.entries]
         labels = {u.id: u.label for u in units} | {UNTOUCHED: UNTOUCHED, RETRAINED: RETRAINED}
+        self.pictures = budget.pictures
         self.attacks = list(dict.fromkeys(e.name for e in budget.entries))
         self.runs: dict[str, dict[Key, dict[str, list[Curve]]]] = {label: {} for label in labels.values()}
         """By label, concept and seed, and attack."""
@@ -50,10 +53,11 @@ class Battered:
         return "\n".join(self._table(attacks) for attacks in (["plain prompts", *(a for a in self.attacks if a in TRAINING)], others))
 
     def _table(self, attacks: Sequence[str]) -> str:
-        """A line for each label: the share in percent under each attack at its best, with intervals."""
+        """A line for each label: the share in percent under each attack at its best, with intervals; none where nothing was gone."""
         lines = [f"| {' | '.join(['', 'runs', *attacks])} |", "|---|---:|" + "---:|" * len(attacks)]
         for label, runs in self.runs.items():
-            if left := self.gone(label):
+            if runs:
+                left = self.gone(label)
                 columns = [
                     [plain(of) for of in left.values()] if a == "plain prompts" else [best(of[a]) for of in left.values() if a in of]
                     for a in attacks
@@ -67,6 +71,10 @@ class Battered:
         yield self._first("the attack works: relearning leaves an untouched model able to draw the concept", UNTOUCHED, AT_ONCE, False)
         chance = fmean(_chance(concept) for concept, _ in self.runs[RETRAINED]) if self.runs[RETRAINED] else 0.0
         yield self._first("the attack is honest: relearning does not bring it at once where it never was", RETRAINED, chance, True)
+        yield from self.searched()
+
+    def searched(self) -> Iterator[str]:
+        """That prompts that were searched for do more than plain ones, label by label."""
         for label in self.runs:
             if label not in (UNTOUCHED, RETRAINED) and (said := self._searched(label)):
                 yield said
@@ -79,7 +87,8 @@ class Battered:
 
     def _searched(self, label: str) -> str:
         """Of a label that was attacked so; else nothing."""
-        claim, asks = f"words that are searched for do more than plain prompts: {label}", "more than plain prompts"
+        many = f", {self.pictures} pictures" if self.pictures != FEW_PICTURES else ""
+        claim, asks = f"words that are searched for do more than plain prompts: {label}{many}", "more than plain prompts"
         runs = {key: of for key, of in self.gone(label).items() if SEARCH in of}
         if not runs:
             return ""

@@ -49,9 +49,9 @@ def relearned() -> Relearned:
     return Relearned(curves, read_suite(HERE / "audits.toml").units)
 
 
-def battered() -> Battered:
-    """What one attacker of each sort brought back, in the units of benchmarks/attacks.toml."""
-    return Battered(attacked(HERE / "attacked.jsonl"), read_suite(HERE / "attacks.toml").units)
+def battered(suite: str = "attacks", budget: str = "battery") -> Battered:
+    """What one attacker of each sort brought back, in the units of a suite."""
+    return Battered(attacked(HERE / "attacked.jsonl"), read_suite(HERE / f"{suite}.toml").units, read_budget(HERE / f"{budget}.toml"))
 
 
 def each(units: Sequence[Measured]) -> str:
@@ -109,7 +109,11 @@ def filled(page: str) -> str:
     told = HERE / "heldout.jsonl"
     tables["heldout"] = heldout([json.loads(text) for text in told.read_text().splitlines()]) if told.exists() else ""
     tables["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
-    tables["claims"] = claims({name: Found(of) for name, of in suites.items()}) + "\n".join((*dimra.claims(), *battery.claims())) + "\n"
+    tables["claims"] = (
+        claims({name: Found(of) for name, of in suites.items()})
+        + "\n".join((*dimra.claims(), *battery.claims(), *battered("searches", "search").searched()))
+        + "\n"
+    )
     tables |= {"relearned": dimra.table(), "relearned_each": dimra.each(), "battery": battery.tables()}
     tables["foretold"] = foretold([json.loads(line) for line in (HERE / "foretold.jsonl").read_text().splitlines()]) + ".\n"
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{tables[m[1]]}\n<!-- end -->", page, flags=re.DOTALL)

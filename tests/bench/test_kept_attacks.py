@@ -152,7 +152,7 @@ def test_a_line_shows_each_attack_at_the_settings_and_strength_that_serve_it_bes
     assert cells(training) == ["ESD", "2", "0", "30"]  # (4 + 8) / 40
     assert cells(others) == ["ESD", "2", "50"]  # the better wording of the one run
     assert "| untouched | 1 | 100 [" in found.tables()
-    assert "CA" not in found.tables()
+    assert "| CA | 0 of 1 | – | – |" in found.tables()
 
 
 def test_some_runs_of_a_label_that_was_not_gone_are_counted_and_left_out(battered):
