@@ -80,7 +80,8 @@ class Mine(methods.METHODS["ca"]):
 """
 
 
-def test_a_method_of_ones_own_that_was_edited_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("asked", [{"method": "edited_method:Mine"}, {"method": "uce", "before": "edited_method:Mine"}])
+def test_a_method_of_ones_own_that_was_edited_is_another(asked: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     ids = []
@@ -88,7 +89,7 @@ def test_a_method_of_ones_own_that_was_edited_is_another(tmp_path: Path, monkeyp
         (tmp_path / "edited_method.py").write_text(text)
         sys.modules.pop("edited_method", None)
         linecache.checkcache()
-        ids.append(make_plan(tiny.denoiser(), tiny.concept(), "edited_method:Mine").id)
+        ids.append(make_plan(tiny.denoiser(), tiny.concept(), **asked).id)
     sys.modules.pop("edited_method")
     assert ids[0] == ids[1] != ids[2]
 

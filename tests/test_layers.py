@@ -186,6 +186,9 @@ def test_what_goes_before_is_a_part_of_what_makes_a_run():
     def plan(*before):
         return make_plan(tiny.denoiser(), tiny.concept(), "mim-mu", before=before)
 
+    for one in ("uce", UCE(), UNTRAINED, Layer(UCE(), None)):  # one alone needs no list
+        assert make_plan(tiny.denoiser(), tiny.concept(), "mim-mu", before=one).id == plan(one).id
+
     plans = [plan(), plan("uce"), plan("esd"), plan("uce", "esd"), plan({"method": {"name": "uce", "ridge": 2.0}})]
     assert len({p.id for p in plans}) == len(plans)
     assert plans[1].id == plan(UCE()).id == plan(UNTRAINED).id == plan(Layer(UCE(), None)).id

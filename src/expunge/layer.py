@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from expunge import config
 from expunge.objective import Method, Objective, Training
@@ -24,7 +24,7 @@ class Layer:
         return {"method": method} | ({"training": config.settings(self.training)} if self.training else {})
 
     @classmethod
-    def of(cls, given: "str | Method | Layer | Mapping[str, Any]") -> "Layer":
+    def of(cls, given: "Before") -> "Layer":
         """A layer from a method or its name, with its defaults, or from a configuration's `method` and `training`.
 
         Raises:
@@ -63,3 +63,7 @@ class Layer:
             names = ", ".join(config.as_table(training))
             raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {names}; leave it out")
         return cls(method, None)
+
+
+Before: TypeAlias = str | Method | Layer | Mapping[str, Any]
+"""What a method that goes before another may be given as."""

@@ -9,7 +9,7 @@ from expunge import config
 from expunge.cache import digest
 from expunge.concept import Concept
 from expunge.denoiser import StableDiffusion
-from expunge.layer import Layer
+from expunge.layer import Before, Layer
 from expunge.objective import Method, Training
 from expunge.probe import Stop, stop_table
 from expunge.several import Origin, Several, Subject, Together, titled
@@ -112,7 +112,7 @@ class Plan:
     def id(self) -> str:
         deciding = self.tables | {"model": {"fingerprint": self.fingerprint, "dtype": self.dtype}, "version": config.version_of("expunge")}
         # The package's own code goes by its version; a method of one's own that was edited is another, though its name is the same.
-        deciding |= {"code": code} if (code := config.code_outside(self.method, self.stop)) else {}
+        deciding |= {"code": code} if (code := config.code_outside(*(layer.method for layer in self.layers), self.stop)) else {}
         names = (config.method_name(layer.method).rpartition(":")[2].lower() for layer in self.layers)
         return f"{'-then-'.join(names)}-{slug(self.concept)}-{digest(deciding)[:10]}"
 
@@ -128,11 +128,12 @@ def make_plan(
     seed: int = 0,
     dtype: str = "fp32",
     stop: Stop | None = None,
-    before: Sequence[str | Method | Layer | Mapping[str, Any]] = (),
+    before: Before | Sequence[Before] = (),
     **settings: Any,
 ) -> Plan:
     """Resolves names and defaults, and checks everything that can be checked before work begins."""
     concept = subject_of(concept, denoiser, together, reference)
+    before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
     layer, earlier = Layer.made(method, settings, training), tuple(map(Layer.of, before))
     method, training = layer.method, layer.training
     if before and isinstance(concept, Several) and concept.reference == "previous":

@@ -21,7 +21,7 @@ from expunge.data import Track, gather, seed_of, surviving, untracked
 from expunge.denoiser import Pipeline, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.denoiser.stable_diffusion import DTYPES
-from expunge.layer import Layer
+from expunge.layer import Before
 from expunge.objective import Edit, EditPrompts, Method, Objective, Training
 from expunge.plan import Plan, concept_from, dashed, make_plan, slug
 from expunge.probe import Stop
@@ -97,7 +97,7 @@ def unlearn(
     track: Track = untracked,
     watch: Watch | None = None,
     stop: Stop | None = None,
-    before: Sequence[str | Method | Layer | Mapping[str, Any]] = (),
+    before: Before | Sequence[Before] = (),
     **settings: Any,
 ) -> Run:
     """Removes a concept from a model and writes what changed.

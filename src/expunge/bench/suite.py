@@ -137,17 +137,8 @@ class Suite:
         return [self._unit(entry, _described(c, entry.synonyms), self.search.seed) for c in self.tuning]
 
     def _unit(self, entry: Entry, concept: Mapping[str, Any], seed: int) -> Unit:
-        deciding: tuple[Any, ...] = (
-            entry.name,
-            entry.settings,
-            entry.training,
-            concept,
-            seed,
-            self.model,
-            self.dtype,
-            version_of("expunge"),
-        )
-        deciding += (entry.before,) if entry.before else ()
+        first = (entry.before,) if entry.before else ()  # so that without any the folder's name stays what it was
+        deciding = (entry.name, entry.settings, entry.training, concept, seed, self.model, self.dtype, version_of("expunge"), *first)
         words = (entry.name.rpartition(":")[2], _short(concept), str(seed), digest(*deciding)[:8])
         return Unit(
             id="-".join(dashed(w) for w in words),

@@ -83,7 +83,7 @@ def _costs(stages: Sequence[Plan], denoiser: StableDiffusion, store: Store) -> N
 
     total = Price(*(sum(getattr(p, f.name) for _, p in made) for f in fields(Price)))
     seconds = [paced(stage).seconds(p) for stage, p in made]
-    if len({type(stage.method) for stage in stages}) > 1:
+    if any((stage.method, stage.training) != (stages[0].method, stages[0].training) for stage in stages):
         rows = [
             (f"{method_name(stage.method)}, {stage.concept.target}", p.forwards, p.backwards, s)
             for (stage, p), s in zip(made, seconds, strict=True)

@@ -105,8 +105,6 @@ class Card:
     """Where it was made in stages, the run that each is and what it is of: a concept of several, a method of several, or both."""
     before: tuple[Mapping[str, Any], ...] = ()
     """Methods that went first, each with its settings in `method` and `training`."""
-    in_sequence: bool = False
-    """Whether several concepts were removed one after another."""
     beside: tuple[str, ...] = ()
     """The other concepts of the run, where it is shown as the run of one."""
 
@@ -189,7 +187,6 @@ def _card(card: Mapping[str, Any], name: str) -> Card:
         targets=targets,
         stages=stages,
         before=tuple(map(_table, card.get("before", ()))),
-        in_sequence=concept.get("together") == "sequential",
     )
 
 

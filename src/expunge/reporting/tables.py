@@ -167,7 +167,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _beside(run: Run) -> str:
-    others, way = run.card.beside, " in sequence" if run.card.in_sequence else ""
+    others, way = run.card.beside, " in sequence" if len(run.card.stages) > 1 + len(run.card.before) else ""
     return f", with {others[0] if len(others) == 1 else f'{len(others)} others'}{way}" if others else ""
 
 
