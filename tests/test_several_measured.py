@@ -20,7 +20,7 @@ from expunge.evaluation import evaluate, read_rows
 from expunge.render import Protocol
 from expunge.reporting import write
 from expunge.reporting.leaderboard import write as write_board
-from expunge.reporting.rows import read
+from expunge.reporting.rows import Target, read
 from expunge.reporting.sequence import course, split
 from expunge.reporting.tables import compare
 from expunge.run import Run, unlearn
@@ -138,7 +138,8 @@ def test_the_names_of_many_stages_have_room(runs):
     stages = tuple((f"s{n}", f"watercolour {n}") for n in range(10))
     [last] = {r.run for r in rows if r.run == run.card.stages[-1][0]}
     many = [replace(r, run=stage, concept=target) for stage, target in stages for r in rows if r.run == last and r.concept == "dots"]
-    card = replace(run.card, stages=stages)
+    targets = tuple(Target(target, "style", (), None) for _, target in stages)
+    card = replace(run.card, stages=stages, targets=targets)
     crowded = course(replace(run, card=card, evaluation=replace(run.evaluation, rows=(*rows, *many))))
     slant = re.compile(r"rotate\(-40")
     assert not slant.search(few.chart)

@@ -207,7 +207,7 @@ class Interrupted(Exception):
 def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path: Path):
     """With the mask read from its folder."""
 
-    def stop(steps, start):
+    def stop(steps, start, total):
         for step in steps:
             yield step
             if step.step == 3:
