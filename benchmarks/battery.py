@@ -15,8 +15,6 @@ from expunge.vocabulary import Vocabulary
 
 BUDGET = Path(__file__).with_name("battery.toml")
 SEARCH = "prompt-search"
-FEW_PICTURES = 16
-"""Of a reading, in battery.toml."""
 TRAINING = ("relearn", "few-shot", "inversion")
 """Attacks that train weights or a token."""
 AT_ONCE = 0.9
@@ -87,7 +85,7 @@ class Battered:
 
     def _searched(self, label: str) -> str:
         """Of a label that was attacked so; else nothing."""
-        many = f", {self.pictures} pictures" if self.pictures != FEW_PICTURES else ""
+        many = f", {self.pictures} pictures" if self.pictures != read_budget(BUDGET).pictures else ""
         claim, asks = f"words that are searched for do more than plain prompts: {label}{many}", "more than plain prompts"
         runs = {key: of for key, of in self.gone(label).items() if SEARCH in of}
         if not runs:

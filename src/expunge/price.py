@@ -2,10 +2,9 @@
 
 import copy
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,11 +69,32 @@ class Silent(nn.Module):
         return SimpleNamespace(sample=x_t * self.zero)
 
 
-class ReadOnly(Store):
-    """A store that gives what it has and keeps nothing new."""
+@dataclass(frozen=True)
+class Rehearsed(Store):
+    """A store that writes nothing, and remembers what was put into it: what one stage draws a later one finds."""
 
-    def put(self, key: str, tensors: Any) -> None:
-        pass
+    made: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.made or super().__contains__(key)
+
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        return self.made.get(key) or super().get(key)
+
+    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        self.made[key] = dict(tensors)
+
+
+def prices(plan: Plan, denoiser: StableDiffusion, store: Store) -> list[Price]:
+    """Of each stage in turn, or of a run that has none."""
+    rehearsed = Rehearsed(store.root)
+    return [_price(stage, denoiser, rehearsed) for stage in plan.stages or (plan,)]
+
+
+def together(each: Iterable[Price]) -> Price:
+    """What all of them cost."""
+    each = list(each)
+    return Price(*(sum(getattr(p, f.name) for p in each) for f in fields(Price)))
 
 
 def price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
@@ -83,11 +103,12 @@ def price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
 
     It is exact for whatever method, since it is the method itself that asks: a reference that is needed twice is computed
     once, trajectories bring theirs along, pictures in the store cost nothing. A run that goes on from a checkpoint costs less.
-    A sequence costs what its stages cost together.
+    A run in stages costs what these cost together.
     """
-    if plan.stages:
-        each = [price(stage, denoiser, store) for stage in plan.stages]
-        return Price(*(sum(getattr(p, f.name) for p in each) for f in fields(Price)))
+    return together(prices(plan, denoiser, store))
+
+
+def _price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
     if not isinstance(plan.method, Objective) or plan.training is None:
         return Price(0, 0, 0)
     known = plan.referred(denoiser).fingerprint  # of the real network; the copy takes it along, and the store's keys need it
@@ -97,7 +118,7 @@ def price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
     method, training = plan.method, plan.training
     memo, state = Memo(), TrainState(silent.net, Scope("silent", ""), ema=training.ema)
     with counted(silent.net) as count:
-        batches = gather(silent, plan.concept, method.needs, training, plan.seed, ReadOnly(store.root), memo)
+        batches = gather(silent, plan.concept, method.needs, training, plan.seed, store, memo)
         pictures = count.samples
     student, reference, mean = Student(silent, state), Reference(silent, state, memo), Mean(silent, state)
     companion = made_companion(method, denoiser.latent_shape, plan.seed)

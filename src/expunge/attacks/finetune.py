@@ -13,7 +13,7 @@ from expunge.data import Bank, Batches, seed_of, untracked
 from expunge.denoiser.stable_diffusion import DTYPES
 from expunge.denoising import denoising_error
 from expunge.objective import Objective, Training, Variant
-from expunge.price import ReadOnly, Silent
+from expunge.price import Rehearsed, Silent
 from expunge.scope import SCOPES, Scope
 from expunge.spent import counted
 from expunge.train import Trainer
@@ -104,5 +104,5 @@ def rehearsed(victim: Victim, make: Callable[[Victim], object]) -> int:
     silent.net = Silent(victim.denoiser.net)
     assert silent.fingerprint == known
     with counted(silent.net) as count:
-        make(replace(victim, denoiser=silent, store=ReadOnly(victim.store.root), track=untracked))
+        make(replace(victim, denoiser=silent, store=Rehearsed(victim.store.root), track=untracked))
     return count.samples

@@ -1,7 +1,6 @@
 """`expunge unlearn --dry-run`: what a run would do and cost."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import zip_longest
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from expunge.cli.screen import duration, say, table
 from expunge.config import method_name
 from expunge.denoiser import StableDiffusion
 from expunge.plan import Plan
-from expunge.price import Pace, Price, pace, price
+from expunge.price import Pace, pace, prices, together
 from expunge.probe import stop_table
 from expunge.scope import Scope
 from expunge.types import NEEDS
@@ -46,7 +45,7 @@ def preview(plan: Plan, denoiser: StableDiffusion, out: Path | None, store: Stor
         rows.append(("to retain", f"{len(retain)} prompts: {'; '.join(retain[:SHOWN])} ..."))
     table(f"{plan.id} (dry run: nothing is written)", ("", ""), [(name, text) for name, text in rows])
     if any(stage.training for stage in stages):
-        _costs(stages, denoiser, store)
+        _costs(plan, denoiser, store)
     else:
         say("a closed form: no forwards, no backwards, a moment")
 
@@ -68,9 +67,10 @@ def _by_turns(lists: Sequence[Sequence[str]]) -> list[str]:
     return [text for turn in zip_longest(*lists) for text in turn if text is not None]
 
 
-def _costs(stages: Sequence[Plan], denoiser: StableDiffusion, store: Store) -> None:
+def _costs(plan: Plan, denoiser: StableDiffusion, store: Store) -> None:
     """What stages cost together; where methods differ, what each costs."""
-    made = [(stage, price(stage, denoiser, store)) for stage in stages]
+    stages = plan.stages or (plan,)
+    made = list(zip(stages, prices(plan, denoiser, store), strict=True))
     paces: dict[tuple[Scope, int], Pace] = {}
 
     def paced(stage: Plan) -> Pace:
@@ -81,7 +81,7 @@ def _costs(stages: Sequence[Plan], denoiser: StableDiffusion, store: Store) -> N
             paces[key] = pace(denoiser, *key)
         return paces[key]
 
-    total = Price(*(sum(getattr(p, f.name) for _, p in made) for f in fields(Price)))
+    total = together(p for _, p in made)
     seconds = [paced(stage).seconds(p) for stage, p in made]
     if any((stage.method, stage.training) != (stages[0].method, stages[0].training) for stage in stages):
         rows = [
