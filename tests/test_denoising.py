@@ -1,11 +1,11 @@
-"""The denoising loss in the measure of the model's own training, and that methods which denoise use it."""
+"""Errors in the measure of the model's own training, and that every method which compares predictions uses it."""
 
 import pytest
 import torch
 
 from expunge.attacks.finetune import Denoise
 from expunge.denoising import denoising_error
-from expunge.methods import CA, PURE, SA, DiMUM, EraseDiff, GradientAscent, RandomLabel
+from expunge.methods import CA, PURE, SA, DiMUM, EraseDiff, GradientAscent, MiMMU, MiMPID, RandomLabel
 from expunge.schedule import loss_weight
 from expunge.types import Batch, Cond, Models, Noised
 
@@ -16,7 +16,7 @@ X = Noised(torch.ones(2, 1, 2, 2), torch.tensor([5, 7]), COND, ("a", "b"), torch
 
 def models(predicts: str) -> Models:
     weight = torch.nn.Parameter(torch.tensor(2.0))
-    notes = {"gamma": torch.tensor(1.0), "fisher.w": torch.tensor(1.0), "kappa": torch.tensor(1.0)}
+    notes = {"gamma": torch.tensor(1.0), "fisher.w": torch.tensor(1.0), "kappa": torch.tensor(1.0), "scale": torch.tensor(1.0)}
     return Models(
         lambda p: weight * p.x_t,
         lambda p: 0.5 * p.x_t,
@@ -41,22 +41,25 @@ def test_a_schedule_that_ends_in_nothing_but_noise_gives_finite_weights():
     assert torch.isfinite(weight).all()
 
 
-DENOISE = [
+COMPARE = [
     (Denoise("retain", "full"), 0, ["denoise"]),
     (DiMUM(), 0, ["retain", "memo"]),
     (GradientAscent(retain_weight=1.0), 0, ["forget", "retain"]),
     (SA(), 0, ["surrogate", "retain"]),
     (CA(), 0, ["prior"]),
+    (MiMMU(), 0, ["forget", "lock"]),
+    (MiMPID(), 0, ["forget", "lock"]),
     (RandomLabel(), 0, ["retain"]),
-    (EraseDiff(), 0, ["retain"]),
-    (PURE(forget_steps=1, repair_steps=1), 1, ["repair"]),
+    (EraseDiff(), 0, ["forget", "retain"]),
+    (PURE(forget_steps=1, repair_steps=1), 1, ["repair", "kl"]),
 ]
 
 
-@pytest.mark.parametrize(("method", "step", "terms"), DENOISE, ids=lambda value: type(value).__name__)
-def test_whoever_denoises_does_so_in_the_models_own_measure(method, step, terms):
-    """In that of the noise, a model that predicts v would hardly be held where there is little left of the picture."""
-    parts = {n: X for n in ("forget", "retain", "surrogate", "anchor_pictures")} | {n: COND for n in ("anchor", "marginal")}
+@pytest.mark.parametrize(("method", "step", "terms"), COMPARE, ids=lambda value: type(value).__name__)
+def test_whoever_compares_predictions_does_so_in_the_models_own_measure(method, step, terms):
+    """In that of the noise, a model that predicts v would hardly forget, or be held, where there is little left of the picture."""
+    points, conds = ("forget", "retain", "surrogate", "anchor_pictures"), ("anchor", "marginal", "sibling", "context")
+    parts = {n: X for n in points} | {n: COND for n in conds}
     given = Batch(step, COND, COND[[0]], {name: part for name, part in parts.items() if name in method.needs})
     plain, as_v = (method(models(predicts), given) for predicts in ("epsilon", "v_prediction"))
     for name in terms:

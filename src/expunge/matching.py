@@ -22,9 +22,8 @@ import torch
 from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from expunge.denoising import denoising_error, squared_error
+from expunge.denoising import denoising_error, prediction_error, squared_error
 from expunge.divergence import find_divergence
 from expunge.objective import Objective
 from expunge.schedule import kl_weight
@@ -59,8 +58,8 @@ class Matching(Objective):
     start: Annotated[float, Gt(0)] | Literal["auto"] = "auto"
     """With `kappa` auto, the median M of the first batch: `auto` is 2 for divergences that damp and 0.5 for those that amplify."""
     time_weight: Literal["flat", "path"] = "flat"
-    """Whether all timesteps count alike, or by lam_t, as in the divergence of whole sampling paths: within a factor of 2 the same
-    from t = 100 on, where it is capped."""
+    """Whether all timesteps count alike in what the network predicts, as in its own loss, or by lam_t, as in the divergence of whole
+    sampling paths: for a network that predicts noise within a factor of 2 the same from t = 100 on, where it is capped."""
 
     def __post_init__(self) -> None:
         find_divergence(self.divergence)
@@ -79,9 +78,7 @@ class Matching(Objective):
             return notes
         point, goal = self.goal(models, batches(0))
         with torch.no_grad():  # the student where it begins, which in a later stage is not the untouched model
-            m = squared_error(models.student(point), goal)
-        if notes:
-            m = m * notes["lam"].to(m.device)[point.t]
+            m = self._differences(models, notes, point, goal, models.student(point))
         match self.kappa:
             case "auto":
                 median, start = m.median(), divergence.start if self.start == "auto" else self.start
@@ -97,14 +94,16 @@ class Matching(Objective):
         """The loss that draws the student at `point` to `goal`; its `prediction` there, where it is known already."""
         prediction = models.student(point) if prediction is None else prediction
         divergence = find_divergence(self.divergence)
-        if divergence.flat and self.time_weight == "flat":
-            return F.mse_loss(prediction, goal)
-        m = squared_error(prediction, goal)
-        if self.time_weight == "path":
-            m = m * models.notes["lam"].to(m.device)[point.t]
+        m = self._differences(models, models.notes, point, goal, prediction)
         if not divergence.flat:
             m = divergence.weight(models.notes["kappa"] * m.detach()) * m
         return m.mean()
+
+    def _differences(self, models: Models, notes: Mapping[str, Tensor], point: Point, goal: Latents, said: Latents) -> Float[Tensor, " b"]:
+        """lam_i m_i."""
+        if self.time_weight == "flat":
+            return prediction_error(models, point.t, said, goal)
+        return notes["lam"].to(said.device)[point.t] * squared_error(said, goal)
 
     def match_and_hold(self, models: Models, point: Point, goal: Latents, held: Mapping[str, Hold]) -> Terms:
         """`match` as the term `forget`, and each of `held` by its name; what has no weight is left out.
@@ -119,7 +118,7 @@ class Matching(Objective):
                 assert isinstance(hold.at, Noised)
                 error = denoising_error(models, hold.at, said).mean()
             else:
-                error = F.mse_loss(said, models.reference(hold.at))
+                error = prediction_error(models, hold.at.t, said, models.reference(hold.at)).mean()
             terms[name] = hold.weight * error
         return terms
 

@@ -8,9 +8,8 @@ import torch
 from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from expunge.denoising import denoising_error
+from expunge.denoising import denoising_error, prediction_error
 from expunge.objective import Objective, Training, Variant
 from expunge.scope import SCOPES, Scope
 from expunge.types import Batch, Models, Need, Terms
@@ -54,7 +53,7 @@ class EraseDiff(Objective):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, kept, weights = batch.forget, batch.retain, list(models.weights.values())
-        forget = F.mse_loss(models.student(x), models.reference(x.given(batch.marginal)))
+        forget = prediction_error(models, x.t, models.student(x), models.reference(x.given(batch.marginal))).mean()
         f = _slopes(forget, weights, x.x_t.numel())
         retain = denoising_error(models, kept).mean()
         r = _slopes(retain, weights, kept.x_t.numel())

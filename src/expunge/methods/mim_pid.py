@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from annotated_types import Ge, Le
 from torch import Tensor
-from torch.nn import functional as F
 
+from expunge.denoising import prediction_error
 from expunge.information import Maps, information, redrawn, shares, smoothed
 from expunge.objective import Objective, Training, Variant
 from expunge.scope import SCOPES, Scope
@@ -85,9 +85,10 @@ class MiMPID(Objective):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, (unique, shared) = batch.forget, self.decomposed(models, batch)
-        missed = (models.student(x) - self.goal(models, batch, shared)).square()
-        terms = {"forget": models.notes["scale"] * (self._weight(unique) * missed).mean()}
+        root = self._weight(unique).sqrt()
+        missed = prediction_error(models, x.t, root * models.student(x), root * self.goal(models, batch, shared))
+        terms = {"forget": models.notes["scale"] * missed.mean()}
         if self.lock:
             held = x.given(batch.sibling)
-            terms["lock"] = self.lock * F.mse_loss(models.student(held), models.reference(held))
+            terms["lock"] = self.lock * prediction_error(models, held.t, models.student(held), models.reference(held)).mean()
         return terms

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn import functional as F
 
-from expunge.denoising import denoising_error
+from expunge.denoising import denoising_error, prediction_error
 from expunge.objective import Objective, Training, Variant
 from expunge.scope import SCOPES, Scope
 from expunge.types import Batch, Models, Need, Noised, Terms
@@ -86,5 +86,5 @@ class PURE(Objective):
         else:
             held = models.student(kept)
             terms = {"repair": denoising_error(models, kept, held).mean()}
-        kl = F.mse_loss(held, models.reference(kept))
+        kl = prediction_error(models, kept.t, held, models.reference(kept)).mean()
         return terms | {"kl": kl.detach() + models.notes["gamma"] * (kl - kl.detach())}
