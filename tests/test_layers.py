@@ -18,6 +18,7 @@ from expunge.cli.request import read_config
 from expunge.composition import compose
 from expunge.config import to_toml
 from expunge.data import gather
+from expunge.editing import edit_prompts
 from expunge.evaluation import evaluate
 from expunge.layer import Layer
 from expunge.methods.uce import UCE, eraser
@@ -28,7 +29,7 @@ from expunge.render import Protocol
 from expunge.reporting.page import _settings
 from expunge.reporting.rows import read
 from expunge.reporting.sequence import course
-from expunge.run import carry_out, edit_prompts
+from expunge.run import carry_out
 from expunge.types import ExpungeError
 from expunge.weights import Memo, Reference
 
@@ -91,14 +92,14 @@ def test_all_learn_from_the_untouched_model(tmp_path, last, monkeypatch):
     """Its predictions and its pictures, bit for bit, though other weights than those that are trained differ too."""
     found = []
     real, gathered = expunge.run.TrainState, expunge.run.gather
-    monkeypatch.setattr(expunge.run, "TrainState", lambda *a: found.append([real(*a)]) or found[-1][0])
-    monkeypatch.setattr(expunge.run, "gather", lambda *a: found[-1].append(gathered(*a)) or found[-1][1])
+    monkeypatch.setattr(expunge.run, "gather", lambda *a: found.append([gathered(*a)]) or found[-1][0])
+    monkeypatch.setattr(expunge.run, "TrainState", lambda *a: found[-1].append(real(*a)) or found[-1][1])
     asked = []
     answer = Reference.__call__
     monkeypatch.setattr(Reference, "__call__", lambda self, point: asked.append((point, answer(self, point))) or asked[-1][1])
     made(tmp_path / "run", tiny.concept(), last, before=[WIDE])
     untouched = tiny.denoiser()
-    state, batches = found[-1]
+    batches, state = found[-1]
     assert all(torch.equal(state.untouched[n], w) for n, w in own(untouched).items() if n in state.untouched)
     assert any(".attn2." not in n for n in state.untouched)
     fresh = gather(untouched, tiny.concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"), Memo())

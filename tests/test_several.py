@@ -16,11 +16,12 @@ from expunge.cache import Store
 from expunge.composition import compose
 from expunge.concept import Concept
 from expunge.data import gather, surviving
+from expunge.editing import edit_prompts
 from expunge.methods.uce import UCE, eraser
 from expunge.objective import Training
 from expunge.plan import concept_from, concept_table, make_plan
 from expunge.price import price
-from expunge.run import Run, carry_out, edit_prompts, unlearn
+from expunge.run import Run, carry_out, unlearn
 from expunge.several import Several
 from expunge.turns import picks, picks_of_each
 from expunge.types import Cond, ExpungeError, Point

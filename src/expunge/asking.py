@@ -118,8 +118,7 @@ class Interview:
     @cached_property
     def _kept_of(self) -> list[object]:
         """What everything that is kept of the untouched model depends on, beside what it was asked."""
-        scheduler, sampler = self.denoiser.scheduling, self.sampler
-        return [self.denoiser.fingerprint, str(self.denoiser.net.dtype), scheduler, sampler.steps, sampler.guidance_scale]
+        return [self.denoiser.fingerprint, self.denoiser.drawn_by, self.sampler.steps, self.sampler.guidance_scale]
 
     @property
     def sampler(self) -> Sampler:

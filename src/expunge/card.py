@@ -80,6 +80,12 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     write_atomically(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
 
 
+def forget_peak(device: torch.device) -> None:
+    """An accelerator's peak so far, so that the next is the run's; a process's own cannot be forgotten."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

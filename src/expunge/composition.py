@@ -14,9 +14,10 @@ from expunge.card import is_done, write_card
 from expunge.config import version_of
 from expunge.denoiser import Pipeline, StableDiffusion
 from expunge.denoiser import load as load_model
+from expunge.editing import edit_prompts
 from expunge.objective import Objective
 from expunge.plan import concept_table, slug
-from expunge.run import Run, edit_prompts
+from expunge.run import Run
 from expunge.several import Several
 from expunge.spent import Spent
 from expunge.types import ExpungeError

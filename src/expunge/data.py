@@ -148,7 +148,7 @@ def _noised(
 def pictured(denoiser: StableDiffusion, need: Need, prompts: list[str], seeds: list[int], store: Store, track: Track) -> Latents:
     """Clean latents of pictures of the prompts, from the store where they were made before."""
     sampler = denoiser.default_sampler
-    key = digest(f"{need}-latents", denoiser.fingerprint, denoiser.drawing, prompts, seeds, sampler.steps, sampler.guidance_scale)
+    key = digest(f"{need}-latents", denoiser.fingerprint, denoiser.drawn_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
     return _stored(store, key, lambda: {"x_0": _latents(denoiser, prompts, seeds, sampler, track, PICTURES[need])})["x_0"]
 
 
@@ -181,7 +181,7 @@ def trajectory_bank(
     count = each * len(prompts)
     chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
-    made_by = denoiser.fingerprint, denoiser.drawing
+    made_by = denoiser.fingerprint, denoiser.drawn_by
     key = digest("trajectories", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
     path = _stored(store, key, lambda: _trajectories(denoiser, [p.prompt for p in chosen], seeds, sampler, track))
 

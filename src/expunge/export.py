@@ -19,7 +19,7 @@ from expunge.types import ExpungeError
 
 
 def load(model: str | Path | Pipeline, run: Run | str | Path, device: str = "cpu", dtype: str | None = None) -> Pipeline:
-    """The pipeline with the run's changes in it, ready for use with plain diffusers.
+    """The pipeline with the run's changes in it, ready for use with plain diffusers; all else, a safety checker too, is as it was.
 
     Args:
         dtype: default that of the run. Whatever it is, the changes go into the model as it was published, and are rounded with it once.
@@ -31,7 +31,7 @@ def load(model: str | Path | Pipeline, run: Run | str | Path, device: str = "cpu
     if dtype is not None and dtype not in DTYPES:
         raise ExpungeError(f"a dtype is one of {', '.join(DTYPES)}: {dtype!r} is none; choose one with --dtype")
     # A pipeline in memory is left as it was: what is changed, and brought to another precision, is a copy.
-    denoiser = load_model(model if isinstance(model, str | Path) else copy.deepcopy(model), device)
+    denoiser = load_model(model if isinstance(model, str | Path) else copy.deepcopy(model), device, safety_checker=True)
     delta = run.delta(denoiser.fingerprint)
     with torch.no_grad():
         parameters = dict(denoiser.net.named_parameters())
@@ -42,7 +42,7 @@ def load(model: str | Path | Pipeline, run: Run | str | Path, device: str = "cpu
 
 
 def merge(model: str | Path | Pipeline, run: Run | str | Path, folder: str | Path, dtype: str | None = None) -> Path:
-    """Writes the changed pipeline as a diffusers folder, which needs no expunge to load.
+    """Writes the changed pipeline as a diffusers folder, which needs no expunge to load. It has the parts that the model has.
 
     Args:
         dtype: default that of the run, which is what was measured. Half precision halves the folder, and rounds.

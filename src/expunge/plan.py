@@ -171,6 +171,10 @@ def subject_of(
 
 
 def _check(plan: Plan, denoiser: StableDiffusion) -> None:
+    if (held := denoiser.precision) != plan.dtype:  # a model in memory is in whatever precision it was loaded in
+        raise ExpungeError(
+            f"a run has its model's precision: the network is in {held}, dtype is {plan.dtype}; give dtype={held!r} or load it anew"
+        )
     others, training, parts = plan.method.needs & {"marginal", "sibling", "surrogate"}, plan.training, plan.concept.parts
     for concept in parts:
         if others and concept.vocabulary.kinds[concept.kind].harmless and not concept.others:

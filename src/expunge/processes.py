@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import broadcast, reduce
 from torch import Tensor
 
@@ -17,6 +17,20 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 PATIENCE = timedelta(days=1)
 """How long a process waits for another: all the pictures at the start are made by the main one."""
+
+
+@contextmanager
+def state_of_its_own() -> Iterator[None]:
+    """accelerate keeps one state for the whole process: a run changes its precision, and a caller's own is as it was afterwards."""
+    shared = [state._shared_state for state in (PartialState, AcceleratorState, GradientState)]
+    before = [dict(state) for state in shared]
+    try:
+        yield
+    finally:
+        for state, kept in zip(shared, before, strict=True):
+            if kept or not torch.distributed.is_initialized():  # several processes that a run has joined stay together
+                state.clear()
+                state.update(kept)
 
 
 class Processes:

@@ -108,7 +108,7 @@ def rows_kept_at(
 
 
 def _kept_at(denoiser: StableDiffusion, sampler: Sampler, store: Store, weights: str, shown: str, noise_seed: int) -> Path:
-    return store.root / "pictures" / f"{digest(weights, shown, noise_seed, asdict(sampler), denoiser.drawing)}.png"
+    return store.root / "pictures" / f"{digest(weights, shown, noise_seed, asdict(sampler), denoiser.drawn_by)}.png"
 
 
 def png(picture: UInt8[Tensor, "3 height width"]) -> bytes:

@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +14,17 @@ from torch import Tensor
 
 from expunge import config
 from expunge.cache import Store, write_atomically
-from expunge.card import described, is_done, peak_memory, write_card
+from expunge.card import described, forget_peak, is_done, peak_memory, write_card
 from expunge.concept import Concept
-from expunge.data import Track, gather, seed_of, surviving, untracked
+from expunge.data import Batches, Track, gather, seed_of, untracked
 from expunge.denoiser import Pipeline, StableDiffusion
 from expunge.denoiser import load as load_model
-from expunge.denoiser.stable_diffusion import DTYPES
+from expunge.editing import edit_prompts
 from expunge.layer import Before
-from expunge.objective import Edit, EditPrompts, Method, Objective, Training
+from expunge.objective import Method, Objective, Training
 from expunge.plan import Plan, concept_from, dashed, make_plan, slug
 from expunge.probe import Stop
-from expunge.processes import Processes, refuse_uneven
+from expunge.processes import Processes, refuse_uneven, state_of_its_own
 from expunge.several import Origin, Subject, Together
 from expunge.spent import Spent, counted
 from expunge.train import CHECKPOINT, NOTES, REFERENCE, Trainer, refuse_recomputing
@@ -92,7 +91,7 @@ def unlearn(
     seed: int = 0,
     out: str | Path | None = None,
     device: str = "cpu",
-    dtype: str = "fp32",
+    dtype: str | None = None,
     store: Store | None = None,
     track: Track = untracked,
     watch: Watch | None = None,
@@ -104,7 +103,7 @@ def unlearn(
 
     Args:
         model: "canvas" (the embedded one), a diffusers folder, a hub id, or a pipeline in memory, which is left as it was,
-            and where it was: `device` and `dtype` are for what is loaded.
+            and where it was.
         concept: a name ("Van Gogh style"), looked up in the canvas's words or in the general vocabulary, or a `Concept`. Or a list
             of either: several concepts that one run removes.
         method: a registered name with `settings`, or a method made beforehand.
@@ -114,6 +113,8 @@ def unlearn(
             the stages' errors add up; the latter is what several requests over time come to, when the original is gone.
         training: other than the method's own defaults, whole or single settings.
         seed: of pictures, noise and batches. Another seed is another run.
+        device: of what is loaded; a pipeline in memory stays where it is.
+        dtype: "fp32", "bf16" or "fp16", of what is loaded; default fp32, and for a pipeline in memory the one that it has.
         out: the run's folder; default `runs/<id>`. A finished run of the same id is returned as it is, a killed one goes on.
         store: where what can be reused is kept; default `Store.default()`.
         stop: a rule that may end the run before its last step, such as `expunge.Gone(every=20)`; a part of what makes a run. The
@@ -127,10 +128,10 @@ def unlearn(
     Raises:
         ExpungeError: any bad input; a folder of another run; nothing changed; a loss that is not finite.
     """
-    denoiser = model if isinstance(model, StableDiffusion) else load_model(model, device, dtype)
+    denoiser = model if isinstance(model, StableDiffusion) else load_model(model, device, dtype or "fp32")
     plan = make_plan(
-        denoiser, concept, method, training=training, seed=seed, dtype=dtype, stop=stop, together=together, reference=reference,
-        before=before, **settings,
+        denoiser, concept, method, training=training, seed=seed, dtype=dtype or denoiser.precision, stop=stop, together=together,
+        reference=reference, before=before, **settings,
     )  # fmt: skip
     return carry_out(plan, denoiser, out=out, store=store or Store.default(), track=track, watch=watch)
 
@@ -150,13 +151,29 @@ def carry_out(
     `start` holds the weights that a stage begins with, which its plan names.
     """
     folder = Path(out) if out else Path("runs") / plan.id
-    processes, spent = Processes(denoiser.device), Spent()
-    if processes.told(is_done(folder, plan.id, denoiser)):
-        return Run(folder)
-    if plan.stages:
-        return _in_stages(plan, denoiser, folder, store, track, watch, processes)
-    denoiser = plan.referred(denoiser)
-    _refuse_other_precision(denoiser, plan.dtype)
+    with state_of_its_own():
+        processes = Processes(denoiser.device)
+        if not processes.told(is_done(folder, plan.id, denoiser)):
+            if plan.stages:
+                _in_stages(plan, denoiser, folder, store, track, watch, processes)
+            else:
+                _in_one(plan, denoiser, folder, store, track, watch, processes, start or {})
+            processes.wait()
+    return Run(folder)
+
+
+def _in_one(
+    plan: Plan,
+    denoiser: StableDiffusion,
+    folder: Path,
+    store: Store,
+    track: Track,
+    watch: Watch | None,
+    processes: Processes,
+    start: Mapping[str, Tensor],
+) -> None:
+    """Carries out a plan of one stage."""
+    denoiser, spent, memo = plan.referred(denoiser), Spent(), Memo()
     if isinstance(plan.method, Objective) and plan.training:
         refuse_recomputing(plan.method, plan.training)
         refuse_uneven(plan.training, processes.count)
@@ -165,25 +182,32 @@ def carry_out(
     if processes.is_main:
         write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
         write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
+    forget_peak(denoiser.device)
 
     # Factors of their own for each stage: drawn alike, those of all stages would add up in the same few directions.
     seed = seed_of(plan.seed, "stage", plan.start.run) if plan.start else plan.seed
     from_start = plan.start is not None and plan.start.reference == "previous"
-    state = TrainState(denoiser.net, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
-    card |= {"trainable": sum(p.numel() for p in state.trained.values()), "total": sum(p.numel() for p in denoiser.net.parameters())}
-    try:
-        if isinstance(plan.method, Objective):
-            # For whoever draws and looks on the way too.
-            with counted(denoiser.net) as spent.forwards, denoiser.mixed(processes.accelerator(plan.dtype).autocast):
-                card |= _train(plan, plan.method, denoiser, state, folder, store, track, watch, ends, processes, spent)
-        else:
-            state.load(_edit(plan, plan.method, denoiser, state))
-            card |= {"forwards": 0, "backwards": 0}
-        delta = state.delta()
-        card["relative_change"] = state.relative_change()
-        changed = state.moved()
-    finally:
-        state.release()
+    recomputes = plan.training is not None and plan.training.gradient_checkpointing
+    with counted(denoiser.net) as spent.forwards, denoiser.as_trained(recomputes):
+        # Pictures come first, of the network as it was loaded: what is trained is held in float32, which would draw others.
+        batches = _gathered(plan, denoiser, store, memo, track, processes, start if from_start else {})
+        state = TrainState(denoiser.net, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
+        card |= {"trainable": sum(p.numel() for p in state.trained.values())}
+        card |= {"total": sum(p.numel() for p in denoiser.net.parameters())}
+        try:
+            if isinstance(plan.method, Objective):
+                assert batches is not None
+                with denoiser.mixed(processes.accelerator(plan.dtype).autocast):  # for whoever looks on the way, too
+                    card |= _train(plan, plan.method, batches, state, memo, folder, watch, ends, processes, spent)
+            else:
+                with torch.no_grad():
+                    state.load(plan.method(state.trained, edit_prompts(plan.concept, denoiser)))
+                card |= {"forwards": 0, "backwards": 0}
+            delta = state.delta()
+            card["relative_change"] = state.relative_change()
+            changed = state.moved()
+        finally:
+            state.release()
     if not math.isfinite(changed):
         raise ExpungeError(f"a run ends with finite weights: those of {folder} are not; lower --lr, or train in fp32")
     if changed == 0:
@@ -195,23 +219,11 @@ def carry_out(
         for name in (CHECKPOINT, NOTES):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / REFERENCE, ignore_errors=True)
-    processes.wait()
-    return Run(folder)
-
-
-def _refuse_other_precision(denoiser: StableDiffusion, dtype: str) -> None:
-    """A model in memory is in whatever precision it was loaded in, which the run's must be."""
-    held = next(denoiser.net.parameters()).dtype
-    if held != DTYPES[dtype]:
-        found = next((name for name, kind in DTYPES.items() if kind == held), str(held))
-        raise ExpungeError(
-            f"a run has its model's precision: the network is in {found}, dtype is {dtype}; give dtype={found!r} or load it anew"
-        )
 
 
 def _in_stages(
     plan: Plan, denoiser: StableDiffusion, folder: Path, store: Store, track: Track, watch: Watch | None, processes: Processes
-) -> Run:
+) -> None:
     """Carries out stages, each in a folder of its own, from the first that is not finished on."""
     card = described(plan, denoiser)
     if processes.is_main:
@@ -241,8 +253,6 @@ def _in_stages(
             for r, s in zip(runs, plan.stages, strict=True)
         ]
         write_card(folder, card | {"stages": told, "status": "done"})
-    processes.wait()
-    return Run(folder)
 
 
 def _titled(track: Track, stage: str) -> Track:
@@ -250,29 +260,32 @@ def _titled(track: Track, stage: str) -> Track:
     return lambda items, title: track(items, f"{stage}: {title}")
 
 
+def _gathered(
+    plan: Plan, denoiser: StableDiffusion, store: Store, memo: Memo, track: Track, processes: Processes, reference: Mapping[str, Tensor]
+) -> Batches | None:
+    """What a method looks at, drawn by the network with the weights of `reference` in it; nothing for a closed form."""
+    if not isinstance(plan.method, Objective) or plan.training is None:
+        return None
+    track = track if processes.is_main else untracked
+    with processes.main_first(), swapped(denoiser.net, reference):  # the others find the pictures in the store
+        return gather(denoiser, plan.concept, plan.method.needs, plan.training, plan.seed, store, memo, track)
+
+
 def _train(
     plan: Plan,
     method: Objective,
-    denoiser: StableDiffusion,
+    batches: Batches,
     state: TrainState,
+    memo: Memo,
     folder: Path,
-    store: Store,
-    track: Track,
     watch: Watch | None,
     ends: Callable[[int], bool] | None,
     processes: Processes,
     spent: Spent,
 ) -> dict[str, Any]:
     """Trains into the folder; gives what it cost, how many steps were done, and those of the method's notes that are numbers."""
-    memo, training = Memo(), plan.training
+    training, denoiser = plan.training, batches.denoiser
     assert training is not None
-    # A stage's pictures are not made by the weights that it begins with, unless these are its reference.
-    made_by = swapped(denoiser.net, state.untouched) if plan.start else nullcontext()
-    with processes.main_first(), made_by:  # the others find the pictures in the store
-        batches = gather(denoiser, plan.concept, method.needs, training, plan.seed, store, memo, track if processes.is_main else untracked)
-    if training.gradient_checkpointing:
-        denoiser.net.enable_gradient_checkpointing()
-        denoiser.net.train()
     trainer = Trainer(method, training, batches, state, memo, folder, plan.dtype, spent)
     steps = trainer.fit()
     if trainer.steps_done and _ended(ends, trainer, denoiser):  # killed after its last step
@@ -284,9 +297,6 @@ def _train(
     finally:
         if processes.is_main:
             write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in trainer.log).encode())
-        if training.gradient_checkpointing:
-            denoiser.net.disable_gradient_checkpointing()
-            denoiser.net.eval()
     notes = {name: note.item() for name, note in trainer.notes.items() if note.ndim == 0}
     cost = {"forwards": trainer.forwards, "backwards": trainer.backwards, "steps_done": trainer.steps_done}
     return cost | ({"notes": notes} if notes else {})
@@ -303,18 +313,3 @@ def _ended(ends: Callable[[int], bool] | None, trainer: Trainer, denoiser: Stabl
 
 def _log_lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
-
-
-def _edit(plan: Plan, method: Edit, denoiser: StableDiffusion, state: TrainState) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return method(state.trained, edit_prompts(plan.concept, denoiser))
-
-
-def edit_prompts(concept: Subject, denoiser: StableDiffusion) -> EditPrompts:
-    """What a closed form is given. In a sequence what it is to keep as it is read holds what was removed before, under every name: no
-    other prompt has those words, and an edit that is free to change how they are read brings them back."""
-    forget, together = concept.forget(), {c.identity for c in concept.parts}
-    before = [c for part in concept.parts for c in part.removed if c.identity not in together]
-    retained = [*surviving(concept), *(p.prompt for c in before for p in c.by_every_name.forget())]
-    texts = [p.prompt for p in forget], [p.anchor for p in forget], retained
-    return EditPrompts(*(denoiser.encode(t) for t in texts))

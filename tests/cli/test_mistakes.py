@@ -192,6 +192,14 @@ def test_a_model_without_an_index(copied: Path, tmp_path: Path):
     assert "no model_index.json" in refused(copied, tmp_path)
 
 
+def test_a_model_with_a_second_text_encoder(copied: Path, tmp_path: Path):
+    index = copied / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}))
+    line = refused(copied, tmp_path)
+    assert "Stable Diffusion 1.x or 2.x" in line
+    assert "SDXL and later" in line
+
+
 def test_a_model_cut_short(copied: Path, tmp_path: Path):
     file = next((copied / "unet").glob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:1000])

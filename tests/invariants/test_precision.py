@@ -3,15 +3,21 @@
 import pytest
 import tiny
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers import PNDMScheduler, StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+from transformers import CLIPConfig, CLIPImageProcessor
 
 from expunge.cache import Store
-from expunge.data import pictured, trajectory_bank, untracked
+from expunge.data import gather, pictured, trajectory_bank, untracked
 from expunge.denoiser import load
 from expunge.export import load as load_run
 from expunge.export import merge
 from expunge.objective import Training
-from expunge.run import unlearn
+from expunge.plan import make_plan
+from expunge.price import price
+from expunge.run import carry_out, unlearn
 from expunge.types import ExpungeError
 from expunge.weights import Memo
 
@@ -52,10 +58,25 @@ def test_every_kind_of_bank_is_made_in_half_precision(folder, tmp_path, method):
 def test_a_pipeline_in_another_precision_than_the_runs_is_refused(tmp_path):
     pipeline = tiny.pipeline().to(torch.bfloat16)
     with pytest.raises(ExpungeError, match=r"the network is in bf16, dtype is fp32; give dtype='bf16'"):
-        unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "store"))
+        unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", dtype="fp32", store=Store(tmp_path / "store"))
     assert not (tmp_path / "run").exists()
-    run = unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", dtype="bf16", store=Store(tmp_path / "store"))
+    run = unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "store"))
     assert run.card["dtype"] == "bf16"
+
+
+def test_pictures_that_a_run_learns_from_are_those_of_its_precision(folder, tmp_path):
+    """Also where its scope, all weights, is held in float32 while it is trained; or runs in fp32 would be given them, and pay nothing."""
+    denoiser, store = load(folder, dtype="bf16"), Store(tmp_path / "store")
+    plan = make_plan(denoiser, tiny.concept(), "mim-mu", training=tiny.TRAINING, dtype="bf16", variant="full")
+    assert price(plan, denoiser, store).pictures > 0
+    carry_out(plan, denoiser, out=tmp_path / "run", store=store, track=untracked, watch=None)
+    assert price(plan, denoiser, store).pictures == 0
+    [made] = store.root.rglob("*.safetensors")
+    gather(denoiser, plan.concept, plan.method.needs, plan.training, 0, Store(tmp_path / "another"), Memo(), untracked)
+    [other] = (tmp_path / "another").rglob("*.safetensors")
+    assert (other.name, other.read_bytes()) == (made.name, made.read_bytes())
+    full = load(folder)
+    assert price(make_plan(full, tiny.concept(), "mim-mu", training=tiny.TRAINING, variant="full"), full, store).pictures > 0
 
 
 def test_a_run_in_half_precision_is_merged_into_the_model_as_it_was_published(folder, tmp_path):
@@ -99,3 +120,42 @@ def test_a_pipeline_in_memory_is_left_as_it_was(tmp_path):
     run = unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "store"))
     assert run.card["relative_change"] > 0
     assert all(torch.equal(p, before[n]) for n, p in pipeline.unet.named_parameters())
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_a_network_is_left_in_its_mode(recomputes, tmp_path):
+    """Whatever the run asks for; and is trained as the run says, not as it was left."""
+    pipeline = tiny.pipeline()
+    pipeline.unet.enable_gradient_checkpointing()
+    pipeline.unet.train()
+    # Of low rank a network that computes again would do so without what is added to it.
+    settings = {"training": tiny.TRAINING | {"gradient_checkpointing": True}} if recomputes else {"variant": "xattn-lora"}
+    unlearn(pipeline, tiny.concept(), **({"training": tiny.TRAINING} | settings), out=tmp_path / "run", store=Store(tmp_path / "store"))
+    assert pipeline.unet.training
+    assert pipeline.unet.is_gradient_checkpointing
+
+
+def test_a_callers_accelerator_keeps_its_precision(tmp_path):
+    """And may be made after a run."""
+    given = {"training": tiny.TRAINING, "store": Store(tmp_path / "store")}
+    AcceleratorState._reset_state(reset_partial_state=True)
+    unlearn(tiny.pipeline(), tiny.concept(), out=tmp_path / "first", **given)
+    accelerator = Accelerator(mixed_precision="bf16", cpu=True)
+    try:
+        unlearn(tiny.pipeline(), tiny.concept(), seed=1, out=tmp_path / "second", **given)
+        assert accelerator.mixed_precision == "bf16"
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_what_is_merged_has_the_safety_checker_that_the_model_has(tmp_path):
+    pipeline = tiny.pipeline()
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    sizes = CLIPConfig(text_config=small, vision_config=small | {"image_size": 8, "patch_size": 4}, projection_dim=8)
+    checked = StableDiffusionPipeline(
+        **pipeline.components | {"safety_checker": StableDiffusionSafetyChecker(sizes), "feature_extractor": CLIPImageProcessor()}
+    )
+    checked.save_pretrained(tmp_path / "checked", safe_serialization=True)
+    run = unlearn(tmp_path / "checked", tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "store"))
+    merged = StableDiffusionPipeline.from_pretrained(merge(tmp_path / "checked", run, tmp_path / "merged"))
+    assert torch.equal(merged.safety_checker.concept_embeds, checked.safety_checker.concept_embeds)

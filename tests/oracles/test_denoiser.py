@@ -1,20 +1,29 @@
 """Our sampler and noise predictor against diffusers' own pipeline."""
 
+import json
+from collections.abc import Callable
+
 import pytest
 import tiny
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMPipeline,
     DDPMScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    LMSDiscreteScheduler,
     PNDMScheduler,
+    StableDiffusionPipeline,
 )
 
 from expunge.denoiser import Sampler, StableDiffusion, load, stable_diffusion
 from expunge.denoiser.stable_diffusion import Visit
+from expunge.scope import SCOPES
 from expunge.types import ExpungeError, Point, together
+from expunge.weights import TrainState
 
 PROMPTS = ["a ring in neon style", "dots style", ""]
 
@@ -56,7 +65,66 @@ def test_what_decides_a_picture_is_the_same_in_every_process():
     denoiser.pipeline.scheduler = DDIMScheduler.from_config(denoiser.pipeline.scheduler.config)
     assert len(denoiser.pipeline.scheduler.config["_use_default_values"]) > 1
     assert set(denoiser.drawing["scheduler"]) & {"_use_default_values", "_name_or_path"} == set()
-    assert denoiser.drawing["scheduler"]["_class_name"] == "DDIMScheduler"
+    assert denoiser.drawing["scheduler"]["class"] == "DDIMScheduler"
+
+
+def drawn(change: Callable[[StableDiffusionPipeline], object]) -> dict[str, object]:
+    """What pictures of a pipeline that was changed are kept under."""
+    denoiser = tiny.denoiser()
+    change(denoiser.pipeline)
+    return StableDiffusion(denoiser.pipeline).drawn_by
+
+
+def test_whatever_decides_a_picture_decides_under_which_key_it_is_kept():
+    def same_settings(pipeline, scheduler=LMSDiscreteScheduler):
+        settings = {"beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+        pipeline.scheduler = scheduler(**settings)
+
+    plain = drawn(lambda pipeline: None)
+    assert plain == drawn(lambda pipeline: None)
+    changes = [
+        lambda p: p.unet.register_to_config(sample_size=p.unet.config.sample_size // 2),
+        lambda p: p.vae.register_to_config(scaling_factor=0.5),
+        lambda p: p.tokenizer.add_tokens(["another"]),
+        lambda p: p.to(torch.bfloat16),
+        same_settings,
+        # Made by hand these two have equal settings, none of which names the class.
+        lambda p: same_settings(p, KDPM2AncestralDiscreteScheduler),
+    ]
+    made = [plain, *map(drawn, changes)]
+    assert len({json.dumps(m, sort_keys=True, default=str) for m in made}) == len(made)
+
+
+def test_while_weights_are_trained_in_float32_pictures_are_still_those_of_the_models_precision():
+    denoiser = StableDiffusion(tiny.denoiser().pipeline.to(torch.bfloat16))
+    before = denoiser.drawn_by
+    state = TrainState(denoiser.net, SCOPES["full"])
+    assert denoiser.drawn_by == before
+    with denoiser.mixed(lambda: torch.autocast("cpu", torch.bfloat16)):
+        assert denoiser.drawn_by != before  # other operations are in float32 then
+    state.release()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"in_channels": 9}, "inpainting"),
+        ({"addition_embed_type": "text_time"}, "SDXL"),
+        ({"time_cond_proj_dim": 256}, "distilled"),
+        ({"cross_attention_dim": 2048}, "width 2048"),
+    ],
+)
+def test_another_family_is_refused_before_it_is_called_wrongly(setting, said):
+    pipeline = tiny.denoiser().pipeline
+    pipeline.unet.register_to_config(**setting)
+    with pytest.raises(ExpungeError, match=said):
+        load(pipeline)
+
+
+def test_a_pipeline_of_another_class_is_refused():
+    parts = tiny.denoiser().pipeline
+    with pytest.raises(ExpungeError, match="DDPMPipeline is no such pipeline"):
+        load(DDPMPipeline(parts.unet, parts.scheduler))
 
 
 def test_pictures_are_decoded_in_parts(monkeypatch):

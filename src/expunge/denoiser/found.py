@@ -6,7 +6,11 @@ from pathlib import Path
 
 import torch
 
+from expunge.denoiser.quiet import StableDiffusionPipeline
 from expunge.types import ExpungeError
+
+FAMILY = "a model is Stable Diffusion 1.x or 2.x for text to image"
+"""What every refusal of another begins with."""
 
 
 def find_device(device: str) -> torch.device:
@@ -32,6 +36,10 @@ def check_folder(folder: Path) -> None:
         parts = json.loads(index.read_text())
     except ValueError as error:
         raise ExpungeError(f"model_index.json is JSON: {index}: {error}; save the pipeline again") from error
+    if parts.get("text_encoder_2"):
+        raise ExpungeError(
+            f"{FAMILY}: {folder} is a {parts.get('_class_name')}, with a second text encoder; SDXL and later cannot be used yet"
+        )
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         if part not in parts:
             raise ExpungeError(f"a Stable Diffusion pipeline has a {part}: {folder} lists none (it is a {parts.get('_class_name')})")
@@ -42,3 +50,20 @@ def check_folder(folder: Path) -> None:
             pickles = sorted(p.name for p in (folder / part).glob("*.bin"))
             have = f"holds only {pickles[0]}, a pickle, which can run code when it is read" if pickles else "has no weights"
             raise ExpungeError(f"weights are safetensors: {folder / part} {have}; save the pipeline again with safe_serialization=True")
+
+
+def check_family(pipeline: StableDiffusionPipeline) -> None:
+    """Refuses what has the parts of Stable Diffusion and another network: it would be called wrongly, or draw what it cannot.
+
+    Raises:
+        ExpungeError: a network for inpainting, editing or upscaling, of SDXL, or distilled to take its guidance as an input.
+    """
+    unet, width = pipeline.unet.config, pipeline.text_encoder.config.hidden_size
+    odd = {
+        f"it takes {unet.in_channels} channels and gives {unet.out_channels}, as for inpainting": unet.in_channels != unet.out_channels,
+        "it is told more than a prompt, as SDXL": unet.addition_embed_type is not None or unet.class_embed_type is not None,
+        "its guidance is distilled into it, as in latent consistency models": unet.time_cond_proj_dim is not None,
+        f"it reads prompts of width {unet.cross_attention_dim}, of a text encoder of {width}": unet.cross_attention_dim != width,
+    }
+    if found := [what for what, is_so in odd.items() if is_so]:
+        raise ExpungeError(f"{FAMILY}: of this one's network {found[0]}; give another model")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import diffusers
@@ -19,8 +18,8 @@ from torch import Tensor
 from expunge import schedule
 from expunge.cache import digest
 from expunge.denoiser.attention import recorded, spans
-from expunge.denoiser.found import check_folder, find_device
-from expunge.denoiser.quiet import StableDiffusionPipeline, quiet
+from expunge.denoiser.found import check_family
+from expunge.denoiser.quiet import StableDiffusionPipeline
 from expunge.turns import seed_of
 from expunge.types import Cond, ExpungeError, Latents, Maps, Point, Spans
 from expunge.weights import fingerprint
@@ -33,9 +32,6 @@ CANVAS = "canvas"
 
 CLOSED_VOCABULARY = 2000
 """Tokenizers with fewer entries are taken to hold whole words only."""
-
-NEW = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)
-"""Whether diffusers takes a `dtype`; before, it was `torch_dtype`."""
 
 DECODED = 8 * 512**2
 """Pixels that are decoded at once: at its full size a picture takes the autoencoder far more memory than it took the network."""
@@ -65,6 +61,11 @@ class Visit:
     """None without guidance."""
 
 
+def settings_of(part: Any) -> dict[str, Any]:
+    """How a part of a pipeline is set up: its configuration, without what begins with an underscore, such as where it was loaded from."""
+    return {k: v for k, v in part.config.items() if not k.startswith("_")}
+
+
 class StableDiffusion:
     """A Stable Diffusion pipeline as a noise predictor, an encoder of prompts, and a sampler."""
 
@@ -73,6 +74,9 @@ class StableDiffusion:
         self.net: UNet2DConditionModel = pipeline.unet
         self.alphas_cumprod: Tensor = pipeline.scheduler.alphas_cumprod
         self.prediction_type: str = pipeline.scheduler.config.prediction_type
+        self.dtype: torch.dtype = pipeline.unet.dtype
+        """The network's as it was loaded; what is trained is held in float32 meanwhile."""
+        check_family(pipeline)
         self._autocast: Callable = nullcontext
         self._encoded: dict[str, Tensor] = {}
 
@@ -83,6 +87,11 @@ class StableDiffusion:
     @property
     def device(self) -> torch.device:
         return next(self.net.parameters()).device
+
+    @property
+    def precision(self) -> str:
+        """`dtype` by the name that a run is given; what torch calls it, where no run can be in it."""
+        return next((name for name, kind in DTYPES.items() if kind == self.dtype), str(self.dtype))
 
     @property
     def default_sampler(self) -> Sampler:
@@ -113,19 +122,28 @@ class StableDiffusion:
 
     @property
     def drawing(self) -> dict[str, Any]:
-        """What decides a picture besides the weights, the prompt, the noise and the sampler: scheduler, precision and autoencoder."""
-        precision = str(next(self.net.parameters()).dtype)
-        return {"scheduler": self.scheduling, "dtype": precision, "vae": self._vae_fingerprint}
+        """What decides a picture besides the weights, the prompt, the noise and the sampler: the scheduler, how the parts are set up, and
+        the precision. Without the version of diffusers, which decides it too: a run is the same run under another."""
+        held = str(self.dtype).removeprefix("torch.")
+        mixed = self._autocast is not nullcontext and self.dtype != torch.float32
+        parts = {"unet": settings_of(self.net), "vae": [self._vae_fingerprint, settings_of(self.pipeline.vae)], "words": self._words}
+        scheduler = {"class": type(self.pipeline.scheduler).__name__} | settings_of(self.pipeline.scheduler)
+        return {"scheduler": scheduler, "dtype": f"{held}, mixed" if mixed else held, **parts}
 
     @property
-    def scheduling(self) -> dict[str, Any]:
-        """The scheduler's settings, without where it was loaded from, which decides nothing, and without the list of those that are
-        defaults, whose order changes from process to process."""
-        return {k: v for k, v in self.pipeline.scheduler.config.items() if k not in ("_name_or_path", "_use_default_values")}
+    def drawn_by(self) -> dict[str, Any]:
+        """`drawing`, and the program that draws: what a picture is kept under."""
+        return self.drawing | {"diffusers": diffusers.__version__}
 
     @cached_property
     def _vae_fingerprint(self) -> str:
         return fingerprint(self.pipeline.vae)
+
+    @cached_property
+    def _words(self) -> str:
+        """Tells the tokenizer from any other."""
+        tokenizer = self.pipeline.tokenizer
+        return digest(tokenizer.get_vocab(), tokenizer.model_max_length)
 
     # --- prompts ---------------------------------------------------------------------------------------------------
 
@@ -138,7 +156,7 @@ class StableDiffusion:
         """
         if new := [p for p in dict.fromkeys(prompts) if p not in self._encoded]:
             for prompt in new:
-                self._check_words(prompt)
+                self.check_words(prompt)
             for start in range(0, len(new), 64):
                 part = new[start : start + 64]
                 states, _ = self.pipeline.encode_prompt(part, self.device, 1, False)
@@ -149,7 +167,12 @@ class StableDiffusion:
         """What each token of each prompt is: one of `names`, which every prompt holds, the end of the text, padding, or another."""
         return spans(self.pipeline.tokenizer, prompts, names).to(self.device)
 
-    def _check_words(self, prompt: str) -> None:
+    def check_words(self, prompt: str) -> None:
+        """Refuses a prompt that `encode` would refuse, without encoding it.
+
+        Raises:
+            ExpungeError: more tokens than the text encoder reads, or a word that it cannot read.
+        """
         tokenizer = self.pipeline.tokenizer
         ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
         if len(ids) > tokenizer.model_max_length:
@@ -178,6 +201,22 @@ class StableDiffusion:
             yield
         finally:
             self._autocast = before
+
+    @contextmanager
+    def as_trained(self, recomputes: bool) -> Iterator[None]:
+        """The network without dropout, which would make the reference a noisy one, and with gradient checkpointing only where it is
+        asked for; afterwards it is as it was."""
+        net, before = self.net, (self.net.training, self.net.is_gradient_checkpointing)
+
+        def switch(mode: bool, recomputes: bool) -> None:
+            net.train(mode)
+            (net.enable_gradient_checkpointing if recomputes else net.disable_gradient_checkpointing)()
+
+        switch(recomputes, recomputes)  # older versions of diffusers compute again in the mode for training alone
+        try:
+            yield
+        finally:
+            switch(*before)
 
     def __call__(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents:
         """eps(x_t, t, c) under the present weights, or with `weights` in the place of some."""
@@ -261,43 +300,3 @@ class StableDiffusion:
     def sample(self, prompts: list[str], seeds: list[int], sampler: Sampler | None = None) -> UInt8[Tensor, "b 3 height width"]:
         """One picture for each prompt and seed."""
         return self.decode(self.latents(self.encode(prompts), seeds, sampler or self.default_sampler))
-
-
-def load(model: str | Path | StableDiffusionPipeline, device: str = "cpu", dtype: str = "fp32") -> StableDiffusion:
-    """Makes a denoiser of a diffusers folder, a hub id, a pipeline in memory, or "canvas", the embedded model.
-
-    Raises:
-        ExpungeError: the folder lacks a part, holds only pickles, or is no pipeline of this family; an unknown dtype.
-    """
-    if isinstance(model, StableDiffusionPipeline):
-        return StableDiffusion(model)
-    if dtype not in DTYPES:
-        raise ExpungeError(f"a dtype is one of {', '.join(DTYPES)}: {dtype!r} is none; choose one with --dtype")
-    name, path = str(model), Path(model)
-    if name == CANVAS:
-        from expunge.canvas import WEIGHTS
-
-        path = WEIGHTS / "pipeline"
-    elif path.exists():
-        check_folder(path)
-    elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise ExpungeError(f"a model is a diffusers folder, a hub id (owner/name) or {CANVAS!r}: {name!r} is none; check the path")
-    try:
-        with quiet():
-            found = path if path.exists() else name
-            precision = {"dtype" if NEW else "torch_dtype": torch.float32}
-            pipeline = StableDiffusionPipeline.from_pretrained(found, safety_checker=None, use_safetensors=True, **precision)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ExpungeError(f"a model is a Stable Diffusion pipeline in safetensors: {name}: {reason}; check the folder or id") from error
-    pipeline.set_progress_bar_config(disable=True)
-    denoiser = StableDiffusion(pipeline, name)
-    pipeline.to(find_device(device))
-    for part in (pipeline.unet, pipeline.vae):
-        part.to(memory_format=torch.channels_last)  # the same numbers, laid out as convolutions read them fastest
-    if dtype != "fp32":
-        # Before rounding: a model is the same model in whatever precision it is run.
-        assert denoiser.fingerprint
-        with quiet():
-            pipeline.to(DTYPES[dtype])
-    return denoiser
