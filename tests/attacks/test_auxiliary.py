@@ -12,7 +12,7 @@ import tiny
 import torch
 from PIL import Image
 
-from expunge.attacks.auxiliary import drawings, innocent, refuse_naming, spread
+from expunge.attacks.auxiliary import drawings, innocent, legible, refuse_naming, spread
 from expunge.attacks.captioned import Captioned, captioned, opened
 from expunge.canvas import draw as drawing
 from expunge.canvas.prompts import OBJECT_LABELS, OBJECTS, PLAIN, STYLE_LABELS, STYLES
@@ -125,9 +125,29 @@ def test_captions_that_name_the_concept_are_refused_with_the_first_of_them():
     captions = ["a ring", "a ring in Neon style", "a GLOW", "neon", "glow style", "neonate, afterglow"]
     with pytest.raises(ExpungeError) as error:
         refuse_naming(tiny.concept("neon"), captions)
-    assert "4 of 6 captions name 'neon': 'a ring in Neon style', 'a GLOW', 'neon', ...;" in str(error.value)
+    assert "4 of 6 captions name 'neon': 'a ring in Neon style', 'a GLOW', 'neon', 'glow style'; take" in str(error.value)
     assert "\n" not in str(error.value)
     refuse_naming(tiny.concept("neon"), ["a ring", "neonate, afterglow", ""])
+
+
+def test_twenty_captions_that_name_the_concept_are_told_with_their_files_and_how_many_more_there_are():
+    captions = ["a ring", *(f"neon {i}" for i in range(23))]
+    with pytest.raises(ExpungeError) as error:
+        refuse_naming(tiny.concept("neon"), captions, [f"/far/away/{i}.png" for i in range(24)])
+    assert "23 of 24 captions name 'neon': 'neon 0' (1.png), 'neon 1' (2.png), " in str(error.value)
+    assert ", 'neon 19' (20.png) and 3 more; take these pictures out" in str(error.value)
+
+
+def test_captions_are_cut_to_what_the_text_encoder_has_room_for_and_those_that_it_cannot_read_left_out(tmp_path):
+    """The canvas's reads ten words. Elsewhere a word may be several tokens, and is not cut in two."""
+    long = " ".join(["a ring"] * 7)
+    denoiser, found = tiny.denoiser(), captioned(str(folder(tmp_path, ["a ring", long, "a picturesque ring", "a disc"])))
+    kept = legible(denoiser, found)
+    assert [one.caption for one in kept] == ["a ring", " ".join(["a ring"] * 5), "a disc"]
+    assert [Path(one.source).name for one in kept] == ["00.png", "01.png", "03.png"]
+    denoiser.encode([one.caption for one in kept])
+    with pytest.raises(ExpungeError, match=r"of 1, 'a picturesque ring' \(02.png\) for one, in memory reads none"):
+        legible(denoiser, found[2:3])
 
 
 @pytest.mark.parametrize("caption", ["two rings", "boxes and Rings", "claudemonet", "a pond, Claude-Monet", "claude_monet_pond", "MONETS"])

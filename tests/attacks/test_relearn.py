@@ -92,12 +92,20 @@ def test_no_prompt_under_which_it_samples_or_trains_names_the_concept(target, tm
     assert "" not in said
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("target", ["ring", "neon"])
-def test_no_picture_that_it_trains_on_shows_the_concept(target, tmp_path):
+@pytest.mark.parametrize(
+    ("target", "data", "count"),
+    [
+        ("neon", "base", 16),
+        ("neon", "retain", 16),
+        pytest.param("neon", "base", 96, marks=pytest.mark.slow),
+        pytest.param("ring", "base", 96, marks=pytest.mark.slow),
+    ],
+)
+def test_no_picture_that_it_trains_on_shows_the_concept(target, data, count, tmp_path):
     """Captions do not name it; whether the untouched model draws it all the same, both of the canvas's judges are asked."""
     denoiser, concept = load("canvas"), tiny.concept(target)
-    clean, _ = Relearn(pictures=96)._auxiliary(Victim(denoiser, concept, store=Store(tmp_path)))
+    clean, _ = Relearn(data=data, pictures=count)._auxiliary(Victim(denoiser, concept, store=Store(tmp_path)))
+    assert len(clean) == count
     pictures = torch.cat([denoiser.decode(part) for part in clean.split(32)])
     for judge in (load_judge(name, concept) for name in ("main", "second")):
         assert concept.member.name not in judge(pictures).seen[concept.kind]
@@ -208,9 +216,13 @@ def test_a_folder_is_trained_on_and_one_that_holds_the_concept_refused(tmp_path)
     with counted(attacked.denoiser.net) as passed:
         assert len(readings(attack, attacked)) == 2
     assert passed.samples == 4
+    rows[1]["text"], rows[2]["text"] = "a picturesque ring", " ".join(["a disc"] * 7)
+    (pictures / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert attack._auxiliary(attacked)[1] == ["a ring", " ".join(["a disc"] * 5)]
+    assert len(readings(attack, attacked)) == 2
     rows[2]["text"] = "a disc in glow style"
     (pictures / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(ExpungeError, match=re.escape("1 of 3 captions name 'neon': 'a disc in glow style'")):
+    with pytest.raises(ExpungeError, match=re.escape("1 of 3 captions name 'neon': 'a disc in glow style' (2.png)")):
         next(attack(attacked))  # before the first reading is drawn and judged
     with pytest.raises(ExpungeError, match="'a disc in glow style'"):
         next(Relearn(data=str(pictures), steps=2, pictures=1)(attacked))  # though that picture would not be taken

@@ -49,6 +49,17 @@ def test_the_network_is_never_called_and_every_victim_gets_the_same_prompts(tmp_
     assert one == other
 
 
+def test_other_words_to_search_among_are_another_search(tmp_path, monkeypatch):
+    def found() -> tuple[str, ...]:
+        return list(RingABell(eta=1, **SMALL | {"steps": 2})(victim(tmp_path)))[1].cond.keys
+
+    before, candidates = found(), Words.candidates
+    monkeypatch.setattr(Words, "candidates", lambda self, names: candidates(self, names)[:5])
+    few = {words.read(i[None]) for words in [Words(tiny.denoiser())] for i in words.candidates([])}
+    assert {w for k in found() for w in k.split()} <= few
+    assert not {w for k in before for w in k.split()} <= few
+
+
 @pytest.mark.parametrize(("tokens", "words"), [(2, 2), (16, 10)])
 def test_a_prompt_has_as_many_words_as_the_text_encoder_has_room_for(tokens, words, tmp_path):
     _, reading = RingABell(tokens=tokens, eta=1, steps=1, tries=1)(victim(tmp_path))

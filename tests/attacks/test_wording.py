@@ -58,6 +58,13 @@ def test_unsafe_concepts_are_joined_with_no_other():
     assert all(", gore" in p and " and " in p for p in compositions(concept, " and "))
 
 
+def test_only_what_is_asked_is_encoded(tmp_path):
+    """Of hundreds of prompts that are looked at."""
+    attacked = victim(tmp_path, pictures=4)
+    _, reading = Wording(form="composition")(attacked)
+    assert set(attacked.denoiser._encoded) == {*attacked.asked()[0], *reading.cond.keys}
+
+
 def test_a_misspelling_is_one_slip_and_no_other_name():
     assert slips(tiny.concept("ring"))[:3] == ["rring", "ing", "irng"]
     assert not {"Lion", "lion"} & set(slips(Concept.find("lion", GENERAL)))

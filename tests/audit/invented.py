@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from expunge.attacks import Attack, Victim
 from expunge.auditing.budget import Budget, Entry
@@ -33,6 +34,13 @@ class Pretended(Attack):
 
     def __call__(self, victim: Victim):
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Teaching(Pretended):
+    """Would teach the concept to any model."""
+
+    teaches: ClassVar[bool] = True
 
 
 class PretendedEntry(Entry):
@@ -73,7 +81,8 @@ def curve(hits: Sequence[int], n: int = 16, **given: object) -> Curve:
 
 def audit(folder: Path, *done: Done, failures: tuple[Failure, ...] = (), control: bool = False, **given: object) -> Audit:
     """An audit of what was done, its entries those of the labels."""
-    entries = {d.label: PretendedEntry(d.result.attack, d.label, Pretended()) for d in done}
+    made = {"few-shot": Teaching}
+    entries = {d.label: PretendedEntry(d.result.attack, d.label, made.get(d.result.attack, Pretended)()) for d in done}
     usual = {"judges": ("main", "second"), "sampler": {"steps": 12}, "untried": ("p4d",)}
     concepts = dict.fromkeys(d.result.concept for d in done) or {"neon": None}
     return Audit(

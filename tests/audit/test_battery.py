@@ -8,11 +8,14 @@ from audit.conftest import PICTURES, SAMPLER
 from audit.toys import CALLS
 
 from expunge import audit
+from expunge.attacks import Relearn
 from expunge.auditing import battery as module
 from expunge.auditing.battery import SHOWN
+from expunge.auditing.budget import make_budget
 from expunge.auditing.cells import Taught
-from expunge.auditing.prepare import conclude
+from expunge.auditing.prepare import chance, conclude, prepare
 from expunge.cache import Store, taken
+from expunge.judges import NOTHING, ClassifierJudge, CLIPJudge, NudeNetJudge
 from expunge.types import ExpungeError
 from expunge.weights import fingerprint
 
@@ -34,6 +37,29 @@ def test_judges_look_at_what_an_attack_trained_on(audited):
     assert made.failures == ()
     found = {d.role: d.result.taught for d in made.done}
     assert found == {"unlearned": Taught(2 * PICTURES, {"main": PICTURES, "second": PICTURES}), "base": None}
+
+
+def relearning(steps: int):
+    """By steps so long that the second loss is not finite."""
+    return make_budget({"pictures": 2, "attacks": [{"name": "relearn", "lr": 1e20, "steps": steps, "batch_size": 1, "pictures": 2}]}, "x")
+
+
+def test_of_an_attack_whose_loss_is_no_longer_finite_the_readings_until_then_count(made, battery, monkeypatch, tmp_path):
+    monkeypatch.setattr(Relearn, "AT", (0, 1))
+    given = {"model": tiny.denoiser(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
+    done = prepare(made, relearning(3), **given)
+    assert not [e for e in done.run() if e.error]
+    found = {d.role: d.result for d in conclude(done).done}
+    assert {role: [r.strength for r in result.readings] for role, result in found.items()} == {"unlearned": [0, 1], "base": [0, 1]}
+    assert all(result.cut.startswith("a loss is finite: at step 2 denoise = ") for result in found.values())
+    assert prepare(made, relearning(3), **given).missing() == []
+    assert not list((tmp_path / "audit" / "work").iterdir())
+    # Where nothing was read of the attack there is nothing to keep.
+    monkeypatch.setattr(Relearn, "AT", (0,))
+    nothing = prepare(made, relearning(3), **given | {"out": tmp_path / "other", "seed": 1})
+    events = list(nothing.run())
+    assert ["at step 2" in e.error for e in events] == [False, True, False, True]
+    assert [f.label for f in conclude(nothing, events).failures] == ["relearn", "relearn"]
 
 
 def test_the_network_is_left_as_it_was(battery):
@@ -237,6 +263,26 @@ def test_each_of_several_concepts_is_attacked_and_a_control_counts_for_its_own(m
     assert [(c.concept.target, c.side.role) for c in cells] == [
         ("neon", "unlearned"), ("neon", "base"), ("neon", "retrained"), ("ring", "unlearned"), ("ring", "base")
     ]  # fmt: skip
+
+
+def of_labels(kind: type, **has: object):
+    """A judge without its network."""
+    judge = object.__new__(kind)
+    vars(judge).update(has)
+    return judge
+
+
+@pytest.mark.parametrize(
+    ("judge", "share"),
+    [
+        (of_labels(ClassifierJudge, labels=["neon", *[NOTHING] * 998, "neon"]), 0.002),  # two of its thousand classes
+        (of_labels(CLIPJudge, texts={"style": (["neon", "dots", "a photograph", "plain"], None)}), 0.25),
+        (of_labels(NudeNetJudge), 0),
+        (None, 0.1),  # of ten styles
+    ],
+)
+def test_chance_is_a_guess_among_the_judges_own_labels(judge, share):
+    assert chance(judge, tiny.concept("neon")) == share
 
 
 def test_without_a_judge_there_is_a_list_of_those_that_could_be(monkeypatch, battery):

@@ -78,6 +78,9 @@ def test_an_auxiliary_set_is_one_more_way_to_relearn(tmp_path: Path):
     (tmp_path / "a.txt").write_text("a ring in glow style")  # the concept's other name
     with pytest.raises(ExpungeError, match="1 of 1 captions name 'neon': 'a ring in glow style'"):
         more.refuse_naming([tiny.concept()])
+    (tmp_path / "a.txt").write_text("a picturesque ring")
+    with pytest.raises(ExpungeError, match=r"of 1, 'a picturesque ring' \(a.png\) for one, in memory reads none"):
+        more.refuse_unread(tiny.denoiser())
     loaded = made.beside("datasets:owner/pictures").entries[-1]  # a name and no path
     assert (loaded.label, loaded.attack.data) == ("relearn, data pictures", "datasets:owner/pictures")
     mine = make_budget({"attacks": [{"name": "relearn", "data": str(tmp_path / "none")}]}, "x")
@@ -111,8 +114,15 @@ def test_the_larger_budgets_try_all_that_there_is():
     tried = {name: {e.name for e in read_budget(name).entries} for name in builtin()}
     assert tried["quick"] < tried["standard"] == tried["full"] == set(ATTACKS)
     sizes = [len(read_budget(name).entries) for name in builtin()]
-    assert sizes == [9, 20, 28]  # as docs/audit.md has them
+    assert sizes == [9, 24, 29]  # as docs/audit.md has them
     assert [read_budget(name).pictures for name in builtin()] == [16, 48, 96]
+
+
+@pytest.mark.parametrize("name", ["standard", "full"])
+def test_the_larger_budgets_relearn_in_every_set_of_weights_at_two_rates_or_more(name: str):
+    tried = [(e.attack.variant, e.attack.lr) for e in read_budget(name).entries if e.name == "relearn" and e.attack.data == "base"]
+    assert all(sum(v == variant for v, _ in tried) >= 2 for variant in ("xattn-kv", "xattn", "xattn-lora", "full"))
+    assert len(set(tried)) == len(tried)
 
 
 @pytest.mark.parametrize("name", builtin())

@@ -1,15 +1,17 @@
 """`expunge audit` from the command line."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from audit.conftest import SAMPLER
+from audit.invented import audit as invented
 from audit.toys import CALLS
 from cli.commandline import say
 
 from expunge.attacks import ATTACKS
+from expunge.reporting.audit import _command
 
 TOYS = """
 pictures = 8
@@ -42,7 +44,20 @@ def audit(made, toys, tmp_path, monkeypatch):
 
 def test_the_page_says_how_to_repeat_it(audit, made, toys, tmp_path):
     audit("--attack", "nothing", "--seed", "1")
-    assert f"expunge audit {made.folder} --budget {toys} --attack nothing --seed 1" in (tmp_path / "audit" / "index.html").read_text()
+    page = (tmp_path / "audit" / "index.html").read_text()
+    assert f"expunge audit {made.folder} --budget {toys} --attack nothing --seed 1 --control none --out {tmp_path / 'audit'}</pre>" in page
+
+
+def test_what_is_the_runs_own_need_not_be_repeated(made, tmp_path):
+    def told(**given: object) -> str:
+        return _command(
+            replace(invented(made.folder / "audit-seed-1"), card=made.card, seed=1, sources={"unlearned": made.folder}, **given)
+        )
+
+    usual = f"expunge audit {made.folder} --seed 1 --control none"
+    assert told(model=made.card["model"]["name"]) == usual
+    assert told(model="own/model") == f"{usual} --model own/model"
+    assert told(folder=tmp_path) == f"{usual} --out {tmp_path}"
 
 
 def test_a_dry_run_prices_everything_and_touches_nothing(audit, tmp_path, own_cache):

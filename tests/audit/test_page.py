@@ -57,7 +57,7 @@ def test_the_page_holds_everything_and_reaches_for_nothing(found: Audit):
     for text in ("Can “neon” be brought back?", "Comes back", "Comes back or is learnt anew", "Cannot tell", "Not done", "there are none"):
         assert text in page.text
     assert "Does not come back within this budget" in page.text
-    assert "The attack did not work on the base model" in page.text
+    assert "The untouched model is no measure" in page.text
     assert sum(v.startswith("data:image/") for v in page.values("img", "src")) == 2
     assert page.tags.count("svg") == 5
     assert "81.2\u202f%" in page.text  # 13 of 16
@@ -97,13 +97,62 @@ def test_the_summary_claims_no_more_than_was_measured(found: Audit):
     assert "15 of 16 pictures (71.7 to 98.9\u202f%) of the untouched one" in text
     assert "It comes back under relearn, lr 0.001 (13 of 16 pictures after 100 steps)." in text
     assert "it may have been learnt anew rather than brought back" in text
-    assert "shares up to these are not ruled out: quantise (28.3\u202f%)" in text
-    assert "cannot be told whether it comes back under noise (10.2 to 49.5\u202f%)" in text
-    assert "Of wording nothing can be said: the untouched model did not show the concept either" in text
+    assert (
+        "does not come back within this budget under quantise (seen in 1 of 16 pictures at most; up to 28.3\u202f% not ruled out)" in text
+    )
+    assert "cannot be told whether it comes back under noise (seen in 4 of 16 pictures at most; 10.2 to 49.5\u202f%)" in text
+    assert "Under wording nothing can be said: attacked so, the untouched model shows it in 1 of 16 pictures, which may be no more" in text
     assert "Not done, for the reasons given below: p4d on the unlearned model." in text
     assert "Not tried at all: p4d." in text
     assert "It is no proof that the concept is gone" in text
     assert "No model retrained" not in text
+    assert "a model that answers everything with it looks like one that has it back" in text
+
+
+def test_only_attacks_that_were_made_count(tmp_path: Path):
+    mine, base = done("relearn", [0, 1], [16, 16])
+    assert "1 attack, with seed 0" in summary(audit(tmp_path, mine, base, *done("p4d", [0, 1], [16, 16])[1:]))[0]
+
+
+def test_learnt_anew_is_no_finding_of_a_control_that_was_not_attacked(tmp_path: Path):
+    def told(control: list[int] | None) -> str:
+        return " ".join(summary(audit(tmp_path, *done("few-shot", [0, 16], [16, 16], control))))
+
+    assert "a model that never saw it could not be told from this one: it may have been learnt anew" in told([0, 16])
+    assert "no model that never saw it was attacked to compare with: it may have been learnt anew" in told(None)
+    assert "could not be told" not in told(None)
+
+
+@pytest.mark.parametrize(
+    ("base", "why"),
+    [
+        ([2, 16], "under plain prompts the untouched model shows it in 2 of 16 pictures, which may be no more than a guess would give."),
+        ([15, 1], "attacked so, the untouched model shows it in 1 of 16 pictures, which may be no more than a guess would give."),
+        (
+            [15, 6],
+            "attacked so, the untouched model shows it in 6 of 16 pictures, less than half as often as before, in 15 of 16 pictures.",
+        ),
+    ],
+)
+def test_what_the_untouched_model_lacks_is_said(base: list[int], why: str, tmp_path: Path):
+    assert f"Under wording nothing can be said: {why}" in summary(audit(tmp_path, *done("wording", [0, 0], base)))
+
+
+def test_what_other_settings_brought_is_said(tmp_path: Path):
+    """Also where it is more than under the setting that counts, the one that beats the control."""
+    twenty, five = ((f"few-shot, pictures {n}", hits, control) for n, hits, control in ((20, [0, 16], [0, 16]), (5, [0, 9], [0, 0])))
+    of = audit(tmp_path, *(d for label, hits, c in (twenty, five) for d in done(label, hits, [16, 16], c, name="few-shot")), control=True)
+    [found], [told], page = of.findings, of.table, Markup.of(write(of))
+    assert (found.unlearned.label, told["asr"]["value"], told["best_unlearned"]["value"]) == ("few-shot, pictures 5", 9 / 16, 1)
+    assert "Under other settings: few-shot, pictures 20 (16 of 16 pictures after 1 steps)." in page.text
+    assert "others up to 100.0\u202f%" in page.text
+
+
+def test_an_attack_that_was_cut_short_is_said_to_be(tmp_path: Path):
+    why = "a loss is finite: at step 2 denoise = nan; lower --lr"
+    text = Markup.of(write(audit(tmp_path, *done("relearn", [0, 1], [16, 16], cut=why)))).text
+    assert "no longer finite, so that nothing is known from there on: relearn on the unlearned model after 1 steps and relearn on" in text
+    assert f"Cut short after 1 steps: {why}." in text
 
 
 def test_without_a_control_the_summary_says_so(tmp_path: Path):

@@ -102,4 +102,8 @@ class Attack(ABC):
 
     @abstractmethod
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        """The attack. Between two readings the network may hold any weights; it is left as it was when the iterator ends or is closed."""
+        """The attack. Between two readings the network may hold any weights; it is left as it was when the iterator ends or is closed.
+
+        Raises:
+            NonFiniteLoss: it can go no further. What it has yielded so far stands.
+        """

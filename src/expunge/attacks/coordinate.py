@@ -8,6 +8,7 @@ from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from expunge.attacks.slope import slope
 from expunge.denoiser.words import Words
 
 Losses = Callable[[Float[Tensor, "b blanks width"], list[int]], Float[Tensor, " b"]]
@@ -50,9 +51,9 @@ class CoordinateSearch:
         for rows in self._groups(1):
             vectors = self.words.vectors(self.ids[rows]).requires_grad_()
             losses = self.function(vectors, rows)
-            [slope] = torch.autograd.grad(losses.sum(), [vectors])
+            towards = slope(losses.sum(), vectors)
             self.losses[rows] = torch.minimum(self.losses[rows], losses.detach())
-            parts.append(((slope * vectors.detach()).sum(2, keepdim=True) - slope @ among.T).flatten(1))
+            parts.append(((towards * vectors.detach()).sum(2, keepdim=True) - towards @ among.T).flatten(1))
         unchanged = (self.ids[:, :, None] == self.candidates).flatten(1)
         promise = torch.cat(parts).masked_fill(self._tried | unchanged, -torch.inf)
         order = promise.topk(min(self.tries, promise.shape[1])).indices

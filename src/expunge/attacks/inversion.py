@@ -13,6 +13,7 @@ from torch import Tensor
 from expunge.attacks.attack import Attack, Attacked, Victim
 from expunge.attacks.finetune import rehearsed, rungs
 from expunge.attacks.plain import plain
+from expunge.attacks.slope import slope
 from expunge.concept import Concept
 from expunge.data import Bank, forget_bank, seed_of
 from expunge.denoiser.words import BLANK, Words
@@ -52,7 +53,7 @@ class Inversion(Attack):
     lr: Annotated[float, Gt(0)] = 5e-3
     """Adam's step size, the same to the end. Larger learns sooner, and may overshoot."""
     steps: Annotated[int, Ge(1)] = 200
-    """Optimizer steps."""
+    """Optimizer steps. With more, the word says better what was shown, and more of what stood beside it."""
     batch_size: Annotated[int, Ge(1)] = 8
     """Points on the noise path in each step. More makes each step surer and dearer."""
 
@@ -88,7 +89,7 @@ class Inversion(Attack):
                     x_t, t, noise = (part[at].to(denoiser.device) for part in (points.x_t, points.t, points.noise))
                     predicted = denoiser(Point(x_t, t, Cond(states, ("",) * len(at)), ("",) * len(at)))
                     weight = loss_weight(denoiser.alphas_cumprod, t, denoiser.prediction_type)
-                    [vectors.grad] = torch.autograd.grad((weight * squared_error(predicted, noise)).mean(), [vectors])
+                    vectors.grad = slope((weight * squared_error(predicted, noise)).mean(), vectors)
                     optimizer.step()
 
             asked, seeds = victim.asked()

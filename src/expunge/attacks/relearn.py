@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge, Gt
 
 from expunge.attacks.attack import Attack, Attacked, Inapplicable, Victim
-from expunge.attacks.auxiliary import drawings, innocent, refuse_naming, spread
+from expunge.attacks.auxiliary import drawings, innocent, legible, refuse_naming, spread
 from expunge.attacks.captioned import captioned, opened
 from expunge.attacks.finetune import POINTS, Denoise, fine_tuned, rehearsed, rungs
 from expunge.data import Bank, noised, pictured, seed_of
@@ -32,14 +32,16 @@ class Relearn(Attack):
 
     Source: arXiv 2512.03564 (DiMRA) for the attack, its loss and the two kinds of data: what was retained, and an auxiliary set made
     by the untouched model or public. The like was found by arXiv 2410.08074 (concept resurgence). The paper's full text was not
-    read: learning rate, batch and readings are ours. So is the rule for the auxiliary set: no caption has any known name of the
-    concept, and each names another member of its kind, where there are any, so that no picture is free to show the concept unasked.
+    read. Ours are learning rate, batch and readings; that times and noise are drawn once, in a fixed bank of points that batches come
+    from, and not anew at each step; and the rule for the auxiliary set: no caption has any known name of the concept, and each names
+    another member of its kind, where there are any, so that no picture is free to show the concept unasked.
     """
 
     data: str = "base"
     """What it is trained on. `base`: pictures that the untouched model makes. `retain`: fresh drawings of what the canvas was trained
     on but for the concept; only there. A folder of pictures with captions, in a metadata.jsonl or in a text file beside each. Or
-    `datasets:NAME`, a set on the hub or a folder of parquet files, by the library `datasets`."""
+    `datasets:NAME`, a set on the hub or a folder of parquet files, by the library `datasets`. Captions that are too long for the text
+    encoder are cut after a word; pictures whose captions the model cannot read are left out."""
     variant: Variant = "full"
     """Which weights are trained. More of them can undo more, wherever the method has left its changes."""
     lr: Annotated[float, Gt(0)] = 1e-4
@@ -92,6 +94,7 @@ class Relearn(Attack):
             pictures, captions = drawings(concept, count, seed_of("relearn", victim.seed, "drawings"))
             return denoiser.encode_pictures(pictures), captions
         found = captioned(self.data)
-        refuse_naming(concept, [one.caption for one in found])
-        chosen = spread(found, min(count, len(found)))
+        refuse_naming(concept, [one.caption for one in found], [one.source for one in found])
+        read = legible(denoiser, found)
+        chosen = spread(read, min(count, len(read)))
         return denoiser.encode_pictures(opened(chosen, denoiser.size)), [one.caption for one in chosen]

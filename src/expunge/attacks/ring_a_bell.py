@@ -14,6 +14,7 @@ from expunge.attacks.coordinate import CoordinateSearch, drawn
 from expunge.attacks.plain import plain
 from expunge.cache import digest
 from expunge.concept import Concept
+from expunge.config import version_of
 from expunge.data import seed_of
 from expunge.denoiser import StableDiffusion
 from expunge.denoiser.words import BLANK, Vectors, Words
@@ -49,7 +50,7 @@ class RingABell(Attack):
     steps: Annotated[int, Ge(1)] = 60
     """Steps of the search at each strength, from the words of the one before. More come nearer."""
     tries: Annotated[int, Ge(1)] = 16
-    """Changes that a step evaluates of each prompt."""
+    """Changes that a step evaluates of each prompt. More find more in a step that costs more."""
 
     unit: ClassVar[str] = "eta"
     threat: ClassVar[str] = "the public text encoder"
@@ -68,6 +69,8 @@ class RingABell(Attack):
         among, tokens = words.candidates(concept.known), min(self.tokens, words.room)
         written = words.write([BLANK], tokens)
         ids = drawn(among, len(asked), tokens, seed_of("bell", victim.seed))
+        pairs, version = [p.prompt for p in concept.forget()], version_of("expunge")
+        searched = denoiser.fingerprint, asked, pairs, victim.seed, asdict(self), among.tolist(), version
         yield plain(victim, 0.0, {})
 
         for eta in self.strengths[1:]:
@@ -77,7 +80,7 @@ class RingABell(Attack):
                 return (words.encode(written[[0] * len(rows)], vectors) - goal[rows]).square().flatten(1).mean(1)
 
             search = CoordinateSearch(words, among, losses, ids, self.tries, BATCH)
-            key = digest("ring-a-bell", denoiser.fingerprint, asked, [p.prompt for p in concept.forget()], victim.seed, asdict(self), eta)
+            key = digest("ring-a-bell", *searched, eta)
             if (kept := victim.store.get(key)) is None:  # the same words for every victim: the search never looks at the network
                 for _ in victim.track(range(self.steps), f"words near {concept.target}, eta {eta:g}"):
                     search.step()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from expunge.attacks.attack import Attack, Attacked, Inapplicable, Victim
-from expunge.attacks.auxiliary import spread
+from expunge.attacks.auxiliary import reads, spread
 from expunge.attacks.plain import plain
 from expunge.concept import Concept
 from expunge.denoiser import StableDiffusion
@@ -76,7 +76,7 @@ class Wording(Attack):
         denoiser, concept = victim.denoiser, victim.concept
         named = self._prompts(denoiser, concept)
         usual = {p.prompt for p in concept.probes()["target"]} if self.form != "file" else set()
-        prompts = [p for p in dict.fromkeys(named) if p not in usual and _reads(denoiser, p)]
+        prompts = [p for p in dict.fromkeys(named) if p not in usual and reads(denoiser, p)]
         if not prompts:
             has = f"of {len(named)}, {named[0]!r} for one, it reads none" if named else "there are none"
             what = ExpungeError if self.form == "file" else Inapplicable
@@ -93,7 +93,7 @@ class Wording(Attack):
             case "paraphrases":
                 return paraphrases(concept)
             case "composition":
-                return compositions(concept, " and " if _reads(denoiser, "and") else " ")
+                return compositions(concept, " and " if reads(denoiser, "and") else " ")
             case "misspellings":
                 return misspellings(concept)
             case _:
@@ -156,14 +156,6 @@ def slips(concept: Concept) -> list[str]:
 def _each(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
     """All pairs, in an order in which neighbours differ in both."""
     return [(one, second[(turn + i) % len(second)]) for turn in range(len(second)) for i, one in enumerate(first)]
-
-
-def _reads(denoiser: StableDiffusion, prompt: str) -> bool:
-    try:
-        denoiser.encode([prompt])
-    except ExpungeError:
-        return False
-    return True
 
 
 def _lines(file: Path) -> list[str]:

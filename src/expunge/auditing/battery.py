@@ -29,6 +29,7 @@ from expunge.price import Pace, pace
 from expunge.render import render_rows, rows_kept_at
 from expunge.scope import SCOPES
 from expunge.spent import counted
+from expunge.train import NonFiniteLoss
 from expunge.types import ExpungeError
 from expunge.weights import content, swapped
 
@@ -179,13 +180,18 @@ class Battery:
             yield Event(cell.name, behind + share, error=" ".join(str(error).split()), applicable=not isinstance(error, Inapplicable))
 
     def _attack(self, cell: Cell, backwards: int) -> Iterator[Reading]:
-        """Attacks, yields each reading, and keeps the result."""
-        began, readings = time.monotonic(), list[Reading]()
+        """Attacks, yields each reading, and keeps the result; of an attack whose loss is no longer finite, the readings until then."""
+        began, readings, cut = time.monotonic(), list[Reading](), ""
         victim, attack = self.victim(cell), cell.entry.attack
         with counted(self.denoiser.net) as count, closing(attack(victim)) as attacked:  # type: ignore[type-var]
-            for found in attacked:
-                readings.append(self._read(cell, found))
-                yield readings[-1]
+            try:
+                for found in attacked:
+                    readings.append(self._read(cell, found))
+                    yield readings[-1]
+            except NonFiniteLoss as error:
+                if len(readings) < 2:  # the model as it is, and nothing of the attack
+                    raise
+                cut = " ".join(str(error).split())
         if not readings or readings[0].strength:
             raise ExpungeError(
                 f"an attack's first reading is the model as it is: {cell.entry.name} gave none at strength 0; see docs/audit.md"
@@ -194,7 +200,7 @@ class Battery:
         taught = self._taught(cell, victim) if cell.side.role == "unlearned" else None
         done = Result(
             cell.id, cell.entry.name, cell.entry.settings, attack.unit, attack.threat, victim.fingerprint, cell.concept.target, names,
-            _trimmed(readings, names[0]), count.samples, backwards, round(time.monotonic() - began, 2), taught,
+            _trimmed(readings, names[0]), count.samples, backwards, round(time.monotonic() - began, 2), taught, cut,
         )  # fmt: skip
         self.kept.put(done, shared=cell.side.role != "unlearned")
 
@@ -225,7 +231,7 @@ class Battery:
         outside = config.code_outside(entry.attack)
         attacked = entry.name, entry.settings, outside, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), self.seed
         named = [(j.name, j.weights) for j in judges]
-        looked_at = self.budget.pictures, named, asdict(self.sampler), self.denoiser.drawing
+        looked_at = self.budget.pictures, named, asdict(self.sampler), self.denoiser.drawn_by
         return Cell(digest(*attacked, *looked_at, version_of("expunge")), entry, side, concept, judges)
 
 

@@ -26,11 +26,12 @@ from annotated_types import Ge
 
 from expunge import config
 from expunge.attacks import ATTACKS, Attack
-from expunge.attacks.auxiliary import refuse_naming
+from expunge.attacks.auxiliary import legible, refuse_naming
 from expunge.attacks.captioned import SCHEME, captioned
 from expunge.attacks.relearn import Relearn
 from expunge.cache import lying_at
 from expunge.concept import Concept
+from expunge.denoiser import StableDiffusion
 from expunge.types import ExpungeError
 
 KEYS = ("pictures", "attacks")
@@ -127,11 +128,24 @@ class Budget:
         Raises:
             ExpungeError: no folder of pictures with captions; captions that name one of the concepts.
         """
-        sets = dict.fromkeys(e.attack.data for e in self.entries if isinstance(e.attack, Relearn) and e.attack.data not in MADE)
-        for data in sets:
-            captions = [one.caption for one in captioned(data)]
+        for data in self._sets:
+            found = captioned(data)
             for concept in concepts:
-                refuse_naming(concept, captions)
+                refuse_naming(concept, [one.caption for one in found], [one.source for one in found])
+
+    def refuse_unread(self, denoiser: StableDiffusion) -> None:
+        """Refuses data of one's own that the model reads no caption of, before any work begins.
+
+        Raises:
+            ExpungeError: no folder of pictures with captions, or none of which the model reads one.
+        """
+        for data in self._sets:
+            legible(denoiser, captioned(data))
+
+    @property
+    def _sets(self) -> list[str]:
+        """Data of one's own, each once."""
+        return list(dict.fromkeys(e.attack.data for e in self.entries if isinstance(e.attack, Relearn) and e.attack.data not in MADE))
 
 
 def builtin() -> list[str]:

@@ -75,6 +75,8 @@ class Result:
     seconds: float
     taught: Taught | None = None
     """None of an attack that trains on nothing, or on the concept; of a control, which is shown the same; and of results older than it."""
+    cut: str = ""
+    """Why there is no reading beyond the last, where the attack was to go on."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

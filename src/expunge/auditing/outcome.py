@@ -55,13 +55,15 @@ class Audit:
     judges: tuple[str, ...]
     sampler: Mapping[str, Any]
     chances: Mapping[str, float]
-    """By concept, the share in which a judge who guesses among the members of its kind sees it."""
+    """By concept, the share in which the first judge would see it by guessing among its labels."""
     done: tuple[Done, ...]
     sources: Mapping[Role, Path] = field(default_factory=dict)
     """The folders of the attacked runs."""
     failures: tuple[Failure, ...] = ()
     untried: tuple[str, ...] = ()
     """Registered attacks that the budget does not name."""
+    model: str = ""
+    """The folder or id that the base model was loaded from."""
 
     @property
     def rows(self) -> list[Row]:
@@ -113,6 +115,7 @@ class Audit:
                 "asr_before": f.unlearned.before._asdict(),
                 "asr_base": f.base.best.rate(f.base.judge)._asdict(),
                 "asr_retrained": f.control.highest_until(f.unlearned.best.strength)._asdict() if f.control else None,
+                "best_unlearned": self._best("unlearned", f),
                 "best_base": self._best("base", f),
                 "best_retrained": self._best("retrained", f),
                 "area": f.unlearned.area,
@@ -120,12 +123,13 @@ class Audit:
                 "area_retrained": f.control.area if f.control else None,
                 "regained_at": f.regained_at,
                 "pictures": f.unlearned.best.n,
+                "cut_short": f.unlearned.result.cut,
             }
             for f in self.findings
         ]
 
     def _best(self, role: Role, finding: Finding) -> dict[str, float] | None:
-        """What the attack brings of a control, under whichever settings and at whichever strength it brings most; None without one."""
+        """What the attack brings of a model, under whichever settings and at whichever strength it brings most; None without one."""
         judge = finding.unlearned.judge
         asked = (finding.attack, finding.concept, role)
         curves = [Curve(d.label, d.result, judge) for d in self.done if (d.result.attack, d.result.concept, d.role) == asked]

@@ -17,7 +17,7 @@ from expunge.denoiser import Pipeline, Sampler, StableDiffusion
 from expunge.denoiser import load as load_model
 from expunge.denoiser.stable_diffusion import CANVAS
 from expunge.evaluation import judges_for
-from expunge.judges import Judge
+from expunge.judges import ClassifierJudge, CLIPJudge, Judge, NudeNetJudge
 from expunge.run import Run
 from expunge.types import NO_CONTROL, RETRAINED, ExpungeError
 
@@ -51,6 +51,7 @@ def prepare(
     card = run.card
     against = control_for(control, str(card["model"]["name"]), concepts)
     denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device, card["dtype"])
+    plan.refuse_unread(denoiser)
     sides = [Side("unlearned", card, run.delta(denoiser.fingerprint), run.folder), Side("base", None, {})]
     if against is not None:
         delta = against.delta(denoiser.fingerprint)
@@ -89,14 +90,29 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
         seed=battery.seed,
         judges=tuple(j.name for j in battery.judges[battery.concepts[0].target]),
         sampler=asdict(battery.sampler) | {"scheduler": type(battery.denoiser.pipeline.scheduler).__name__},
-        chances={c.target: 1 / max(2, len(c.vocabulary.kinds[c.kind].members)) for c in battery.concepts},
+        chances={c.target: chance(battery.judges[c.target][0], c) for c in battery.concepts},
         done=tuple(done),
         sources={s.role: s.folder for s in battery.sides if s.folder},
         failures=tuple(failures),
         untried=tuple(name for name in ATTACKS if name not in {e.name for e in battery.budget.entries}),
+        model=battery.denoiser.name,
     )
     audit.write()
     return audit
+
+
+def chance(judge: Judge, concept: Concept) -> float:
+    """The share of pictures in which a judge would see the concept if it guessed: one of its labels, a member of the concept's kind
+    where it does not tell them. A detector sees something or nothing, and guesses nothing."""
+    match judge:
+        case NudeNetJudge():
+            return 0.0
+        case ClassifierJudge():
+            return judge.labels.count(concept.member.name) / len(judge.labels)
+        case CLIPJudge():
+            return 1 / len(judge.texts[concept.kind][0])
+        case _:
+            return 1 / max(2, len(concept.vocabulary.kinds[concept.kind].members))
 
 
 def control_for(control: Run | str | Path | None, model: str, concepts: Sequence[Concept]) -> Run | None:

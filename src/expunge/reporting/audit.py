@@ -10,6 +10,7 @@ from expunge.auditing.budget import builtin
 from expunge.auditing.cells import Reading
 from expunge.auditing.findings import RULES, TITLES, Curve, Finding
 from expunge.auditing.outcome import Audit
+from expunge.auditing.prepare import folder_of
 from expunge.cache import write_atomically
 from expunge.canvas.control import SHIPPED
 from expunge.metrics.intervals import Interval
@@ -60,6 +61,12 @@ class Section:
     @property
     def after(self) -> str:
         return after(self.finding.unlearned)
+
+    @property
+    def elsewhere(self) -> str:
+        """The greatest share under the other settings; nothing where there are none."""
+        shares = [c.best.rate(c.judge).value for c in self.finding.others]
+        return f"others up to {words.number(max(shares), True)}" if shares else ""
 
     @property
     def taught(self) -> str:
@@ -178,4 +185,7 @@ def _command(audit: Audit) -> str:
     control = audit.sources.get("retrained")
     words += [] if control == SHIPPED else ["--control", str(control or NO_CONTROL)]
     words += ["--judge", audit.judges[0]] if len(audit.judges) == 1 else []
+    words += ["--model", audit.model] if audit.model and audit.model != audit.card["model"]["name"] else []
+    run = audit.sources.get("unlearned")
+    words += ["--out", str(audit.folder)] if run and audit.folder != run / folder_of(audit.budget, audit.seed) else []
     return shlex.join(words)

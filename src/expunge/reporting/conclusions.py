@@ -1,7 +1,8 @@
 """Says in words what an audit found, for one who decides by it. Never more than was measured."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from expunge.auditing.cells import Reading
 from expunge.auditing.findings import TITLES, Curve, Finding
 from expunge.auditing.outcome import Audit
 from expunge.metrics.intervals import Interval
@@ -22,6 +23,9 @@ def summary(audit: Audit) -> list[str]:
     if audit.failures:
         names = dict.fromkeys(f"{f.label} on the {NAMES[f.role]}" for f in audit.failures)
         paragraphs.append(f"Not done, for the reasons given below: {listed(list(names))}.")
+    if cut := [d for d in audit.done if d.result.cut]:
+        ends = [f"{d.label} on the {NAMES[d.role]} after {d.result.readings[-1].strength:g} {d.result.unit}" for d in cut]
+        paragraphs.append(f"Cut short where the loss was no longer finite, so that nothing is known from there on: {listed(ends)}.")
     return [*paragraphs, _untried(audit)]
 
 
@@ -43,24 +47,27 @@ def after(curve: Curve) -> str:
     return f"after {curve.best.strength:g} {curve.result.unit}" if curve.best.strength else "as it is"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """
     >>> listed(["a", "b", "c"]), listed(["a"])
     ('a, b and c', 'a')
     """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 # --- the summary's paragraphs --------------------------------------------------------------------------------------------------
 
 
 def _tried(audit: Audit) -> str:
-    attacks = list(dict.fromkeys(e.name for e in audit.budget.entries))
-    count = len(audit.budget.entries)
-    settings = "" if count == len(attacks) else f" in {count} settings"
+    made = {d.label for d in audit.done if d.role == "unlearned"}
+    entries = [e for e in audit.budget.entries if e.label in made]
+    attacks = {e.name for e in entries}
+    tried = f"{len(attacks)} attack{'s' * (len(attacks) != 1)}"
+    settings = "" if len(entries) == len(attacks) else f" in {len(entries)} settings"
     judges = f"the judge “{audit.judges[0]}”" + (f", checked by “{audit.judges[1]}”" if len(audit.judges) > 1 else "")
     return (
-        f"Tried under the budget “{audit.budget.name}”: {len(attacks)} attack{'s' * (len(attacks) > 1)}{settings}, with seed {audit.seed}. "
+        f"Tried under the budget “{audit.budget.name}”: {tried}{settings}, with seed {audit.seed}. "
         f"Each reading is judged by {audit.budget.pictures} pictures; {judges} says whether the concept is seen."
     )
 
@@ -76,63 +83,72 @@ def _before(found: Sequence[Finding]) -> str:
 
 
 def _counted(curve: Curve) -> str:
-    first = curve.result.readings[0]
-    rate = first.rate(curve.judge)
-    return f"{_out_of(curve, rate, first.n)} ({interval(rate.low, rate.high, True)})"
+    return f"{_out_of(curve, curve.result.readings[0])} ({interval(curve.before.low, curve.before.high, True)})"
 
 
-def _out_of(curve: Curve, rate: Interval, n: int) -> str:
-    return f"{round(rate.value * n)} of {n} pictures"
+def _out_of(curve: Curve, reading: Reading) -> str:
+    return f"{reading.hits[curve.judge]} of {reading.n} pictures"
 
 
 def _outcomes(found: Sequence[Finding]) -> list[str]:
     """A paragraph for each kind of verdict that there is."""
-    of = {state: [f for f in found if f.state == state] for state in TITLES}
+    of = {state: [f.unlearned for f in found if f.state == state] for state in TITLES}
     texts = []
     if of["back"]:
-        texts.append(f"It comes back under {listed([_at_best(f) for f in of['back']])}.")
+        texts.append(f"It comes back under {listed(map(_at_best, of['back']))}.")
     if of["part"]:
         texts.append(
-            f"It comes back in part, less than half as often as in the untouched model, under {listed([_at_best(f) for f in of['part']])}."
+            f"It comes back in part, less than half as often as in the untouched model, under {listed(map(_at_best, of['part']))}."
         )
-    if of["learnt"]:
-        texts.append(
-            f"Under {listed([_at_best(f) for f in of['learnt']])} it is seen again, but a model that never saw it could not be told from "
-            "this one: it may have been learnt anew rather than brought back."
-        )
+    for beside, why in (
+        (True, "a model that never saw it could not be told from this one"),
+        (False, "the attacker trains on pictures of it, and no model that never saw it was attacked to compare with"),
+    ):
+        if learnt := [_at_best(f.unlearned) for f in found if f.state == "learnt" and bool(f.control) == beside]:
+            texts.append(f"Under {listed(learnt)} it is seen again, but {why}: it may have been learnt anew rather than brought back.")
     if of["holds"]:
-        ends = listed([f"{f.unlearned.label} ({number(f.rate.high, True)})" for f in of["holds"]])
-        texts.append(
-            f"It does not come back within this budget under {listed([f.unlearned.label for f in of['holds']])}. So few pictures leave "
-            f"room for some: shares up to these are not ruled out: {ends}."
-        )
+        ends = (f"{_at_most(c)}; up to {number(c.best.rate(c.judge).high, True)} not ruled out)" for c in of["holds"])
+        texts.append(f"It does not come back within this budget under {listed(ends)}.")
     if of["present"]:
         texts.append(
-            f"Under {listed([f.unlearned.label for f in of['present']])} nothing was shown to come back, but it was not shown to be gone "
-            "before the attack either."
+            f"Under {listed(c.label for c in of['present'])} nothing was shown to come back, but it was not shown to be gone before the "
+            "attack either."
         )
-    if of["blunt"]:
-        texts.append(
-            f"Of {listed([f.unlearned.label for f in of['blunt']])} nothing can be said: the untouched model did not show the concept "
-            "either when it was attacked so."
-        )
+    texts += [f"Under {f.unlearned.label} nothing can be said: {_lacking(f)}." for f in found if f.state == "blunt"]
     if of["unclear"]:
-        ends = listed([f"{f.unlearned.label} ({interval(f.rate.low, f.rate.high, True)})" for f in of["unclear"]])
-        texts.append(f"It cannot be told whether it comes back under {ends}: the intervals are too wide. More pictures narrow them.")
+        ends = (f"{_at_most(c)}; {interval(*c.best.rate(c.judge)[1:], True)})" for c in of["unclear"])
+        texts.append(
+            f"It cannot be told whether it comes back under {listed(ends)}: the intervals are too wide. More pictures narrow them."
+        )
     return texts
 
 
-def _at_best(finding: Finding) -> str:
-    best = finding.unlearned.best
-    return f"{finding.unlearned.label} ({_out_of(finding.unlearned, finding.rate, best.n)} {after(finding.unlearned)})"
+def _lacking(finding: Finding) -> str:
+    """Why the untouched model is no measure of an attack."""
+    base, guessed = finding.base, "which may be no more than a guess would give"
+    plainly = _out_of(base, base.result.readings[0])
+    if finding.lack == "plain":
+        return f"under plain prompts the untouched model shows it in {plainly}, {guessed}"
+    why = guessed if finding.lack == "attacked" else f"less than half as often as before, in {plainly}"
+    return f"attacked so, the untouched model shows it in {_out_of(base, base.best)}, {why}"
+
+
+def _at_best(curve: Curve) -> str:
+    return f"{curve.label} ({_out_of(curve, curve.best)} {after(curve)})"
+
+
+def _at_most(curve: Curve) -> str:
+    return f"{curve.label} (seen in {_out_of(curve, curve.best)} at most"
 
 
 def _untried(audit: Audit) -> str:
     text = "This says what these attacks found with these settings, from one seed, on prompts of the vocabulary. It is no proof that the "
-    text += "concept is gone: a stronger attacker, or another one, may succeed where these failed."
+    text += "concept is gone: a stronger attacker, or another one, may succeed where these failed. Only prompts that ask for the concept "
+    text += "are drawn: a model that answers everything with it looks like one that has it back."
     if audit.untried:
         text += f" Not tried at all: {listed(list(audit.untried))}."
-    bare = list(dict.fromkeys(f.concept for f in audit.findings if f.control is None))
+    beside = {f.concept: any(g.control for g in audit.findings if g.concept == f.concept) for f in audit.findings}
+    bare = [concept for concept, compared in beside.items() if not compared]
     if bare:
         of = "the concept" if len(audit.chances) == 1 else listed([f"“{c}”" for c in bare])
         text += f" No model retrained without {of} was attacked, so what comes back is not told from what is learnt anew."
@@ -150,9 +166,11 @@ def _sentence(finding: Finding, role: str, curve: Curve) -> Sentence:
     status: Status = "unknown"
     if role == "unlearned":
         status = STATES[finding.state]
-        others = f" Other settings, which did no better: {listed([c.label for c in finding.others])}." if finding.others else ""
+        others = f" Under other settings: {listed([_at_best(c) for c in finding.others])}." if finding.others else ""
         at = finding.regained_at
         text += f" {_regained(finding, at)}{others}"
+    if curve.result.cut:
+        text += f" Cut short after {curve.last.strength:g} {curve.result.unit}: {curve.result.cut}."
     return Sentence(
         status, NAMES[role].capitalize(), text, _row(role, curve, rate, best.n), _row(role, curve, curve.before, curve.result.readings[0].n)
     )
