@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +48,7 @@ def build(cls: type[T], settings: Mapping[str, Any], what: str, see: str | None 
         if isinstance(value, float) and not math.isfinite(value):
             raise ExpungeError(f"a setting is finite: {key} = {value}; give a number")
     try:
-        built = TypeAdapter(cls).validate_python(dict(settings))
+        built = _validator(cls).validate_python(dict(settings))  # type: ignore[arg-type]
     except ValidationError as error:
         first, *_ = errors = error.errors()
         where = str(first["loc"][0]) if first["loc"] else what
@@ -56,6 +57,12 @@ def build(cls: type[T], settings: Mapping[str, Any], what: str, see: str | None 
     if endless := [f for f in fields if isinstance(value := getattr(built, f), float) and not math.isfinite(value)]:
         raise ExpungeError(f"a setting is finite: {endless[0]} = {getattr(built, endless[0])}; give a number")
     return built
+
+
+@cache
+def _validator(cls: Any) -> TypeAdapter[Any]:
+    """Made once: it takes longer to make than to use."""
+    return TypeAdapter(cls)
 
 
 def find_method(name: str) -> type[Method]:
@@ -137,6 +144,7 @@ def read_toml(path: Path, see: str = "see a run's config.toml") -> dict[str, Any
         raise ExpungeError(f"a configuration is a readable TOML file: {path}: {error}; {see}") from error
 
 
+@cache
 def version_of(package: str) -> str:
     try:
         return importlib.metadata.version(package)
