@@ -16,6 +16,7 @@ from attacked import kept as attacked
 from battery import Battered
 from claims import SUITES, Found
 from claims import table as claims
+from foretold import kept as asked
 from foretold import said as foretold
 from heldout import table as heldout
 from keep import unpack
@@ -115,7 +116,7 @@ def filled(page: str) -> str:
         + "\n"
     )
     tables |= {"relearned": dimra.table(), "relearned_each": dimra.each(), "battery": battery.tables()}
-    tables["foretold"] = foretold([json.loads(line) for line in (HERE / "foretold.jsonl").read_text().splitlines()]) + ".\n"
+    tables["foretold"] = foretold(asked(HERE / "foretold.jsonl"), attacked(HERE / "attacked.jsonl"))
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{tables[m[1]]}\n<!-- end -->", page, flags=re.DOTALL)
 
 
