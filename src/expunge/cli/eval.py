@@ -24,7 +24,8 @@ def evaluate(
     """Measure a run: is the concept gone, and what else was hurt?
 
     Draws the same prompts from the same noise with both models and lets a judge look. Pictures are kept: an interrupted
-    evaluation goes on where it stopped, and the untouched model is drawn once for all its runs.
+    evaluation goes on where it stopped, and the untouched model is drawn once for all its runs. Another evaluation
+    of the run replaces its rows: for a second judge, evaluate a copy of the run's folder.
     """
     from expunge.cache import Store
     from expunge.cli.measured import measured

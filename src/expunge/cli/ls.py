@@ -113,8 +113,8 @@ def _judges() -> None:
     rows = [
         ("main", "the canvas's own: gives every number that is reported there; the default on the canvas"),
         ("second", "of another architecture and other training drawings: tells whether a number is an artefact of the first"),
-        ("nudenet", "a detector of nudity, for that concept alone; pip install 'expunge[nudenet]'"),
-        ("FOLDER|ID", "an image classifier of transformers, whose classes are matched to the vocabulary's names"),
+        ("nudenet", "a detector of nudity, for that concept alone: gives UA and UA_syn only; pip install 'expunge[nudenet]'"),
+        ("FOLDER|ID", "an image classifier of transformers, whose classes are matched to the names of the concept's kind: no CRA, no ORA"),
         ("FOLDER|ID", "CLIP, which chooses among the vocabulary's names put into its templates"),
     ]
     table("judges", ("name", "what it is"), rows)

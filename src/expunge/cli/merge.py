@@ -22,7 +22,8 @@ def merge(
     """Write the unlearned pipeline as a diffusers folder, or what changed as a LoRA file.
 
     Either loads with plain diffusers and needs no expunge; the file with `pipeline.load_lora_weights`, which needs peft. A run of
-    low rank is the same in both. Of any other the file holds what is nearest to it at its rank, and is said how near.
+    low rank is the same in both. Of any other the file holds what is nearest to it at its rank, and is said how near. A LoRA file
+    removes nothing from the base model: whoever leaves it out has the concept.
     """
     from expunge import export
     from expunge.cli.screen import say

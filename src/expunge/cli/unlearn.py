@@ -94,8 +94,11 @@ unlearn = typer.Typer(cls=Methods, rich_markup_mode=None, subcommand_metavar="ME
 def about() -> None:
     """Remove a concept from a model.
 
-    METHOD is one of those below, or package.module:Class. Each has settings of its own: `expunge unlearn METHOD --help`.
-    It may be left out where --config names it.
+    \b
+    Start with: expunge unlearn mim-mu --model ./my-sd15 --target "Van Gogh style" --dry-run
+    Options:    expunge unlearn mim-mu --help  (its own, and those that all methods share)
+
+    METHOD is one of those below, or package.module:Class. It may be left out where --config names it.
     """
 
 

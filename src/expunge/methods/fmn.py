@@ -19,9 +19,10 @@ class FMN(Objective):
 
         L = mean over layers, points, heads, pixels of  sum_{i in S} A_i^2,      A = softmax(Q K^T / sqrt(d)),  x_0 ~ D_f,  t,  eps
 
-    with S the tokens that `tokens` names. Choose it for a concept of one clear word, or as a quick baseline: few steps, no teacher,
-    no anchor. It says where a pixel may not look, not what it is to show, so what is drawn instead is left to the other tokens, and
-    a concept that they carry too stays. Nothing is held: more steps hurt the rest more.
+    with S the tokens that `tokens` names. Choose it as a quick baseline: few steps, no teacher, no anchor. On the
+    canvas it removes two of three styles and next to nothing of the objects (docs/results.md). It says where a pixel may not look, not
+    what it is to show, so what is drawn instead is left to the other tokens, and a concept that they carry too stays. Nothing is held:
+    more steps hurt the rest more.
 
     Source: arXiv 2303.17591, attention re-steering. The paper first inverts the concept's pictures into a token of its own; here the
     concept's words are known and are that token. The paper speaks of the concept's tokens; its released code marks the end of the
