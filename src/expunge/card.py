@@ -38,10 +38,10 @@ def is_done(folder: Path, run: str, denoiser: StableDiffusion | None = None) -> 
     if found.get("id") != run:
         raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {run}; choose another with --out")
     drawn = found.get("model", {}).get("drawing")
-    if denoiser and drawn not in (None, digest(denoiser.drawing)):
+    if denoiser and drawn not in (None, _drawn(denoiser)):
         raise ExpungeError(
             f"a run learns from pictures: those of {folder} were drawn by another scheduler, autoencoder or precision than the model now "
-            "has; choose another folder with --out"
+            "has, or with other steps or guidance; choose another folder with --out"
         )
     return found.get("status") == "done"
 
@@ -67,8 +67,14 @@ def described(plan: Plan, denoiser: StableDiffusion) -> dict[str, Any]:
 
 def model_table(denoiser: StableDiffusion) -> dict[str, str]:
     """Which model a run changes, and what else its pictures depend on."""
-    family, drawing = "stable-diffusion", digest(denoiser.drawing)
+    family, drawing = "stable-diffusion", _drawn(denoiser)
     return {"name": denoiser.name, "fingerprint": denoiser.fingerprint, "family": family, "drawing": drawing}
+
+
+def _drawn(denoiser: StableDiffusion) -> str:
+    """Tells how a run's pictures are drawn from any other way; the canvas's own steps and guidance are not those of the same weights
+    under another name."""
+    return digest(denoiser.drawing, config.settings(denoiser.default_sampler))
 
 
 def versions() -> dict[str, str]:

@@ -49,7 +49,7 @@ class Training:
     """Gradients are scaled down to this norm, in whitened coordinates where `whiten` is above 0, whose norms are others."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the old value in a running mean of the trained weights, which then is the result; 0 keeps none. Larger averages over
-    more steps, and holds the result nearer to the untouched model."""
+    more steps, and holds the result nearer to the untouched model. In a scope of low rank the factors are averaged, one by one."""
     whiten: Annotated[float, Ge(0)] = 0.0
     """Above 0, Adam steps on keys and values of cross-attention in coordinates in which prompts' tokens are white, with this share
     of their mean variance added to each direction (`expunge.whitening`). Smaller tells closer words apart: a concept goes with less

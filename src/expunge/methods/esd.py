@@ -23,8 +23,9 @@ class ESD(Matching):
     Source: arXiv 2303.07345, equation 6, in the *paper's* convention of eta. The authors' released code subtracts from the
     concept's prediction instead of the unconditional one, so its `negative_guidance` is this eta plus one: its default 2 is
     our 1. Points come from whole trajectories of the untouched model under guidance (ours: each of a trajectory's points is
-    used, and the two predictions that guidance needs anyway are the target, so from the empty prompt the target costs nothing), whereas the
-    released code samples a new partial trajectory for each step. The paper trains on the concept's bare prompt alone
+    used, and the two predictions that guidance needs anyway are the target, so from the empty prompt the target costs nothing),
+    whereas the released code samples a new partial trajectory for each step. Steps and guidance are those of any picture of the
+    model, 7.5 but for the canvas; the released code's guidance is 3. The paper trains on the concept's bare prompt alone
     (`--prompts bare`) and pushes from the empty prompt; `erase_from` is the released code's, its `marginal` and whitened steps ours.
     """
 

@@ -23,7 +23,8 @@ class SDD(Matching):
 
     Source: arXiv 2307.05977 for the loss, its stopped gradient and the mean as the result; cross-attention is the released code's
     default. There the mean, which learns, samples the z_t too, one partial trajectory for each step. Ours come from whole guided
-    trajectories of the untouched model, made once: the points do not follow the student, and all steps share them. The released
+    trajectories of the untouched model, made once: the points do not follow the student, and all steps share them. Their guidance is that
+    of any picture of the model, 7.5 but for the canvas, and the released code's 3. The released
     code keeps 0.999 over 1500 steps, so that a fifth of its result is still the start; the value here suits fewer steps.
     Whitened steps, the default, are ours.
     """
