@@ -1,4 +1,4 @@
-"""Every method against one attacker of each sort, from the readings that attacked.py keeps: tables and claims of docs/results.md."""
+"""Every method against one attacker of each sort, from what attacked.py keeps: tables and claims of docs/results-attacks.md."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

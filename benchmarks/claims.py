@@ -6,7 +6,7 @@ units says so. Shares are pooled over concepts and seeds, by the main judge; a d
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,15 +173,20 @@ PARTS: dict[str, tuple[Callable[[Found], Iterator[str]], str]] = {
 """Claims, and the suite whose units they are made of."""
 
 
+def told(lines: Iterable[str]) -> str:
+    """Claims, in Markdown."""
+    return "\n".join(["| claim | what it asks | measured, with 95 % interval | verdict |", "|---|---|---|---|", *lines]) + "\n"
+
+
 def table(found: Mapping[str, Found]) -> str:
-    """Every claim, in Markdown."""
-    lines = ["| claim | what it asks | measured, with 95 % interval | verdict |", "|---|---|---|---|"]
+    """Every claim of erasing and of keeping."""
+    lines = []
     for what, (part, suite) in PARTS.items():
         try:
             lines += list(part(found[suite]))
         except Missing:
             lines.append(line(what, "–", "–", "not measured"))
-    return "\n".join(lines) + "\n"
+    return told(lines)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Fills the tables of docs/results.md from what was kept of the suites: `python benchmarks/results.py`. A test holds the page to it.
+"""Fills the tables of docs/results*.md from what was kept of the suites: `python benchmarks/results.py`. A test holds the pages to it.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`. Units that the suite no longer asks for, since a default has changed, are
 left out by themselves.
@@ -7,14 +7,14 @@ left out by themselves.
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attacked import Relearned
 from attacked import kept as attacked
 from battery import Battered
-from claims import SUITES, Found
+from claims import SUITES, Found, told
 from claims import table as claims
 from foretold import kept as asked
 from foretold import said as foretold
@@ -27,7 +27,7 @@ from expunge.bench.rows import SHARES, Measured, markdown, measured, share, stan
 from expunge.methods import METHODS
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "results.md"
+PAGES = [HERE.parent / "docs" / f"results{part}.md" for part in ("", "-attacks", "-details")]
 CONCEPTS = ("neon", "dots", "watercolour", "ring", "starfish", "hexagon")
 BESIDE = ("FID_base", "KID_base", "weight_change", "null_drift", "seconds", "forwards", "backwards", "memory_bytes")
 
@@ -95,30 +95,33 @@ def searched(trials: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def filled(page: str) -> str:
-    """The page with its tables as the rows give them.
+def tables() -> dict[str, str]:
+    """Every table, as the rows give it, by name."""
+    suites = {name: found(name) for name in SUITES}
+    units = suites["canvas"]
+    lines = standings(units)
+    made = {"shares": markdown(lines, SHARES), "beside": markdown(lines, BESIDE), "units": each(units)}
+    dimra, battery = relearned(), battered()
+    made |= {"several": markdown(standings(suites["several"]), SHARES), "stages": stages(suites["several"])}
+    made["heldout"] = heldout([json.loads(text) for text in (HERE / "heldout.jsonl").read_text().splitlines()])
+    made["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
+    made["claims"] = claims({name: Found(of) for name, of in suites.items()})
+    made["attack_claims"] = told((*dimra.claims(), *battery.claims(), *battered("searches", "search").searched()))
+    made |= {"relearned": dimra.table(), "relearned_each": dimra.each(), "battery": battery.tables()}
+    made["foretold"] = foretold(asked(HERE / "foretold.jsonl"), attacked(HERE / "attacked.jsonl"))
+    return made
+
+
+def filled(page: str, tables: Mapping[str, str]) -> str:
+    """The page with its tables.
 
     Raises:
         KeyError: a table that there is none of.
     """
-    suites = {name: found(name) for name in SUITES}
-    units = suites["canvas"]
-    lines = standings(units)
-    tables = {"shares": markdown(lines, SHARES), "beside": markdown(lines, BESIDE), "units": each(units)}
-    dimra, battery = relearned(), battered()
-    tables |= {"several": markdown(standings(suites["several"]), SHARES), "stages": stages(suites["several"])}
-    told = HERE / "heldout.jsonl"
-    tables["heldout"] = heldout([json.loads(text) for text in told.read_text().splitlines()]) if told.exists() else ""
-    tables["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
-    tables["claims"] = (
-        claims({name: Found(of) for name, of in suites.items()})
-        + "\n".join((*dimra.claims(), *battery.claims(), *battered("searches", "search").searched()))
-        + "\n"
-    )
-    tables |= {"relearned": dimra.table(), "relearned_each": dimra.each(), "battery": battery.tables()}
-    tables["foretold"] = foretold(asked(HERE / "foretold.jsonl"), attacked(HERE / "attacked.jsonl"))
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", lambda m: f"<!-- {m[1]} -->\n\n{tables[m[1]]}\n<!-- end -->", page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    made = tables()
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8"), made), encoding="utf-8")

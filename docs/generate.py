@@ -32,7 +32,7 @@ def pages() -> dict[str, str]:
 
 DEFAULTS = (
     "What was tried for a method, on concepts of the canvas that the [results](../results.md) do not report, stands at the end of its "
-    "page (for MiM-MU [there](../results.md#choosing-mim-mus-settings)). Defaults of pages without it are first choices."
+    "page (for MiM-MU [there](../results-details.md#choosing-mim-mus-settings)). Defaults of pages without it are first choices."
 )
 
 

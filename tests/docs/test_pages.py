@@ -24,9 +24,12 @@ def test_method_pages_are_those_that_the_code_generates(name, text):
 def test_the_tables_of_results_are_those_that_the_rows_give(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     results = importlib.import_module("results")
-    page = results.PAGE.read_text(encoding="utf-8")
-    assert results.filled(page) == page, "run: python benchmarks/results.py"
-    assert "| MiM-MU |" in page
+    tables = results.tables()
+    pages = [file.read_text(encoding="utf-8") for file in results.PAGES]
+    for page in pages:
+        assert results.filled(page, tables) == page, "run: python benchmarks/results.py"
+        assert "| MiM-MU |" in page
+    assert all(any(f"<!-- {name} -->" in page for page in pages) for name in tables)
 
 
 @pytest.mark.parametrize("page", ["README.md", *(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))])
