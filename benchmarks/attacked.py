@@ -37,6 +37,7 @@ LASTING = {
     "DiMUM, all weights": "what DiMUM, as we read it, removed from all weights does not come back (2512.03564)",
     "DiMUM": "what DiMUM removed in whitened steps does not come back (2512.03564)",
     "MiM-MU": "what MiM-MU by default (`relearn-tested`) removed does not come back",
+    "PURE": "what PURE removed does not come back",
     "SalUn, then UCE": "what SalUn of all weights and then UCE (`picture-then-name`) removed does not come back",
 }
 """Whose do not come back, it is said."""

@@ -102,6 +102,10 @@ def _verdicts(audit: Any) -> None:
     shown = ("before", "at its best", "untouched", *(["retrained"] if audit.control else []))
     columns = ("attack", *(["concept"] if several else []), "verdict", *shown, "best after", "n")
     table("share of pictures in which the concept is seen, with 95 % intervals", columns, rows, numbers=(*shown, "n"))
+    for done in audit.done:
+        if done.result.cut:
+            ends = f"{done.result.readings[-1].strength:g} {done.result.unit}"
+            say(f"{done.label} on {done.role}, {done.result.concept}: cut short after {ends}: {done.result.cut}")
     if any(f.control is None for f in audit.findings):
         say("no retrained control: an attack that teaches the concept anew cannot be told from one that brings it back (--control)")
 
