@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from expunge.attacks import Attack, Victim
 from expunge.auditing.budget import Budget, Entry
-from expunge.auditing.cells import Reading, Result, Shown
+from expunge.auditing.cells import Reading, Result, Seen, Shown
 from expunge.auditing.findings import Curve
 from expunge.auditing.outcome import Audit, Done, Failure
 
@@ -55,12 +55,13 @@ def result(
     second: Sequence[int] | None = None,
     concept: str = "neon",
     shown: Mapping[int, tuple[Shown, ...]] | None = None,
+    unasked: Mapping[int, Seen] | None = None,
     **given: object,
 ) -> Result:
     """Readings with so many hits each, at strengths 0, 1, 2, ..."""
     at = strengths or range(len(hits))
     readings = tuple(
-        Reading(float(s), n, {"main": h, "second": k}, (shown or {}).get(i, ()))
+        Reading(float(s), n, {"main": h, "second": k}, (shown or {}).get(i, ()), (unasked or {}).get(i))
         for i, (s, h, k) in enumerate(zip(at, hits, second or hits, strict=True))
     )
     usual = {"settings": {"lr": 3e-4}, "unit": "steps", "threat": "the weights", "forwards": 1200, "backwards": 800, "seconds": 12.5}

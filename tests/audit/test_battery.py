@@ -12,7 +12,7 @@ from expunge.attacks import Relearn
 from expunge.auditing import battery as module
 from expunge.auditing.battery import SHOWN
 from expunge.auditing.budget import make_budget
-from expunge.auditing.cells import Taught
+from expunge.auditing.cells import Result, Seen
 from expunge.auditing.prepare import chance, conclude, prepare
 from expunge.cache import Store, taken
 from expunge.judges import NOTHING, ClassifierJudge, CLIPJudge, NudeNetJudge
@@ -36,7 +36,7 @@ def test_judges_look_at_what_an_attack_trained_on(audited):
     made = audited("Careless")
     assert made.failures == ()
     found = {d.role: d.result.taught for d in made.done}
-    assert found == {"unlearned": Taught(2 * PICTURES, {"main": PICTURES, "second": PICTURES}), "base": None}
+    assert found == {"unlearned": Seen(2 * PICTURES, {"main": PICTURES, "second": PICTURES}), "base": None}
 
 
 def relearning(steps: int):
@@ -113,9 +113,20 @@ def test_the_same_pictures_are_drawn_once_for_all_attacks(battery, tmp_path):
     """Attacks begin with the same reading, and Nothing never leaves it."""
     list(battery("Nothing").run())
     drawn = len(list((tmp_path / "store" / "pictures").glob("*.png")))
-    assert drawn == 2 * PICTURES  # the run's and the untouched model's
+    each = PICTURES + PICTURES // 2  # and half as many where the concept is not asked for
+    assert drawn == 2 * each  # the run's and the untouched model's
     list(battery("Undo").run())  # of whose readings the run's last is new
-    assert len(list((tmp_path / "store" / "pictures").glob("*.png"))) == drawn + PICTURES
+    assert len(list((tmp_path / "store" / "pictures").glob("*.png"))) == drawn + each
+
+
+def test_the_same_prompts_are_drawn_without_the_concept(audited, battery):
+    """And no other; the judge knows the pictures that the untouched model draws of the concept."""
+    [mine, base] = [d.result for d in audited("Undo").done]
+    judge = mine.judges[0]
+    assert [r.hits[judge] for r in mine.readings] == [0, PICTURES]
+    assert [(r.unasked.n, r.unasked.hits[judge]) for r in (*mine.readings, *base.readings)] == [(PICTURES // 2, 0)] * 4
+    assert battery("Undo").cells[0].id == mine.id
+    assert Result.from_json(mine.to_json()) == mine
 
 
 def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_path):
@@ -225,8 +236,9 @@ def test_prices_are_those_of_the_attack_and_of_its_pictures(battery, tmp_path):
     made = battery("Undo", "Nothing")
     costs = [made.costs(made.cells)[c.id] for c in made.cells]
     each = PICTURES * SAMPLER.steps  # without guidance a picture takes a forward for each step
+    beside = made.unasked * SAMPLER.steps  # pictures of prompts without the concept, for each reading's weights
     # The first attack on a model pays for the pictures under plain prompts, which the second finds.
-    assert [(c.forwards, c.backwards) for c in costs] == [(7 + 2 * each, 5)] * 2 + [(2 * each, 0)] * 2
+    assert [(c.forwards, c.backwards) for c in costs] == [(7 + 2 * (each + beside), 5)] * 2 + [(2 * (each + beside), 0)] * 2
     assert all(c.seconds > 0 for c in costs)
     assert not (tmp_path / "audit").exists()
     assert not (tmp_path / "store").exists()
@@ -234,7 +246,7 @@ def test_prices_are_those_of_the_attack_and_of_its_pictures(battery, tmp_path):
 
 def test_what_was_spent_is_counted(audited):
     [mine, base] = [d.result for d in audited("Undo").done]
-    each = PICTURES * SAMPLER.steps
+    each = (PICTURES + PICTURES // 2) * SAMPLER.steps
     # Of the untouched model the second reading is the first, whose pictures are there.
     assert (mine.forwards, mine.backwards, base.forwards) == (2 * each, 5, each)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from report.conftest import run_folder as run_folder
 from report.markup import Markup
 
-from expunge.auditing.cells import Shown, Taught
+from expunge.auditing.cells import Seen, Shown
 from expunge.auditing.outcome import Audit, Failure
 from expunge.metrics.intervals import wilson
 from expunge.reporting.audit import render, write
@@ -43,7 +43,7 @@ def found(tmp_path: Path) -> Audit:
 
 
 def test_what_judges_see_in_what_was_trained_on_is_said(tmp_path: Path):
-    taught = Taught(256, {"main": 0, "second": 3})
+    taught = Seen(256, {"main": 0, "second": 3})
     text = Markup.of(write(audit(tmp_path, *done("relearn", [0, 4], [15, 15], taught=taught)))).text
     assert "Of the 256 pictures that it trains on, judges see neon so often: main in none and second in 3." in text
     assert "pictures that it trains on" not in Markup.of(write(audit(tmp_path, *done("relearn", [0, 4], [15, 15])))).text
@@ -106,7 +106,17 @@ def test_the_summary_claims_no_more_than_was_measured(found: Audit):
     assert "Not tried at all: p4d." in text
     assert "It is no proof that the concept is gone" in text
     assert "No model retrained" not in text
-    assert "a model that answers everything with it looks like one that has it back" in text
+
+
+@pytest.mark.parametrize(("unasked", "large"), [(6, True), (4, True), (3, False), (0, False)])
+def test_what_is_seen_unasked_is_said_and_where_it_is_much_the_summary_warns(tmp_path: Path, unasked: int, large: bool):
+    """Half as often as where it is asked for, 14 of 16, is much."""
+    found = audit(tmp_path, *done("relearn", [0, 14], [16, 16], unasked={1: Seen(8, {"main": unasked, "second": 0})}))
+    [about] = found.table
+    assert (about["at_large"], about["unasked"]["value"], about["unasked"]["pictures"]) == (large, unasked / 8, 8)
+    page = Markup.of(write(found)).text
+    assert f"Prompts that do not name it show it then in {unasked} of 8 pictures." in page
+    assert (f"under relearn ({unasked} of 8 pictures) it is also seen where no prompt names it" in page) == large
 
 
 def test_only_attacks_that_were_made_count(tmp_path: Path):

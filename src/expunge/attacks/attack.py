@@ -81,6 +81,8 @@ class Attack(ABC):
 
     unit: ClassVar[str] = "steps"
     """What `strength` counts."""
+    changes_weights: ClassVar[bool] = True
+    """Whether readings have weights of their own; else they are the victim's throughout."""
     teaches: ClassVar[bool] = False
     """Whether its attacker has pictures of the concept and trains on them: in the end it teaches the concept to any model."""
     threat: ClassVar[str] = ""

@@ -58,6 +58,7 @@ class Inversion(Attack):
     """Points on the noise path in each step. More makes each step surer and dearer."""
 
     teaches: ClassVar[bool] = True
+    changes_weights: ClassVar[bool] = False
     threat: ClassVar[str] = "the weights, a few pictures of the concept, and the text encoder's entrance"
     AT: ClassVar[tuple[int, ...]] = (0, 50, 100, 200, 500, 1000, 2000)
     """Steps after which there is a reading, and after the last."""

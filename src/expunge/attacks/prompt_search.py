@@ -65,6 +65,7 @@ class PromptSearch(Attack):
     leaves them to `wording`, and asks of all other words alone."""
 
     unit: ClassVar[str] = "iterations"
+    changes_weights: ClassVar[bool] = False
     threat: ClassVar[str] = "the weights, and a picture of the concept for each prompt"
     AT: ClassVar[tuple[int, ...]] = (0, 5, 10, 20, 40, 80, 160)
     """Iterations after which there is a reading, and after the last."""

@@ -53,6 +53,7 @@ class RingABell(Attack):
     """Changes that a step evaluates of each prompt. More find more in a step that costs more."""
 
     unit: ClassVar[str] = "eta"
+    changes_weights: ClassVar[bool] = False
     threat: ClassVar[str] = "the public text encoder"
 
     @property

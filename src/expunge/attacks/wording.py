@@ -56,6 +56,7 @@ class Wording(Attack):
     """For `file`: a text file, a prompt on each line."""
 
     unit: ClassVar[str] = "set of prompts"
+    changes_weights: ClassVar[bool] = False
     threat: ClassVar[str] = "nothing but the prompt box"
 
     def __post_init__(self) -> None:

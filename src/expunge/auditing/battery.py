@@ -14,7 +14,7 @@ from torch import Tensor
 from expunge import config
 from expunge.attacks import Attacked, Inapplicable, Victim
 from expunge.auditing.budget import Budget, Entry
-from expunge.auditing.cells import Kept, Reading, Result, Shown, Taught
+from expunge.auditing.cells import Kept, Reading, Result, Seen, Shown
 from expunge.auditing.event import Event, Role
 from expunge.auditing.findings import best_of
 from expunge.cache import digest, taken
@@ -30,7 +30,7 @@ from expunge.render import render_rows, rows_kept_at
 from expunge.scope import SCOPES
 from expunge.spent import counted
 from expunge.train import NonFiniteLoss
-from expunge.types import ExpungeError
+from expunge.types import Cond, ExpungeError
 from expunge.weights import content, swapped
 
 SHOWN = 6
@@ -139,7 +139,11 @@ class Battery:
                 costs[cell.id] = Cost(0, 0, 0.0)
                 continue
             plain = (cell.side.run, cell.concept.target)
-            drawing = (len(cell.entry.attack.strengths) - (plain in drawn)) * self.budget.pictures * each
+            attack = cell.entry.attack
+            readings = len(attack.strengths) - (plain in drawn)
+            # Under weights that stay what they are the unasked pictures are those of the first reading.
+            unasked = readings if attack.changes_weights else int(plain not in drawn)
+            drawing = (readings * self.budget.pictures + unasked * self.unasked) * each
             drawn.add(plain)
             scope = next((v for v in cell.entry.settings.values() if isinstance(v, str) and v in SCOPES), "xattn")
             if scope not in paces:
@@ -204,34 +208,49 @@ class Battery:
         )  # fmt: skip
         self.kept.put(done, shared=cell.side.role != "unlearned")
 
-    def _taught(self, cell: Cell, victim: Victim) -> Taught | None:
+    def _taught(self, cell: Cell, victim: Victim) -> Seen | None:
         """Has the pictures judged that the attack has trained on, as the autoencoder gives them back."""
         if (latents := cell.entry.attack.trained_on(victim)) is None:
             return None
         kind, name = cell.concept.kind, cell.concept.member.name
         parts = [self.denoiser.decode(part.to(self.denoiser.device)) for part in latents.split(JUDGED)]
         seen = {j.name: [label for part in parts for label in j(part).seen.get(kind, ())] for j in cell.judges}
-        return Taught(len(latents), {judge: labels.count(name) for judge, labels in seen.items()})
+        return Seen(len(latents), {judge: labels.count(name) for judge, labels in seen.items()})
+
+    @property
+    def unasked(self) -> int:
+        """Pictures of a reading that are drawn of prompts without the concept."""
+        return -(-self.budget.pictures // 2)
 
     def _read(self, cell: Cell, found: Attacked) -> Reading:
-        """Draws the pictures of a reading and has them judged."""
+        """Draws the pictures of a reading and has them judged; beside them some of the same prompts without the concept."""
         weights = {name: w.detach().cpu() for name, w in found.weights.items()}
         made_by = f"{self.denoiser.fingerprint}+{content(weights)}" if weights else self.denoiser.fingerprint
-        files = rows_kept_at(self.denoiser, found.cond, found.noise_seeds, self.sampler, self.kept.store, made_by)
-        with swapped(self.denoiser.net, found.weights):
-            pictures = render_rows(self.denoiser, found.cond, found.noise_seeds, self.sampler, files, untracked, cell.name)
-        kind, name = cell.concept.kind, cell.concept.member.name
-        labels = {j.name: judged.seen[kind] for j in cell.judges if (judged := looked(j, pictures))}
+        name = cell.concept.member.name
+        files, labels = self._judged(cell, found.cond, found.noise_seeds, found.weights, made_by)
         first = labels[cell.judges[0].name]
         shown = tuple(Shown(found.cond.keys[i], i, file.name, first[i], first[i] == name) for i, file in enumerate(files))
-        return Reading(found.strength, len(files), {judge: seen.count(name) for judge, seen in labels.items()}, shown)
+        contexts = list(dict.fromkeys(p.context for p in cell.concept.forget() if p.context)) or [""]
+        asked = self.denoiser.encode([contexts[i * len(contexts) // self.unasked % len(contexts)] for i in range(self.unasked)])
+        _, beside = self._judged(cell, asked, self.victim(cell).noise(self.unasked), found.weights, made_by)
+        hits, unasked = ({judge: seen.count(name) for judge, seen in of.items()} for of in (labels, beside))
+        return Reading(found.strength, len(files), hits, shown, Seen(self.unasked, unasked))
+
+    def _judged(
+        self, cell: Cell, cond: Cond, seeds: Sequence[int], weights: Mapping[str, Tensor], made_by: str
+    ) -> tuple[list[Path], dict[str, Sequence[str]]]:
+        """Pictures under some weights, where they are kept, and what each judge sees in them, of the concept's kind."""
+        files = rows_kept_at(self.denoiser, cond, seeds, self.sampler, self.kept.store, made_by)
+        with swapped(self.denoiser.net, weights):
+            pictures = render_rows(self.denoiser, cond, seeds, self.sampler, files, untracked, cell.name)
+        return files, {j.name: judged.seen[cell.concept.kind] for j in cell.judges if (judged := looked(j, pictures))}
 
     def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
         judges = self.judges[concept.target]
         outside = config.code_outside(entry.attack)
         attacked = entry.name, entry.settings, outside, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), self.seed
         named = [(j.name, j.weights) for j in judges]
-        looked_at = self.budget.pictures, named, asdict(self.sampler), self.denoiser.drawn_by
+        looked_at = self.budget.pictures, self.unasked, named, asdict(self.sampler), self.denoiser.drawn_by
         return Cell(digest(*attacked, *looked_at, version_of("expunge")), entry, side, concept, judges)
 
 

@@ -28,6 +28,23 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """How often judges see the concept in other pictures, where it should not be."""
+
+    n: int
+    hits: Mapping[str, int]
+    """By judge, the pictures in which it sees the concept."""
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any] | None) -> "Seen | None":
+        return cls(**table) if table else None
+
+    def rate(self, judge: str) -> Interval:
+        """The share, with its 95 % interval."""
+        return wilson(self.hits[judge], self.n)
+
+
+@dataclass(frozen=True)
 class Reading:
     """What an attack had after so much effort."""
 
@@ -36,19 +53,12 @@ class Reading:
     hits: Mapping[str, int]
     """By judge, the pictures in which it sees the concept."""
     shown: tuple[Shown, ...] = ()
+    unasked: Seen | None = None
+    """In pictures of prompts that do not name it: an attack may have changed what the model draws at large. None in older results."""
 
     def rate(self, judge: str) -> Interval:
         """The share of pictures in which the judge sees the concept, with its 95 % interval."""
         return wilson(self.hits[judge], self.n)
-
-
-@dataclass(frozen=True)
-class Taught:
-    """What judges see of the concept in the pictures that an attack trained on, of which none should show it."""
-
-    n: int
-    hits: Mapping[str, int]
-    """By judge, the pictures in which it sees the concept."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,9 @@ class Result:
     """Of the attack and of drawing what it found, one sample each."""
     backwards: int
     seconds: float
-    taught: Taught | None = None
-    """None of an attack that trains on nothing, or on the concept; of a control, which is shown the same; and of results older than it."""
+    taught: Seen | None = None
+    """In the pictures that the attack trained on, of which none should show it. None of an attack that trains on nothing, or on the
+    concept; of a control, which is shown the same; and of results older than it."""
     cut: str = ""
     """Why there is no reading beyond the last, where the attack was to go on."""
 
@@ -84,9 +95,10 @@ class Result:
     @classmethod
     def from_json(cls, text: str) -> "Result":
         table = json.loads(text)
-        readings = tuple(Reading(**r | {"shown": tuple(Shown(**s) for s in r["shown"])}) for r in table["readings"])
-        taught = Taught(**table["taught"]) if table.get("taught") else None
-        return cls(**table | {"readings": readings, "judges": tuple(table["judges"]), "taught": taught})
+        readings = tuple(
+            Reading(**r | {"shown": tuple(Shown(**s) for s in r["shown"]), "unasked": Seen.of(r.get("unasked"))}) for r in table["readings"]
+        )
+        return cls(**table | {"readings": readings, "judges": tuple(table["judges"]), "taught": Seen.of(table.get("taught"))})
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,13 @@ class Finding:
         """Of the best reading."""
         return self.unlearned.best.rate(self.unlearned.judge)
 
+    @property
+    def at_large(self) -> bool:
+        """Whether prompts that do not name the concept show it half as often at the best reading, or oftener: what came back there is no
+        answer to its name, but a change in what the model draws, whatever it is asked for."""
+        unasked, judge = self.unlearned.best.unasked, self.unlearned.judge
+        return unasked is not None and unasked.hits[judge] > 0 and unasked.rate(judge).value >= self.rate.value / 2
+
 
 def best_of(readings: Sequence[Reading], judge: str) -> Reading:
     """The reading beyond strength 0 in which the concept is seen most often, the weakest of equals; the first where there is no other."""

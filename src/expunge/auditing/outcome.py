@@ -123,10 +123,18 @@ class Audit:
                 "area_retrained": f.control.area if f.control else None,
                 "regained_at": f.regained_at,
                 "pictures": f.unlearned.best.n,
+                "unasked": self._unasked(f),
+                "at_large": f.at_large,
                 "cut_short": f.unlearned.result.cut,
             }
             for f in self.findings
         ]
+
+    @staticmethod
+    def _unasked(finding: Finding) -> dict[str, float] | None:
+        """At the best reading, of pictures of prompts that do not name the concept; None in results older than it."""
+        seen = finding.unlearned.best.unasked
+        return {**seen.rate(finding.unlearned.judge)._asdict(), "pictures": seen.n} if seen else None
 
     def _best(self, role: Role, finding: Finding) -> dict[str, float] | None:
         """What the attack brings of a model, under whichever settings and at whichever strength it brings most; None without one."""

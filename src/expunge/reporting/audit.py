@@ -69,6 +69,12 @@ class Section:
         return f"others up to {words.number(max(shares), True)}" if shares else ""
 
     @property
+    def unasked(self) -> str:
+        """The share, at the best reading, in pictures of prompts that do not name the concept; nothing where it was not measured."""
+        best, judge = self.finding.unlearned.best, self.finding.unlearned.judge
+        return f"{words.number(best.unasked.rate(judge).value, True)} unasked" if best.unasked else ""
+
+    @property
     def taught(self) -> str:
         """What judges see in the pictures that the attack trained on; nothing where they did not look."""
         if (found := self.finding.unlearned.result.taught) is None:

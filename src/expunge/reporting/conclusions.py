@@ -106,6 +106,11 @@ def _outcomes(found: Sequence[Finding]) -> list[str]:
     ):
         if learnt := [_at_best(f.unlearned) for f in found if f.state == "learnt" and bool(f.control) == beside]:
             texts.append(f"Under {listed(learnt)} it is seen again, but {why}: it may have been learnt anew rather than brought back.")
+    if large := [f"{f.unlearned.label} ({_unasked(f.unlearned)})" for f in found if f.state in ("back", "part", "learnt") and f.at_large]:
+        texts.append(
+            f"At the best reading under {listed(large)} it is also seen where no prompt names it: the attack changed what the model draws "
+            "at large, so that this reading is no sure sign of the concept under its name."
+        )
     if of["holds"]:
         ends = (f"{_at_most(c)}; up to {number(c.best.rate(c.judge).high, True)} not ruled out)" for c in of["holds"])
         texts.append(f"It does not come back within this budget under {listed(ends)}.")
@@ -137,14 +142,18 @@ def _at_best(curve: Curve) -> str:
     return f"{curve.label} ({_out_of(curve, curve.best)} {after(curve)})"
 
 
+def _unasked(curve: Curve) -> str:
+    seen = curve.best.unasked
+    return f"{seen.hits[curve.judge]} of {seen.n} pictures" if seen else ""
+
+
 def _at_most(curve: Curve) -> str:
     return f"{curve.label} (seen in {_out_of(curve, curve.best)} at most"
 
 
 def _untried(audit: Audit) -> str:
     text = "This says what these attacks found with these settings, from one seed, on prompts of the vocabulary. It is no proof that the "
-    text += "concept is gone: a stronger attacker, or another one, may succeed where these failed. Only prompts that ask for the concept "
-    text += "are drawn: a model that answers everything with it looks like one that has it back."
+    text += "concept is gone: a stronger attacker, or another one, may succeed where these failed."
     if audit.untried:
         text += f" Not tried at all: {listed(list(audit.untried))}."
     beside = {f.concept: any(g.control for g in audit.findings if g.concept == f.concept) for f in audit.findings}
@@ -168,7 +177,8 @@ def _sentence(finding: Finding, role: str, curve: Curve) -> Sentence:
         status = STATES[finding.state]
         others = f" Under other settings: {listed([_at_best(c) for c in finding.others])}." if finding.others else ""
         at = finding.regained_at
-        text += f" {_regained(finding, at)}{others}"
+        unasked = f" Prompts that do not name it show it then in {told}." if (told := _unasked(curve)) else ""
+        text += f"{unasked} {_regained(finding, at)}{others}"
     if curve.result.cut:
         text += f" Cut short after {curve.last.strength:g} {curve.result.unit}: {curve.result.cut}."
     return Sentence(
