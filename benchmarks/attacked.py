@@ -7,7 +7,7 @@ attack with its settings on one model: a unit of the suite, or a control, which 
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from math import inf
@@ -37,7 +37,7 @@ LASTING = {
     "DiMUM, all weights": "what DiMUM, as we read it, removed from all weights does not come back (2512.03564)",
     "DiMUM": "what DiMUM removed in whitened steps does not come back (2512.03564)",
     "MiM-MU": "what MiM-MU by default (`relearn-tested`) removed does not come back",
-    "PURE": "what PURE removed does not come back",
+    "PURE": "what PURE (`relearn-resistant`) removed does not come back",
     "SalUn, then UCE": "what SalUn of all weights and then UCE (`picture-then-name`) removed does not come back",
 }
 """Whose do not come back, it is said."""
@@ -157,7 +157,7 @@ class Relearned:
 
     def each(self) -> str:
         """A line for each label: the most, in percent, at any reading after the first, concept by concept."""
-        concepts = list(dict.fromkeys(c.concept for c in self.by_label[UNTOUCHED]))
+        concepts = list(dict.fromkeys(c.concept for c in self.by_label[RETRAINED] + self.by_label[UNTOUCHED]))
         lines = [f"| | {' | '.join(concepts)} |", "|---|" + "---:|" * len(concepts)]
         for label, of in self.by_label.items():
             cells = []
@@ -168,13 +168,14 @@ class Relearned:
             lines += [f"| {label} | {' | '.join(cells)} |"] if of else []
         return "\n".join(lines) + "\n"
 
-    def apart(self, label: str) -> Interval:
-        """How much more often the concept is seen than in the retrained model, each run and its control at their best readings.
+    def apart(self, label: str, reading: Callable[[Curve], Row] = lambda curve: best([curve])) -> Interval:
+        """How much more often the concept is seen than in the retrained model, each run and its control at a reading, by default their
+        best.
 
         Raises:
             Missing: no runs, or one without a control.
         """
-        mine, beside = ({(c.concept, c.seed): best([c]).value for c in of} for of in (self.gone(label), self.beside(label)))
+        mine, beside = ({(c.concept, c.seed): reading(c).value for c in of} for of in (self.gone(label), self.beside(label)))
         if mine.keys() != beside.keys():
             raise Missing(label)
         return paired({key: mine[key] - beside[key] for key in mine})
@@ -193,7 +194,9 @@ class Relearned:
             return line(claim, bar, "–", "not measured")
         keys = [(c.concept, c.seed) for c in self.gone(label)]
         said = cautious(keys, verdict(apart, APART, below))
-        return line(claim, bar, f"{shown(apart, ' points')}, {counted(keys)}", said)
+        at_last = self.apart(label, lambda curve: curve.at(self.strengths[-1]))
+        measured = f"{shown(apart, ' points')}; after {self.strengths[-1]:.0f} steps {shown(at_last, ' points')}; {counted(keys)}"
+        return line(claim, bar, measured, said)
 
 
 def main() -> None:

@@ -62,9 +62,8 @@ def test_every_run_is_compared_with_its_control_each_at_its_best(attacked):
     found = relearned(attacked, *(curve(attacked, *c) for c in (("ESD-1", 0, 90, 40), ("retrained", 0, 5, 10), ("untouched", 100, 99, 98))))
     assert found.apart("ESD") == pytest.approx((0.9 - 0.1, -inf, inf))
     said = "\n".join(found.claims())
-    assert (
-        "| DiMRA brings back what ESD removed (2512.03564) | more than 5 points above the retrained model | 80.0 points, 1 run of 1" in said
-    )
+    assert "| DiMRA brings back what ESD removed (2512.03564) | more than 5 points above the retrained model | 80.0 points; " in said
+    assert "80.0 points; after 1000 steps 30.0 points; 1 run of 1" in said
     assert "| ESD | 1 | 0 | 90 | 40 |" in found.table()
     assert "| ESD | 90 |" in found.each()
 
