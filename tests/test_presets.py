@@ -57,7 +57,9 @@ def test_a_preset_under_another_methods_name_is_refused():
     assert "relearn-tested is of mim-mu, and esd is asked for" in error
 
 
-@pytest.mark.parametrize(("name", "label"), [("relearn-tested", "MiM-MU"), ("relearn-resistant", "PURE"), ("picture-then-name", "SalUn, then UCE")])
+@pytest.mark.parametrize(
+    ("name", "label"), [("relearn-tested", "MiM-MU"), ("relearn-resistant", "PURE"), ("picture-then-name", "SalUn, then UCE")]
+)
 def test_a_preset_is_what_the_benchmark_measures_under_its_label(name, label):
     """benchmarks/attacked.py says of the label what holds of the preset."""
     unit = next(u for u in read_suite("canvas").units if u.label == label)
