@@ -302,11 +302,11 @@ def test_the_first_stage_is_the_run_of_its_concept_alone(tmp_path):
 
 @pytest.fixture
 def states(monkeypatch):
-    """The states, memos and batches that training begins with, run by run."""
+    """The batches and the state that training begins with, run by run."""
     found = []
     real, gathered = expunge.run.TrainState, expunge.run.gather
-    monkeypatch.setattr(expunge.run, "TrainState", lambda *a: found.append([real(*a)]) or found[-1][0])
-    monkeypatch.setattr(expunge.run, "gather", lambda *a: found[-1].append(gathered(*a)) or found[-1][1])
+    monkeypatch.setattr(expunge.run, "gather", lambda *a: found.append([gathered(*a)]) or found[-1][0])
+    monkeypatch.setattr(expunge.run, "TrainState", lambda *a: found[-1].append(real(*a)) or found[-1][1])
     return found
 
 
@@ -316,7 +316,7 @@ def test_the_original_reference_is_the_untouched_model_bit_for_bit(tmp_path, met
     run = made(tmp_path / "run", several("neon", "ring", together="sequential"), method)
     untouched = tiny.denoiser()
     own = dict(untouched.net.named_parameters())
-    (_, _), (state, batches) = states
+    (_, _), (batches, state) = states
     assert all(torch.equal(w, own[n]) for n, w in state.untouched.items())
     first = run.stages[0].delta()
     assert all(torch.equal(w, first[n]) for n, w in state.begun.items())
@@ -331,7 +331,7 @@ def test_the_original_reference_is_the_untouched_model_bit_for_bit(tmp_path, met
 
 def test_the_previous_reference_is_what_the_stage_before_left(tmp_path, states):
     run = made(tmp_path / "run", several("neon", "ring", together="sequential", reference="previous"))
-    (_, _), (state, batches) = states
+    (_, _), (batches, state) = states
     first, left = run.stages[0].delta(), tiny.denoiser()
     assert all(torch.equal(w, first[n]) for n, w in state.untouched.items())
     with torch.no_grad():
@@ -362,7 +362,7 @@ def test_the_model_is_given_back_and_changes_are_told_from_the_untouched_one(tmp
 def test_factors_are_drawn_anew_for_each_stage(tmp_path, states):
     """Drawn alike, ten stages of rank 1 would together hardly be more than one."""
     made(tmp_path / "run", several("neon", "ring", together="sequential"), "spm")
-    one, other = (state for state, _ in states)
+    one, other = (state for _, state in states)
     name = next(n for n in one.initial if n.endswith(".A"))
     assert not torch.equal(one.initial[name], other.initial[name])
 
