@@ -113,10 +113,10 @@ def test_the_same_pictures_are_drawn_once_for_all_attacks(battery, tmp_path):
     """Attacks begin with the same reading, and Nothing never leaves it."""
     list(battery("Nothing").run())
     drawn = len(list((tmp_path / "store" / "pictures").glob("*.png")))
-    each = PICTURES + PICTURES // 2  # and half as many where the concept is not asked for
-    assert drawn == 2 * each  # the run's and the untouched model's
+    beside = PICTURES // 2  # where the concept is not asked for, of the run alone
+    assert drawn == 2 * PICTURES + beside  # the run's and the untouched model's
     list(battery("Undo").run())  # of whose readings the run's last is new
-    assert len(list((tmp_path / "store" / "pictures").glob("*.png"))) == drawn + each
+    assert len(list((tmp_path / "store" / "pictures").glob("*.png"))) == drawn + PICTURES + beside
 
 
 def test_the_same_prompts_are_drawn_without_the_concept(audited, battery):
@@ -124,7 +124,8 @@ def test_the_same_prompts_are_drawn_without_the_concept(audited, battery):
     [mine, base] = [d.result for d in audited("Undo").done]
     judge = mine.judges[0]
     assert [r.hits[judge] for r in mine.readings] == [0, PICTURES]
-    assert [(r.unasked.n, r.unasked.hits[judge]) for r in (*mine.readings, *base.readings)] == [(PICTURES // 2, 0)] * 4
+    assert [(r.unasked.n, r.unasked.hits[judge]) for r in mine.readings] == [(PICTURES // 2, 0)] * 2
+    assert [r.unasked for r in base.readings] == [None, None]
     assert battery("Undo").cells[0].id == mine.id
     assert Result.from_json(mine.to_json()) == mine
 
@@ -236,9 +237,10 @@ def test_prices_are_those_of_the_attack_and_of_its_pictures(battery, tmp_path):
     made = battery("Undo", "Nothing")
     costs = [made.costs(made.cells)[c.id] for c in made.cells]
     each = PICTURES * SAMPLER.steps  # without guidance a picture takes a forward for each step
-    beside = made.unasked * SAMPLER.steps  # pictures of prompts without the concept, for each reading's weights
+    beside = made.unasked * SAMPLER.steps  # pictures of prompts without the concept, for each reading's weights, of the run alone
     # The first attack on a model pays for the pictures under plain prompts, which the second finds.
-    assert [(c.forwards, c.backwards) for c in costs] == [(7 + 2 * (each + beside), 5)] * 2 + [(2 * (each + beside), 0)] * 2
+    mine, base = 2 * (each + beside), 2 * each
+    assert [(c.forwards, c.backwards) for c in costs] == [(7 + mine, 5), (7 + base, 5), (mine, 0), (base, 0)]
     assert all(c.seconds > 0 for c in costs)
     assert not (tmp_path / "audit").exists()
     assert not (tmp_path / "store").exists()
@@ -246,9 +248,9 @@ def test_prices_are_those_of_the_attack_and_of_its_pictures(battery, tmp_path):
 
 def test_what_was_spent_is_counted(audited):
     [mine, base] = [d.result for d in audited("Undo").done]
-    each = (PICTURES + PICTURES // 2) * SAMPLER.steps
+    each, beside = PICTURES * SAMPLER.steps, PICTURES // 2 * SAMPLER.steps
     # Of the untouched model the second reading is the first, whose pictures are there.
-    assert (mine.forwards, mine.backwards, base.forwards) == (2 * each, 5, each)
+    assert (mine.forwards, mine.backwards, base.forwards) == (2 * (each + beside), 5, each)
 
 
 def test_in_python_it_is_one_call(made, tmp_path):

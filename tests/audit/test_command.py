@@ -67,8 +67,8 @@ def test_a_dry_run_prices_everything_and_touches_nothing(audit, tmp_path, own_ca
     assert "toys: 4 cells, 0 done, 4 to do" in said.out
     lines = [line.split() for line in said.out.splitlines()]
     assert ["undo", "unlearned", "2", "31", "5"] in [line[:5] for line in lines]  # 7 + 2 readings of 8 and 4 pictures of a step
-    assert ["nothing", "base", "3", "24", "0"] in [line[:5] for line in lines]
-    assert any(line[:3] == ["together", "110", "10"] for line in lines)
+    assert ["nothing", "base", "3", "16", "0"] in [line[:5] for line in lines]
+    assert any(line[:3] == ["together", "94", "10"] for line in lines)
     assert CALLS == []
     assert not (tmp_path / "audit").exists()
     assert sorted(own_cache.rglob("*")) == before

@@ -108,11 +108,10 @@ def test_an_attack_that_cannot_be_made_is_named_and_the_numbers_stay(suite_file:
 
 
 def test_attacks_are_priced_for_every_unit_and_controls_once(suite_file: Write, done: Path, control: Path, tmp_path: Path):
-    """Undo costs 7 and 5; beside it 4 pictures of a step under plain prompts, 4 after it, 2 x 4 after nothing, and half as many each
-    time of prompts without the concept."""
+    """Undo costs 7 and 5; beside it 4 pictures of a step under plain prompts, 4 after it, 2 x 4 after nothing."""
     said = bench(audited(suite_file, tmp_path, control=control), done, "--dry-run")
     lines = {line.split()[0]: line.split() for line in said.out.splitlines() if line.split()[:1] in (["untouched"], ["uce"])}
-    each = 7 + (4 + 4 + 2 * 4) * 3 // 2
+    each = 7 + 4 + 4 + 2 * 4
     assert lines["untouched"][1:3] == [str(2 * each), str(2 * 5)]
     assert lines["uce"][3] == str(5)
     assert CALLS == []

@@ -143,7 +143,8 @@ class Battery:
             readings = len(attack.strengths) - (plain in drawn)
             # Under weights that stay what they are the unasked pictures are those of the first reading.
             unasked = readings if attack.changes_weights else int(plain not in drawn)
-            drawing = (readings * self.budget.pictures + unasked * self.unasked) * each
+            beside = unasked * self.unasked * (cell.side.role == "unlearned")
+            drawing = (readings * self.budget.pictures + beside) * each
             drawn.add(plain)
             scope = next((v for v in cell.entry.settings.values() if isinstance(v, str) and v in SCOPES), "xattn")
             if scope not in paces:
@@ -219,22 +220,27 @@ class Battery:
 
     @property
     def unasked(self) -> int:
-        """Pictures of a reading that are drawn of prompts without the concept."""
+        """Pictures of a reading of the unlearned model that are drawn of prompts without the concept."""
         return -(-self.budget.pictures // 2)
 
     def _read(self, cell: Cell, found: Attacked) -> Reading:
-        """Draws the pictures of a reading and has them judged; beside them some of the same prompts without the concept."""
+        """Draws the pictures of a reading and has them judged."""
         weights = {name: w.detach().cpu() for name, w in found.weights.items()}
         made_by = f"{self.denoiser.fingerprint}+{content(weights)}" if weights else self.denoiser.fingerprint
         name = cell.concept.member.name
         files, labels = self._judged(cell, found.cond, found.noise_seeds, found.weights, made_by)
         first = labels[cell.judges[0].name]
         shown = tuple(Shown(found.cond.keys[i], i, file.name, first[i], first[i] == name) for i, file in enumerate(files))
+        hits = {judge: seen.count(name) for judge, seen in labels.items()}
+        unasked = self._unasked(cell, found, made_by) if cell.side.role == "unlearned" else None
+        return Reading(found.strength, len(files), hits, shown, unasked)
+
+    def _unasked(self, cell: Cell, found: Attacked, made_by: str) -> Seen:
+        """The same of the prompts without the concept."""
         contexts = list(dict.fromkeys(p.context for p in cell.concept.forget() if p.context)) or [""]
         asked = self.denoiser.encode([contexts[i * len(contexts) // self.unasked % len(contexts)] for i in range(self.unasked)])
-        _, beside = self._judged(cell, asked, self.victim(cell).noise(self.unasked), found.weights, made_by)
-        hits, unasked = ({judge: seen.count(name) for judge, seen in of.items()} for of in (labels, beside))
-        return Reading(found.strength, len(files), hits, shown, Seen(self.unasked, unasked))
+        _, labels = self._judged(cell, asked, self.victim(cell).noise(self.unasked), found.weights, made_by)
+        return Seen(self.unasked, {judge: seen.count(cell.concept.member.name) for judge, seen in labels.items()})
 
     def _judged(
         self, cell: Cell, cond: Cond, seeds: Sequence[int], weights: Mapping[str, Tensor], made_by: str

@@ -54,7 +54,8 @@ class Reading:
     """By judge, the pictures in which it sees the concept."""
     shown: tuple[Shown, ...] = ()
     unasked: Seen | None = None
-    """In pictures of prompts that do not name it: an attack may have changed what the model draws at large. None in older results."""
+    """In pictures of prompts that do not name it: an attack may have changed what the model draws at large. None of controls and in older
+    results."""
 
     def rate(self, judge: str) -> Interval:
         """The share of pictures in which the judge sees the concept, with its 95 % interval."""
