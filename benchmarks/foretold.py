@@ -8,7 +8,6 @@ Spearman's rank correlation over runs, with a 95 % interval by the bootstrap ove
 
 import argparse
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from attacked import kept as attacked
 from scipy.stats import spearmanr
 
 from expunge.auditing.budget import read_budget
+from expunge.auditing.findings import area_under
 from expunge.cache import write_atomically
 
 HERE = Path(__file__).parent
@@ -51,10 +51,8 @@ class Pair:
 
 
 def area(curve: Curve) -> float:
-    """The mean height of the curve over log(1 + strength), by trapezoids, as in an audit."""
-    at = [math.log1p(r["strength"]) for r in curve.readings]
-    heights = [curve.at(r["strength"]).value for r in curve.readings]
-    return float(np.trapezoid(heights, at) / (at[-1] - at[0]))
+    """Under the curve."""
+    return area_under([(r["strength"], curve.at(r["strength"]).value) for r in curve.readings])
 
 
 def peak(curve: Curve) -> float:
