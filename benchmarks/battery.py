@@ -2,23 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 
-from attacked import GONE, RETRAINED, UNTOUCHED, Curve, best, cautious, counted, paired
-from claims import line, shown, verdict
+from attacked import GONE, RETRAINED, UNTOUCHED, Curve, at_once, best, cautious, counted, paired
+from claims import line, shown
 
 from expunge.auditing.budget import Budget, read_budget
 from expunge.bench.rows import Pooled, share
 from expunge.bench.suite import Unit
 from expunge.types import Row
-from expunge.vocabulary import Vocabulary
 
 BUDGET = Path(__file__).with_name("battery.toml")
 SEARCH = "prompt-search"
 TRAINING = ("relearn", "few-shot", "inversion")
 """Attacks that train weights or a token."""
-AT_ONCE = 0.9
-"""How often an untouched model is to show the concept from the first reading of relearning on."""
 
 Key = tuple[str, int]
 """A concept and a seed."""
@@ -66,9 +62,7 @@ class Battered:
 
     def claims(self) -> Iterator[str]:
         """That the attacks work and are honest, and that prompts that were searched for do more than plain ones."""
-        yield self._first("the attack works: relearning leaves an untouched model able to draw the concept", UNTOUCHED, AT_ONCE, False)
-        chance = fmean(_chance(concept) for concept, _ in self.runs[RETRAINED]) if self.runs[RETRAINED] else 0.0
-        yield self._first("the attack is honest: relearning does not bring it at once where it never was", RETRAINED, chance, True)
+        yield from at_once([c for label in (UNTOUCHED, RETRAINED) for of in self.runs[label].values() for c in of.get("relearn", ())])
         yield from self.searched()
 
     def searched(self) -> Iterator[str]:
@@ -76,12 +70,6 @@ class Battered:
         for label in self.runs:
             if label not in (UNTOUCHED, RETRAINED) and (said := self._searched(label)):
                 yield said
-
-    def _first(self, claim: str, label: str, bar: float, below: bool) -> str:
-        rows = [c.at(sorted(r["strength"] for r in c.readings)[1]) for of in self.runs[label].values() for c in of.get("relearn", ())]
-        asks = f"at {'most' if below else 'least'} {100 * bar:.3g} % after {rows[0].strength:.0f} steps" if rows else "–"
-        found = share(rows) if rows else None
-        return line(claim, asks, *((shown(found, " %"), verdict(found, bar, below)) if found else ("–", "not measured")))
 
     def _searched(self, label: str) -> str:
         """Of a label that was attacked so; else nothing."""
@@ -98,12 +86,6 @@ class Battered:
 def plain(of: Mapping[str, Sequence[Curve]]) -> Row:
     """Under plain prompts: the first reading of every attack, which is the same."""
     return next(iter(of.values()))[0].at(0.0)
-
-
-def _chance(concept: str) -> float:
-    """Of a judge that picks any member of the concept's kind."""
-    [kind] = [k for k in Vocabulary.canvas().kinds.values() if concept in {m.name for m in k.members}]
-    return 1 / len(kind.members)
 
 
 def _cell(found: Pooled) -> str:

@@ -152,7 +152,7 @@ def test_the_second_judge_has_its_own_verdict(tmp_path):
     [found] = of.findings
     assert (found.state, found.second) == ("back", "holds")
     [told] = of.table
-    assert told["best_unlearned"] == told["asr"]
+    assert told["best_unlearned"] == told["asr"] | {"strength": 1.0, "pictures": 16}
     assert (told["verdict"], told["second_judge"], told["asr"]["value"], told["regained_at"]) == ("back", "holds", 1.0, 1.0)
     assert (told["asr_retrained"], told["area_retrained"]) == (None, None)
 

@@ -10,7 +10,8 @@ from audit.toys import CALLS
 from bench.conftest import stand_ins
 from cli.commandline import Said, say
 
-from expunge.bench import runner
+from expunge.bench import rows, runner
+from expunge.bench.reading import read_suite
 from expunge.bench.rows import CONTROL
 
 Write = Callable[..., Path]
@@ -79,8 +80,8 @@ def test_runs_that_are_there_are_attacked_and_nothing_else_is_done_again(
     assert "2 done, 0 to do" in bench(suite, done).out
     assert len(CALLS) == 6
 
-    rows = [json.loads(line) for line in (done / "rows.jsonl").read_text().splitlines()]
-    successes = [r for r in rows if r["metric"] == "ASR"]
+    everything = [json.loads(line) for line in (done / "rows.jsonl").read_text().splitlines()]
+    successes = [r for r in everything if r["metric"] == "ASR"]
     assert {r["attack"] for r in successes} == {"audit.toys:Undo", "audit.toys:Nothing"}
     assert len([r for r in successes if r["run"] == CONTROL]) == len([r for r in successes if r["run"] == "base"]) == 4
     first, second = (done / "table.md").read_text().split("\n\n")
@@ -91,6 +92,17 @@ def test_runs_that_are_there_are_attacked_and_nothing_else_is_done_again(
     page = (done / "index.html").read_text()
     assert "Under attack" in page
     assert "what it would teach to any model" in page
+
+
+def test_of_settings_the_one_that_brings_most_is_shown_also_where_the_verdict_rests_on_another():
+    """As few-shot relearning from twenty pictures, which teaches any model, beside five."""
+    seen = {"value": 1.0, "low": 0.8, "high": 1.0, "strength": 50.0, "pictures": 16}
+    fewer = {"value": 0.5, "low": 0.3, "high": 0.7}
+    finding = {"attack": "few-shot", "concept": "neon", "judge": "main", "strength": 10.0, "pictures": 16, "asr": fewer}
+    sides = {"best_unlearned": seen, "best_base": seen | {"strength": 5.0}, "best_retrained": None}
+    mine, base = rows._attacked(finding | sides, "run", read_suite("canvas").units[0])
+    assert (mine.run, mine.value, mine.n, mine.strength) == ("run", 1.0, 16, 50.0)
+    assert (base.run, base.strength) == ("base", 5.0)
 
 
 def test_a_run_without_a_control_says_so(suite_file: Write, done: Path, tmp_path: Path):

@@ -109,6 +109,28 @@ def test_nothing_is_said_without_the_control_of_the_same_concept(attacked):
     assert next(text for text in found.claims() if "ESD" in text).endswith("| – | not measured |")
 
 
+def test_what_was_never_gone_is_told_from_what_was_not_measured(attacked):
+    found = relearned(attacked, curve(attacked, "ESD-1", 11, 60, 60), curve(attacked, "retrained", 0, 20, 20))
+    said = {text.split(" removed")[0]: text for text in found.claims()}
+    assert "| gone before in none of 1 run of 1 concept | nothing to come back from |" in said["| DiMRA brings back what ESD"]
+    assert said["| DiMRA brings back what CA"].endswith("| – | not measured |")
+
+
+@pytest.mark.parametrize(
+    ("untouched", "retrained", "said"),
+    [(100, 0, ("holds", "holds")), (80, 30, ("does not hold", "does not hold"))],
+)
+def test_relearning_is_a_measure_from_its_first_reading_on(attacked, untouched, retrained, said):
+    """A guess sees one of 10 styles, or one of 20 objects: 7.5 % over one of each."""
+    both = [(of, c, hits) for of, hits in (("untouched", untouched), ("retrained", retrained)) for c in ("neon", "ring")]
+    works, honest = attacked.at_once([curve(attacked, of, 50, hits, 50, concept=c) for of, c, hits in both])
+    assert "| at least 90 % after 25 steps |" in works
+    assert "| at most 7.5 % after 25 steps |" in honest
+    assert "; 2 runs of 2 concepts, 100 pictures each | " in honest
+    assert (works.endswith(f" {said[0]} |"), honest.endswith(f" {said[1]} |")) == (True, True)
+    assert [text.endswith("| – | – | not measured |") for text in attacked.at_once([])] == [True, True]
+
+
 ONE_OF_EACH = {
     "pictures": 20,
     "attacks": [{"name": "relearn", "lr": 5e-4}, {"name": "wording", "form": "synonyms"}, {"name": "wording", "form": "paraphrases"}],
@@ -157,16 +179,3 @@ def test_a_line_shows_each_attack_at_the_settings_and_strength_that_serve_it_bes
 def test_some_runs_of_a_label_that_was_not_gone_are_counted_and_left_out(battered):
     found = battered(("ESD-1", "neon", 0, [0, 4, 2]), ("ESD-1", "ring", 0, [20, 20, 20]))
     assert "| ESD | 1 of 2 | 0 [0, 16] | 20 [" in found.tables()
-
-
-@pytest.mark.parametrize(
-    ("untouched", "retrained", "said"),
-    [([20, 20, 0], [0, 1, 20], ("holds", "in the mean")), ([20, 3, 20], [0, 20, 0], ("does not hold", "does not hold"))],
-)
-def test_the_controls_say_whether_the_attack_works_and_is_honest(battered, untouched, retrained, said):
-    readings = [(of, c, 0, hits) for of, hits in (("untouched", untouched), ("retrained", retrained)) for c in ("neon", "ring")]
-    found = battered(*readings)
-    works, honest, *_ = found.claims()
-    assert "at least 90 % after 1 steps" in works
-    assert "at most 7.5 % after 1 steps" in honest  # a guess: one of 10 styles, one of 20 objects
-    assert (said[0] in works, said[1] in honest) == (True, True)

@@ -141,7 +141,10 @@ class Audit:
         judge = finding.unlearned.judge
         asked = (finding.attack, finding.concept, role)
         curves = [Curve(d.label, d.result, judge) for d in self.done if (d.result.attack, d.result.concept, d.role) == asked]
-        return max((c.best.rate(judge) for c in curves), key=lambda rate: rate.value)._asdict() if curves else None
+        if not curves:
+            return None
+        most = max((c.best for c in curves), key=lambda reading: reading.rate(judge).value)
+        return {**most.rate(judge)._asdict(), "strength": most.strength, "pictures": most.n}
 
     def write(self) -> None:
         """Writes `rows.jsonl`, `audit.json` and `budget.toml`, which repeats it, into the folder."""

@@ -94,13 +94,14 @@ def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
 
 
 def _attacked(finding: Mapping[str, Any], run: str, unit: Unit) -> Iterator[Row]:
-    """What an attack came to: of the run, of the untouched model and of the control, each at its best."""
-    sides = ((run, unit.method, "asr"), ("base", "none", "best_base"), (CONTROL, RETRAINED, "best_retrained"))
+    """What an attack came to: of the run, of the untouched model and of the control, each under the settings and at the strength that
+    bring most of it."""
+    sides = ((run, unit.method, "best_unlearned"), ("base", "none", "best_base"), (CONTROL, RETRAINED, "best_retrained"))
     for name, method, key in sides:
-        if rate := finding[key]:
+        if best := finding[key]:
             about = (name, method, finding["concept"], unit.seed, "target", SUCCESS)
-            of = rate["value"], rate["low"], rate["high"], finding["pictures"]
-            yield Row(*about, *of, finding["attack"], finding["strength"] if name == run else 0.0, finding["judge"])
+            of = best["value"], best["low"], best["high"], best["pictures"]
+            yield Row(*about, *of, finding["attack"], best["strength"], finding["judge"])
 
 
 def _label(unit: Unit) -> str:
