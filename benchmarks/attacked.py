@@ -17,7 +17,7 @@ from typing import Any
 
 from claims import JUDGE, Missing, line, shown, verdict
 
-from expunge.auditing.budget import read_budget
+from expunge.auditing.budget import Budget, Entry, read_budget
 from expunge.bench.rows import share
 from expunge.bench.suite import Unit
 from expunge.cache import write_atomically
@@ -37,13 +37,14 @@ AT_ONCE = 0.9
 TUNED = ("SalUn, all weights", "gradient ascent", "SDD", "ESD", "ESD, the paper's form", "CA", "MiM-MU, whiten 0", "MiM-MU")
 """Whose removals DiMRA is said to undo."""
 LASTING = {
-    "DiMUM, all weights": "what DiMUM, as we read it, removed from all weights does not come back (2512.03564)",
-    "DiMUM": "what DiMUM removed in whitened steps does not come back (2512.03564)",
-    "MiM-MU": "what MiM-MU by default (`relearn-tested`) removed does not come back",
-    "PURE": "what PURE (`relearn-resistant`) removed does not come back",
-    "SalUn, then UCE": "what SalUn of all weights and then UCE (`picture-then-name`) removed does not come back",
+    "DiMUM, all weights": "what DiMUM, as we read it (2512.03564), removed from all weights",
+    "DiMUM": "what DiMUM removed in whitened steps",
+    "MiM-MU": "what MiM-MU by default (`relearn-tested`) removed",
+    "PURE": "what PURE (`relearn-resistant`) removed",
+    "SalUn, then UCE": "what SalUn of all weights and then UCE (`picture-then-name`) removed",
+    "SalUn, then PURE": "what SalUn of all weights and then PURE (`resistant`) removed",
 }
-"""Whose do not come back, it is said."""
+"""What is gone for good, it is said."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,12 @@ def kept(file: Path) -> list[Curve]:
     return [Curve(**table | {"readings": tuple(table["readings"])}) for table in tables]
 
 
+def under(found: Iterable[Curve], budget: Budget, *entries: Entry) -> list[Curve]:
+    """Those that these attacks of a budget gave; all of its attacks where none are named."""
+    asked = [{"name": e.name, **e.settings} for e in entries or budget.entries]
+    return [c for c in found if c.pictures == budget.pictures and c.attack in asked]
+
+
 class Relearned:
     """Curves under one attack with one choice of settings, by label."""
 
@@ -211,8 +218,8 @@ class Relearned:
         yield from at_once([c for label in (UNTOUCHED, RETRAINED) for c in self.by_label[label]])
         for label in TUNED:
             yield self._claim(label, f"DiMRA brings back what {label} removed (2512.03564)", below=False)
-        for label, claim in LASTING.items():
-            yield self._claim(label, claim, below=True)
+        for label, removed in LASTING.items():
+            yield self._claim(label, f"{removed} does not come back by relearning", below=True)
 
     def _claim(self, label: str, claim: str, below: bool) -> str:
         bar = f"{'at most' if below else 'more than'} {100 * APART:.0f} points above the retrained model"
@@ -227,6 +234,18 @@ class Relearned:
         at_last = self.apart(label, lambda curve: curve.at(self.strengths[-1]))
         measured = f"{shown(apart, ' points')}; after {self.strengths[-1]:.0f} steps {shown(at_last, ' points')}; {counted(keys)}"
         return line(claim, bar, measured, said)
+
+
+def by_attacker(found: Sequence[Curve], units: Sequence[Unit], budget: Budget) -> str:
+    """A line for each attack of a budget and each concept: the most, in percent, at any reading after the first, model by model."""
+    of = {e.label: Relearned(under(found, budget, e), units) for e in budget.entries}
+    labels = list(dict.fromkeys(label for one in of.values() for label in one.by_label if one.gone(label)))
+    lines = [f"| attacker | concept | {' | '.join(labels)} |", "|---|---|" + "---:|" * len(labels)]
+    for attacker, one in of.items():
+        for concept in dict.fromkeys(c.concept for label in labels for c in one.gone(label)):
+            most = [[best([c]) for c in one.gone(label) if c.concept == concept] for label in labels]
+            lines.append(f"| {attacker} | {concept} | {' | '.join(f'{100 * share(rows).value:.0f}' if rows else '–' for rows in most)} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

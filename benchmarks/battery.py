@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from attacked import GONE, RETRAINED, UNTOUCHED, Curve, at_once, best, cautious, counted, paired
-from claims import line, shown
+from attacked import APART, GONE, LASTING, RETRAINED, UNTOUCHED, Curve, at_once, best, cautious, counted, paired, under
+from claims import line, shown, verdict
 
 from expunge.auditing.budget import Budget, read_budget
 from expunge.bench.rows import Pooled, share
@@ -12,7 +12,7 @@ from expunge.bench.suite import Unit
 from expunge.types import Row
 
 BUDGET = Path(__file__).with_name("battery.toml")
-SEARCH = "prompt-search"
+SEARCH, LEARNED = "prompt-search", "inversion"
 TRAINING = ("relearn", "few-shot", "inversion")
 """Attacks that train weights or a token."""
 
@@ -25,14 +25,13 @@ class Battered:
 
     def __init__(self, found: Sequence[Curve], units: Sequence[Unit], budget: Budget | None = None) -> None:
         budget = budget or read_budget(BUDGET)
-        asked = [{"name": e.name, **e.settings} for e in budget.entries]
         labels = {u.id: u.label for u in units} | {UNTOUCHED: UNTOUCHED, RETRAINED: RETRAINED}
         self.pictures = budget.pictures
         self.attacks = list(dict.fromkeys(e.name for e in budget.entries))
         self.runs: dict[str, dict[Key, dict[str, list[Curve]]]] = {label: {} for label in labels.values()}
         """By label, concept and seed, and attack."""
-        for curve in found:
-            if curve.of in labels and curve.pictures == budget.pictures and curve.attack in asked:
+        for curve in under(found, budget):
+            if curve.of in labels:
                 mine = self.runs[labels[curve.of]].setdefault((curve.concept, curve.seed), {})
                 mine.setdefault(curve.attack["name"], []).append(curve)
 
@@ -61,8 +60,11 @@ class Battered:
         return "\n".join(lines) + "\n"
 
     def claims(self) -> Iterator[str]:
-        """That the attacks work and are honest, and that prompts that were searched for do more than plain ones."""
+        """That the attacks work and are honest, that words that are learned find nothing where the presets removed it, and that prompts
+        that were searched for do more than plain ones."""
         yield from at_once([c for label in (UNTOUCHED, RETRAINED) for of in self.runs[label].values() for c in of.get("relearn", ())])
+        for label, removed in LASTING.items():
+            yield from self._learned(label, removed)
         yield from self.searched()
 
     def searched(self) -> Iterator[str]:
@@ -70,6 +72,15 @@ class Battered:
         for label in self.runs:
             if label not in (UNTOUCHED, RETRAINED) and (said := self._searched(label)):
                 yield said
+
+    def _learned(self, label: str, removed: str) -> Iterator[str]:
+        """Of a label that was attacked so, beside its controls."""
+        runs = {key: of for key, of in self.gone(label).items() if LEARNED in of and LEARNED in self.runs[RETRAINED].get(key, {})}
+        if runs:
+            apart = paired({k: best(of[LEARNED]).value - best(self.runs[RETRAINED][k][LEARNED]).value for k, of in runs.items()})
+            bar = f"at most {100 * APART:.0f} points above the retrained model"
+            said = cautious(runs, verdict(apart, APART, below=True))
+            yield line(f"{removed} does not come back by a learned word", bar, f"{shown(apart, ' points')}; {counted(runs)}", said)
 
     def _searched(self, label: str) -> str:
         """Of a label that was attacked so; else nothing."""

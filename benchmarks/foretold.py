@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from attacked import RETRAINED, UNTOUCHED, Curve, best
+from attacked import RETRAINED, UNTOUCHED, Curve, best, under
 from attacked import kept as attacked
 from scipy.stats import spearmanr
 
@@ -70,8 +70,7 @@ MEASURES = {
 def curves(found: Iterable[Curve], budget: str, attack: str) -> list[Curve]:
     """Those of one attack with the settings of a budget."""
     asked = read_budget(HERE / f"{budget}.toml")
-    settings = [{"name": e.name, **e.settings} for e in asked.entries if e.name == attack]
-    return [c for c in found if c.attack in settings and c.pictures == asked.pictures]
+    return under(found, asked, *(e for e in asked.entries if e.name == attack))
 
 
 def pairs(asked: Sequence[Asked], found: Sequence[Curve], measure: str) -> list[Pair]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attacked import Relearned
+from attacked import Relearned, by_attacker, under
 from attacked import kept as attacked
 from battery import Battered
 from claims import SUITES, Found, told
@@ -44,10 +44,12 @@ def found(name: str) -> list[Measured]:
 def relearned() -> Relearned:
     """What DiMRA brought back, as benchmarks/dimra.toml has it, in the units of benchmarks/audits.toml."""
     budget = read_budget(HERE / "dimra.toml")
-    [dimra] = budget.entries
-    asked = {"name": dimra.name, **dimra.settings}, budget.pictures
-    curves = [c for c in attacked(HERE / "attacked.jsonl") if (c.attack, c.pictures) == asked]
-    return Relearned(curves, read_suite(HERE / "audits.toml").units)
+    return Relearned(under(attacked(HERE / "attacked.jsonl"), budget), read_suite(HERE / "audits.toml").units)
+
+
+def attackers() -> str:
+    """What those bring back who relearn with other settings, as benchmarks/rates.toml has them, in the units of attackers.toml."""
+    return by_attacker(attacked(HERE / "attacked.jsonl"), read_suite(HERE / "attackers.toml").units, read_budget(HERE / "rates.toml"))
 
 
 def battered(suite: str = "attacks", budget: str = "battery") -> Battered:
@@ -107,7 +109,7 @@ def tables() -> dict[str, str]:
     made["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
     made["claims"] = claims({name: Found(of) for name, of in suites.items()})
     made["attack_claims"] = told((*dimra.claims(), *battery.claims(), *battered("searches", "search").searched()))
-    made |= {"relearned": dimra.table(), "relearned_each": dimra.each(), "battery": battery.tables()}
+    made |= {"attackers": attackers(), "relearned": dimra.table(), "relearned_each": dimra.each(), "battery": battery.tables()}
     made["foretold"] = foretold(asked(HERE / "foretold.jsonl"), attacked(HERE / "attacked.jsonl"))
     return made
 

@@ -47,7 +47,9 @@ def test_flags_override_a_preset():
 
 def test_a_name_that_is_none_is_refused_with_the_nearest():
     assert "(nearest: 'relearn-tested')" in say("unlearn", "--config", "relearn-testet", "--target", "ring").error
-    with pytest.raises(ExpungeError, match="a preset is one of relearn-tested, relearn-resistant, picture-then-name: 'gone' is none"):
+    with pytest.raises(
+        ExpungeError, match="a preset is one of relearn-tested, relearn-resistant, picture-then-name, resistant: 'gone' is none"
+    ):
         expunge.preset("gone")
 
 
@@ -58,7 +60,13 @@ def test_a_preset_under_another_methods_name_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "label"), [("relearn-tested", "MiM-MU"), ("relearn-resistant", "PURE"), ("picture-then-name", "SalUn, then UCE")]
+    ("name", "label"),
+    [
+        ("relearn-tested", "MiM-MU"),
+        ("relearn-resistant", "PURE"),
+        ("picture-then-name", "SalUn, then UCE"),
+        ("resistant", "SalUn, then PURE"),
+    ],
 )
 def test_a_preset_is_what_the_benchmark_measures_under_its_label(name, label):
     """benchmarks/attacked.py says of the label what holds of the preset."""

@@ -1,7 +1,7 @@
 """What benchmarks/attacked.py keeps of audits, and what it makes of it."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from math import inf
 from pathlib import Path
@@ -81,6 +81,27 @@ def test_dimum_is_to_stay_within_five_points_of_the_control(attacked, hits, outc
 
     assert said("neon", "ring", "dots").endswith(f"| {outcome} |")
     assert "| of too few concepts: " in said("neon", "ring")
+
+
+def test_attackers_who_try_other_settings_have_lines_of_their_own(attacked):
+    budget = make_budget(
+        {"pictures": 100, "attacks": [{"name": "relearn", "lr": lr, "label": f"at {lr:g}"} for lr in (1e-4, 1e-3)]}, "rates"
+    )
+
+    def under(nth: int, of: str, *hits: int, concept: str = "neon"):
+        entry = budget.entries[nth]
+        return replace(curve(attacked, of, *hits, concept=concept), attack={"name": entry.name, **entry.settings})
+
+    mine = [under(0, "ESD-1", 0, 3, 1), under(1, "ESD-1", 0, 40, 2), under(1, "CA-1", 50, 60, 60), under(1, "retrained", 0, 7, 9)]
+    other = curve(attacked, "ESD-1", 0, 99, 99)  # of another budget
+    table = attacked.by_attacker([*mine, other, under(0, "retrained", 0, 1, 0, concept="ring")], UNITS, budget)
+    assert table.splitlines() == [
+        "| attacker | concept | ESD | retrained |",
+        "|---|---|---:|---:|",
+        "| at 0.0001 | neon | 3 | – |",
+        "| at 0.0001 | ring | – | 1 |",
+        "| at 0.001 | neon | 40 | 9 |",
+    ]
 
 
 def test_differences_are_those_of_concepts_each_the_mean_of_its_seeds(attacked):
@@ -179,3 +200,26 @@ def test_a_line_shows_each_attack_at_the_settings_and_strength_that_serve_it_bes
 def test_some_runs_of_a_label_that_was_not_gone_are_counted_and_left_out(battered):
     found = battered(("ESD-1", "neon", 0, [0, 4, 2]), ("ESD-1", "ring", 0, [20, 20, 20]))
     assert "| ESD | 1 of 2 | 0 [0, 16] | 20 [" in found.tables()
+
+
+@pytest.mark.parametrize(("hits", "outcome"), [((4, 5, 6), "holds"), ((20, 20, 20), "does not hold")])
+def test_a_learned_word_is_to_find_no_more_than_where_it_never_was(attacked, hits, outcome):
+    budget, battery = make_budget({"pictures": 20, "attacks": [{"name": "inversion"}]}, "battery"), import_module("battery")
+    settings = {"name": "inversion", **budget.entries[0].settings}
+
+    def said(*concepts: str) -> list[str]:
+        curves = [
+            attacked.Curve(of, concept, 0, settings, tuple({"strength": float(s), "n": 20, "hits": {"main": h}} for s, h in ladder))
+            for concept, found in zip(concepts, hits, strict=False)
+            for of, ladder in (("DiMUM-1", ((0, 0), (50, found), (100, 0))), ("retrained", ((0, 0), (50, 2), (100, 9))))
+        ]
+        return [
+            text
+            for text in battery.Battered(curves, UNITS, budget).claims()
+            if text.startswith("| what DiMUM removed in whitened steps does not come back by a learned word |")
+        ]
+
+    [line] = said("neon", "ring", "dots")
+    assert line.endswith(f"; 3 runs of 3 concepts | {outcome} |")
+    assert "| of too few concepts: " in said("neon", "ring")[0]
+    assert said() == []

@@ -27,8 +27,9 @@ class PURE(Objective):
 
     Choose it where a hundred steps must do and nothing is known to put in the concept's place. It climbs: pictures of the concept
     become unlikely, but nothing says what the prompt gives instead, which may be noise, or the concept exaggerated: look at it, or take
-    another seed. The pull of a point ends when its error has risen by about 1 / beta; the dual variable gamma presses as hard as keeps
-    the retained predictions within the budget. End it when the concept is gone (`--stop-when-gone`).
+    another seed, or let SalUn go first (the preset `resistant`). The pull of a point ends when its error has risen by about 1 / beta; the
+    dual variable gamma presses as hard as keeps the retained predictions within the budget. End it when the concept is gone
+    (`--stop-when-gone`).
 
     Source: OpenReview BRJserk9XM for the negative-only diffusion preference, the trust region around the untouched model on retained
     prompts, short phases of forgetting and repair, and 100 steps. The paper gives no formula that could be read: the loss is negative
@@ -39,7 +40,8 @@ class PURE(Objective):
 
     beta: Annotated[float, Gt(0)] = 50.0
     """One over the rise of a point's mean squared error at which it is let go. Larger stops sooner and hurts less; towards 0 it is
-    plain gradient ascent, which never ends."""
+    plain gradient ascent, which never ends. What a method before it has done counts as risen: after one, take it smaller, or PURE adds
+    nothing."""
     budget: Annotated[float, Gt(0)] = 2e-3
     """The KL that is granted: the mean squared change of predictions on retained points. Smaller holds tighter and forgets less."""
     gamma: Annotated[float, Ge(0)] = 1.0

@@ -6,7 +6,7 @@ from typing import Any
 from expunge import config
 from expunge.types import ExpungeError
 
-PRESETS = ("relearn-tested", "relearn-resistant", "picture-then-name")
+PRESETS = ("relearn-tested", "relearn-resistant", "picture-then-name", "resistant")
 """By name. Each is a TOML file here, a configuration without model and concept, and `about`, what it is for."""
 
 
