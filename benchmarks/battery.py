@@ -13,7 +13,7 @@ from expunge.types import Row
 
 BUDGET = Path(__file__).with_name("battery.toml")
 SEARCH, LEARNED = "prompt-search", "inversion"
-TRAINING = ("relearn", "few-shot", "inversion")
+TRAINING = ("relearn", "few-shot", LEARNED)
 """Attacks that train weights or a token."""
 
 Key = tuple[str, int]

@@ -223,3 +223,16 @@ def test_a_learned_word_is_to_find_no_more_than_where_it_never_was(attacked, hit
     assert line.endswith(f"; 3 runs of 3 concepts | {outcome} |")
     assert "| of too few concepts: " in said("neon", "ring")[0]
     assert said() == []
+
+
+@pytest.mark.parametrize(
+    ("untouched", "retrained", "said"),
+    [([20, 20, 0], [0, 1, 20], ("holds", "in the mean")), ([20, 3, 20], [0, 20, 0], ("does not hold", "does not hold"))],
+)
+def test_the_controls_say_whether_the_attack_works_and_is_honest(battered, untouched, retrained, said):
+    readings = [(of, c, 0, hits) for of, hits in (("untouched", untouched), ("retrained", retrained)) for c in ("neon", "ring")]
+    found = battered(*readings)
+    works, honest, *_ = found.claims()
+    assert "at least 90 % after 1 steps" in works
+    assert "at most 7.5 % after 1 steps" in honest  # a guess: one of 10 styles, one of 20 objects
+    assert (said[0] in works, said[1] in honest) == (True, True)
