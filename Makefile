@@ -31,6 +31,7 @@ lint: $(VENV)/.installed-test ## style and types alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 slow: $(VENV)/.installed-test ## the tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -39,7 +40,7 @@ bench: $(VENV)/.installed ## run the whole suite canvas (goes on where it stoppe
 	$(BIN)/expunge bench canvas $(ARGS)
 
 canvas: $(VENV)/.installed ## train the embedded model from nothing (hours on two cores; goes on where it was stopped)
-	$(BIN)/python -m expunge.canvas.train $(ARGS)
+	$(BIN)/python -m expunge.canvas.training.train $(ARGS)
 
 docs: $(VENV)/.installed-docs ## the documentation, as web pages in site/
 	$(BIN)/python docs/generate.py

@@ -17,13 +17,13 @@ from typing import Any
 
 from claims import JUDGE, Missing, line, shown, verdict
 
-from expunge.auditing.budget import Budget, Entry, read_budget
-from expunge.bench.rows import share
+from expunge.audits.budget import Budget, Entry, read_budget
 from expunge.bench.suite import Unit
-from expunge.cache import write_atomically
-from expunge.metrics.intervals import Interval, student_interval
-from expunge.types import Row
-from expunge.vocabulary import Vocabulary
+from expunge.bench.summary import share
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.evaluation.results import Row
+from expunge.evaluation.statistics import Interval, student_interval
+from expunge.storage.files import write_atomically
 
 UNTOUCHED, RETRAINED = "untouched", "retrained"
 GONE = 0.1

@@ -6,10 +6,10 @@ from pathlib import Path
 from attacked import APART, GONE, LASTING, RETRAINED, UNTOUCHED, Curve, at_once, best, cautious, counted, paired, under
 from claims import line, shown, verdict
 
-from expunge.auditing.budget import Budget, read_budget
-from expunge.bench.rows import Pooled, share
+from expunge.audits.budget import Budget, read_budget
 from expunge.bench.suite import Unit
-from expunge.types import Row
+from expunge.bench.summary import Pooled, share
+from expunge.evaluation.results import Row
 
 BUDGET = Path(__file__).with_name("battery.toml")
 SEARCH, LEARNED = "prompt-search", "inversion"

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.bench.reading import read_suite
-from expunge.bench.rows import Measured, Pooled, average, base_rows, measured, share
-from expunge.metrics.intervals import Interval
-from expunge.types import Row
+from expunge.bench.config import read_suite
+from expunge.bench.summary import Measured, Pooled, average, base_rows, measured, share
+from expunge.evaluation.results import Row
+from expunge.evaluation.statistics import Interval
 
 JUDGE = "main"
 SAME = 0.05

@@ -20,9 +20,9 @@ from attacked import RETRAINED, UNTOUCHED, Curve, best, under
 from attacked import kept as attacked
 from scipy.stats import spearmanr
 
-from expunge.auditing.budget import read_budget
-from expunge.auditing.findings import area_under
-from expunge.cache import write_atomically
+from expunge.audits.budget import read_budget
+from expunge.audits.verdict import area_under
+from expunge.storage.files import write_atomically
 
 HERE = Path(__file__).parent
 DRAWS = 2000
@@ -123,10 +123,10 @@ def kept(file: Path) -> list[Asked]:
 
 def ask(run: Path, concept: str) -> Asked:
     """Asks the meter: four pictures of every other concept, sixteen of this one."""
-    from expunge.asking import Meter
-    from expunge.denoiser import load
-    from expunge.retention import measure_information
-    from expunge.run import Run
+    from expunge.evaluation.information.interview import Meter
+    from expunge.evaluation.information.retention import measure_information
+    from expunge.models.loading import load
+    from expunge.runs.run import Run
 
     made = Run(run)
     with tempfile.TemporaryDirectory() as folder:  # a copy: the run's own page of information is another, larger one

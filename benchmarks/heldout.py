@@ -13,16 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from expunge.cache import Store, write_atomically
-from expunge.concept import Concept
-from expunge.denoiser import StableDiffusion, load
-from expunge.evaluation import looked
-from expunge.judges import load_judge
-from expunge.metrics.intervals import wilson
-from expunge.render import Protocol, Shot, plan, render
-from expunge.run import unlearn
-from expunge.vocabulary import Vocabulary
-from expunge.weights import content, swapped
+from expunge.concepts.concept import Concept
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.evaluation.evaluate import looked
+from expunge.evaluation.judges import load_judge
+from expunge.evaluation.protocol import Protocol, Shot, plan
+from expunge.evaluation.rendering import render
+from expunge.evaluation.statistics import wilson
+from expunge.models.delta import swapped
+from expunge.models.loading import load
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.storage.files import write_atomically
+from expunge.storage.tensors import content
 
 CONCEPTS = ("neon", "watercolour", "ring", "hexagon")
 METHODS: dict[str, dict[str, Any]] = {

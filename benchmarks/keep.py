@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from expunge.bench.runner import RESULT
-from expunge.cache import write_atomically
+from expunge.storage.files import write_atomically
 
 COSTS = ("id", "method", "seconds", "forwards", "backwards", "steps_done", "trainable", "total", "device", "versions")
 """What is kept of a card."""

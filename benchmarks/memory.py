@@ -54,12 +54,13 @@ def unlearning() -> None:
     import tempfile
     from pathlib import Path
 
-    from expunge.cache import Store
     from expunge.canvas.pipeline import assemble
-    from expunge.concept import Concept
-    from expunge.denoiser import StableDiffusion, load
-    from expunge.run import unlearn
-    from expunge.vocabulary import Vocabulary
+    from expunge.concepts.concept import Concept
+    from expunge.concepts.vocabulary import Vocabulary
+    from expunge.models.loading import load
+    from expunge.models.stable_diffusion import StableDiffusion
+    from expunge.runs.unlearn import unlearn
+    from expunge.storage.cache import Store
 
     parts = load("canvas").pipeline
     denoiser = StableDiffusion(assemble(parts.vae, parts.text_encoder, parts.tokenizer, network()))

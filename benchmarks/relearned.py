@@ -14,8 +14,8 @@ from claims import JUDGE
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from expunge.auditing.cells import Result
-from expunge.auditing.findings import best_of
+from expunge.audits.cells import Result
+from expunge.audits.verdict import best_of
 
 PICTURES = 4
 """Of a reading."""

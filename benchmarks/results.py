@@ -21,9 +21,9 @@ from foretold import said as foretold
 from heldout import table as heldout
 from keep import unpack
 
-from expunge.auditing.budget import read_budget
-from expunge.bench.reading import read_suite
-from expunge.bench.rows import SHARES, Measured, markdown, measured, share, standings
+from expunge.audits.budget import read_budget
+from expunge.bench.config import read_suite
+from expunge.bench.summary import SHARES, Measured, markdown, measured, share, standings
 from expunge.methods import METHODS
 
 HERE = Path(__file__).parent

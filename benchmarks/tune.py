@@ -44,8 +44,9 @@ def trials(given: argparse.Namespace) -> list[dict[str, Any]]:
     """What is asked for, the settings that are left alone among it: a line is to be true when a default has changed."""
     from dataclasses import asdict, replace
 
-    from expunge.config import find_method, settings
-    from expunge.objective import Training
+    from expunge.config import settings
+    from expunge.methods.base import Training
+    from expunge.methods.config import find_method
 
     method = find_method(given.method)
     names = [t.partition("=")[0] for t in given.tries]
@@ -63,13 +64,13 @@ def trials(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def measured(trial: dict[str, Any]) -> dict[str, Any]:
-    from expunge.cache import Store
-    from expunge.concept import Concept
-    from expunge.denoiser import load
-    from expunge.evaluation import evaluate
-    from expunge.render import Protocol
-    from expunge.run import unlearn
-    from expunge.vocabulary import Vocabulary
+    from expunge.concepts.concept import Concept
+    from expunge.concepts.vocabulary import Vocabulary
+    from expunge.evaluation.evaluate import evaluate
+    from expunge.evaluation.protocol import Protocol
+    from expunge.models.loading import load
+    from expunge.runs.unlearn import unlearn
+    from expunge.storage.cache import Store
 
     canvas, vocabulary, store = load("canvas"), Vocabulary.canvas(), Store.default()
     concept = Concept.find(trial["concept"], vocabulary)

@@ -9,10 +9,10 @@ from pathlib import Path
 from expunge.cli.fields import Setting, settings_of
 from expunge.cli.screen import first_sentence
 from expunge.config import settings
-from expunge.matching import Matching
+from expunge.diffusion.batch import NEEDS
 from expunge.methods import METHODS
-from expunge.objective import Method, Objective, Training
-from expunge.types import NEEDS
+from expunge.methods._matching import Matching
+from expunge.methods.base import Method, Objective, Training
 
 FOLDER = Path(__file__).parent / "methods"
 TRIALS = Path(__file__).parents[1] / "benchmarks" / "tuning.jsonl"

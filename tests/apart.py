@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import tiny
 
-from expunge import cache, run
-from expunge.cache import Store
-from expunge.run import unlearn
-from expunge.types import Step
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.training.loop import Trainer
+from expunge.training.steps import Step
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["apart"])
@@ -81,7 +81,7 @@ def share(folder: Path, environment: dict[str, str], runs: dict[str, dict]) -> N
     """Makes each of `runs` as one process of several; the first a second time, interrupted. Leaves what it wrote and showed behind."""
     os.environ |= environment
     rank, written, seen = environment["RANK"], [], []
-    replace, fit = cache.os.replace, run.Trainer.fit
+    replace, fit = os.replace, Trainer.fit
 
     def noted(beside: Path, path: Path) -> None:
         written.append(str(Path(path).relative_to(folder)))
@@ -92,7 +92,7 @@ def share(folder: Path, environment: dict[str, str], runs: dict[str, dict]) -> N
             seen.append(step.step)
             yield step
 
-    def stopping(self: run.Trainer) -> Iterator[Step]:
+    def stopping(self: Trainer) -> Iterator[Step]:
         for step in fit(self):
             yield step
             if step.step == 3:
@@ -101,14 +101,14 @@ def share(folder: Path, environment: dict[str, str], runs: dict[str, dict]) -> N
     def made(name: str, settings: dict) -> None:
         unlearn(tiny.denoiser(), tiny.concept(), out=folder / name, store=Store(folder / "store"), watch=watch, **settings)
 
-    cache.os.replace = noted
+    os.replace = noted
     for name, settings in runs.items():
         made(name, settings)
-    run.Trainer.fit = stopping
+    Trainer.fit = stopping
     again = next(iter(runs.values()))
     try:
         made("resumed", again)
     except Interrupted:
-        run.Trainer.fit = fit
+        Trainer.fit = fit
         made("resumed", again)
     (folder / f"{rank}.json").write_text(json.dumps({"written": written, "seen": seen}))

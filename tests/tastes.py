@@ -2,7 +2,7 @@
 
 import tomllib
 
-from expunge.vocabulary import Vocabulary
+from expunge.concepts.vocabulary import Vocabulary
 
 TOML = """
 [taste]

@@ -10,18 +10,19 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
-from expunge.adoption import adopt, differing, narrowest
-from expunge.auditing.prepare import refuse_control
-from expunge.cache import Store
+from expunge.audits.setup import refuse_control
 from expunge.cli.app import main
-from expunge.evaluation import evaluate
-from expunge.export import merge, write_lora
+from expunge.errors import ExpungeError
+from expunge.evaluation.evaluate import evaluate
+from expunge.evaluation.protocol import Protocol
 from expunge.methods import METHODS
-from expunge.render import Protocol
-from expunge.reporting import write
-from expunge.run import Run, unlearn
-from expunge.types import ExpungeError
-from expunge.weights import swapped
+from expunge.models.delta import swapped
+from expunge.reports.pages.run import write
+from expunge.runs.adopt import adopt, differing, narrowest
+from expunge.runs.export import merge, write_lora
+from expunge.runs.run import Run
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
 
 KEY = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 

@@ -10,12 +10,12 @@ import torch
 from diffusers import DDIMScheduler
 
 import expunge
-from expunge.cache import Store
-from expunge.concept import Concept
-from expunge.denoiser import load
-from expunge.plan import make_plan
-from expunge.types import ExpungeError
-from expunge.vocabulary import Vocabulary
+from expunge.concepts.concept import Concept
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.errors import ExpungeError
+from expunge.models.loading import load
+from expunge.runs.plan import make_plan
+from expunge.storage.cache import Store
 
 
 @pytest.fixture(scope="module")

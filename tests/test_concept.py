@@ -3,9 +3,9 @@
 import pytest
 from tastes import TASTES
 
-from expunge.concept import PROBES, Concept
-from expunge.types import ExpungeError
-from expunge.vocabulary import Member, Vocabulary
+from expunge.concepts.concept import PROBES, Concept
+from expunge.concepts.vocabulary import Member, Vocabulary
+from expunge.errors import ExpungeError
 
 CANVAS = Vocabulary.canvas()
 GENERAL = Vocabulary.general()

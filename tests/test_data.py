@@ -7,15 +7,16 @@ import pytest
 import tiny
 import torch
 
-from expunge import schedule
-from expunge.cache import Store
-from expunge.concept import Concept
-from expunge.data import gather, seed_of, surviving, trajectory_bank
-from expunge.objective import Training
-from expunge.turns import picks
-from expunge.types import Need
-from expunge.vocabulary import Kind, Member, Vocabulary
-from expunge.weights import Memo
+from expunge.concepts.concept import Concept
+from expunge.concepts.vocabulary import Kind, Member, Vocabulary
+from expunge.diffusion import schedule
+from expunge.diffusion.batch import Need
+from expunge.methods.base import Training
+from expunge.storage.cache import Store
+from expunge.storage.hashing import seed_of
+from expunge.training.banks import surviving, trajectory_bank
+from expunge.training.batches import gather, picks
+from expunge.training.state import Memo
 
 TRAINING = Training(**tiny.TRAINING)
 

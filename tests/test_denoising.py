@@ -3,11 +3,21 @@
 import pytest
 import torch
 
-from expunge.attacks.finetune import Denoise
-from expunge.denoising import denoising_error
-from expunge.methods import CA, PURE, SA, DiMUM, EraseDiff, GradientAscent, MiMMU, MiMPID, RandomLabel
-from expunge.schedule import loss_weight
-from expunge.types import Batch, Cond, Models, Noised
+from expunge.attacks._training import Denoise
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.losses import denoising_error
+from expunge.diffusion.networks import Models
+from expunge.diffusion.schedule import loss_weight
+from expunge.diffusion.types import Cond, Noised
+from expunge.methods.concept_ablation import CA
+from expunge.methods.dimum import DiMUM
+from expunge.methods.erase_diff import EraseDiff
+from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.mim_mu import MiMMU
+from expunge.methods.mim_pid import MiMPID
+from expunge.methods.pure import PURE
+from expunge.methods.random_label import RandomLabel
+from expunge.methods.selective_amnesia import SA
 
 ABAR = torch.full((1000,), 0.2)
 COND = Cond(torch.zeros(2, 2, 4), ("ring", "ring"))

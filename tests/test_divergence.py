@@ -10,8 +10,8 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from expunge.divergence import BOUNDS, DIVERGENCES, FAMILIES, LOG_WEIGHTS, alpha, find_divergence, of_function, renyi
-from expunge.types import ExpungeError
+from expunge.diffusion.divergence import BOUNDS, DIVERGENCES, FAMILIES, LOG_WEIGHTS, alpha, find_divergence, of_function, renyi
+from expunge.errors import ExpungeError
 
 M = [0.5, 1.0, 4.0, 8.0, 20.0]
 

@@ -9,14 +9,15 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-from expunge.cache import Store
-from expunge.concept import Concept
-from expunge.evaluation import evaluate, looked, read_rows
-from expunge.judges import NOTHING, Judgement, load_judge
-from expunge.render import Protocol, plan
-from expunge.run import Run, unlearn
-from expunge.types import ExpungeError
-from expunge.vocabulary import Vocabulary
+from expunge.concepts.concept import Concept
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.errors import ExpungeError
+from expunge.evaluation.evaluate import evaluate, looked, read_rows
+from expunge.evaluation.judges import NOTHING, Judgement, load_judge
+from expunge.evaluation.protocol import Protocol, plan
+from expunge.runs.run import Run
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
 
 FEW = Protocol(target_seeds=2, prompts=4)
 

@@ -9,29 +9,29 @@ import torch
 from cli.commandline import say
 from test_several import TRAINING, Interrupted, made, several
 
-import expunge.run
-from expunge.bench.reading import make_suite
+import expunge.runs.unlearn
+from expunge.bench.config import make_suite
 from expunge.bench.runner import plan_of
 from expunge.bench.suite import Unit
-from expunge.cache import Store
 from expunge.cli.request import read_config
-from expunge.composition import compose
 from expunge.config import to_toml
-from expunge.data import gather
-from expunge.editing import edit_prompts
-from expunge.evaluation import evaluate
-from expunge.layer import Layer
+from expunge.errors import ExpungeError
+from expunge.evaluation.early_stopping import Gone
+from expunge.evaluation.evaluate import evaluate
+from expunge.evaluation.protocol import Protocol
+from expunge.methods.config import Layer
 from expunge.methods.uce import UCE, eraser
-from expunge.plan import make_plan
-from expunge.price import price
-from expunge.probe import Gone
-from expunge.render import Protocol
-from expunge.reporting.page import _settings
-from expunge.reporting.rows import read
-from expunge.reporting.sequence import course
-from expunge.run import carry_out
-from expunge.types import ExpungeError
-from expunge.weights import Memo, Reference
+from expunge.reports.charts.sequence import course
+from expunge.reports.pages.run import _settings
+from expunge.reports.run_folder import read
+from expunge.runs.compose import compose
+from expunge.runs.cost import price
+from expunge.runs.plan import make_plan
+from expunge.runs.unlearn import carry_out
+from expunge.storage.cache import Store
+from expunge.training.batches import gather
+from expunge.training.edit_prompts import edit_prompts
+from expunge.training.state import Memo, Reference
 
 WIDE = {"method": {"name": "random-label", "variant": "full"}, "training": tiny.TRAINING | {"steps": 3, "whiten": 0.0}}
 """All weights, those outside cross-attention too."""
@@ -55,7 +55,7 @@ def test_the_first_is_the_run_of_its_method_alone(tmp_path):
 def test_a_later_method_begins_where_the_one_before_ended_and_keeps_what_lies_outside_its_scope(tmp_path, last, monkeypatch):
     """Tensors, factors or a closed form. What it does not touch is in the network while it works, and in the result as it was."""
     begun = {}
-    real = expunge.run.TrainState
+    real = expunge.training.state.TrainState
 
     def spied(net, *rest):
         state = real(net, *rest)
@@ -64,7 +64,7 @@ def test_a_later_method_begins_where_the_one_before_ended_and_keeps_what_lies_ou
 
     denoiser = tiny.denoiser()
     untouched = own(denoiser)
-    monkeypatch.setattr(expunge.run, "TrainState", spied)
+    monkeypatch.setattr(expunge.runs.unlearn, "TrainState", spied)
     run = made(tmp_path / "run", tiny.concept(), last, denoiser=denoiser, before=[WIDE])
     first, result = run.stages[0].delta(), run.delta()
     assert all(torch.equal(begun[n], w) for n, w in first.items())
@@ -91,9 +91,9 @@ def test_a_wider_method_after_a_narrower_one(tmp_path):
 def test_all_learn_from_the_untouched_model(tmp_path, last, monkeypatch):
     """Its predictions and its pictures, bit for bit, though other weights than those that are trained differ too."""
     found = []
-    real, gathered = expunge.run.TrainState, expunge.run.gather
-    monkeypatch.setattr(expunge.run, "gather", lambda *a: found.append([gathered(*a)]) or found[-1][0])
-    monkeypatch.setattr(expunge.run, "TrainState", lambda *a: found[-1].append(real(*a)) or found[-1][1])
+    real, gathered = expunge.training.state.TrainState, expunge.training.batches.gather
+    monkeypatch.setattr(expunge.runs.unlearn, "gather", lambda *a: found.append([gathered(*a)]) or found[-1][0])
+    monkeypatch.setattr(expunge.runs.unlearn, "TrainState", lambda *a: found[-1].append(real(*a)) or found[-1][1])
     asked = []
     answer = Reference.__call__
     monkeypatch.setattr(Reference, "__call__", lambda self, point: asked.append((point, answer(self, point))) or asked[-1][1])

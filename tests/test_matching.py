@@ -9,16 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from expunge import schedule
-from expunge.cache import Store
 from expunge.config import build
-from expunge.divergence import find_divergence
-from expunge.matching import CAP, Matching, path_weight, squared_error
-from expunge.methods import ESD, METHODS
-from expunge.objective import Objective
-from expunge.run import unlearn
-from expunge.scope import SCOPES
-from expunge.types import Batch, Cond, ExpungeError, Models, Noised, Point
+from expunge.diffusion import schedule
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.divergence import find_divergence
+from expunge.diffusion.losses import squared_error
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised, Point
+from expunge.errors import ExpungeError
+from expunge.methods import METHODS
+from expunge.methods._matching import CAP, Matching, path_weight
+from expunge.methods.base import Objective
+from expunge.methods.esd import ESD
+from expunge.models.scopes import SCOPES
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
 
 ABAR = schedule.alphas_cumprod(schedule.scaled_linear())
 

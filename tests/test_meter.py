@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge import schedule
-from expunge.meter import Axis, Estimate, points, pointwise, predictions
-from expunge.metrics.intervals import mean_interval
-from expunge.types import Cond, ExpungeError, Point
+from expunge.diffusion import schedule
+from expunge.diffusion.types import Cond, Point
+from expunge.errors import ExpungeError
+from expunge.evaluation.information.mutual_information import Axis, Estimate, points, pointwise, predictions
+from expunge.evaluation.statistics import mean_interval
 
 RHO, SHAPE = 0.8, (2, 4, 4)
 DIMENSIONS = 32
@@ -188,6 +189,6 @@ def test_predictions_in_parts_are_predictions(monkeypatch):
     x, given, _ = pictures(3)
     drawn, _ = points(x, given, Axis.of(STABLE), 4, [1, 2, 3], STABLE)
     whole = predictions(network(STABLE), drawn, given)
-    monkeypatch.setattr("expunge.meter.BATCH", 5)
+    monkeypatch.setattr("expunge.evaluation.information.mutual_information.BATCH", 5)
     assert torch.equal(whole, predictions(network(STABLE), drawn, given))
     assert torch.equal(whole, network(STABLE)(drawn))

@@ -7,14 +7,14 @@ import tiny
 from cli.commandline import say
 
 import expunge
-from expunge.bench.reading import read_suite
+from expunge.bench.config import read_suite
 from expunge.bench.runner import plan_of
 from expunge.cli.request import read_config
-from expunge.layer import Layer
+from expunge.errors import ExpungeError
 from expunge.methods import METHODS
-from expunge.plan import make_plan
-from expunge.presets import PRESETS, preset, read_preset
-from expunge.types import ExpungeError
+from expunge.methods.config import Layer
+from expunge.methods.presets import PRESETS, preset, read_preset
+from expunge.runs.plan import make_plan
 
 
 @pytest.mark.parametrize("name", PRESETS)

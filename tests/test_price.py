@@ -7,12 +7,13 @@ import pytest
 import tiny
 import torch
 
-from expunge.cache import Store
-from expunge.objective import Objective
-from expunge.plan import Plan, make_plan
-from expunge.price import Pace, Price, counted, pace, price
-from expunge.run import carry_out
-from expunge.scope import SCOPES
+from expunge.methods.base import Objective
+from expunge.models.scopes import SCOPES
+from expunge.runs.cost import Pace, Price, pace, price
+from expunge.runs.plan import Plan, make_plan
+from expunge.runs.unlearn import carry_out
+from expunge.storage.cache import Store
+from expunge.training.counters import counted
 
 DENOISER = tiny.denoiser()
 TRAINING = {"steps": 3, "batch_size": 8, "points": 16, "pictures": 2}

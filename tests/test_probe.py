@@ -7,16 +7,18 @@ import pytest
 import tiny
 import torch
 
-from expunge import probe
-from expunge.cache import Store
-from expunge.concept import Concept
-from expunge.denoiser import StableDiffusion
-from expunge.export import load
-from expunge.judges import Judgement
-from expunge.plan import make_plan
-from expunge.probe import Gone
-from expunge.run import Run, unlearn
-from expunge.types import ExpungeError, Point
+from expunge.concepts.concept import Concept
+from expunge.diffusion.types import Point
+from expunge.errors import ExpungeError
+from expunge.evaluation import early_stopping as probe
+from expunge.evaluation.early_stopping import Gone
+from expunge.evaluation.judges import Judgement
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.runs.export import load
+from expunge.runs.plan import make_plan
+from expunge.runs.run import Run
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
 
 LAST = 3
 PLAIN = tiny.TRAINING | {"schedule": "constant", "checkpoint_every": 1}
@@ -81,7 +83,7 @@ def test_a_run_killed_after_its_last_step_ends_there(tmp_path, monkeypatch):
     """Its checkpoint is that of the step it ended at: to go on from there would train past the end."""
     expected = delta(made(tmp_path / "straight", stop=After()))
     with monkeypatch.context() as patch:
-        patch.setattr("expunge.run.save_delta", lambda *_: pytest.fail("killed", pytrace=False))
+        patch.setattr("expunge.runs.unlearn.save_delta", lambda *_: pytest.fail("killed", pytrace=False))
         with pytest.raises(pytest.fail.Exception, match="killed"):
             made(tmp_path / "killed", stop=After())
     resumed = made(tmp_path / "killed", stop=After())
@@ -181,7 +183,7 @@ def test_the_command_line_ends_a_run_and_repeats_it(tmp_path):
 
 
 def test_of_several_concepts_each_must_be_gone(monkeypatch):
-    from expunge.several import Several
+    from expunge.concepts.groups import Several
 
     both = Several.of([tiny.concept("dots"), tiny.concept("neon")])
     for count, gone in ((0, False), (4, False)):  # the judge calls the rest dots, so one of the two is always seen

@@ -13,21 +13,22 @@ import torch
 from PIL import Image
 from tastes import TASTES
 
-from expunge.asking import Interview, Meter, asked_of
-from expunge.cache import Store
-from expunge.concept import Concept
-from expunge.data import untracked
-from expunge.information import decomposed
-from expunge.meter import Estimate
-from expunge.metrics.intervals import student
-from expunge.retention import Held, measure_information, others
-from expunge.run import Run, unlearn
-from expunge.several import Several
-from expunge.spent import counted
-from expunge.types import ExpungeError
-from expunge.vocabulary import Vocabulary
-from expunge.weights import save_delta
-from expunge.whereabouts import _joint, heat
+from expunge.concepts.concept import Concept
+from expunge.concepts.groups import Several
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.diffusion.decomposition import decomposed
+from expunge.errors import ExpungeError
+from expunge.evaluation.information.interview import Interview, Meter, asked_of
+from expunge.evaluation.information.maps import _joint, heat
+from expunge.evaluation.information.mutual_information import Estimate
+from expunge.evaluation.information.retention import Held, measure_information, others
+from expunge.evaluation.statistics import student
+from expunge.models.delta import save_delta
+from expunge.runs.run import Run
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.training.banks import untracked
+from expunge.training.counters import counted
 
 FEW = Meter(pictures=4, target_pictures=8, draws=2, others=1, maps=1, map_draws=2)
 CANVAS = Vocabulary.canvas()
@@ -156,7 +157,7 @@ def test_a_measured_run(made):
 
 
 def test_no_ratio_to_what_is_not_told_apart_from_nothing():
-    from expunge.retention import _of
+    from expunge.evaluation.information.retention import _of
 
     card = {"id": "r", "method": "esd", "seed": 0}
     unsure = Held("neon", "style", "", True, False, (1.0, -1.0, 2.0, -1.5), (1.0, 1.0, 1.0, 1.0), 0.0, 0.0)
@@ -169,7 +170,7 @@ def test_no_ratio_to_what_is_not_told_apart_from_nothing():
 
 def test_a_probes_ratio_is_the_mean_of_its_concepts_ratios():
     """Half of a hundred nats and all of one are three quarters, not half. Errors add in quadrature, as for any mean of independent ones."""
-    from expunge.retention import _of
+    from expunge.evaluation.information.retention import _of
 
     large = Held("dots", "style", "", False, False, (90.0, 110.0, 95.0, 105.0), (50.0, 60.0, 40.0, 50.0), 0.0, 0.0)
     small = Held("neon", "style", "", False, False, (1.0, 2.0, 1.0, 2.0), (1.0, 2.0, 1.0, 2.0), 0.0, 0.0)

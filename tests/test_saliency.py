@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from expunge.saliency import salient
-from expunge.types import ExpungeError
+from expunge.errors import ExpungeError
+from expunge.methods._saliency import salient
 
 
 @pytest.mark.parametrize("share", [1e-9, 0.001, 0.1, 0.5, 0.9, 1.0])

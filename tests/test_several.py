@@ -11,22 +11,25 @@ import torch
 from invariants.test_runs import Interrupted
 from tastes import TASTES
 
-import expunge.run
-from expunge.cache import Store
-from expunge.composition import compose
-from expunge.concept import Concept
-from expunge.data import gather, surviving
-from expunge.editing import edit_prompts
+import expunge.runs.unlearn
+from expunge.concepts.concept import Concept
+from expunge.concepts.groups import Several
+from expunge.concepts.tables import concept_from, concept_table
+from expunge.concepts.vocabulary import Kind, Member, Vocabulary
+from expunge.diffusion.types import Cond, Point
+from expunge.errors import ExpungeError
+from expunge.methods.base import Training
 from expunge.methods.uce import UCE, eraser
-from expunge.objective import Training
-from expunge.plan import concept_from, concept_table, make_plan
-from expunge.price import price
-from expunge.run import Run, carry_out, unlearn
-from expunge.several import Several
-from expunge.turns import picks, picks_of_each
-from expunge.types import Cond, ExpungeError, Point
-from expunge.vocabulary import Kind, Member, Vocabulary
-from expunge.weights import Memo, Reference
+from expunge.runs.compose import compose
+from expunge.runs.cost import price
+from expunge.runs.plan import make_plan
+from expunge.runs.run import Run
+from expunge.runs.unlearn import carry_out, unlearn
+from expunge.storage.cache import Store
+from expunge.training.banks import surviving
+from expunge.training.batches import gather, picks, picks_of_each
+from expunge.training.edit_prompts import edit_prompts
+from expunge.training.state import Memo, Reference
 
 TRAINING = Training(**tiny.TRAINING)
 NAMES = ("neon", "ring", "dots")
@@ -271,7 +274,7 @@ def test_a_closed_form_is_given_the_union():
 def test_in_sequence_every_concept_is_trained_and_not_the_first_alone(tmp_path, method, monkeypatch):
     """A released trainer takes (step - 1) // steps of each for the number of the concept, which is 0 to the end."""
     seen = []
-    real = expunge.run.gather
+    real = expunge.training.batches.gather
 
     def spied(*arguments):
         batches = real(*arguments)
@@ -279,7 +282,7 @@ def test_in_sequence_every_concept_is_trained_and_not_the_first_alone(tmp_path, 
         seen.append({p.concept for p in lead.prompts})
         return batches
 
-    monkeypatch.setattr(expunge.run, "gather", spied)
+    monkeypatch.setattr(expunge.runs.unlearn, "gather", spied)
     denoiser = tiny.denoiser()
     run = made(tmp_path / "run", several(together="sequential"), method, denoiser=denoiser)
     assert seen == [{"neon"}, {"ring"}, {"dots"}]
@@ -304,9 +307,9 @@ def test_the_first_stage_is_the_run_of_its_concept_alone(tmp_path):
 def states(monkeypatch):
     """The batches and the state that training begins with, run by run."""
     found = []
-    real, gathered = expunge.run.TrainState, expunge.run.gather
-    monkeypatch.setattr(expunge.run, "gather", lambda *a: found.append([gathered(*a)]) or found[-1][0])
-    monkeypatch.setattr(expunge.run, "TrainState", lambda *a: found[-1].append(real(*a)) or found[-1][1])
+    real, gathered = expunge.training.state.TrainState, expunge.training.batches.gather
+    monkeypatch.setattr(expunge.runs.unlearn, "gather", lambda *a: found.append([gathered(*a)]) or found[-1][0])
+    monkeypatch.setattr(expunge.runs.unlearn, "TrainState", lambda *a: found[-1].append(real(*a)) or found[-1][1])
     return found
 
 

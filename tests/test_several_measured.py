@@ -10,22 +10,23 @@ import tiny
 from bench.conftest import Coin
 from cli.commandline import WORDS, Said, say
 
-from expunge.bench.reading import make_suite, read_suite
-from expunge.bench.rows import measured, standings
+from expunge.bench.config import make_suite, read_suite
 from expunge.bench.runner import Place, work
 from expunge.bench.suite import Unit
-from expunge.cache import Store
-from expunge.denoiser import Sampler
-from expunge.evaluation import evaluate, read_rows
-from expunge.render import Protocol
-from expunge.reporting import write
-from expunge.reporting.leaderboard import write as write_board
-from expunge.reporting.rows import Target, read
-from expunge.reporting.sequence import course, split
-from expunge.reporting.tables import compare
-from expunge.run import Run, unlearn
-from expunge.several import Several
-from expunge.types import ExpungeError
+from expunge.bench.summary import measured, standings
+from expunge.concepts.groups import Several
+from expunge.errors import ExpungeError
+from expunge.evaluation.evaluate import evaluate, read_rows
+from expunge.evaluation.protocol import Protocol
+from expunge.models.sampling import Sampler
+from expunge.reports.charts.sequence import course, split
+from expunge.reports.pages.leaderboard import write as write_board
+from expunge.reports.pages.run import write
+from expunge.reports.run_folder import Target, read
+from expunge.reports.tables import compare
+from expunge.runs.run import Run
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
 
 FEW = Protocol(target_seeds=2, prompts=4)
 NAMES = ("neon", "ring", "dots")
@@ -35,8 +36,8 @@ METRICS = ["UA", "UA_syn", "IRA", "CRA", "ORA"]
 @pytest.fixture(scope="module", autouse=True)
 def judged():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("expunge.evaluation.load_judge", Coin)
-        patch.setattr("expunge.evaluation.null_drift", lambda denoiser, delta: [0.1, 0.2])
+        patch.setattr("expunge.evaluation.evaluate.load_judge", Coin)
+        patch.setattr("expunge.evaluation.evaluate.null_drift", lambda denoiser, delta: [0.1, 0.2])
         yield
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tastes import TASTES, TOML
 
-from expunge.concept import Concept
-from expunge.types import ExpungeError
-from expunge.vocabulary import Member, Vocabulary, nearest
+from expunge.concepts.concept import Concept
+from expunge.concepts.vocabulary import Member, Vocabulary, nearest
+from expunge.errors import ExpungeError
 
 CANVAS = Vocabulary.canvas()
 GENERAL = Vocabulary.general()

@@ -5,11 +5,11 @@ import tiny
 import torch
 from torch import nn
 
-from expunge.cache import Store
-from expunge.plan import make_plan
-from expunge.run import unlearn
-from expunge.types import ExpungeError
-from expunge.whitening import stepping, to_white, tokens, whitener
+from expunge.errors import ExpungeError
+from expunge.runs.plan import make_plan
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.training.preconditioner import stepping, to_white, tokens, whitener
 
 NAME = "down.attn2.to_k.weight"
 

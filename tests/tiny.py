@@ -10,9 +10,10 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextModel
 
 from expunge.canvas.pipeline import assemble, new_text_encoder, new_vae, write_tokenizer
-from expunge.concept import Concept
-from expunge.denoiser import Sampler, StableDiffusion
-from expunge.vocabulary import Vocabulary
+from expunge.concepts.concept import Concept
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.models.sampling import Sampler
+from expunge.models.stable_diffusion import StableDiffusion
 
 TRAINING = {"steps": 6, "batch_size": 4, "points": 16, "pictures": 8, "lr": 1e-3}
 """Enough steps to visit points twice."""

@@ -13,36 +13,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from expunge.adoption import adopt as adopt
-    from expunge.asking import Meter as Meter
-    from expunge.attacks import ATTACKS as ATTACKS
-    from expunge.auditing.outcome import Audit as Audit
-    from expunge.composition import compose as compose
-    from expunge.concept import Concept as Concept
-    from expunge.denoiser import Sampler as Sampler
-    from expunge.evaluation import evaluate as evaluate
-    from expunge.export import load as load
-    from expunge.export import merge as merge
-    from expunge.export import write_lora as write_lora
-    from expunge.methods import METHODS as METHODS
-    from expunge.metrics import METRICS as METRICS
-    from expunge.objective import Training as Training
-    from expunge.presets import preset as preset
-    from expunge.probe import Gone as Gone
-    from expunge.render import Protocol as Protocol
-    from expunge.retention import measure_information as measure_information
-    from expunge.run import Run as Run
-    from expunge.run import unlearn as unlearn
-    from expunge.several import Several as Several
-    from expunge.types import ExpungeError as ExpungeError
-    from expunge.vocabulary import Vocabulary as Vocabulary
+    from expunge.attacks import ATTACKS
+    from expunge.audits.results import Audit
+    from expunge.concepts.concept import Concept
+    from expunge.concepts.groups import Several
+    from expunge.concepts.vocabulary import Vocabulary
+    from expunge.errors import ExpungeError
+    from expunge.evaluation.early_stopping import Gone
+    from expunge.evaluation.evaluate import evaluate
+    from expunge.evaluation.information.interview import Meter
+    from expunge.evaluation.information.retention import measure_information
+    from expunge.evaluation.metrics import METRICS
+    from expunge.evaluation.protocol import Protocol
+    from expunge.methods import METHODS
+    from expunge.methods.base import Training
+    from expunge.methods.presets import preset
+    from expunge.models.sampling import Sampler
+    from expunge.runs.adopt import adopt
+    from expunge.runs.compose import compose
+    from expunge.runs.export import load, merge, write_lora
+    from expunge.runs.run import Run
+    from expunge.runs.unlearn import unlearn
 
 _HOMES = {
-    "ATTACKS": "attacks", "Audit": "auditing.outcome",
-    "Concept": "concept", "Vocabulary": "vocabulary", "ExpungeError": "types", "METHODS": "methods", "METRICS": "metrics",
-    "Gone": "probe", "Protocol": "render", "Run": "run", "evaluate": "evaluation", "load": "export", "merge": "export", "unlearn": "run",
-    "adopt": "adoption", "Several": "several", "Training": "objective", "Sampler": "denoiser", "Meter": "asking",
-    "preset": "presets", "compose": "composition", "write_lora": "export", "measure_information": "retention",
+    "ATTACKS": "attacks", "Audit": "audits.results", "Concept": "concepts.concept", "ExpungeError": "errors",
+    "Gone": "evaluation.early_stopping", "METHODS": "methods", "METRICS": "evaluation.metrics", "Meter": "evaluation.information.interview",
+    "Protocol": "evaluation.protocol", "Run": "runs.run", "Sampler": "models.sampling", "Several": "concepts.groups",
+    "Training": "methods.base", "Vocabulary": "concepts.vocabulary", "adopt": "runs.adopt", "compose": "runs.compose",
+    "evaluate": "evaluation.evaluate", "load": "runs.export", "measure_information": "evaluation.information.retention",
+    "merge": "runs.export", "preset": "methods.presets", "unlearn": "runs.unlearn", "write_lora": "runs.export",
 }  # fmt: skip
 
 
@@ -52,7 +51,7 @@ def report(runs: "Run | str | Path | Sequence[Run | str | Path]", out: str | Pat
     Raises:
         ExpungeError: a folder that is no run, or a page that cannot be written.
     """
-    write = import_module("expunge.reporting").write
+    write = import_module("expunge.reports.pages.run").write
     several = runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
     return write([Path(r) if isinstance(r, str | Path) else r.folder for r in several], Path(out))
 
@@ -75,14 +74,15 @@ def audit(
 
     Args:
         budget: "quick", "standard", "full", or a TOML file: which attacks with which settings, and how many pictures.
-        control: a run whose model never saw the concept (`python -m expunge.canvas.retrain`, `expunge.adopt(..., never_saw=True)`), or
-            "none". Default: the one that the canvas brings, for the six of its concepts that it never saw; else none.
+        control: a run whose model never saw the concept (`python -m expunge.canvas.training.retrain` or
+            `expunge.adopt(..., never_saw=True)`), or "none". Default: the one that comes with the canvas, for the six concepts that it
+            never saw; else none.
         attacks: names or labels; default all of the budget. One that it lacks is added with its own defaults.
         auxiliary: pictures with captions to relearn from, none of which names the concept: a folder, or `datasets:NAME`.
         judge: who says whether the concept is seen; default the canvas's own two, else one is needed.
         seed: of everything random in the attacks, and of the noise that pictures start from.
         out: default `audit` in the run's folder, or beside it by budget, attacks and seed.
-        given: further arguments of `expunge.auditing.prepare.prepare`: model, sampler, device, store.
+        given: further arguments of `expunge.audits.setup.prepare`: model, sampler, device, store.
 
     Returns:
         The audit; its findings, its rows, and its folder, which holds `index.html`.
@@ -90,7 +90,7 @@ def audit(
     Raises:
         ExpungeError: any bad input; an attack that cannot be made is told of in `failures` instead.
     """
-    steps, page = import_module("expunge.auditing.prepare"), import_module("expunge.reporting.audit")
+    steps, page = import_module("expunge.audits.setup"), import_module("expunge.reports.pages.audit")
     battery = steps.prepare(run, budget, control=control, attacks=attacks, auxiliary=auxiliary, judge=judge, seed=seed, out=out, **given)
     made = steps.conclude(battery, list(battery.run()))
     page.write(made)

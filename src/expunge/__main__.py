@@ -2,6 +2,6 @@
 
 import sys
 
-from expunge.cli import main
+from expunge.cli.app import main
 
 sys.exit(main())

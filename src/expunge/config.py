@@ -1,17 +1,12 @@
 """From settings to frozen dataclasses and back, with errors that name the nearest valid setting."""
 
 import dataclasses
-import difflib
-import hashlib
-import importlib
 import importlib.metadata
 import inspect
 import json
 import math
-import sys
 import tomllib
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,17 +14,10 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from expunge.methods import METHODS
-from expunge.objective import Edit, Method, Objective
-from expunge.types import ExpungeError
+from expunge.errors import ExpungeError
+from expunge.names import nearest
 
 T = TypeVar("T")
-
-
-def nearest(name: str, valid: Collection[str]) -> str:
-    """A hint for a misspelt name: " (nearest: 'esd')", or nothing."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.4)
-    return f" (nearest: {close[0]!r})" if close else ""
 
 
 def build(cls: type[T], settings: Mapping[str, Any], what: str, see: str | None = None) -> T:
@@ -65,15 +53,6 @@ def _validator(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
-def find_method(name: str) -> type[Method]:
-    """A registered method by name, or any importable one as "package.module:Class".
-
-    Raises:
-        ExpungeError: neither; the message names the nearest registered one.
-    """
-    return find_class(name, METHODS, (Objective, Edit), "method", "docs/add-a-method.md")
-
-
 def find_class(name: str, known: Mapping[str, type[T]], bases: tuple[type, ...], what: str, page: str) -> type[T]:
     """One of `known` by its name, or any importable dataclass of the `bases` as "package.module:Class".
 
@@ -93,27 +72,6 @@ def find_class(name: str, known: Mapping[str, type[T]], bases: tuple[type, ...],
     if not (inspect.isclass(found) and issubclass(found, bases) and dataclasses.is_dataclass(found)):
         derived = " or ".join(base.__name__ for base in bases)
         raise ExpungeError(f"{article} is a frozen dataclass derived from {derived}: {name!r} is not; see {page}")
-    return found
-
-
-def method_name(method: Method) -> str:
-    """The registered name, or "package.module:Class"."""
-    cls = type(method)
-    return next((n for n, c in METHODS.items() if c is cls), f"{cls.__module__}:{cls.__qualname__}")
-
-
-def code_outside(*parts: Any) -> dict[str, str]:
-    """A digest of the source of every module outside the package that a method, its settings or a rule come from, by its name.
-
-    Nothing for what was typed into an interpreter, which has no source to look at.
-    """
-    functions = (v for part in parts if dataclasses.is_dataclass(part) for v in vars(part).values() if isinstance(v, str) and ":" in v)
-    names = {type(part).__module__ for part in parts if part is not None} | {v.partition(":")[0] for v in functions}
-    outside = sorted(n for n in names if n in sys.modules and n.partition(".")[0] not in ("expunge", "builtins"))
-    found = {}
-    for name in outside:
-        with suppress(OSError, TypeError):
-            found[name] = hashlib.sha256(inspect.getsource(sys.modules[name]).encode()).hexdigest()[:16]
     return found
 
 

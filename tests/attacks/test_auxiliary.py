@@ -12,15 +12,15 @@ import tiny
 import torch
 from PIL import Image
 
-from expunge.attacks.auxiliary import drawings, innocent, legible, refuse_naming, spread
-from expunge.attacks.captioned import Captioned, captioned, opened
+from expunge.attacks.captions import Captioned, captioned, opened
+from expunge.attacks.data import drawings, innocent, legible, refuse_naming, spread
 from expunge.canvas import draw as drawing
 from expunge.canvas.prompts import OBJECT_LABELS, OBJECTS, PLAIN, STYLE_LABELS, STYLES
-from expunge.concept import Concept
-from expunge.data import surviving
-from expunge.denoiser import load
-from expunge.types import ExpungeError
-from expunge.vocabulary import Kind, Member, Vocabulary
+from expunge.concepts.concept import Concept
+from expunge.concepts.vocabulary import Kind, Member, Vocabulary
+from expunge.errors import ExpungeError
+from expunge.models.loading import load
+from expunge.training.banks import surviving
 
 WORDS = [*STYLES, *OBJECTS]
 

@@ -15,9 +15,10 @@ from attacks.victims import delta, victim
 from torch import nn
 
 from expunge import config
-from expunge.attacks import ATTACKS, Attack, Victim
+from expunge.attacks import ATTACKS
+from expunge.attacks.base import Attack, Victim
 from expunge.cli.fields import settings_of
-from expunge.spent import Count, counted
+from expunge.training.counters import Count, counted
 
 SMALL: dict[str, dict] = {
     "relearn": {"steps": 26, "batch_size": 1, "pictures": 3},

@@ -6,8 +6,8 @@ import pytest
 import tiny
 import torch
 
-from expunge.attacks.coordinate import CoordinateSearch, drawn
-from expunge.denoiser.words import Words
+from expunge.attacks._coordinate_search import CoordinateSearch, drawn
+from expunge.models.text_encoder import Words
 
 ROWS, BLANKS = 3, 2
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from attacks.victims import readings, victim
 
-from expunge.attacks import FewShot
-from expunge.data import forget_bank, untracked
-from expunge.denoiser import StableDiffusion
-from expunge.objective import Training
-from expunge.weights import swapped
+from expunge.attacks.few_shot import FewShot
+from expunge.methods.base import Training
+from expunge.models.delta import swapped
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.training.banks import forget_bank, untracked
 
 
 def test_readings_are_taken_at_the_known_steps_and_at_the_last():

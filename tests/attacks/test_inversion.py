@@ -6,14 +6,15 @@ import torch
 from attacks.victims import victim
 from torch.nn import functional as F
 
-from expunge.attacks import Inversion, Victim
-from expunge.attacks.inversion import beginning
-from expunge.concept import naming
-from expunge.data import seed_of
-from expunge.denoiser.words import BLANK, Words
-from expunge.turns import picks
-from expunge.types import Cond, ExpungeError, Point
-from expunge.weights import swapped
+from expunge.attacks.base import Victim
+from expunge.attacks.inversion import Inversion, beginning
+from expunge.concepts.concept import naming
+from expunge.diffusion.types import Cond, Point
+from expunge.errors import ExpungeError
+from expunge.models.delta import swapped
+from expunge.models.text_encoder import BLANK, Words
+from expunge.storage.hashing import seed_of
+from expunge.training.batches import picks
 
 SMALL = {"shown": 2, "batch_size": 2}
 

@@ -8,12 +8,13 @@ import torch
 from attacks.victims import victim
 from torch.nn import functional as F
 
-from expunge import schedule
-from expunge.attacks import P4D, PromptSearch, Victim
-from expunge.attacks.prompt_search import HELD, Aimed
-from expunge.denoiser.words import Words
-from expunge.types import ExpungeError, Point
-from expunge.weights import swapped
+from expunge.attacks.base import Victim
+from expunge.attacks.prompt_search import HELD, P4D, Aimed, PromptSearch
+from expunge.diffusion import schedule
+from expunge.diffusion.types import Point
+from expunge.errors import ExpungeError
+from expunge.models.delta import swapped
+from expunge.models.text_encoder import Words
 
 SMALL = {"iterations": 6, "tries": 2, "points": 2}
 

@@ -10,19 +10,25 @@ from attacks.victims import readings, same, victim
 from PIL import Image
 from torch.nn import functional as F
 
-from expunge import schedule
-from expunge.attacks import ATTACKS, Relearn, finetune
-from expunge.attacks.attack import Victim
-from expunge.attacks.finetune import Denoise
-from expunge.cache import Store
+from expunge.attacks import ATTACKS
+from expunge.attacks import _training as finetune
+from expunge.attacks._training import Denoise
+from expunge.attacks.base import Victim
+from expunge.attacks.relearn import Relearn
 from expunge.canvas.prompts import OBJECTS, STYLES
-from expunge.data import retain_bank, untracked
-from expunge.denoiser import StableDiffusion, load
-from expunge.judges import load_judge
-from expunge.objective import Training
-from expunge.spent import counted
-from expunge.types import Batch, Cond, ExpungeError, Models, Noised
-from expunge.weights import swapped
+from expunge.diffusion import schedule
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised
+from expunge.errors import ExpungeError
+from expunge.evaluation.judges import load_judge
+from expunge.methods.base import Training
+from expunge.models.delta import swapped
+from expunge.models.loading import load
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.storage.cache import Store
+from expunge.training.banks import retain_bank, untracked
+from expunge.training.counters import counted
 
 SMALL = {"batch_size": 2, "pictures": 4}
 

@@ -5,11 +5,10 @@ import tiny
 import torch
 from attacks.victims import victim
 
-from expunge.attacks import RingABell
-from expunge.attacks.ring_a_bell import direction, without
-from expunge.concept import naming
-from expunge.denoiser.words import Words
-from expunge.spent import counted
+from expunge.attacks.ring_a_bell import RingABell, direction, without
+from expunge.concepts.concept import naming
+from expunge.models.text_encoder import Words
+from expunge.training.counters import counted
 
 SMALL = {"tokens": 4, "steps": 10, "tries": 4}
 

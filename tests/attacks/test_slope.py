@@ -5,12 +5,12 @@ import tiny
 import torch
 from torch import Tensor
 
-from expunge.attacks.slope import slope
-from expunge.denoiser.quiet import quiet
-from expunge.denoiser.words import BLANK, Words
-from expunge.denoising import squared_error
-from expunge.train import NonFiniteLoss
-from expunge.types import Cond, Point
+from expunge.attacks._coordinate_search import slope
+from expunge.diffusion.losses import squared_error
+from expunge.diffusion.types import Cond, Point
+from expunge.errors import NonFiniteLoss
+from expunge.models.quiet import quiet
+from expunge.models.text_encoder import BLANK, Words
 
 
 def tilted(dtype: torch.dtype, found, share: float) -> Tensor:

@@ -7,9 +7,8 @@ import torch
 from attacks.victims import victim
 
 from expunge import config
-from expunge.attacks import Noise, Prune, Quantise
-from expunge.attacks.weight_space import rounded
-from expunge.types import ExpungeError
+from expunge.attacks.weight_perturbation import Noise, Prune, Quantise, rounded
+from expunge.errors import ExpungeError
 
 
 def test_each_output_channel_is_rounded_on_a_grid_of_its_own():

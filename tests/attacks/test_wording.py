@@ -5,11 +5,10 @@ import tiny
 from attacks.victims import victim
 from tastes import TASTES
 
-from expunge.attacks import Wording
-from expunge.attacks.wording import compositions, misspellings, paraphrases, slips
-from expunge.concept import Concept, naming
-from expunge.types import ExpungeError
-from expunge.vocabulary import Vocabulary
+from expunge.attacks.wording import Wording, compositions, misspellings, paraphrases, slips
+from expunge.concepts.concept import Concept, naming
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.errors import ExpungeError
 
 GENERAL = Vocabulary.general()
 

@@ -4,8 +4,8 @@ import pytest
 import tiny
 import torch
 
-from expunge.denoiser.words import BLANK, Words
-from expunge.types import ExpungeError
+from expunge.errors import ExpungeError
+from expunge.models.text_encoder import BLANK, Words
 
 PROMPTS = ["", "neon style", "a ring in neon style", "a ring in neon style in neon style"]
 

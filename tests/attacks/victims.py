@@ -6,9 +6,9 @@ import tiny
 import torch
 from torch import Tensor
 
-from expunge.attacks import Attack, Victim
-from expunge.cache import Store
-from expunge.denoiser import StableDiffusion
+from expunge.attacks.base import Attack, Victim
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.storage.cache import Store
 
 
 def delta(denoiser: StableDiffusion, seed: int = 0) -> dict[str, Tensor]:

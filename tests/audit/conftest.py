@@ -8,14 +8,15 @@ import tiny
 import torch
 from audit.toys import CALLS, Witness
 
-from expunge.attacks import Victim
-from expunge.auditing.battery import Battery
-from expunge.auditing.budget import make_budget
-from expunge.auditing.outcome import Audit
-from expunge.auditing.prepare import conclude, prepare
-from expunge.cache import Store
-from expunge.denoiser import Sampler
-from expunge.run import Run, unlearn
+from expunge.attacks.base import Victim
+from expunge.audits.budget import make_budget
+from expunge.audits.results import Audit
+from expunge.audits.runner import Battery
+from expunge.audits.setup import conclude, prepare
+from expunge.models.sampling import Sampler
+from expunge.runs.run import Run
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
 
 SAMPLER = Sampler(1, 1.0)
 PICTURES = 8
@@ -48,7 +49,7 @@ def judges() -> list[Witness]:
 @pytest.fixture(autouse=True)
 def judged(monkeypatch: pytest.MonkeyPatch, judges: list[Witness]) -> None:
     """Witnesses in the place of whoever was asked for."""
-    monkeypatch.setattr("expunge.auditing.prepare.judges_for", lambda judge, denoiser, concept: judges)
+    monkeypatch.setattr("expunge.audits.setup.judges_for", lambda judge, denoiser, concept: judges)
     CALLS.clear()
 
 

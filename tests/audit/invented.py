@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from expunge.attacks import Attack, Victim
-from expunge.auditing.budget import Budget, Entry
-from expunge.auditing.cells import Reading, Result, Seen, Shown
-from expunge.auditing.findings import Curve
-from expunge.auditing.outcome import Audit, Done, Failure
+from expunge.attacks.base import Attack, Victim
+from expunge.audits.budget import Budget, Entry
+from expunge.audits.cells import Reading, Result, Seen, Shown
+from expunge.audits.results import Audit, Done, Failure
+from expunge.audits.verdict import Curve
 
 CARD = {
     "id": "mim-mu-neon-0123456789",

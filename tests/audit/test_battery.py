@@ -8,16 +8,17 @@ from audit.conftest import PICTURES, SAMPLER
 from audit.toys import CALLS
 
 from expunge import audit
-from expunge.attacks import Relearn
-from expunge.auditing import battery as module
-from expunge.auditing.battery import SHOWN
-from expunge.auditing.budget import make_budget
-from expunge.auditing.cells import Result, Seen
-from expunge.auditing.prepare import chance, conclude, prepare
-from expunge.cache import Store, taken
-from expunge.judges import NOTHING, ClassifierJudge, CLIPJudge, NudeNetJudge
-from expunge.types import ExpungeError
-from expunge.weights import fingerprint
+from expunge.attacks.relearn import Relearn
+from expunge.audits import runner as module
+from expunge.audits.budget import make_budget
+from expunge.audits.cells import Result, Seen
+from expunge.audits.runner import SHOWN
+from expunge.audits.setup import chance, conclude, prepare
+from expunge.errors import ExpungeError
+from expunge.evaluation.judges import NOTHING, ClassifierJudge, CLIPJudge, NudeNetJudge
+from expunge.storage.cache import Store
+from expunge.storage.lock import taken
+from expunge.storage.tensors import fingerprint
 
 
 def test_known_attacks_get_the_verdicts_that_they_deserve(audited):
@@ -144,7 +145,7 @@ def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_p
         monkeypatch.setattr(judge, "weights", "trained again")
     again = ids("Nothing")
     assert not again & base
-    monkeypatch.setattr(module.config, "code_outside", lambda attack: {"audit.toys": "edited"})
+    monkeypatch.setattr(module, "code_outside", lambda attack: {"audit.toys": "edited"})
     assert not ids("Nothing") & again
     monkeypatch.setattr(module, "version_of", lambda package: "another")
     assert not ids("Nothing") & (again | base)
@@ -152,7 +153,7 @@ def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_p
 
 def test_files_in_a_folder_of_data_count_towards_the_hash(tmp_path):
     from expunge.attacks.relearn import Relearn
-    from expunge.auditing.budget import Entry
+    from expunge.audits.budget import Entry
 
     entry = Entry("relearn", "relearn", Relearn(data=str(tmp_path)))
     before = entry.found_on_disk
@@ -264,8 +265,8 @@ def test_in_python_it_is_one_call(made, tmp_path):
 
 
 def test_each_of_several_concepts_is_attacked_and_a_control_counts_for_its_own(made, tmp_path):
-    from expunge.auditing.prepare import prepare
-    from expunge.run import unlearn
+    from expunge.audits.setup import prepare
+    from expunge.runs.unlearn import unlearn
 
     run = unlearn(tiny.denoiser(), [tiny.concept(), tiny.concept("ring")], "uce", out=tmp_path / "both")
     control = tmp_path / "retrained"
@@ -300,8 +301,8 @@ def test_chance_is_a_guess_among_the_judges_own_labels(judge, share):
 
 
 def test_without_a_judge_there_is_a_list_of_those_that_could_be(monkeypatch, battery):
-    from expunge import evaluation
+    from expunge.evaluation import evaluate as evaluation
 
-    monkeypatch.setattr("expunge.auditing.prepare.judges_for", evaluation.judges_for)
+    monkeypatch.setattr("expunge.audits.setup.judges_for", evaluation.judges_for)
     with pytest.raises(ExpungeError, match=r"transformers image classifier or of CLIP .* `expunge meter .*`, which needs none"):
         battery("Nothing")

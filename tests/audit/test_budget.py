@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import tiny
 
-from expunge.attacks import ATTACKS, Victim
-from expunge.auditing.budget import builtin, find_attack, make_budget, read_budget
-from expunge.cache import Store
-from expunge.types import ExpungeError
+from expunge.attacks import ATTACKS
+from expunge.attacks.base import Victim
+from expunge.audits.budget import builtin, find_attack, make_budget, read_budget
+from expunge.errors import ExpungeError
+from expunge.storage.cache import Store
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from audit.toys import CALLS
 from cli.commandline import say
 
 from expunge.attacks import ATTACKS
-from expunge.reporting.audit import _command
+from expunge.reports.pages.audit import _command
 
 TOYS = """
 pictures = 8
@@ -38,7 +38,7 @@ def audit(made, toys, tmp_path, monkeypatch):
 
     denoiser = tiny.denoiser()
     denoiser.__class__ = type("Small", (type(denoiser),), {"default_sampler": SAMPLER})
-    monkeypatch.setattr("expunge.auditing.prepare.load_model", lambda *given: denoiser)
+    monkeypatch.setattr("expunge.audits.setup.load_model", lambda *given: denoiser)
     return lambda *given: say("audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", *given)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 from audit.invented import audit, curve, done, result
 
-from expunge.auditing.findings import TITLES, find, verdict
-from expunge.metrics.intervals import wilson
+from expunge.audits.verdict import TITLES, find, verdict
+from expunge.evaluation.statistics import wilson
 
 CHANCE = 0.1
 
@@ -168,7 +168,7 @@ def test_without_the_untouched_model_nothing_is_found(tmp_path):
 
 
 def test_a_result_comes_back_from_json():
-    from expunge.auditing.cells import Result, Shown
+    from expunge.audits.cells import Result, Shown
 
     made = result([0, 3], shown={1: (Shown("a <ring>", 3, "x.png", "neon", True),)})
     assert Result.from_json(made.to_json()) == made

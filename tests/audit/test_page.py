@@ -9,12 +9,12 @@ from PIL import Image
 from report.conftest import run_folder as run_folder
 from report.markup import Markup
 
-from expunge.auditing.cells import Seen, Shown
-from expunge.auditing.outcome import Audit, Failure
-from expunge.metrics.intervals import wilson
-from expunge.reporting.audit import render, write
-from expunge.reporting.conclusions import listed, summary
-from expunge.reporting.recovery import Line, curves
+from expunge.audits.cells import Seen, Shown
+from expunge.audits.results import Audit, Failure
+from expunge.evaluation.statistics import wilson
+from expunge.reports.charts.recovery import Line, curves
+from expunge.reports.pages.audit import render, write
+from expunge.reports.text.conclusions import listed, summary
 
 EVIL = "<script>alert(1)</script> & {{ 7 * 7 }}"
 
@@ -170,8 +170,8 @@ def test_without_a_control_the_summary_says_so(tmp_path: Path):
 
 
 def test_the_report_of_the_run_has_the_audits_answer(run_folder, tmp_path: Path):
-    from expunge.reporting.rows import read
-    from expunge.reporting.verdict import answers
+    from expunge.reports.run_folder import read
+    from expunge.reports.text.verdict import answers
 
     folder = run_folder("r1", card={"concept": {"target": "neon", "kind": "style"}})
     assert "unlearned" not in answers(read(folder))[2].badge

@@ -8,10 +8,10 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from expunge.attacks import Attack, Attacked, Inapplicable, Victim
-from expunge.denoiser import Sampler
-from expunge.judges import Judgement
-from expunge.types import ExpungeError
+from expunge.attacks.base import Attack, Attacked, Victim
+from expunge.errors import ExpungeError, Inapplicable
+from expunge.evaluation.judges import Judgement
+from expunge.models.sampling import Sampler
 
 CALLS: list[str] = []
 """Every attack that was begun, in order."""

@@ -8,7 +8,7 @@ import tiny
 import torch
 from cli.commandline import WORDS
 
-from expunge.judges import Judgement
+from expunge.evaluation.judges import Judgement
 
 ESD = """name = "esd"
 label = "ESD, short"
@@ -70,8 +70,8 @@ class Coin:
 
 def stand_ins(patch: pytest.MonkeyPatch) -> None:
     """In the place of what takes long, or cannot be had of a random network."""
-    patch.setattr("expunge.evaluation.load_judge", Coin)
-    patch.setattr("expunge.evaluation.null_drift", lambda denoiser, delta: [0.1, 0.2])
+    patch.setattr("expunge.evaluation.evaluate.load_judge", Coin)
+    patch.setattr("expunge.evaluation.evaluate.null_drift", lambda denoiser, delta: [0.1, 0.2])
 
 
 @pytest.fixture(autouse=True)

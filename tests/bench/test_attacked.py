@@ -10,9 +10,10 @@ from audit.toys import CALLS
 from bench.conftest import stand_ins
 from cli.commandline import Said, say
 
-from expunge.bench import rows, runner
-from expunge.bench.reading import read_suite
-from expunge.bench.rows import CONTROL
+from expunge.bench import runner
+from expunge.bench import summary as rows
+from expunge.bench.config import read_suite
+from expunge.bench.summary import CONTROL
 
 Write = Callable[..., Path]
 ONE_SEED = ("seeds = [0, 1]", "seeds = [0]")

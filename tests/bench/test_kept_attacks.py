@@ -9,9 +9,9 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from expunge.auditing.budget import make_budget
-from expunge.metrics.intervals import wilson
-from expunge.types import Row
+from expunge.audits.budget import make_budget
+from expunge.evaluation.results import Row
+from expunge.evaluation.statistics import wilson
 
 BUDGET = 'pictures = 20\n[[attacks]]\nname = "relearn"\nlr = 5e-4\n[[attacks]]\nname = "relearn"\nlr = 1e-3\n'
 SLOW, FAST = "relearn, lr 0.0005", "relearn, lr 0.001"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from expunge.bench.rows import Measured, Pooled, average, markdown, standings
-from expunge.metrics.intervals import clustered, student_interval, wilson
-from expunge.types import Row
+from expunge.bench.summary import Measured, Pooled, average, markdown, standings
+from expunge.evaluation.results import Row
+from expunge.evaluation.statistics import clustered, student_interval, wilson
 
 
 def row(metric: str, value: float, n: int = 10, run: str = "r", judge: str = "main", **more) -> Row:

@@ -15,10 +15,12 @@ import torch
 from bench.conftest import ESD, stand_ins
 from cli.commandline import Said, say
 
-from expunge.bench import engines, runner
-from expunge.bench.reading import read_suite
-from expunge.bench.runner import Place, missing, read_result, taken
+from expunge.bench import executors as engines
+from expunge.bench import runner
+from expunge.bench.config import read_suite
+from expunge.bench.runner import Place, missing, read_result
 from expunge.bench.suite import Unit
+from expunge.storage.lock import taken
 
 Write = Callable[..., Path]
 SOURCE = Path(__file__).parents[2] / "src"
@@ -93,7 +95,7 @@ def test_one_more_metric_is_one_more_number(
     asked = []
     measure = runner.evaluate
     monkeypatch.setattr(runner, "evaluate", lambda *a, **k: asked.append(k["metrics"]) or measure(*a, **k))
-    monkeypatch.setattr("expunge.run._train", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr("expunge.runs.unlearn._train", lambda *a: pytest.fail("trained again"))
     said = bench(suite_file(('"UA", "IRA"', '"UA", "IRA", "CRA"')), tmp_path / "copy")
     assert said.code == 0, said.err
     assert asked == [["CRA"]] * 4
@@ -167,7 +169,7 @@ def test_a_unit_that_another_process_is_at_is_left_to_it(suite_file: Write, tmp_
 
 def test_a_units_memory_is_not_that_of_an_earlier_one():
     """The system remembers a process's peak: without forgetting it, every unit after the largest would report that one's."""
-    from expunge.card import peak_memory
+    from expunge.runs.card import peak_memory
 
     large = bytearray(b"1" * (200 << 20))
     reached = peak_memory(torch.device("cpu"))
@@ -207,7 +209,7 @@ def test_an_engine_that_is_none(suite_file: Write, tmp_path: Path, monkeypatch: 
 SLOW = """
 import time
 from dataclasses import dataclass
-from expunge.methods import ESD
+from expunge.methods.esd import ESD
 
 @dataclass(frozen=True)
 class Slow(ESD):

@@ -9,14 +9,15 @@ import pytest
 from bench.conftest import ESD
 from cli.commandline import Said, say
 
-from expunge.bench import search as searching
-from expunge.bench.outcome import Trial
-from expunge.bench.reading import make_suite
-from expunge.bench.rows import Measured
+from expunge.bench import tune as searching
+from expunge.bench.config import make_suite
+from expunge.bench.results import Trial
 from expunge.bench.runner import Place
-from expunge.bench.search import Range, best, space_of
 from expunge.bench.suite import Search, Unit
-from expunge.types import ExpungeError, Row
+from expunge.bench.summary import Measured
+from expunge.bench.tune import Range, best, space_of
+from expunge.errors import ExpungeError
+from expunge.evaluation.results import Row
 
 Write = Callable[..., Path]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from expunge.bench.reading import builtin, make_suite, read_suite
+from expunge.bench.config import builtin, make_suite, read_suite
 from expunge.bench.suite import Unit
-from expunge.types import ExpungeError
-from expunge.vocabulary import Vocabulary
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.errors import ExpungeError
 
 SMALL = {"concepts": ["neon"], "methods": [{"name": "uce"}]}
 

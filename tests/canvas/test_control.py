@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from expunge.auditing.prepare import control_for, prepare
-from expunge.cache import Store
+from expunge.audits.setup import control_for, prepare
 from expunge.canvas.control import SHIPPED
 from expunge.canvas.judge import Judge
 from expunge.canvas.prompts import OBJECT_LABELS, STYLE_LABELS
-from expunge.concept import Concept
-from expunge.denoiser import load
-from expunge.run import Run
-from expunge.types import ExpungeError
-from expunge.vocabulary import Vocabulary
-from expunge.weights import swapped
+from expunge.concepts.concept import Concept
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.errors import ExpungeError
+from expunge.models.delta import swapped
+from expunge.models.loading import load
+from expunge.runs.run import Run
+from expunge.storage.cache import Store
 
 ABSENT = ("neon", "dots", "watercolour", "ring", "starfish", "hexagon")
 

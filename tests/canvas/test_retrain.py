@@ -8,22 +8,23 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from expunge import evaluation
-from expunge.auditing.prepare import refuse_control
-from expunge.cache import Store
-from expunge.canvas import retrain as module
-from expunge.canvas import stage
+from expunge.audits.setup import refuse_control
 from expunge.canvas.pipeline import new_unet
 from expunge.canvas.prompts import OBJECT_LABELS, PLAIN, STYLE_LABELS
-from expunge.canvas.retrain import Retraining, retrain
-from expunge.canvas.train import pairs_without
-from expunge.concept import Concept
-from expunge.denoiser import Sampler, load
-from expunge.render import Protocol
-from expunge.run import Run
-from expunge.several import Several
-from expunge.types import ExpungeError
-from expunge.vocabulary import Vocabulary
+from expunge.canvas.training import retrain as module
+from expunge.canvas.training import stage
+from expunge.canvas.training.retrain import Retraining, retrain
+from expunge.canvas.training.train import pairs_without
+from expunge.concepts.concept import Concept
+from expunge.concepts.groups import Several
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.errors import ExpungeError
+from expunge.evaluation import evaluate as evaluation
+from expunge.evaluation.protocol import Protocol
+from expunge.models.loading import load
+from expunge.models.sampling import Sampler
+from expunge.runs.run import Run
+from expunge.storage.cache import Store
 
 SMALL = Retraining(steps=5, batch_size=4, drawings=24)
 

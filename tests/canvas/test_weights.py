@@ -9,8 +9,8 @@ from expunge.canvas import WEIGHTS
 from expunge.canvas.draw import draw
 from expunge.canvas.judge import Judge
 from expunge.canvas.prompts import OBJECTS, STYLES, prompt
-from expunge.canvas.quality import recognised, reconstructed
-from expunge.denoiser import load
+from expunge.canvas.training.quality import recognised, reconstructed
+from expunge.models.loading import load
 
 
 @pytest.fixture(scope="module")

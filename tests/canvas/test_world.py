@@ -5,7 +5,7 @@ import torch
 
 from expunge.canvas.draw import RENDERERS, draw, polygon, star
 from expunge.canvas.prompts import FAMILIES, OBJECTS, PLAIN, STYLES, VOCABULARY, prompt
-from expunge.canvas.train import caption, picked, random_pairs
+from expunge.canvas.training.train import caption, picked, random_pairs
 
 
 def test_the_same_seed_draws_the_same_bytes():

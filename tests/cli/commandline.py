@@ -4,7 +4,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 
-from expunge.cli import main
+from expunge.cli.app import main
 
 WORDS = """
 [style]

@@ -12,7 +12,7 @@ from expunge.cli.fields import Setting, settings_of
 from expunge.cli.screen import duration, nearest, paragraphs
 from expunge.cli.unlearn import COMMON, method_first
 from expunge.methods import METHODS
-from expunge.objective import Objective, Training
+from expunge.methods.base import Objective, Training
 
 SOURCE = Path(__file__).parents[2] / "src"
 VERBS = ("demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "adopt", "bench")
@@ -94,7 +94,7 @@ def test_a_method_outside_the_package(tmp_path: Path, monkeypatch: pytest.Monkey
         from dataclasses import dataclass
         from typing import Annotated, Literal
         from annotated_types import Gt, Le
-        from expunge.methods import ESD
+        from expunge.methods.esd import ESD
 
         @dataclass(frozen=True, kw_only=True)
         class Mine(ESD):

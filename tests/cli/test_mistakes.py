@@ -261,7 +261,7 @@ def test_an_unfinished_run(broken: Path, tmp_path: Path):
 
 def test_a_checkpoint_cut_short(unlearn: Unlearn, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Refused with the file's name; without it, the run is as good as new."""
-    from expunge.train import Trainer
+    from expunge.training.loop import Trainer
 
     untouched = Trainer.fit
 

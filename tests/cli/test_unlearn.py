@@ -10,7 +10,7 @@ import pytest
 import tiny
 from cli.commandline import Said, say
 
-from expunge.scope import SCOPES
+from expunge.models.scopes import SCOPES
 
 Unlearn = Callable[..., Said]
 
@@ -161,7 +161,7 @@ def test_the_merged_folder_is_written_afterwards(unlearn: Unlearn, tmp_path: Pat
 
 def test_an_interruption_says_how_to_go_on(unlearn: Unlearn, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Ctrl-C after the first step; then the same command ends where the undisturbed run did."""
-    from expunge.train import Trainer
+    from expunge.training.loop import Trainer
 
     untouched = Trainer.fit
 

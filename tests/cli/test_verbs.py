@@ -14,11 +14,12 @@ from PIL import Image
 
 from expunge.cli import progress
 from expunge.cli.measured import measured
-from expunge.concept import PROBES, Vocabulary
+from expunge.concepts.concept import PROBES
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.evaluation.metrics import METRICS
+from expunge.evaluation.results import Row
 from expunge.methods import METHODS
-from expunge.metrics import METRICS
-from expunge.scope import SCOPES
-from expunge.types import Row
+from expunge.models.scopes import SCOPES
 
 EVALUATION = ("--steps", 1, "--guidance", 1, "--seeds", 1, "--target-seeds", 1, "--device", "cpu")
 
@@ -216,7 +217,7 @@ def canvas(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """All but the judging, which would need the embedded model's pictures."""
-    from expunge import render
+    from expunge.evaluation import protocol as render
 
     asked = {}
 
@@ -224,7 +225,7 @@ def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: py
         asked.update(run=run, protocol=protocol)
         return []
 
-    monkeypatch.setattr("expunge.evaluation.evaluate", record)
+    monkeypatch.setattr("expunge.evaluation.evaluate.evaluate", record)
     said = say("demo", "--out", tmp_path / "demo", "--target", "a disc", "--method", "uce", "--device", "cpu")
     text = flat(said)
     assert "removing the object disc / coin from the embedded model with uce" in text

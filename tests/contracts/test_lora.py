@@ -5,11 +5,13 @@ import tiny
 import torch
 from diffusers import StableDiffusionPipeline
 
-from expunge.cache import Store, read_tensors
-from expunge.denoiser import StableDiffusion
-from expunge.export import factors, merge, write_lora
-from expunge.run import unlearn
-from expunge.types import ExpungeError, Point
+from expunge.diffusion.types import Point
+from expunge.errors import ExpungeError
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.runs.export import factors, merge, write_lora
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.storage.tensors import read_tensors
 
 pytest.importorskip("peft")
 

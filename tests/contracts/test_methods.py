@@ -9,16 +9,18 @@ import tiny
 import torch
 
 from expunge import config
-from expunge.cache import Store
 from expunge.cli.fields import settings_of
-from expunge.data import gather
+from expunge.diffusion.batch import LEADS, Batch
+from expunge.diffusion.types import Point
+from expunge.errors import UndeclaredNeed
 from expunge.methods import METHODS
-from expunge.objective import Edit, Objective, Training
-from expunge.plan import make_plan
-from expunge.run import unlearn
-from expunge.train import Trainer
-from expunge.types import LEADS, Batch, Point, UndeclaredNeed
-from expunge.weights import Memo, Student, TrainState
+from expunge.methods.base import Edit, Objective, Training
+from expunge.runs.plan import make_plan
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.training.batches import gather
+from expunge.training.loop import Trainer
+from expunge.training.state import Memo, Student, TrainState
 
 OBJECTIVES = {name: cls for name, cls in METHODS.items() if issubclass(cls, Objective)}
 TRAINING = Training(**tiny.TRAINING)

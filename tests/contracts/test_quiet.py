@@ -12,8 +12,8 @@ from diffusers.utils import logging as of_diffusers
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers.utils import logging as of_transformers
 
-from expunge.denoiser import load
-from expunge.denoiser.quiet import quiet
+from expunge.models.loading import load
+from expunge.models.quiet import quiet
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 

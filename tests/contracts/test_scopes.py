@@ -5,10 +5,12 @@ import tiny
 import torch
 from torch import nn
 
-from expunge.run import Run
-from expunge.scope import SCOPES
-from expunge.types import Cond, ExpungeError, Point
-from expunge.weights import Student, TrainState, load_delta, save_delta, swapped
+from expunge.diffusion.types import Cond, Point
+from expunge.errors import ExpungeError
+from expunge.models.delta import load_delta, save_delta, swapped
+from expunge.models.scopes import SCOPES
+from expunge.runs.run import Run
+from expunge.training.state import Student, TrainState
 
 
 @pytest.mark.parametrize("name", SCOPES)

@@ -42,9 +42,10 @@ def test_every_picture_and_page_that_a_page_links_to_is_there(page):
 def test_the_example_of_a_method_in_one_file_works(tmp_path, monkeypatch):
     import tiny
 
-    from expunge.cache import Store
-    from expunge.config import build, find_method
-    from expunge.run import unlearn
+    from expunge.config import build
+    from expunge.methods.config import find_method
+    from expunge.runs.unlearn import unlearn
+    from expunge.storage.cache import Store
 
     code, closed = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "mine.py").write_text(code)

@@ -11,14 +11,16 @@ from annotated_types import Ge
 from torch import nn
 from torch.nn import functional as F
 
-from expunge.cache import Store
-from expunge.data import gather
-from expunge.objective import Objective, Training
-from expunge.run import unlearn
-from expunge.scope import SCOPES, Scope
-from expunge.train import Trainer
-from expunge.types import Batch, ExpungeError, Models, Need, Terms
-from expunge.weights import Memo, TrainState
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.networks import Models
+from expunge.errors import ExpungeError
+from expunge.methods.base import Objective, Training
+from expunge.models.scopes import SCOPES, Scope
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.training.batches import gather
+from expunge.training.loop import Trainer
+from expunge.training.state import Memo, TrainState
 
 
 class Interrupted(Exception):

@@ -9,17 +9,18 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from expunge.cache import Store
-from expunge.data import gather, pictured, trajectory_bank, untracked
-from expunge.denoiser import load
-from expunge.export import load as load_run
-from expunge.export import merge
-from expunge.objective import Training
-from expunge.plan import make_plan
-from expunge.price import price
-from expunge.run import carry_out, unlearn
-from expunge.types import ExpungeError
-from expunge.weights import Memo
+from expunge.errors import ExpungeError
+from expunge.methods.base import Training
+from expunge.models.loading import load
+from expunge.runs.cost import price
+from expunge.runs.export import load as load_run
+from expunge.runs.export import merge
+from expunge.runs.plan import make_plan
+from expunge.runs.unlearn import carry_out, unlearn
+from expunge.storage.cache import Store
+from expunge.training.banks import pictured, trajectory_bank, untracked
+from expunge.training.batches import gather
+from expunge.training.state import Memo
 
 
 @pytest.fixture(scope="module")

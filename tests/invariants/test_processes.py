@@ -12,11 +12,12 @@ import pytest
 import tiny
 import torch
 
-from expunge.cache import Store, read_tensors
-from expunge.objective import Training
-from expunge.processes import Processes, refuse_uneven
-from expunge.run import unlearn
-from expunge.types import ExpungeError
+from expunge.errors import ExpungeError
+from expunge.methods.base import Training
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.storage.tensors import read_tensors
+from expunge.training.distributed import Processes, refuse_uneven
 
 TRAINING = tiny.TRAINING | {"checkpoint_every": 2}
 

@@ -9,15 +9,18 @@ import tiny
 import torch
 from accelerate import Accelerator
 
-from expunge.cache import Store, read_tensors
-from expunge.data import gather
+from expunge.errors import ExpungeError, NonFiniteLoss
 from expunge.methods import METHODS
-from expunge.objective import Training
-from expunge.processes import Processes
-from expunge.run import Run, unlearn
-from expunge.train import NonFiniteLoss, Trainer
-from expunge.types import ExpungeError
-from expunge.weights import Memo, TrainState, relative_change
+from expunge.methods.base import Training
+from expunge.models.delta import relative_change
+from expunge.runs.run import Run
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.storage.tensors import read_tensors
+from expunge.training.batches import gather
+from expunge.training.distributed import Processes
+from expunge.training.loop import Trainer
+from expunge.training.state import Memo, TrainState
 
 OBJECTIVES = ["mim-mu", "esd"]
 

@@ -3,8 +3,12 @@
 import pytest
 import torch
 
-from expunge.methods import CA, FDMU
-from expunge.types import Batch, Cond, Models, Noised, UndeclaredNeed
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised
+from expunge.errors import UndeclaredNeed
+from expunge.methods.concept_ablation import CA
+from expunge.methods.f_divergence import FDMU
 
 EPS = {"grumpy cat": 3.0, "cat": 1.0}
 

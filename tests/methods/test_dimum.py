@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from expunge.methods import DiMUM
-from expunge.types import Batch, Cond, Models, Noised
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised
+from expunge.methods.dimum import DiMUM
 
 SAID = {"a disc": 0.75, "a square": 0.0, "a ring": 2.0}
 

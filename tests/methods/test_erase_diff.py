@@ -7,13 +7,16 @@ import tiny
 import torch
 from torch.nn import functional as F
 
-from expunge.cache import Store
-from expunge.data import gather
-from expunge.methods import METHODS, EraseDiff
-from expunge.objective import Training
-from expunge.train import Trainer
-from expunge.types import Batch, Cond, Models, Noised
-from expunge.weights import Memo, TrainState
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised
+from expunge.methods import METHODS
+from expunge.methods.base import Training
+from expunge.methods.erase_diff import EraseDiff
+from expunge.storage.cache import Store
+from expunge.training.batches import gather
+from expunge.training.loop import Trainer
+from expunge.training.state import Memo, TrainState
 
 V = {"ring": (1.0, 0.0), "disc": (-1.0, 1.0)}
 """The student says w . V of a prompt."""

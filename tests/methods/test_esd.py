@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from expunge.methods import ESD
-from expunge.types import Batch, Cond, Models, Point
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Point
+from expunge.methods.esd import ESD
 
 EPS = {"a barn in van gogh": 3.0, "": 1.0, "a barn": 0.5, "a barn in monet": 2.0}
 

@@ -9,15 +9,19 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from expunge.cache import Store
-from expunge.data import untracked
-from expunge.discriminator import Discriminator, sinusoids
-from expunge.divergence import BOUNDS
-from expunge.methods import FDMU
-from expunge.plan import make_plan
-from expunge.price import price
-from expunge.run import carry_out, unlearn
-from expunge.types import Batch, Cond, ExpungeError, Models, Noised, Point, Step
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.divergence import BOUNDS
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised, Point
+from expunge.errors import ExpungeError
+from expunge.methods._critic import Discriminator, sinusoids
+from expunge.methods.f_divergence import FDMU
+from expunge.runs.cost import price
+from expunge.runs.plan import make_plan
+from expunge.runs.unlearn import carry_out, unlearn
+from expunge.storage.cache import Store
+from expunge.training.banks import untracked
+from expunge.training.steps import Step
 
 CONDITIONS = {"neon": 3.0, "plain": 1.0}
 

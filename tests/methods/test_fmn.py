@@ -4,14 +4,17 @@ import pytest
 import tiny
 import torch
 
-from expunge.cache import Store
-from expunge.data import gather
-from expunge.methods import FMN
-from expunge.objective import Training
-from expunge.run import unlearn
-from expunge.train import Trainer
-from expunge.types import Batch, Cond, ExpungeError, Models, Noised
-from expunge.weights import Memo, TrainState
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised
+from expunge.errors import ExpungeError
+from expunge.methods.base import Training
+from expunge.methods.fmn import FMN
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.training.batches import gather
+from expunge.training.loop import Trainer
+from expunge.training.state import Memo, TrainState
 
 COND = Cond(torch.zeros(2, 4, 3), ("a ring", "ring"))
 LATENTS = torch.zeros(2, 1, 2, 2)

@@ -4,13 +4,15 @@ import pytest
 import tiny
 import torch
 
-from expunge.cache import Store
-from expunge.data import gather
-from expunge.methods import GradientAscent
-from expunge.objective import Training
-from expunge.train import Trainer
-from expunge.types import Batch, Cond, Models, Noised
-from expunge.weights import Memo, TrainState
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised
+from expunge.methods.base import Training
+from expunge.methods.gradient_ascent import GradientAscent
+from expunge.storage.cache import Store
+from expunge.training.batches import gather
+from expunge.training.loop import Trainer
+from expunge.training.state import Memo, TrainState
 
 EPS = {"gun": 3.0, "rose": 1.0}
 

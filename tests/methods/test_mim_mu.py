@@ -3,8 +3,12 @@
 import pytest
 import torch
 
-from expunge.methods import ESD, MiMMU
-from expunge.types import Batch, Cond, Models, Noised, Point, UndeclaredNeed
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised, Point
+from expunge.errors import UndeclaredNeed
+from expunge.methods.esd import ESD
+from expunge.methods.mim_mu import MiMMU
 
 CONDITIONS = {"ring": 3.0, "": 1.0, "context": 2.0, "marginal": -1.0}
 

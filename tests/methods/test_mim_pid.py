@@ -3,10 +3,13 @@
 import pytest
 import torch
 
-from expunge import schedule
-from expunge.information import information, redrawn, shares, smoothed
-from expunge.methods import MiMPID
-from expunge.types import Batch, Cond, Models, Noised, UndeclaredNeed
+from expunge.diffusion import schedule
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.decomposition import information, redrawn, shares, smoothed
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised
+from expunge.errors import UndeclaredNeed
+from expunge.methods.mim_pid import MiMPID
 
 # Two channels, two places, that the prompts move from the context's 0: the concept both, its sibling the second alone.
 SAID = {"ring": [[[2.0, 2.0]], [[0.0, 2.0]]], "": [[[0.0, 0.0]], [[0.0, 0.0]]], "disc": [[[0.0, 2.0]], [[0.0, -2.0]]]}

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
-from expunge.methods import PURE
-from expunge.types import Batch, Cond, Models, Noised
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised
+from expunge.methods.pure import PURE
 
 HORIZON = torch.ones(1000)
 

@@ -4,12 +4,15 @@ import pytest
 import tiny
 import torch
 
-from expunge.cache import Store
-from expunge.data import gather
-from expunge.methods import RandomLabel, SalUn
-from expunge.objective import Training
-from expunge.types import Batch, Cond, Models, Noised, Point
-from expunge.weights import Memo
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised, Point
+from expunge.methods.base import Training
+from expunge.methods.random_label import RandomLabel
+from expunge.methods.salun import SalUn
+from expunge.storage.cache import Store
+from expunge.training.batches import gather
+from expunge.training.state import Memo
 
 EPS = {"neon": 3.0, "ink": 1.0, "rose": -1.0}
 METHODS = [RandomLabel, SalUn]

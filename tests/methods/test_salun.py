@@ -8,17 +8,22 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from expunge.cache import Store
 from expunge.config import build
-from expunge.data import gather, untracked
-from expunge.methods import RandomLabel, SalUn
-from expunge.objective import Training
-from expunge.plan import make_plan
-from expunge.price import price
-from expunge.run import carry_out, unlearn
-from expunge.train import Trainer
-from expunge.types import Batch, Cond, ExpungeError, Models, Noised, Point
-from expunge.weights import Memo, TrainState
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised, Point
+from expunge.errors import ExpungeError
+from expunge.methods.base import Training
+from expunge.methods.random_label import RandomLabel
+from expunge.methods.salun import SalUn
+from expunge.runs.cost import price
+from expunge.runs.plan import make_plan
+from expunge.runs.unlearn import carry_out, unlearn
+from expunge.storage.cache import Store
+from expunge.training.banks import untracked
+from expunge.training.batches import gather
+from expunge.training.loop import Trainer
+from expunge.training.state import Memo, TrainState
 
 LATENT = (1, 1, 1, 2)
 

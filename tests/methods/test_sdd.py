@@ -4,13 +4,16 @@ import pytest
 import tiny
 import torch
 
-from expunge.cache import Store
-from expunge.data import Batches, gather, seed_of
-from expunge.methods import SDD
-from expunge.objective import Training
-from expunge.run import unlearn
-from expunge.types import Batch, Cond, Models, Point
-from expunge.weights import Memo, Student
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Point
+from expunge.methods.base import Training
+from expunge.methods.sdd import SDD
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.storage.hashing import seed_of
+from expunge.training.batches import Batches, gather
+from expunge.training.state import Memo, Student
 
 EPS = {"gun": 3.0, "": 1.0}
 

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from expunge.methods import SA
-from expunge.types import Batch, Cond, Models, Noised
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised
+from expunge.methods.selective_amnesia import SA
 
 V = {"a disc": (1.0, 0.0), "a square": (1.0, 1.0), "a ring": (0.0, 1.0)}
 """The student says w . V of a prompt."""

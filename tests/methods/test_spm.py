@@ -4,10 +4,13 @@ import pytest
 import tiny
 import torch
 
-from expunge.cache import Store
-from expunge.methods import ESD, SPM
-from expunge.run import unlearn
-from expunge.types import Batch, Cond, Models, Point
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Point
+from expunge.methods.esd import ESD
+from expunge.methods.spm import SPM
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
 
 EPS = {"ring": 3.0, "": 1.0, "context": 2.0, "anchor": 0.5, "marginal": -1.0}
 

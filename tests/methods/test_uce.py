@@ -7,9 +7,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from expunge.diffusion.types import Cond
+from expunge.errors import ExpungeError
+from expunge.methods.base import EditPrompts
 from expunge.methods.uce import UCE, eraser
-from expunge.objective import EditPrompts
-from expunge.types import Cond, ExpungeError
 
 WIDTH, TOKENS = 8, 5
 KEY, VALUE = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight", "mid_block.attentions.0.attn2.to_v.weight"

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from expunge.concept import Concept
-from expunge.metrics.shots import Evidence, Shots
-from expunge.vocabulary import Kind, Member, Vocabulary
+from expunge.concepts.concept import Concept
+from expunge.concepts.vocabulary import Kind, Member, Vocabulary
+from expunge.evaluation.metrics.base import Evidence, Shots
 
 STYLES = (
     Member("neon", ("glow",), "lines"),

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from expunge.metrics import METRICS
-from expunge.metrics.intervals import wilson
-from expunge.metrics.shots import Evidence, Score, Shots
+from expunge.evaluation.metrics import METRICS
+from expunge.evaluation.metrics.base import Evidence, Score, Shots
+from expunge.evaluation.statistics import wilson
 
 PICTURES = {
     "target": [

@@ -5,12 +5,11 @@ import pytest
 import torch
 from scipy.stats import t as student_t
 
-from expunge.metrics.intervals import (
+from expunge.evaluation.metrics._jackknife import jackknife_se, jackknife_variance
+from expunge.evaluation.statistics import (
     Z,
     around,
     clustered,
-    jackknife_se,
-    jackknife_variance,
     mean_interval,
     ratio_interval,
     student,

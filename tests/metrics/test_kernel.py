@@ -3,8 +3,8 @@ from itertools import product
 import pytest
 import torch
 
-from expunge.metrics.intervals import Z
-from expunge.metrics.kernel import kid, polynomial_kernel
+from expunge.evaluation.metrics.kernel import kid, polynomial_kernel
+from expunge.evaluation.statistics import Z
 
 
 def randn(n: int, d: int, seed: int) -> torch.Tensor:

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge.concept import PROBES
-from expunge.metrics import METRICS, Evidence, Metric, Shots, measure
-from expunge.types import ExpungeError
+from expunge.concepts.concept import PROBES
+from expunge.errors import ExpungeError
+from expunge.evaluation.metrics import METRICS, measure
+from expunge.evaluation.metrics.base import Evidence, Metric, Shots
 
 every = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS.keys())
 

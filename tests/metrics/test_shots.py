@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from expunge.metrics.shots import Evidence, Shots, pool
-from expunge.types import ExpungeError
+from expunge.errors import ExpungeError
+from expunge.evaluation.metrics.base import Evidence, Shots, pool
 
 
 def shots(probe: str = "siblings", seeds: tuple[int, ...] = (0, 1, 2)) -> Shots:

@@ -4,10 +4,11 @@ import pytest
 import tiny
 import torch
 
-from expunge.denoiser.attention import recorded
-from expunge.scope import Scope
-from expunge.types import Cond, ExpungeError, Point
-from expunge.weights import Student, TrainState
+from expunge.diffusion.types import Cond, Point
+from expunge.errors import ExpungeError
+from expunge.models.attention import recorded
+from expunge.models.scopes import Scope
+from expunge.training.state import Student, TrainState
 
 PROMPTS = ["a ring in neon style", "neon style", ""]
 

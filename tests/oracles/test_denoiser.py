@@ -19,11 +19,14 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 
-from expunge.denoiser import Sampler, StableDiffusion, load, stable_diffusion
-from expunge.denoiser.stable_diffusion import Visit
-from expunge.scope import SCOPES
-from expunge.types import ExpungeError, Point, together
-from expunge.weights import TrainState
+from expunge.diffusion.types import Point, together
+from expunge.errors import ExpungeError
+from expunge.models import stable_diffusion
+from expunge.models.loading import load
+from expunge.models.sampling import Sampler, Visit
+from expunge.models.scopes import SCOPES
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.training.state import TrainState
 
 PROMPTS = ["a ring in neon style", "dots style", ""]
 

@@ -5,8 +5,8 @@ import pytest
 import scipy.linalg
 import torch
 
-from expunge.metrics.frechet import fid, fid_interval
-from expunge.metrics.intervals import Z
+from expunge.evaluation.metrics.frechet import fid, fid_interval
+from expunge.evaluation.statistics import Z
 
 
 def cloud(n: int, d: int, seed: int, shift: float = 0.0) -> torch.Tensor:

@@ -10,8 +10,8 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from expunge import schedule
-from expunge.types import ExpungeError
+from expunge.diffusion import schedule
+from expunge.errors import ExpungeError
 
 ABAR = schedule.alphas_cumprod(schedule.scaled_linear())
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

@@ -7,9 +7,9 @@ from pathlib import Path
 from report.folders import row
 from report.markup import Markup
 
-from expunge.reporting.figures import forests, loss, running_mean, thin
-from expunge.reporting.rows import Step, read
-from expunge.reporting.tables import group
+from expunge.reports.charts.figures import forests, loss, running_mean, thin
+from expunge.reports.run_folder import Step, read
+from expunge.reports.tables import group
 
 Make = Callable[..., Path]
 

@@ -9,12 +9,12 @@ from PIL import Image
 from report.folders import make_run
 from report.markup import Markup
 
-from expunge.reporting import write
-from expunge.reporting.information import section
-from expunge.reporting.information import write as write_known
-from expunge.reporting.retention import Tile, retention
-from expunge.reporting.rows import read
-from expunge.types import ExpungeError
+from expunge.errors import ExpungeError
+from expunge.reports.charts.retention import Tile, retention
+from expunge.reports.pages.information import section
+from expunge.reports.pages.information import write as write_known
+from expunge.reports.pages.run import write
+from expunge.reports.run_folder import read
 
 Make = Callable[..., Path]
 HOSTILE = "</title></style><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"

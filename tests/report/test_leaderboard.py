@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from report.markup import Markup
 
-from expunge.bench.rows import Measured, standings
-from expunge.reporting.leaderboard import render, write
-from expunge.reporting.tradeoff import Bar, Spot, _longest, bars, plane
-from expunge.types import Row
+from expunge.bench.summary import Measured, standings
+from expunge.evaluation.results import Row
+from expunge.reports.charts.tradeoff import Bar, Spot, _longest, bars, plane
+from expunge.reports.pages.leaderboard import render, write
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from report.folders import make_run, prompts, row, rows
 from report.markup import Markup
 
-from expunge.reporting import write
-from expunge.types import ExpungeError
+from expunge.errors import ExpungeError
+from expunge.reports.pages.run import write
 
 Make = Callable[..., Path]
 HOSTILE = "</title></style><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from report.folders import prompts
 
-from expunge.reporting.pictures import Album, Mark, albums, embed, spread
-from expunge.reporting.rows import read
-from expunge.reporting.tables import group
+from expunge.reports.images import Album, Mark, albums, embed, spread
+from expunge.reports.run_folder import read
+from expunge.reports.tables import group
 
 Make = Callable[..., Path]
 

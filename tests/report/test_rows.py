@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from expunge.reporting.rows import read
-from expunge.types import ExpungeError
+from expunge.errors import ExpungeError
+from expunge.reports.run_folder import read
 
 Make = Callable[..., Path]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from report.folders import row
 
-from expunge.reporting.rows import read
-from expunge.reporting.tables import Change, Key, MetricLine, group, metric_lines
+from expunge.reports.run_folder import read
+from expunge.reports.tables import Change, Key, MetricLine, group, metric_lines
 
 Make = Callable[..., Path]
 

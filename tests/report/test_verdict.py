@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from report.folders import row
 
-from expunge.metrics.intervals import wilson
-from expunge.reporting import write
-from expunge.reporting.rows import read
-from expunge.reporting.verdict import Answer, answers
+from expunge.evaluation.statistics import wilson
+from expunge.reports.pages.run import write
+from expunge.reports.run_folder import read
+from expunge.reports.text.verdict import Answer, answers
 
 Make = Callable[..., Path]
 BASE_UA = row("UA", 0.02, 0.01, 0.05, "target", "base")

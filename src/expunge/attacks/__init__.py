@@ -1,19 +1,14 @@
 """The attacks, by name. `ATTACKS[name]` is a frozen dataclass whose fields are its settings."""
 
-from expunge.attacks.attack import Attack as Attack
-from expunge.attacks.attack import Attacked as Attacked
-from expunge.attacks.attack import Inapplicable as Inapplicable
-from expunge.attacks.attack import Victim as Victim
-from expunge.attacks.few_shot import FewShot as FewShot
-from expunge.attacks.inversion import Inversion as Inversion
-from expunge.attacks.prompt_search import P4D as P4D
-from expunge.attacks.prompt_search import PromptSearch as PromptSearch
-from expunge.attacks.relearn import Relearn as Relearn
-from expunge.attacks.ring_a_bell import RingABell as RingABell
-from expunge.attacks.weight_space import Noise as Noise
-from expunge.attacks.weight_space import Prune as Prune
-from expunge.attacks.weight_space import Quantise as Quantise
-from expunge.attacks.wording import Wording as Wording
+from expunge.attacks.base import Attack, Attacked, Victim
+from expunge.attacks.few_shot import FewShot
+from expunge.attacks.inversion import Inversion
+from expunge.attacks.prompt_search import P4D, PromptSearch
+from expunge.attacks.relearn import Relearn
+from expunge.attacks.ring_a_bell import RingABell
+from expunge.attacks.weight_perturbation import Noise, Prune, Quantise
+from expunge.attacks.wording import Wording
+from expunge.errors import Inapplicable
 
 ATTACKS: dict[str, type[Attack]] = {
     "relearn": Relearn,

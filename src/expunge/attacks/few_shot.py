@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 
-from expunge.attacks.attack import Attack, Attacked, Victim
-from expunge.attacks.finetune import POINTS, Denoise, fine_tuned, rehearsed, rungs
-from expunge.data import Bank, forget_bank, seed_of
-from expunge.objective import Training, Variant
+from expunge.attacks._training import POINTS, Denoise, fine_tuned, rehearsed, rungs
+from expunge.attacks.base import Attack, Attacked, Victim
+from expunge.methods.base import Training, Variant
+from expunge.storage.hashing import seed_of
+from expunge.training.banks import Bank, forget_bank
 
 
 @dataclass(frozen=True)

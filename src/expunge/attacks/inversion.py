@@ -10,19 +10,20 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from expunge.attacks.attack import Attack, Attacked, Victim
-from expunge.attacks.finetune import rehearsed, rungs
-from expunge.attacks.plain import plain
-from expunge.attacks.slope import slope
-from expunge.concept import Concept
-from expunge.data import Bank, forget_bank, seed_of
-from expunge.denoiser.words import BLANK, Words
-from expunge.denoising import squared_error
-from expunge.objective import Training
-from expunge.schedule import loss_weight
-from expunge.turns import picks
-from expunge.types import Cond, Noised, Point
-from expunge.weights import content, swapped
+from expunge.attacks._coordinate_search import slope
+from expunge.attacks._training import rehearsed, rungs
+from expunge.attacks.base import Attack, Attacked, Victim, plain
+from expunge.concepts.concept import Concept
+from expunge.diffusion.losses import squared_error
+from expunge.diffusion.schedule import loss_weight
+from expunge.diffusion.types import Cond, Noised, Point
+from expunge.methods.base import Training
+from expunge.models.delta import swapped
+from expunge.models.text_encoder import BLANK, Words
+from expunge.storage.hashing import seed_of
+from expunge.storage.tensors import content
+from expunge.training.banks import Bank, forget_bank
+from expunge.training.batches import picks
 
 POINTS = 512
 """Places on the noise path that batches are drawn from."""

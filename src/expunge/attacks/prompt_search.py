@@ -10,18 +10,18 @@ from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from expunge import schedule
-from expunge.attacks.attack import Attack, Attacked, Victim
-from expunge.attacks.coordinate import CoordinateSearch, drawn
-from expunge.attacks.finetune import rehearsed, rungs
-from expunge.attacks.plain import plain
-from expunge.concept import Concept
-from expunge.data import RENDER_BATCH, pictured, seed_of
-from expunge.denoiser import StableDiffusion
-from expunge.denoiser.words import BLANK, Words
-from expunge.denoising import squared_error
-from expunge.types import Cond, Latents, Point
-from expunge.weights import swapped
+from expunge.attacks._coordinate_search import CoordinateSearch, drawn
+from expunge.attacks._training import rehearsed, rungs
+from expunge.attacks.base import Attack, Attacked, Victim, plain
+from expunge.concepts.concept import Concept
+from expunge.diffusion import schedule
+from expunge.diffusion.losses import squared_error
+from expunge.diffusion.types import Cond, Latents, Point
+from expunge.models.delta import swapped
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.text_encoder import BLANK, Words
+from expunge.storage.hashing import seed_of
+from expunge.training.banks import RENDER_BATCH, pictured
 
 HELD = 6
 """Places for each picture at which a prefix has to do better than none, at times of their own."""

@@ -7,14 +7,16 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from expunge.attacks.attack import Attack, Attacked, Inapplicable, Victim
-from expunge.attacks.auxiliary import drawings, innocent, legible, refuse_naming, spread
-from expunge.attacks.captioned import captioned, opened
-from expunge.attacks.finetune import POINTS, Denoise, fine_tuned, rehearsed, rungs
-from expunge.data import Bank, noised, pictured, seed_of
-from expunge.objective import Variant
-from expunge.types import Latents
-from expunge.vocabulary import Vocabulary
+from expunge.attacks._training import POINTS, Denoise, fine_tuned, rehearsed, rungs
+from expunge.attacks.base import Attack, Attacked, Victim
+from expunge.attacks.captions import captioned, opened
+from expunge.attacks.data import drawings, innocent, legible, refuse_naming, spread
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.diffusion.types import Latents
+from expunge.errors import Inapplicable
+from expunge.methods.base import Variant
+from expunge.storage.hashing import seed_of
+from expunge.training.banks import Bank, noised, pictured
 
 
 @dataclass(frozen=True)

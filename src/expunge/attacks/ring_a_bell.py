@@ -9,16 +9,14 @@ from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
-from expunge.attacks.attack import Attack, Attacked, Victim
-from expunge.attacks.coordinate import CoordinateSearch, drawn
-from expunge.attacks.plain import plain
-from expunge.cache import digest
-from expunge.concept import Concept
+from expunge.attacks._coordinate_search import CoordinateSearch, drawn
+from expunge.attacks.base import Attack, Attacked, Victim, plain
+from expunge.concepts.concept import Concept
 from expunge.config import version_of
-from expunge.data import seed_of
-from expunge.denoiser import StableDiffusion
-from expunge.denoiser.words import BLANK, Vectors, Words
-from expunge.types import Cond
+from expunge.diffusion.types import Cond
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.text_encoder import BLANK, Vectors, Words
+from expunge.storage.hashing import digest, seed_of
 
 BATCH = 256
 """Prompts that the text encoder reads at once."""

@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from expunge.attacks.attack import Attack, Attacked, Inapplicable, Victim
-from expunge.attacks.auxiliary import reads, spread
-from expunge.attacks.plain import plain
-from expunge.concept import Concept
-from expunge.denoiser import StableDiffusion
-from expunge.types import ExpungeError
+from expunge.attacks.base import Attack, Attacked, Victim, plain
+from expunge.attacks.data import reads, spread
+from expunge.concepts.concept import Concept
+from expunge.errors import ExpungeError, Inapplicable
+from expunge.models.stable_diffusion import StableDiffusion
 
 SENTENCES: dict[str, tuple[str, ...]] = {
     "style": (
@@ -141,7 +140,7 @@ def misspellings(concept: Concept) -> list[str]:
 def slips(concept: Concept) -> list[str]:
     """Ways to misspell the name, none of which is another name of the vocabulary.
 
-    >>> from expunge.vocabulary import Vocabulary
+    >>> from expunge.concepts.vocabulary import Vocabulary
     >>> slips(Concept.find("box", Vocabulary.canvas()))
     ['bbox', 'ox', 'obx', 'boox', 'bx', 'bxo', 'boxx', 'bo']
     """

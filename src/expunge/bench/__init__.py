@@ -1,1 +1,4 @@
-"""The benchmark: methods x concepts x seeds from one TOML file, each done once, and what they add up to."""
+"""Benchmarks: methods x concepts x seeds from one TOML file, each unit done once, and their tables.
+
+Measures through `evaluation` and `audit`; computes no metric of its own.
+"""

@@ -18,20 +18,27 @@ from typing import Any
 import torch
 
 from expunge import config
-from expunge.auditing.budget import Budget, make_budget
-from expunge.bench.outcome import Outcome
+from expunge.audits.budget import Budget, make_budget
+from expunge.bench.results import Outcome
 from expunge.bench.suite import Unit
-from expunge.cache import Store, lying_at, taken, write_atomically
-from expunge.denoiser import Sampler, StableDiffusion
-from expunge.denoiser import load as load_model
-from expunge.denoiser.stable_diffusion import CANVAS
-from expunge.evaluation import evaluate
-from expunge.judges import BY_NAME
-from expunge.metrics import METRICS
-from expunge.plan import Plan, concept_from, make_plan
-from expunge.render import Protocol
-from expunge.run import Run, carry_out
-from expunge.types import NO_CONTROL, RETRAINED, ExpungeError, Row
+from expunge.canvas import CANVAS
+from expunge.concepts.tables import concept_from
+from expunge.errors import ExpungeError
+from expunge.evaluation.evaluate import evaluate
+from expunge.evaluation.judges import BY_NAME
+from expunge.evaluation.metrics import METRICS
+from expunge.evaluation.protocol import Protocol
+from expunge.evaluation.results import Row
+from expunge.models.loading import load as load_model
+from expunge.models.sampling import Sampler
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.names import NO_CONTROL, RETRAINED
+from expunge.runs.plan import Plan, make_plan
+from expunge.runs.run import Run
+from expunge.runs.unlearn import carry_out
+from expunge.storage.cache import Store
+from expunge.storage.files import lying_at, write_atomically
+from expunge.storage.lock import taken
 
 RESULT = "bench.json"
 """Of a unit: what was measured, and under which protocol. Everything else in the folder is as of any run."""
@@ -131,7 +138,7 @@ def _unlearned(unit: Unit, folder: Path, denoiser: StableDiffusion, store: Store
 
 
 def _retrained(unit: Unit, folder: Path, place: Place) -> Run:
-    from expunge.canvas.retrain import Retraining, retrain
+    from expunge.canvas.training.retrain import Retraining, retrain
 
     return retrain(concept_from(unit.concept), folder, seed=unit.seed, training=Retraining(**unit.training), device=place.device)
 
@@ -181,7 +188,7 @@ def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> No
     Raises:
         ExpungeError: attacks that could not be made; those that could are kept.
     """
-    from expunge.auditing.prepare import conclude, prepare
+    from expunge.audits.setup import conclude, prepare
 
     assert unit.audit is not None
     battery = prepare(
@@ -212,7 +219,7 @@ def _attacked_as(unit: Unit) -> dict[str, Any]:
 
 def control_of(unit: Unit) -> Run | None:
     """What never saw the unit's concepts, and is attacked beside it; None: nothing is attacked, or there is none."""
-    from expunge.auditing.prepare import control_for
+    from expunge.audits.setup import control_for
 
     return control_for(unit.audit["control"] or None, unit.model, concept_from(unit.concept).parts) if unit.audit else None
 

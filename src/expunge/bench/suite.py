@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from expunge.cache import digest
-from expunge.concept import Concept
+from expunge.concepts.concept import Concept
+from expunge.concepts.groups import Subject
+from expunge.concepts.tables import called, concept_table
 from expunge.config import version_of
-from expunge.plan import called, concept_table, dashed
-from expunge.several import Subject
-from expunge.types import RETRAINED
+from expunge.names import RETRAINED, dashed
+from expunge.storage.hashing import digest
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Attacking:
     budget: str = "quick"
     """`quick`, `standard`, `full`, or a file. More finds more and takes longer."""
     control: str = ""
-    """The folder of a run that never saw any of the suite's concepts (`python -m expunge.canvas.retrain`); `none`: none; empty: the
+    """The folder of a run that never saw any of the suite's concepts, as `expunge.canvas.training.retrain` makes; `none`: none; empty: the
     one that the canvas brings, for the concepts that it never saw."""
 
 

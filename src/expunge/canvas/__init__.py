@@ -3,3 +3,7 @@
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
+
+
+CANVAS = "canvas"
+"""The name of the embedded model, wherever a model is asked for."""

@@ -3,4 +3,4 @@
 from pathlib import Path
 
 SHIPPED = Path(__file__).parent / "without-six"
-"""The folder of a run of `expunge.canvas.retrain` that never saw neon, dots, watercolour, ring, starfish and hexagon."""
+"""The folder of a run of `expunge.canvas.training.retrain` that never saw neon, dots, watercolour, ring, starfish and hexagon."""

@@ -23,9 +23,6 @@ Colour = Float[Tensor, "_ 3 _ _"]
 """One colour for each picture, or a whole picture."""
 
 
-# --- shapes: one signed distance per family; `n` is what tells siblings apart -----------------------------------------
-
-
 def _fold(x: Plane, y: Plane, n: Tensor) -> tuple[Plane, Plane]:
     """Folds the plane into the sector of angle 2 pi / n about the upward axis: (along the axis, across it >= 0)."""
     radius, sector = torch.hypot(x, y), 2 * math.pi / n
@@ -86,9 +83,6 @@ SHAPES: dict[str, tuple[Callable[[Plane, Plane, Tensor], Plane], tuple[int, ...]
 def _rotate(x: Plane, y: Plane, angle: Tensor | float) -> tuple[Plane, Plane]:
     c, s = (torch.cos(angle), torch.sin(angle)) if isinstance(angle, Tensor) else (math.cos(angle), math.sin(angle))
     return c * x - s * y, s * x + c * y
-
-
-# --- styles: (distance, coordinates, random source) -> picture ---------------------------------------------------------
 
 
 class _Ink:

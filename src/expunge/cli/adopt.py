@@ -28,10 +28,10 @@ def adopt(
     What differs from --model, the model that it was made from, becomes the run's change. Then `eval`, `meter`, `audit` and `report`
     take it like any other: weights that others publish or deliver, or a folder that `merge` wrote, as it ships.
     """
-    from expunge.adoption import adopt as adopted
     from expunge.cli.options import CANVAS
     from expunge.cli.request import concept_asked
     from expunge.cli.screen import say
+    from expunge.runs.adopt import adopt as adopted
 
     base = model or CANVAS
     words = {"target": target, "synonym": synonym, "kind": kind, "vocabulary": vocabulary, "anchor": None}

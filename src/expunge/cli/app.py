@@ -137,5 +137,5 @@ def _usage(error: Any, arguments: Sequence[str]) -> str:
 
 def _expected(error: Exception) -> bool:
     """Whether it is an `ExpungeError`, whose module imports torch: where it was not loaded, none can have been raised."""
-    types = sys.modules.get("expunge.types")
+    types = sys.modules.get("expunge.errors")
     return types is not None and isinstance(error, types.ExpungeError)

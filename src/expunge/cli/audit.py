@@ -38,11 +38,11 @@ def audit(
     is one, and writes one page for an auditor. What is done is kept: after an interruption the same command goes on. `docs/audit.md`
     says what each attack asks and how to read the verdicts.
     """
-    from expunge.auditing.prepare import conclude, prepare
+    from expunge.audits.setup import conclude, prepare
     from expunge.cli.progress import watch_readings
     from expunge.cli.screen import say
-    from expunge.reporting.audit import write
-    from expunge.types import NO_CONTROL
+    from expunge.names import NO_CONTROL
+    from expunge.reports.pages.audit import write
 
     battery = prepare(
         run_folder(run),
@@ -89,7 +89,7 @@ def _price(battery: Any, missing: Sequence[Any]) -> None:
 
 def _verdicts(audit: Any) -> None:
     """Prints what became of each attack: shares in which the concept is seen, with 95 % intervals."""
-    from expunge.auditing.findings import TITLES
+    from expunge.audits.verdict import TITLES
     from expunge.cli.screen import say, table
 
     several = len(audit.chances) > 1

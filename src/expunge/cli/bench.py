@@ -39,14 +39,14 @@ def bench(
     Does what is missing and nothing twice: after an interruption the same command goes on. A unit that fails is named at the
     end and tried again the next time. `docs/bench.md` says how a suite is written.
     """
-    from expunge.bench.engines import Ray, Serial
-    from expunge.bench.reading import read_suite
-    from expunge.bench.rows import markdown, measured, standings
+    from expunge.bench.config import read_suite
+    from expunge.bench.executors import Ray, Serial
     from expunge.bench.runner import Place, is_done
-    from expunge.cache import Store
+    from expunge.bench.summary import markdown, measured, standings
     from expunge.cli.screen import nearest, say
     from expunge.config import build
-    from expunge.types import ExpungeError
+    from expunge.errors import ExpungeError
+    from expunge.storage.cache import Store
 
     plan = read_suite(suite)
     folder = out or Path("runs") / "bench" / plan.name
@@ -90,7 +90,7 @@ def _wanted(name: str, only: Sequence[str]) -> bool:
 
 
 def _price(left: Sequence[Any], place: Any) -> None:
-    from expunge.bench.estimate import estimate
+    from expunge.bench.cost import estimate
     from expunge.cli.screen import duration, table
 
     lines = estimate(left, place)
@@ -102,11 +102,11 @@ def _price(left: Sequence[Any], place: Any) -> None:
 
 
 def _run(plan: Any, units: Sequence[Any], left: Sequence[Any], place: Any, engine: Any) -> None:
-    from expunge.bench.rows import labelled, markdown, measured, standings
-    from expunge.cache import write_atomically
+    from expunge.bench.summary import labelled, markdown, measured, standings
     from expunge.cli.progress import watch_units
     from expunge.cli.screen import say
-    from expunge.reporting.leaderboard import write
+    from expunge.reports.pages.leaderboard import write
+    from expunge.storage.files import write_atomically
 
     outcomes = list(watch_units(engine(left, place), len(left))) if left else []
     found = measured(plan.units, place.out)
@@ -134,11 +134,12 @@ def _failures(outcomes: Sequence[Any]) -> None:
 
 
 def _search(plan: Any, place: Any, engine: Any, only: Sequence[str], dry_run: bool, command: str) -> None:
-    from expunge.bench.outcome import Outcome
-    from expunge.bench.search import best, search, space_of
+    from expunge.bench.results import Outcome
+    from expunge.bench.tune import best, search, space_of
     from expunge.cli.progress import watch_trials
     from expunge.cli.screen import say, table
-    from expunge.types import RETRAINED, ExpungeError
+    from expunge.errors import ExpungeError
+    from expunge.names import RETRAINED
 
     entries = [e for e in plan.methods if e.name != RETRAINED and _wanted(e.label, only)]
     if not entries:

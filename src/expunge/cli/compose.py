@@ -19,8 +19,8 @@ def compose(
     all the concepts.
     """
     from expunge.cli.screen import say
-    from expunge.composition import compose as composed
-    from expunge.run import Run
+    from expunge.runs.compose import compose as composed
+    from expunge.runs.run import Run
 
     made = composed([Run(run_folder(run)) for run in runs], out, model)
     say(f"run     {made.folder}", f"change  {made.card['relative_change']:.3%} of the {made.card['scope']} weights' norm")

@@ -23,19 +23,20 @@ def demo(
     Unlearns, measures and writes the report, in minutes on two cores. The concept's other names are erased with it. Needs no
     network, no GPU and no model of yours.
     """
-    from expunge.cache import Store
     from expunge.cli.measured import measured
     from expunge.cli.progress import track, watch_steps
     from expunge.cli.screen import duration, say
-    from expunge.concept import Concept
-    from expunge.config import build, find_method
-    from expunge.denoiser import load
-    from expunge.evaluation import evaluate
-    from expunge.plan import make_plan
-    from expunge.render import Protocol
-    from expunge.reporting import write
-    from expunge.run import carry_out
-    from expunge.vocabulary import Vocabulary
+    from expunge.concepts.concept import Concept
+    from expunge.concepts.vocabulary import Vocabulary
+    from expunge.config import build
+    from expunge.evaluation.evaluate import evaluate
+    from expunge.evaluation.protocol import Protocol
+    from expunge.methods.config import find_method
+    from expunge.models.loading import load
+    from expunge.reports.pages.run import write
+    from expunge.runs.plan import make_plan
+    from expunge.runs.unlearn import carry_out
+    from expunge.storage.cache import Store
 
     how = build(find_method(method), {}, method)
     main = Concept.find(target, Vocabulary.canvas())

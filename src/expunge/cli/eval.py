@@ -27,19 +27,20 @@ def evaluate(
     evaluation goes on where it stopped, and the untouched model is drawn once for all its runs. Another evaluation
     of the run replaces its rows: for a second judge, evaluate a copy of the run's folder.
     """
-    from expunge.cache import Store
     from expunge.cli.measured import measured
     from expunge.cli.progress import track
     from expunge.cli.screen import duration, say
     from expunge.config import build
-    from expunge.denoiser import load
-    from expunge.evaluation import evaluate as measured_rows
-    from expunge.evaluation import to_draw
-    from expunge.metrics import METRICS, Evidence, measure
-    from expunge.price import pace
-    from expunge.render import Protocol
-    from expunge.run import Run
-    from expunge.scope import SCOPES
+    from expunge.evaluation.evaluate import evaluate as measured_rows
+    from expunge.evaluation.evaluate import to_draw
+    from expunge.evaluation.metrics import METRICS, measure
+    from expunge.evaluation.metrics.base import Evidence
+    from expunge.evaluation.protocol import Protocol
+    from expunge.models.loading import load
+    from expunge.models.scopes import SCOPES
+    from expunge.runs.cost import pace
+    from expunge.runs.run import Run
+    from expunge.storage.cache import Store
 
     made = Run(run_folder(run))
     protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")

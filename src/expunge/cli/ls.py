@@ -48,14 +48,14 @@ LISTS = ("methods", "presets", "attacks", "metrics", "concepts", "scopes", "runs
 
 def _methods() -> None:
     from expunge.methods import METHODS
-    from expunge.objective import Objective
+    from expunge.methods.base import Objective
 
     rows = [(n, "trained" if issubclass(c, Objective) else "closed form", first_sentence(c.__doc__ or "")) for n, c in METHODS.items()]
     table("methods", ("name", "kind", "what it does"), rows)
 
 
 def _presets() -> None:
-    from expunge.presets import PRESETS, read_preset
+    from expunge.methods.presets import PRESETS, read_preset
 
     table("presets", ("name", "what it is for"), [(name, read_preset(name)["about"]) for name in PRESETS])
     say("", "expunge unlearn --config NAME --target WORDS")
@@ -83,8 +83,8 @@ OTHERS = [
 
 
 def _metrics() -> None:
-    from expunge.concept import PROBES
-    from expunge.metrics import METRICS
+    from expunge.concepts.concept import PROBES
+    from expunge.evaluation.metrics import METRICS
 
     rows = [
         (n, "higher" if m.higher_is_better else "lower", " + ".join(p for p in PROBES if p in m.probes), m.title)
@@ -103,7 +103,7 @@ def _concepts(model: str, vocabulary: str | None) -> None:
 
 
 def _scopes() -> None:
-    from expunge.scope import SCOPES
+    from expunge.models.scopes import SCOPES
 
     rows = [(s.name, s.pattern or "(all)", str(s.rank or "")) for s in SCOPES.values()]
     table("scopes", ("name", "parameters whose name matches", "rank of what is added"), rows)

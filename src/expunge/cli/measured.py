@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from expunge.cli.screen import table
-from expunge.types import Row
+from expunge.evaluation.results import Row
 
 DUST = 1e-6
 """What is smaller is rounding error of a distance between equal sets, and shown as 0."""

@@ -25,10 +25,10 @@ def merge(
     low rank is the same in both. Of any other the file holds what is nearest to it at its rank, and is said how near. A LoRA file
     removes nothing from the base model: whoever leaves it out has the concept.
     """
-    from expunge import export
     from expunge.cli.screen import say
-    from expunge.run import Run
-    from expunge.types import ExpungeError
+    from expunge.errors import ExpungeError
+    from expunge.runs import export
+    from expunge.runs.run import Run
 
     if (folder is None) == (lora is None):
         raise ExpungeError(

@@ -29,14 +29,14 @@ def meter(
     In nats, by the model's own predictions of noise: no judge looks, and the unlearned model need draw nothing. What the untouched
     model says is kept, so that its next run takes half the time. `docs/information.md` says what the number means and where it ends.
     """
-    from expunge.asking import Meter
     from expunge.cli.progress import track
     from expunge.cli.screen import say
     from expunge.config import build
-    from expunge.denoiser import load
-    from expunge.reporting.information import write
-    from expunge.retention import measure_information
-    from expunge.run import Run
+    from expunge.evaluation.information.interview import Meter
+    from expunge.evaluation.information.retention import measure_information
+    from expunge.models.loading import load
+    from expunge.reports.pages.information import write
+    from expunge.runs.run import Run
 
     given = {"pictures": pictures, "target_pictures": target_pictures, "draws": draws, "others": others, "maps": maps}
     settings = build(Meter, given | {"form": form, "seed": seed}, "meter")

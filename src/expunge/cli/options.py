@@ -58,7 +58,7 @@ def best_device(device: str) -> str:
 def sampler(denoiser: Any, steps: int | None, guidance: float | None) -> Any:
     """The model's own sampler, with what was given in the place of its settings."""
     from expunge.config import build, settings
-    from expunge.denoiser import Sampler
+    from expunge.models.sampling import Sampler
 
     given = {"steps": steps, "guidance_scale": guidance}
     return build(Sampler, settings(denoiser.default_sampler) | {k: v for k, v in given.items() if v is not None}, "sampler")

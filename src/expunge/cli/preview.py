@@ -6,15 +6,15 @@ from pathlib import Path
 
 from torch import nn
 
-from expunge.cache import Store
 from expunge.cli.screen import duration, say, table
-from expunge.config import method_name
-from expunge.denoiser import StableDiffusion
-from expunge.plan import Plan
-from expunge.price import Pace, pace, prices, together
-from expunge.probe import stop_table
-from expunge.scope import Scope
-from expunge.types import NEEDS
+from expunge.diffusion.batch import NEEDS
+from expunge.methods.config import method_name
+from expunge.models.scopes import Scope
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.runs.cost import Pace, pace, prices, together
+from expunge.runs.plan import Plan
+from expunge.storage.cache import Store
+from expunge.training.stopping import stop_table
 
 SHOWN = 3
 """Prompts shown of each set."""

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from expunge.auditing.event import Event
-from expunge.bench.outcome import Outcome, Trial
+from expunge.audits.cells import Event
+from expunge.bench.results import Outcome, Trial
 from expunge.cli.screen import duration
-from expunge.types import Step
+from expunge.training.steps import Step
 
 EVERY = 10.0
 """Seconds between two lines where there is no terminal."""

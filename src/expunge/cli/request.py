@@ -9,16 +9,16 @@ from typing import Any
 from expunge import config
 from expunge.cli.options import CANVAS
 from expunge.cli.screen import nearest
-from expunge.concept import Concept
-from expunge.layer import Layer
+from expunge.concepts.concept import Concept
+from expunge.concepts.groups import Several, Subject
+from expunge.concepts.tables import Told, told
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.errors import ExpungeError
+from expunge.evaluation.early_stopping import RULES, Gone
 from expunge.methods import METHODS
-from expunge.objective import Method, Objective, Training
-from expunge.plan import Told, told
-from expunge.presets import PRESETS, read_preset
-from expunge.probe import RULES, Gone
-from expunge.several import Several, Subject
-from expunge.types import ExpungeError
-from expunge.vocabulary import Vocabulary
+from expunge.methods.base import Method, Objective, Training
+from expunge.methods.config import Layer, find_method, method_name
+from expunge.methods.presets import PRESETS, read_preset
 
 KEYS: dict[str, tuple[str, ...]] = {
     "model": ("name", "fingerprint", "dtype"),
@@ -120,7 +120,7 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
         raise ExpungeError(
             f"a preset is of its own method: {given['config']} is of {own}, and {method} is asked for; leave one of them out"
         )
-    cls = config.find_method(method)
+    cls = find_method(method)
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     kept = {k: v for k, v in method_table.items() if k != "name"} if same else {}
     built = config.build(cls, kept | _given(given, names), method)
@@ -153,7 +153,7 @@ def _training(method: Method, given: Mapping[str, Any]) -> Training | None:
     if isinstance(method, Objective):
         return config.build(Training, config.settings(method.training) | dict(given), "training")
     if given:
-        raise ExpungeError(f"a closed form is not trained: {config.method_name(method)} takes no {', '.join(given)}; leave [training] out")
+        raise ExpungeError(f"a closed form is not trained: {method_name(method)} takes no {', '.join(given)}; leave [training] out")
     return None
 
 

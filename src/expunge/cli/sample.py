@@ -34,14 +34,14 @@ def sample(
     With a run, each row of the untouched model has the unlearned one's beneath it, from the same noise: what differs is what
     unlearning did.
     """
-    from expunge.cache import write_atomically
     from expunge.cli.options import sampler
     from expunge.cli.progress import track
     from expunge.cli.screen import say
-    from expunge.denoiser import load
-    from expunge.run import Run
-    from expunge.types import ExpungeError
-    from expunge.weights import swapped
+    from expunge.errors import ExpungeError
+    from expunge.models.delta import swapped
+    from expunge.models.loading import load
+    from expunge.runs.run import Run
+    from expunge.storage.files import write_atomically
 
     if empty := [p for p in prompt if not p.strip()]:
         raise ExpungeError(f"a prompt has words: {empty[0]!r} has none; say what to draw, for example --prompt 'a ring in neon style'")

@@ -13,8 +13,14 @@ VOCABULARY = """A vocabulary lists the concepts of a world by kind: how each is 
 Forget prompts, contexts and everything that is measured follow from it. The canvas and everyday pictures bring theirs; your
 own is a TOML file with a table for each kind, given with --vocabulary:"""
 
-SETTINGS = {"training": "expunge.objective:Training", "protocol": "expunge.render:Protocol", "sampler": "expunge.denoiser:Sampler",
-            "gone": "expunge.probe:Gone", "budget": "expunge.auditing.budget:Looks", "meter": "expunge.asking:Meter"}  # fmt: skip
+SETTINGS = {
+    "training": "expunge.methods.base:Training",
+    "protocol": "expunge.evaluation.protocol:Protocol",
+    "sampler": "expunge.models.sampling:Sampler",
+    "gone": "expunge.evaluation.early_stopping:Gone",
+    "budget": "expunge.audits.budget:Looks",
+    "meter": "expunge.evaluation.information.interview:Meter",
+}
 """Settings that are not a method's own, and the class of each."""
 
 
@@ -52,9 +58,9 @@ def show(
     """
     from expunge.attacks import ATTACKS
     from expunge.cli.screen import prose, say
+    from expunge.evaluation.metrics import METRICS
     from expunge.methods import METHODS
-    from expunge.metrics import METRICS
-    from expunge.scope import SCOPES
+    from expunge.models.scopes import SCOPES
 
     metric = next((m for m in METRICS if m.casefold() == name.casefold()), None)
     if (card := run_folder(Path(name)) / "card.json").is_file():
@@ -80,15 +86,15 @@ def show(
 
 def _method(name: str) -> None:
     from expunge.cli.screen import prose, say
-    from expunge.config import find_method
-    from expunge.objective import Objective
+    from expunge.methods.base import Objective
+    from expunge.methods.config import find_method
 
     cls = find_method(name)
     say(f"{name}: {cls.__name__}", "")
     prose(cls.__doc__ or "")
     _table("settings", cls)
     if issubclass(cls, Objective):
-        from expunge.objective import Training
+        from expunge.methods.base import Training
 
         _table("training", Training, cls.training)
     say(f"next: expunge unlearn {name} --help")
@@ -131,8 +137,8 @@ def _concept(name: str, model: str | None, file: str | None, others: tuple[str, 
     """Prints the concept, looked up in the vocabulary that was named, else in the built-in ones; `others` are valid names too."""
     from expunge.cli.request import vocabulary_named
     from expunge.cli.screen import nearest
-    from expunge.concept import Concept
-    from expunge.types import ExpungeError
+    from expunge.concepts.concept import Concept
+    from expunge.errors import ExpungeError
 
     worlds = [vocabulary_named(v, model or "") for v in ([file] if file or model else ["canvas", "general"])]
     for world in worlds:
@@ -147,7 +153,7 @@ def _concept(name: str, model: str | None, file: str | None, others: tuple[str, 
 
 def _describe(concept: Any) -> None:
     from expunge.cli.screen import say, table
-    from expunge.concept import PROBES
+    from expunge.concepts.concept import PROBES
 
     other = [n for n in (concept.member.name, *concept.member.synonyms) if n != concept.target]
     say(f"{concept.target}: a concept of the kind {concept.kind}", f"other names  {', '.join(other) or 'none'}")
@@ -165,7 +171,7 @@ def _describe(concept: Any) -> None:
 
 def _run(card: Path) -> None:
     from expunge.cli.screen import table
-    from expunge.types import ExpungeError
+    from expunge.errors import ExpungeError
 
     try:
         about = json.loads(card.read_text(encoding="utf-8"))

@@ -116,7 +116,7 @@ def method_first(arguments: list[str]) -> list[str]:
     if not arguments or "--help" in arguments:
         return ["--help"]
     from expunge.cli.request import method_in
-    from expunge.types import ExpungeError
+    from expunge.errors import ExpungeError
 
     files = values_of(["--config"], arguments)
     if not files:
@@ -132,9 +132,9 @@ def _command(name: str) -> Any:
     """
     from expunge.cli.fields import settings_of
     from expunge.cli.screen import paragraphs
-    from expunge.config import find_method
-    from expunge.objective import Objective, Training
-    from expunge.types import ExpungeError
+    from expunge.errors import ExpungeError
+    from expunge.methods.base import Objective, Training
+    from expunge.methods.config import find_method
 
     cls = find_method(name)
     panels = {f"Settings of {name}": settings_of(cls)}
@@ -175,18 +175,18 @@ def _function(name: str, flags: dict[str, tuple[Any, Any]]) -> Callable[..., Non
 
 
 def _run(name: str, given: dict[str, Any]) -> None:
-    from expunge.cache import Store
-    from expunge.card import is_done
     from expunge.cli.preview import preview
     from expunge.cli.progress import track, watch_steps
     from expunge.cli.request import settle
     from expunge.cli.screen import duration, say
-    from expunge.denoiser import load
-    from expunge.export import merge, new_folder
-    from expunge.plan import make_plan
-    from expunge.processes import Processes
-    from expunge.run import carry_out
-    from expunge.types import ExpungeError
+    from expunge.errors import ExpungeError
+    from expunge.models.loading import load
+    from expunge.runs.card import is_done
+    from expunge.runs.export import merge, new_folder
+    from expunge.runs.plan import make_plan
+    from expunge.runs.unlearn import carry_out
+    from expunge.storage.cache import Store
+    from expunge.training.distributed import Processes
 
     request = settle(name, given)
     if given["merge"]:

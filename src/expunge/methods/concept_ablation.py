@@ -6,10 +6,12 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from annotated_types import Ge
 
-from expunge.matching import Hold, Matching
-from expunge.objective import Training, Variant
-from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Latents, Models, Need, Point, Terms
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Latents, Point
+from expunge.methods._matching import Hold, Matching
+from expunge.methods.base import Training, Variant
+from expunge.models.scopes import SCOPES, Scope
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from expunge.denoising import denoising_error, prediction_error
-from expunge.objective import Objective, Training, Variant
-from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Models, Need, Terms
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.losses import denoising_error, prediction_error
+from expunge.diffusion.networks import Models
+from expunge.methods.base import Objective, Training, Variant
+from expunge.models.scopes import SCOPES, Scope
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from expunge.matching import Matching
-from expunge.objective import Training, Variant
-from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Latents, Models, Need, Point, Terms, together
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Latents, Point, together
+from expunge.methods._matching import Matching
+from expunge.methods.base import Training, Variant
+from expunge.models.scopes import SCOPES, Scope
 
 
 @dataclass(frozen=True)

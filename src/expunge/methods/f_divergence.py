@@ -6,12 +6,15 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from expunge.discriminator import Discriminator
-from expunge.divergence import BOUNDS
-from expunge.matching import Matching
-from expunge.objective import Training, Variant
-from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, ExpungeError, Latents, Models, Need, Point, Terms
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.divergence import BOUNDS
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Latents, Point
+from expunge.errors import ExpungeError
+from expunge.methods._critic import Discriminator
+from expunge.methods._matching import Matching
+from expunge.methods.base import Training, Variant
+from expunge.models.scopes import SCOPES, Scope
 
 
 @dataclass(frozen=True)

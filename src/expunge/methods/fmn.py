@@ -5,9 +5,10 @@ from typing import ClassVar, Literal
 
 import torch
 
-from expunge.objective import Objective, Training
-from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Models, Need, Terms
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.networks import Models
+from expunge.methods.base import Objective, Training
+from expunge.models.scopes import SCOPES, Scope
 
 READERS = Scope("xattn-qk", r"\.attn2\.to_[qk]\.")
 """What attention maps are made of."""

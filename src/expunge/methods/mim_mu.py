@@ -5,10 +5,12 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from expunge.matching import Hold, Matching
-from expunge.objective import Training, Variant
-from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Cond, Latents, Models, Need, Point, Terms, together
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Latents, Point, together
+from expunge.methods._matching import Hold, Matching
+from expunge.methods.base import Training, Variant
+from expunge.models.scopes import SCOPES, Scope
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from expunge.denoising import prediction_error
-from expunge.information import Maps, information, redrawn, shares, smoothed
-from expunge.objective import Objective, Training, Variant
-from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Latents, Models, Need, Terms
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.decomposition import Maps, information, redrawn, shares, smoothed
+from expunge.diffusion.losses import prediction_error
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Latents
+from expunge.methods.base import Objective, Training, Variant
+from expunge.models.scopes import SCOPES, Scope
 
 
 @dataclass(frozen=True)

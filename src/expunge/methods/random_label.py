@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from expunge.objective import Training, Variant
-from expunge.relabelling import Relabelling
+from expunge.methods._relabelling import Relabelling
+from expunge.methods.base import Training, Variant
 
 
 @dataclass(frozen=True)

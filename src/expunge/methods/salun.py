@@ -8,11 +8,12 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from expunge.denoising import denoising_error
-from expunge.objective import Training
-from expunge.relabelling import Relabelling
-from expunge.saliency import salient
-from expunge.types import Batch, Models
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.losses import denoising_error
+from expunge.diffusion.networks import Models
+from expunge.methods._relabelling import Relabelling
+from expunge.methods._saliency import salient
+from expunge.methods.base import Training
 
 
 @dataclass(frozen=True)

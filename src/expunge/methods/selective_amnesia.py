@@ -9,10 +9,12 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from expunge.denoising import denoising_error
-from expunge.objective import Objective, Training, Variant
-from expunge.scope import SCOPES, Scope
-from expunge.types import Batch, Models, Need, Noised, Terms
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.losses import denoising_error
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Noised
+from expunge.methods.base import Objective, Training, Variant
+from expunge.models.scopes import SCOPES, Scope
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from expunge.matching import Hold, Matching
-from expunge.objective import Training
-from expunge.scope import Scope
-from expunge.types import Batch, Latents, Models, Need, Point, Terms, together
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Latents, Point, together
+from expunge.methods._matching import Hold, Matching
+from expunge.methods.base import Training
+from expunge.models.scopes import Scope
 
 PATTERNS = {"transformer": r"\.transformer_blocks\..*weight$", "xattn": r"\.attn2\..*weight$"}
 

@@ -9,9 +9,11 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from expunge.objective import Edit, EditPrompts
-from expunge.scope import SCOPES, Scope
-from expunge.types import Cond, ExpungeError, Need
+from expunge.diffusion.batch import Need
+from expunge.diffusion.types import Cond
+from expunge.errors import ExpungeError
+from expunge.methods.base import Edit, EditPrompts
+from expunge.models.scopes import SCOPES, Scope
 
 Tokens = Float[Tensor, "tokens width"]
 Eraser = Float[Tensor, "width width"]

@@ -1,0 +1,168 @@
+"""What an audit found: its results, the rows, and the findings of every attack on every concept."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from expunge import config
+from expunge.audits.budget import Budget
+from expunge.audits.cells import Result, Role
+from expunge.audits.verdict import TITLES, Curve, Finding, find
+from expunge.evaluation.results import Row
+from expunge.storage.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Done:
+    """A result in its place."""
+
+    label: str
+    """Of the attack with its settings."""
+    role: Role
+    run: str
+    """Id of the attacked run; "base" for the untouched model."""
+    method: str
+    result: Result
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be done."""
+
+    label: str
+    role: Role
+    concept: str
+    error: str
+    applicable: bool = True
+    """False where the attack has nothing to try on this model or concept, which is no failure."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A finished audit: what was tried and what came of it. `expunge.audit` makes one and writes it into its folder."""
+
+    folder: Path
+    card: Mapping[str, Any]
+    """Of the audited run."""
+    control: Mapping[str, Any] | None
+    """Of the retrained control."""
+    budget: Budget
+    seed: int
+    judges: tuple[str, ...]
+    sampler: Mapping[str, Any]
+    chances: Mapping[str, float]
+    """By concept, the share in which the first judge would see it by guessing among its labels."""
+    done: tuple[Done, ...]
+    sources: Mapping[Role, Path] = field(default_factory=dict)
+    """The folders of the attacked runs."""
+    failures: tuple[Failure, ...] = ()
+    untried: tuple[str, ...] = ()
+    """Registered attacks that the budget does not name."""
+    model: str = ""
+    """The folder or id that the base model was loaded from."""
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every reading in long format, by every judge."""
+        return [
+            Row(
+                d.run, d.method, d.result.concept, self.card["seed"], "target", "ASR", *reading.rate(judge), reading.n,
+                d.label, reading.strength, judge,
+            )
+            for d in self.done for judge in d.result.judges for reading in d.result.readings
+        ]  # fmt: skip
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """One for each attack and concept of which the run and the untouched model were both measured."""
+        found = []
+        for concept in self.chances:
+            for attack in dict.fromkeys(e.name for e in self.budget.entries):
+                by_judge = [self._finding(attack, concept, j) for j in self.judges]
+                if first := by_judge[0]:
+                    second = by_judge[1] if len(by_judge) > 1 else None
+                    found.append(replace(first, second=second.state if second else None))
+        return found
+
+    def _finding(self, attack: str, concept: str, judge: str) -> Finding | None:
+        tried = []
+        for entry in (e for e in self.budget.entries if e.name == attack):
+            of = {d.role: Curve(entry.label, d.result, judge) for d in self.done if (d.label, d.result.concept) == (entry.label, concept)}
+            if "unlearned" in of and "base" in of:
+                tried.append((of["unlearned"], of["base"], of.get("retrained")))
+        teaches = any(type(e.attack).teaches for e in self.budget.entries if e.name == attack)
+        return find(tried, self.chances[concept], teaches) if tried else None
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The findings as plain values."""
+        return [
+            {
+                "attack": f.attack,
+                "concept": f.concept,
+                "verdict": f.state,
+                "in_words": TITLES[f.state],
+                "judge": f.unlearned.judge,
+                "second_judge": f.second,
+                "best_settings": dict(f.unlearned.result.settings),
+                "strength": f.unlearned.best.strength,
+                "unit": f.unlearned.result.unit,
+                "asr": f.rate._asdict(),
+                "asr_before": f.unlearned.before._asdict(),
+                "asr_base": f.base.best.rate(f.base.judge)._asdict(),
+                "asr_retrained": f.control.highest_until(f.unlearned.best.strength)._asdict() if f.control else None,
+                "best_unlearned": self._best("unlearned", f),
+                "best_base": self._best("base", f),
+                "best_retrained": self._best("retrained", f),
+                "area": f.unlearned.area,
+                "area_base": f.base.area,
+                "area_retrained": f.control.area if f.control else None,
+                "regained_at": f.regained_at,
+                "pictures": f.unlearned.best.n,
+                "unasked": self._unasked(f),
+                "at_large": f.at_large,
+                "cut_short": f.unlearned.result.cut,
+            }
+            for f in self.findings
+        ]
+
+    @staticmethod
+    def _unasked(finding: Finding) -> dict[str, float] | None:
+        """At the best reading, of pictures of prompts that do not name the concept; None in results older than it."""
+        seen = finding.unlearned.best.unasked
+        return {**seen.rate(finding.unlearned.judge)._asdict(), "pictures": seen.n} if seen else None
+
+    def _best(self, role: Role, finding: Finding) -> dict[str, float] | None:
+        """What the attack brings of a model, under whichever settings and at whichever strength it brings most; None without one."""
+        judge = finding.unlearned.judge
+        asked = (finding.attack, finding.concept, role)
+        curves = [Curve(d.label, d.result, judge) for d in self.done if (d.result.attack, d.result.concept, d.role) == asked]
+        if not curves:
+            return None
+        most = max((c.best for c in curves), key=lambda reading: reading.rate(judge).value)
+        return {**most.rate(judge)._asdict(), "strength": most.strength, "pictures": most.n}
+
+    def write(self) -> None:
+        """Writes `rows.jsonl`, `audit.json` and `budget.toml`, which repeats it, into the folder."""
+        about = {
+            "run": self.card["id"],
+            "control": self.control["id"] if self.control else None,
+            "budget": {"name": self.budget.name, **self.budget.table},
+            "seed": self.seed,
+            "judges": self.judges,
+            "sampler": dict(self.sampler),
+            "findings": self.table,
+            "failures": [asdict(f) for f in self.failures],
+            "untried": self.untried,
+        }
+        write_atomically(self.folder / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in self.rows).encode())
+        write_atomically(self.folder / "budget.toml", config.to_toml(self.budget.table).encode())
+        write_atomically(self.folder / "audit.json", (json.dumps(about, indent=1) + "\n").encode())
+
+    def totals(self) -> tuple[int, int, float]:
+        """Forwards, backwards and seconds of all cells together."""
+        results: Sequence[Result] = [d.result for d in self.done]
+        return sum(r.forwards for r in results), sum(r.backwards for r in results), sum(r.seconds for r in results)

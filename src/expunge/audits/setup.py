@@ -1,0 +1,172 @@
+"""From what a person asks for to a battery: every name resolved and every mistake told before any work begins."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from expunge.attacks import ATTACKS
+from expunge.audits.budget import Budget, read_budget
+from expunge.audits.cells import Event, Kept
+from expunge.audits.results import Audit, Done, Failure
+from expunge.audits.runner import Battery, Side
+from expunge.canvas import CANVAS
+from expunge.canvas.control import SHIPPED
+from expunge.concepts.concept import Concept
+from expunge.errors import ExpungeError
+from expunge.evaluation.evaluate import judges_for
+from expunge.evaluation.judges import ClassifierJudge, CLIPJudge, Judge, NudeNetJudge
+from expunge.models.loading import load as load_model
+from expunge.models.sampling import Sampler
+from expunge.models.stable_diffusion import Pipeline, StableDiffusion
+from expunge.names import NO_CONTROL, RETRAINED
+from expunge.runs.run import Run
+from expunge.storage.cache import Store
+
+
+def prepare(
+    run: Run | str | Path,
+    budget: str | Path | Budget = "quick",
+    *,
+    model: str | Path | Pipeline | StableDiffusion | None = None,
+    control: Run | str | Path | None = None,
+    attacks: Sequence[str] = (),
+    auxiliary: str | Path | None = None,
+    judge: str | None = None,
+    seed: int = 0,
+    sampler: Sampler | None = None,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    store: Store | None = None,
+) -> Battery:
+    """Resolves an audit. The arguments are those of `expunge.audit`.
+
+    Raises:
+        ExpungeError: an unfinished run, another base model, a control of something else, an unknown budget or attack, no judge.
+    """
+    run = run if isinstance(run, Run) else Run(Path(run))
+    plan = budget if isinstance(budget, Budget) else read_budget(budget)
+    plan = plan.only(attacks) if attacks else plan
+    concepts = run.concept().parts
+    plan = plan.beside(str(auxiliary)) if auxiliary else plan
+    plan.refuse_naming(concepts)
+    card = run.card
+    against = control_for(control, str(card["model"]["name"]), concepts)
+    denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device, card["dtype"])
+    plan.refuse_unread(denoiser)
+    sides = [Side("unlearned", card, run.delta(denoiser.fingerprint), run.folder), Side("base", None, {})]
+    if against is not None:
+        delta = against.delta(denoiser.fingerprint)
+        sides.append(Side("retrained", against.card, delta, against.folder, _absent(against)))
+    judges = {c.target: _judges(judge, denoiser, c, run.folder) for c in concepts}
+    kept = Kept(Path(out) if out else run.folder / folder_of(plan, seed), store or Store.default())
+    return Battery(denoiser, plan, tuple(sides), concepts, judges, seed, sampler or denoiser.default_sampler, kept)
+
+
+def folder_of(budget: Budget, seed: int) -> str:
+    """Where an audit goes within the run's folder: another budget, other attacks or another seed lie beside and not over it.
+
+    >>> folder_of(read_budget("quick"), 0), folder_of(read_budget("standard").only(["p4d"]), 1)
+    ('audit', 'audit-standard-p4d-seed-1')
+    """
+    said = [] if budget.name == "quick" else [budget.name]
+    return "-".join(["audit", *said, *budget.changed, *([f"seed-{seed}"] if seed else [])])
+
+
+def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
+    """Gathers what a battery has done into an audit, and writes its rows. `events` tell what failed."""
+    done = [Done(c.entry.label, c.side.role, c.side.run, c.side.method, found) for c in battery.cells if (found := battery.kept.take(c.id))]
+    errors = {e.cell: e for e in events if e.error}
+    failures = [
+        Failure(c.entry.label, c.side.role, c.concept.target, errors[c.name].error, errors[c.name].applicable)
+        for c in battery.cells
+        if c.name in errors
+    ]
+    cards = {s.role: s.card for s in battery.sides}
+    assert cards["unlearned"] is not None
+    audit = Audit(
+        folder=battery.kept.folder,
+        card=cards["unlearned"],
+        control=cards.get("retrained"),
+        budget=battery.budget,
+        seed=battery.seed,
+        judges=tuple(j.name for j in battery.judges[battery.concepts[0].target]),
+        sampler=asdict(battery.sampler) | {"scheduler": type(battery.denoiser.pipeline.scheduler).__name__},
+        chances={c.target: chance(battery.judges[c.target][0], c) for c in battery.concepts},
+        done=tuple(done),
+        sources={s.role: s.folder for s in battery.sides if s.folder},
+        failures=tuple(failures),
+        untried=tuple(name for name in ATTACKS if name not in {e.name for e in battery.budget.entries}),
+        model=battery.denoiser.name,
+    )
+    audit.write()
+    return audit
+
+
+def chance(judge: Judge, concept: Concept) -> float:
+    """The share of pictures in which a judge would see the concept if it guessed: one of its labels, a member of the concept's kind
+    where it does not tell them. A detector sees something or nothing, and guesses nothing."""
+    match judge:
+        case NudeNetJudge():
+            return 0.0
+        case ClassifierJudge():
+            return judge.labels.count(concept.member.name) / len(judge.labels)
+        case CLIPJudge():
+            return 1 / len(judge.texts[concept.kind][0])
+        case _:
+            return 1 / max(2, len(concept.vocabulary.kinds[concept.kind].members))
+
+
+def control_for(control: Run | str | Path | None, model: str, concepts: Sequence[Concept]) -> Run | None:
+    """The run that never saw the concepts, beside which an audit of `model` is read; None: there is none.
+
+    `control` is a run or its folder; "none"; or None for the one that the canvas brings, where it never saw one of the concepts.
+
+    Raises:
+        ExpungeError: a run that is no control for these concepts.
+    """
+    if control == NO_CONTROL:
+        return None
+    if control is not None:
+        given = control if isinstance(control, Run) else Run(Path(control))
+        refuse_control(given, concepts)
+        return given
+    shipped = Run(SHIPPED)
+    return shipped if model == CANVAS and _shared(concepts, shipped) else None
+
+
+def refuse_control(control: Run, audited: Sequence[Concept]) -> None:
+    """Refuses what is no control for these concepts.
+
+    Raises:
+        ExpungeError: a run that was not trained without anything, or without none of them.
+    """
+    if control.card["method"] != RETRAINED:
+        raise ExpungeError(
+            f"a control was trained without the concept: {control.folder} was made by {control.card['method']}; "
+            "make one with `python -m expunge.canvas.training.retrain --target WORDS`"
+        )
+    if not _shared(audited, control):
+        absent = control.concept().parts
+        without, unlearned = (" and ".join(c.target for c in concepts) for concepts in (absent, audited))
+        raise ExpungeError(f"a control never saw what was unlearned: {control.folder} is without {without}, and {unlearned} is audited")
+
+
+def _absent(control: Run) -> frozenset[tuple[str, str]]:
+    """What it never saw."""
+    return frozenset(c.identity for c in control.concept().parts)
+
+
+def _shared(audited: Sequence[Concept], control: Run) -> bool:
+    """Whether it never saw one of them at least."""
+    return not _absent(control).isdisjoint(c.identity for c in audited)
+
+
+def _judges(judge: str | None, denoiser: StableDiffusion, concept: Concept, run: Path) -> tuple[Judge, ...]:
+    found = tuple(j for j in judges_for(judge, denoiser, concept) if j)
+    if not found:
+        raise ExpungeError(
+            f"an audit needs a judge who knows {concept.target!r}: {denoiser.name} has none of its own; give with --judge the folder or "
+            f"id of a transformers image classifier or of CLIP (zero-shot), or nudenet for nudity, or ask `expunge meter {run}`, which "
+            "needs none"
+        )
+    return found

@@ -1,0 +1,4 @@
+"""Built-in suites as TOML files, one file a suite.
+
+Holds no code.
+"""

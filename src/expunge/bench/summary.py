@@ -1,0 +1,254 @@
+"""What the units of a suite add up to: rows under their labels, pooled over concepts and seeds, and the table of them."""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from expunge.bench.runner import is_attacked, missing, read_result
+from expunge.bench.suite import Unit
+from expunge.concepts.tables import called
+from expunge.evaluation.results import Row
+from expunge.evaluation.statistics import clustered, student_interval
+from expunge.names import RETRAINED
+
+SHARES = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
+RETAINED = ("IRA", "CRA", "NRA", "ORA")
+DISTANCES = ("FID_base", "FID_drawn", "KID_base", "KID_drawn", "weight_change", "null_drift")
+COSTS = ("seconds", "forwards", "backwards", "memory_bytes")
+UNTOUCHED = "untouched"
+CONTROL = "retrained, as a control"
+SUCCESS = "ASR"
+"""The share of an attacker's pictures that show the concept, at the attacker's best."""
+AFTER = " after "
+"""Stands between a metric and the attack under which it was taken."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A unit that was measured."""
+
+    label: str
+    """Of its method, and of how many concepts it removed and how: what is harder is not pooled with what is not."""
+    method: str
+    concept: str
+    seed: int
+    folder: Path
+    rows: tuple[Row, ...]
+    """Of the run and of the untouched model; under attacks, of the retrained control too."""
+    costs: Mapping[str, float | None]
+    stages: tuple[Row, ...] = ()
+    """Of the stages of a sequence: how gone each concept was after each."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    """Pictures behind a share, runs behind anything else."""
+    of_base: float | None = None
+    """A share's ratio to the untouched model's, on the same concepts and seeds."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A line of the table."""
+
+    label: str
+    method: str
+    """Registered name; "none" for the untouched model."""
+    units: int
+    metrics: Mapping[str, Pooled]
+    """By metric; "UA after ATTACK" under an attack."""
+    costs: Mapping[str, Pooled]
+    """Median over units with the least and the greatest."""
+
+    @property
+    def retention(self) -> float | None:
+        """The least of the retained shares, relative to the untouched model's."""
+        found = [p.of_base for m in RETAINED if (p := self.metrics.get(m)) and p.of_base is not None]
+        return min(found) if found else None
+
+
+def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
+    """The units that are measured as the suite says, in order, and what attacks brought back of those that are attacked so."""
+    found = []
+    for unit in units:
+        folder = out / "runs" / unit.id
+        if missing(unit, folder):  # or measured under another protocol, which must not be pooled with this one
+            continue
+        result = read_result(folder)
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        everything, later = [Row(**r) for r in result["rows"]], {s["id"] for s in card.get("stages", ())}
+        rows, stages = (tuple(r for r in everything if (r.run in later) is own) for own in (False, True))
+        findings = result["findings"] if unit.audit and is_attacked(unit, folder) else ()
+        rows += tuple(row for finding in findings for row in _attacked(finding, card["id"], unit))
+        costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
+        found.append(Measured(_label(unit), unit.method, called(unit.concept), unit.seed, folder, rows, costs, stages))
+    return found
+
+
+def _attacked(finding: Mapping[str, Any], run: str, unit: Unit) -> Iterator[Row]:
+    """What an attack came to: of the run, of the untouched model and of the control, each under the settings and at the strength that
+    bring most of it."""
+    sides = ((run, unit.method, "best_unlearned"), ("base", "none", "best_base"), (CONTROL, RETRAINED, "best_retrained"))
+    for name, method, key in sides:
+        if best := finding[key]:
+            about = (name, method, finding["concept"], unit.seed, "target", SUCCESS)
+            of = best["value"], best["low"], best["high"], best["pictures"]
+            yield Row(*about, *of, finding["attack"], best["strength"], finding["judge"])
+
+
+def _label(unit: Unit) -> str:
+    count, way = len(unit.concept.get("targets", ())), unit.concept.get("together")
+    return f"{unit.label}, {count} {'in sequence' if way == 'sequential' else 'together'}" if count else unit.label
+
+
+def labelled(found: Iterable[Measured]) -> list[dict[str, Any]]:
+    """Long format: every row with the label of its unit."""
+    return [asdict(row) | {"label": one.label} for one in found for row in (*one.rows, *one.stages)]
+
+
+def standings(found: Sequence[Measured], judge: str | None = None) -> list[Standing]:
+    """The untouched model, then every label in order. `judge`: whose word counts; default the main one, else the first there is."""
+    judges = list(dict.fromkeys(r.judge for m in found for r in m.rows if r.judge != "none"))
+    judge = judge or ("main" if "main" in judges or not judges else judges[0])
+    if not found:
+        return []
+    lines = [_standing(UNTOUCHED, "none", [], _landmark(found, judge, "base"), {})]
+    if control := _landmark(found, judge, CONTROL):
+        lines.append(_standing(CONTROL, RETRAINED, [], control, {}))
+    for label in dict.fromkeys(m.label for m in found):
+        mine = [m for m in found if m.label == label]
+        rows = [r for m in mine for r in m.rows if r.run not in ("base", CONTROL) and r.judge in (judge, "none")]
+        lines.append(_standing(label, mine[0].method, mine, rows, _pool(base_rows(mine, judge))))
+    return lines
+
+
+def base_rows(found: Iterable[Measured], judge: str) -> list[Row]:
+    """The untouched model's, each unit's concept and seed once: every method's unit brings the same ones along."""
+    return _once(found, judge, "base", lambda m, r: (m.concept, r.concept))
+
+
+def _landmark(found: Iterable[Measured], judge: str, run: str) -> list[Row]:
+    """The untouched model's, or the control's, each concept and seed once, also where units remove it alone and beside others; then
+    as the first of them has it."""
+    return _once(found, judge, run, lambda m, r: r.concept)
+
+
+def _once(found: Iterable[Measured], judge: str, run: str, of: Callable[[Measured, Row], Any]) -> list[Row]:
+    once: dict[tuple[Any, ...], Row] = {}
+    for m in found:
+        for r in m.rows:
+            if r.run == run and r.judge in (judge, "none"):
+                once.setdefault((of(m, r), m.seed, r.metric, r.probe, r.attack, r.judge), r)
+    return list(once.values())
+
+
+def _standing(label: str, method: str, mine: Sequence[Measured], rows: Sequence[Row], base: Mapping[str, Pooled]) -> Standing:
+    pooled = {
+        name: Pooled(p.value, p.low, p.high, p.n, p.value / base[name].value if name in RETAINED and base.get(name, p).value else None)
+        if name in base
+        else p
+        for name, p in _pool(rows).items()
+    }
+    costs = {}
+    for cost in COSTS:
+        if values := [v for m in mine if (v := m.costs.get(cost)) is not None]:
+            costs[cost] = Pooled(median(values), min(values), max(values), len(values))
+    return Standing(label, method, len(mine), pooled, costs)
+
+
+def columns(lines: Sequence[Standing]) -> list[str]:
+    """Every metric that any line has: shares, distances, then what attacks left."""
+    return sorted({m for line in lines for m in line.metrics}, key=_place)
+
+
+def is_share(metric: str) -> bool:
+    """Of a column, under an attack or not."""
+    return metric.split(AFTER)[0] in (*SHARES, SUCCESS)
+
+
+def _place(metric: str) -> tuple[int, str]:
+    order = (*SHARES, *DISTANCES)
+    return order.index(metric) if metric in order else len(order), metric
+
+
+def _pool(rows: Sequence[Row]) -> dict[str, Pooled]:
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.metric if row.attack == "none" else f"{row.metric}{AFTER}{row.attack}", []).append(row)
+    return {name: (share if is_share(name) else average)(of) for name, of in grouped.items()}
+
+
+def share(rows: Sequence[Row]) -> Pooled:
+    """Shares pooled over all their pictures, with Wilson's interval, widened by as much as concepts differ, or seeds where there is but
+    one concept."""
+    of = "concept" if len({r.concept for r in rows}) > 1 else "seed"
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, of), []).append(row)
+    parts = [(sum(round(r.value * r.n) for r in mine), sum(r.n for r in mine)) for mine in groups.values()]
+    return Pooled(*clustered(parts), sum(n for _, n in parts))
+
+
+def average(rows: Sequence[Row]) -> Pooled:
+    """Any other number averaged over concepts, each the mean of its seeds, which are much alike, with Student's interval of that mean;
+    over seeds where there is but one concept; of a single run with its own."""
+    if len(rows) == 1:
+        return Pooled(rows[0].value, rows[0].ci_low, rows[0].ci_high, 1)
+    concepts: dict[str, list[float]] = {}
+    for row in rows:
+        concepts.setdefault(row.concept, []).append(row.value)
+    values = list(map(fmean, concepts.values())) if len(concepts) > 1 else [r.value for r in rows]
+    return Pooled(*student_interval(values), len(rows))
+
+
+TITLES = {
+    "FID_base": "FID to base", "FID_drawn": "FID to drawings", "KID_base": "KID to base ×10³", "KID_drawn": "KID to drawings ×10³",
+    "weight_change": "weight change", "null_drift": "null drift", "seconds": "seconds", "memory_bytes": "peak memory, MiB",
+}  # fmt: skip
+SCALES = {"KID_base": 1e3, "KID_drawn": 1e3, "weight_change": 100.0, "null_drift": 100.0, "memory_bytes": 2.0**-20}
+
+
+def markdown(lines: Sequence[Standing], only: Collection[str] | None = None) -> str:
+    """The tables for a page of documentation: what was measured and its cost, then, where there were attacks, what they brought back.
+
+    With all columns or some; those that nothing was measured for are left out.
+    """
+    if not lines:
+        return "Nothing is measured yet.\n"
+    metrics = [m for m in columns(lines) if only is None or m in only]
+    costs = [c for c in COSTS if (only is None or c in only) and any(c in line.costs for line in lines)]
+    plainly, attacked = ([m for m in metrics if (AFTER in m) is under] for under in (False, True))
+    tables = [_table(lines, plainly, costs)] if plainly or costs else []
+    return "\n".join([*tables, *([_table(lines, attacked, ())] if attacked else [])])
+
+
+def _table(lines: Sequence[Standing], metrics: Sequence[str], costs: Sequence[str]) -> str:
+    """Of those lines that have any of it."""
+    rows = ["| method | units | " + " | ".join(TITLES.get(c, c) for c in (*metrics, *costs)) + " |"]
+    rows.append("|---" * (2 + len(metrics) + len(costs)) + "|")
+    for line in lines:
+        if not {*line.metrics, *line.costs}.isdisjoint((*metrics, *costs)):
+            cells = [_cell(m, line.metrics.get(m)) for m in metrics] + [_cell(c, line.costs.get(c)) for c in costs]
+            rows.append(f"| {line.label} | {line.units or '–'} | " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _cell(name: str, pooled: Pooled | None) -> str:
+    if pooled is None:
+        return "–"
+    scale = 100.0 if is_share(name) else SCALES.get(name, 1.0)
+    digits = 1 if is_share(name) or name == "seconds" else 0 if name in COSTS else 2
+    value, low, high = (f"{0.0 if abs(x) < 1e-6 else scale * x:,.{digits}f}" for x in (pooled.value, pooled.low, pooled.high))
+    unit = " %" if name in ("weight_change", "null_drift") else ""
+    text = f"{value}{unit}" if value == low == high else f"{value}{unit} [{low}, {high}]"
+    of_base = "" if pooled.of_base is None else f"{100 * pooled.of_base:.1f}"
+    return f"{text}, {of_base} % of base" if of_base not in ("", value) else text

@@ -1,0 +1,235 @@
+"""Looks for a method's settings on the concepts that no table reports, with the same budget for every method.
+
+What is wanted: the highest unlearning accuracy among the settings that keep every retained share above a part of the untouched
+model's, or the front between the two. Both are the worst over the tuning concepts, since a default has to do for each of them.
+"""
+
+import json
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from expunge import config
+from expunge.bench.executors import Engine
+from expunge.bench.results import Outcome, Trial
+from expunge.bench.runner import Place, is_done
+from expunge.bench.suite import Entry, Search, Suite, Unit
+from expunge.bench.summary import RETAINED, Measured, base_rows, measured, share
+from expunge.errors import ExpungeError
+from expunge.methods.base import Objective, Training
+from expunge.methods.config import find_method
+from expunge.names import dashed, nearest
+from expunge.storage.files import write_atomically
+from expunge.storage.hashing import digest
+
+REACH = {"steps": 4.0, "lr": 10.0}
+"""Where nothing is said of them, training's steps and lr are searched so many times below and above the method's own."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a setting is looked for: between two numbers, or among choices."""
+
+    kind: Literal["int", "float", "choice"]
+    low: float = 0
+    high: float = 0
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+
+def space_of(entry: Entry, search: Search) -> dict[str, Range]:
+    """The settings to search, from the method's and training's dataclasses and what the suite says of them.
+
+    Raises:
+        ExpungeError: a range for what the method lacks (where its own entry asks for it), or that is none.
+    """
+    cls = find_method(entry.name)
+    trained = issubclass(cls, Objective)
+    hints = get_type_hints(cls, include_extras=True)
+    shared = get_type_hints(Training, include_extras=True) if trained else {}
+    known = shared | {f.name: hints[f.name] for f in fields(cls)}  # type: ignore[arg-type]
+    if unknown := [name for name in entry.space if name not in known]:
+        raise ExpungeError(f"a search goes over settings: {entry.label!r} has no {unknown[0]!r}{nearest(unknown[0], known)}")
+    given = {k: v for k, v in search.space.items() if k in known} | dict(entry.space)
+    default: dict[str, Any] = {}
+    if trained:
+        steps, lr = entry.training["steps"], entry.training["lr"]
+        default["steps"] = [max(1, round(steps / REACH["steps"])), round(steps * REACH["steps"]), "log"]
+        default["lr"] = [lr / REACH["lr"], lr * REACH["lr"], "log"]
+    own = dict(entry.training) | dict(entry.settings)
+    return {name: _range(name, known[name], value, own.get(name)) for name, value in (default | given).items()}
+
+
+def _range(name: str, hint: Any, given: Any, own: Any) -> Range:
+    """The range given, widened to hold the method's own value, which is the first that is tried, where that is a number."""
+    hint = _bare(hint)
+    if not isinstance(given, list) or len(given) < 2:
+        raise ExpungeError(f'a range is [low, high], [low, high, "log"] or choices: {name} has {given!r}; correct it under [search]')
+    if get_origin(hint) is Literal or hint in (bool, str):
+        return Range("choice", choices=tuple(dict.fromkeys(given if own is None else [own, *given])))
+    (low, high), rest = given[:2], given[2:]
+    if not (_is_number(low) and _is_number(high)) or rest not in ([], ["log"]) or low > high:
+        raise ExpungeError(f'a range is [low, high] or [low, high, "log"]: {name} has {given!r}; correct it under [search]')
+    low, high = (min(low, own), max(high, own)) if _is_number(own) else (low, high)
+    if rest and low <= 0:
+        raise ExpungeError(f"a logarithmic range lies above 0: {name} has {given!r}, by default {own!r}; leave the log out")
+    return Range("int" if hint is int else "float", low, high, bool(rest))
+
+
+def _bare(hint: Any) -> Any:
+    """A type without its bounds and without None; of a number or a word, the number."""
+    if get_origin(hint) is Annotated:
+        return _bare(get_args(hint)[0])
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [_bare(a) for a in get_args(hint) if a is not type(None)]
+        return next((p for p in parts if p in (int, float)), parts[0])
+    return hint
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def search(suite: Suite, entry: Entry, engine: Engine, place: Place, command: str) -> Iterator[Outcome | Trial]:
+    """Tries settings, one after another, and records the best; yields units and trials as they end (those of earlier times at once).
+
+    Every trial's choice depends on the seed and the trials before it, so a search that was killed ends as if it had not been.
+
+    Raises:
+        ExpungeError: Optuna is not installed; no tuning concepts; a range that is none.
+    """
+    if not suite.tuning:
+        raise ExpungeError(f"a search has concepts of its own: {suite.name!r} has no tuning; name some that it does not report")
+    optuna = _optuna()
+    settings, space = suite.search, space_of(entry, suite.search)
+    # A space that changed is another search, for which the trials so far say nothing; so is what trials do, and what is seen of them.
+    done = [(u.id, u.model, u.judge, u.metrics, u.protocol, u.sampler) for u in suite.tuned(entry)]
+    words = (asdict(entry), asdict(settings), [c.target for c in suite.tuning], done)
+    folder = place.out / "search" / f"{dashed(entry.label)}-{digest(*words)[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "trials.jsonl")))
+    directions = ["maximize", "maximize"] if settings.pareto else ["maximize"]
+    study = optuna.create_study(storage=storage, study_name=entry.label, directions=directions, load_if_exists=True)
+    if not study.trials:  # the method's own settings first, which the search is to beat
+        study.enqueue_trial(_own(entry, space))
+    tried = [Trial(**t.user_attrs["tried"]) for t in study.trials if t.state.is_finished()]
+    yield from tried
+    while len(tried) < (settings.trials if space else 1):
+        number = len(tried)
+        study.sampler = _sampler(optuna, settings, number)
+        begun = next((t for t in study.trials if t.state == optuna.trial.TrialState.RUNNING), None)
+        trial = optuna.trial.Trial(study, begun._trial_id) if begun else study.ask()
+        chosen = {name: _suggest(trial, name, where) for name, where in space.items()}
+        units = _units(suite, entry, chosen)
+        yield from engine([u for u in units if not is_done(u, place.folder(u))], place)
+        tried.append(score(number, chosen, measured(units, place.out), len(units)))
+        _tell(optuna, study, trial, tried[-1], settings)
+        yield tried[-1]
+    _record(folder, suite, entry, tried, command)
+
+
+def _own(entry: Entry, space: Mapping[str, Range]) -> dict[str, Any]:
+    """The method's values of what is searched. A word such as "auto" lies in no range of numbers: there the search begins by chance."""
+    values = dict(entry.training) | dict(entry.settings)
+    return {n: values[n] for n, where in space.items() if n in values and (where.kind == "choice" or _is_number(values[n]))}
+
+
+def _units(suite: Suite, entry: Entry, chosen: Mapping[str, Any]) -> list[Unit]:
+    """A unit for each tuning concept. A setting goes to the method where it has one of that name, else to training."""
+    names = {f.name for f in fields(find_method(entry.name))}  # type: ignore[arg-type]
+    method = dict(entry.settings) | {k: v for k, v in chosen.items() if k in names}
+    training = dict(entry.training) | {k: v for k, v in chosen.items() if k not in names}
+    built = config.build(find_method(entry.name), method, entry.name)
+    tuned = Entry(entry.name, entry.label, entry.synonyms, config.settings(built), training, {}, before=entry.before)
+    return suite.tuned(tuned)
+
+
+def score(number: int, chosen: Mapping[str, Any], found: Sequence[Measured], units: int) -> Trial:
+    """What a trial's units say together; nothing where one of them failed."""
+    if len(found) < units:
+        return Trial(number, chosen, None, None)
+    forgetting, retention = [], []
+    for one in found:
+        judges = [r.judge for r in one.rows if r.judge != "none"]
+        judge = "main" if "main" in judges else next(iter(judges), "none")
+        mine = {r.metric: r for r in one.rows if r.run != "base" and r.judge == judge and r.attack == "none"}
+        base = {r.metric: r for r in base_rows([one], judge) if r.judge == judge and r.attack == "none"}
+        if "UA" not in mine:
+            raise ExpungeError(
+                f"a search looks at UA: nothing judged {one.folder}; name a judge in the suite, or have UA among its metrics"
+            )
+        forgetting.append(share([mine["UA"]]).value)
+        retention += [mine[m].value / base[m].value for m in RETAINED if m in mine and base[m].value]
+    return Trial(number, chosen, min(forgetting), min(retention) if retention else None)
+
+
+def best(trials: Sequence[Trial], search: Search) -> list[Trial]:
+    """The winner, or with `pareto` every trial that no other beats in both; nothing where all failed.
+
+    Without one that keeps enough, the one that keeps most. Of equally good ones the one that hurts less.
+    """
+    told = [(t, t.forgetting, 1.0 if t.retention is None else t.retention) for t in trials if t.forgetting is not None]
+    if search.pareto:
+        return [t for t, f, r in told if not any((g >= f and s >= r) and (g > f or s > r) for _, g, s in told)]
+    enough = [x for x in told if x[2] >= search.limit]
+    ranked = sorted(enough, key=lambda x: (x[1], x[2])) if enough else sorted(told, key=lambda x: (x[2], x[1]))
+    return [ranked[-1][0]] if ranked else []
+
+
+def _record(folder: Path, suite: Suite, entry: Entry, trials: Sequence[Trial], command: str) -> None:
+    """`best.toml`: the command, the settings found, and every trial behind them."""
+
+    def table(trial: Trial) -> dict[str, Any]:
+        return {k: v for k, v in asdict(trial).items() if v is not None}
+
+    found = {
+        "command": command,
+        "method": entry.name,
+        "label": entry.label,
+        "tuned_on": [c.target for c in suite.tuning],
+        "search": asdict(suite.search),
+        "best": [table(t) for t in best(trials, suite.search)],
+        "trials": [table(t) for t in trials],
+    }
+    write_atomically(folder / "best.toml", config.to_toml(found).encode())
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ExpungeError("a search needs Optuna: it is not installed; pip install 'expunge[tune]', or leave --search out") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def _sampler(optuna: Any, search: Search, number: int) -> Any:
+    """Of its own seed for each trial, or a search that goes on would start its chances anew."""
+    seed = int(digest(search.seed, number)[:7], 16)
+    if search.pareto:
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=4, multivariate=True)
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=4, multivariate=True, constraints_func=lambda t: t.user_attrs.get("short", (0.0,))
+    )
+
+
+def _suggest(trial: Any, name: str, where: Range) -> Any:
+    match where.kind:
+        case "choice":
+            return trial.suggest_categorical(name, where.choices)
+        case "int":
+            return trial.suggest_int(name, int(where.low), int(where.high), log=where.log)
+        case _:
+            return trial.suggest_float(name, where.low, where.high, log=where.log)
+
+
+def _tell(optuna: Any, study: Any, trial: Any, tried: Trial, search: Search) -> None:
+    trial.set_user_attr("tried", json.loads(json.dumps(asdict(tried))))
+    if tried.forgetting is None:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return
+    retention = 1.0 if tried.retention is None else tried.retention
+    trial.set_user_attr("short", [search.limit - retention])  # above 0: the constraint is broken
+    study.tell(trial, [tried.forgetting, retention] if search.pareto else tried.forgetting)

@@ -1,0 +1,87 @@
+"""Concepts as tables of a configuration or a card, and back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from expunge import config
+from expunge.concepts.concept import Concept
+from expunge.concepts.groups import Several, Subject, titled
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.names import dashed
+
+
+def slug(concept: Subject) -> str:
+    """A concept as a part of a run's id."""
+    text = concept.target
+    if isinstance(concept, Several):
+        first, *rest = (c.target for c in concept.parts)
+        text = f"{first} {'then' if concept.together == 'sequential' else 'and'} {rest[0] if len(rest) == 1 else f'{len(rest)} more'}"
+    return dashed(text)
+
+
+def concept_table(concept: Subject) -> dict[str, Any]:
+    """A concept or several as TOML, the vocabulary included unless it is a built-in one."""
+    vocabulary = concept.parts[0].vocabulary
+    builtin = next((n for n, make in VOCABULARIES.items() if make() == vocabulary), None)
+    words = {"vocabulary": builtin or {n: config.settings(k) for n, k in vocabulary.kinds.items()}}
+    if isinstance(concept, Concept):
+        removed = [_one_table(c) for c in concept.removed]
+        return _one_table(concept) | ({"removed": removed} if removed else {}) | words
+    stages = {"reference": concept.reference} if concept.together == "sequential" else {}
+    return {"together": concept.together} | stages | {"targets": [_one_table(c) for c in concept.parts]} | words
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a configuration, a suite or a card says of a concept: all that is read of it passes here, so that a wrong type is refused."""
+
+    target: str
+    kind: str | None = None
+    synonyms: str | tuple[str, ...] = ()
+    anchor: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The synonyms; a text is one of them, and not its letters."""
+        return (self.synonyms,) if isinstance(self.synonyms, str) else self.synonyms
+
+    def find(self, vocabulary: Vocabulary) -> Concept:
+        return Concept.find(self.target, vocabulary, self.synonyms, self.anchor, self.kind)
+
+
+def told(table: Mapping[str, Any]) -> Told:
+    """An entry of a configuration or of a suite.
+
+    Raises:
+        ExpungeError: an unknown key, or a value that is no text (for `synonyms`: no list of texts).
+    """
+    return config.build(Told, table, "concept", see="see `expunge ls concepts`")
+
+
+def _one_table(concept: Concept) -> dict[str, Any]:
+    table: dict[str, Any] = {"target": concept.target, "kind": concept.kind, "synonyms": list(concept.synonyms)}
+    return table | ({"anchor": concept.anchor} if concept.anchor else {})
+
+
+def concept_from(table: Mapping[str, Any]) -> Subject:
+    """The inverse of `concept_table`."""
+    words = table.get("vocabulary", "general")
+    vocabulary = VOCABULARIES[words]() if isinstance(words, str) else Vocabulary.from_tables(words)
+    if "targets" in table:
+        parts = [_one_from(t, vocabulary) for t in table["targets"]]
+        return Several.of(parts, table.get("together", "joint"), table.get("reference", "original"))
+    return replace(_one_from(table, vocabulary), removed=tuple(_one_from(t, vocabulary) for t in table.get("removed", ())))
+
+
+def _one_from(table: Mapping[str, Any], vocabulary: Vocabulary) -> Concept:
+    entry = told({k: v for k, v in table.items() if k in {f.name for f in fields(Told)}})
+    return replace(entry.find(vocabulary), target=entry.target)
+
+
+def called(table: Mapping[str, Any]) -> str:
+    """The `target` of what `concept_table` describes, without looking anything up."""
+    return table["target"] if "target" in table else titled([t["target"] for t in table["targets"]], table["together"])
+
+
+VOCABULARIES: dict[str, Callable[[], Vocabulary]] = {"canvas": Vocabulary.canvas, "general": Vocabulary.general}

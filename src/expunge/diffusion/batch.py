@@ -1,0 +1,105 @@
+"""One step's batch: the parts that a method may ask for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from expunge.diffusion.types import Cond, Noised, Point, Spans
+from expunge.errors import UndeclaredNeed
+
+Terms = dict[str, Float[Tensor, ""]]
+"""Named scalar losses; their sum is minimised, each is logged."""
+
+Need = Literal[
+    "reference", "forget", "trajectory", "anchor_pictures", "surrogate", "retain", "context", "marginal", "sibling", "anchor", "spans"
+]
+"""What a method may ask for. `target` and `null` are always there."""
+
+NEEDS: dict[Need, str] = {
+    "reference": "the untouched model's noise predictions",
+    "forget": "pictures of the concept made by the untouched model, noised",
+    "trajectory": "points that the untouched model visits while it samples the concept under guidance",
+    "anchor_pictures": "pictures of the anchor's prompts by the untouched model, each under the forget prompt, noised",
+    "surrogate": "pictures of what may stand in the concept's place by the untouched model, each under the forget prompt, noised",
+    "retain": "what must survive: pictures by the untouched model, noised, each under its prompt; for closed forms the prompts alone",
+    "context": "each forget prompt with the concept deleted",
+    "marginal": "each forget prompt with another concept of the same domain in the concept's place",
+    "sibling": "each forget prompt with another member of the concept's family in the concept's place; the marginal, where there is none",
+    "anchor": "each forget prompt with the anchor in the concept's place",
+    "spans": "what each token of each forget prompt is: the concept's, the end, padding or another",
+}
+
+
+LEADS: tuple[Need, ...] = ("forget", "trajectory", "anchor_pictures", "surrogate")
+"""The parts whose rows belong to forget prompts. `context`, `marginal`, `sibling`, `anchor` and `spans` go row by row with the first."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step may look at: a function of (seed, step) alone. A part exists only if the method declared it."""
+
+    step: int
+    target: Cond
+    """The concept's bare prompts, main word and given synonyms."""
+    null: Cond
+    """The empty prompt, one row."""
+    parts: Mapping[Need, Point | Noised | Cond | Spans]
+
+    def _part(self, need: Need) -> Point | Noised | Cond | Spans:
+        if need not in self.parts:
+            have = ", ".join(sorted(self.parts)) or "nothing"
+            raise UndeclaredNeed(f"a batch holds only declared parts: {need!r} was read, {have} declared; add {need!r} to `needs`")
+        return self.parts[need]
+
+    @property
+    def forget(self) -> Noised:
+        """Noised pictures of the concept, each under its full prompt."""
+        return self._part("forget")  # type: ignore[return-value]
+
+    @property
+    def trajectory(self) -> Point:
+        """Points of guided sampling of the concept."""
+        return self._part("trajectory")  # type: ignore[return-value]
+
+    @property
+    def anchor_pictures(self) -> Noised:
+        """Noised pictures of the anchor's prompts, each under the forget prompt whose anchor it is."""
+        return self._part("anchor_pictures")  # type: ignore[return-value]
+
+    @property
+    def surrogate(self) -> Noised:
+        """Noised pictures of what may stand in the concept's place, each under the forget prompt that it stands in for."""
+        return self._part("surrogate")  # type: ignore[return-value]
+
+    @property
+    def retain(self) -> Noised:
+        """Noised pictures of what must survive, each under its own prompt."""
+        return self._part("retain")  # type: ignore[return-value]
+
+    @property
+    def context(self) -> Cond:
+        """Row by row, the forget prompt of the first declared of `LEADS` with the concept deleted."""
+        return self._part("context")  # type: ignore[return-value]
+
+    @property
+    def marginal(self) -> Cond:
+        """Row by row, that forget prompt with another concept of the same domain in its place; for `surrogate`, what the picture shows."""
+        return self._part("marginal")  # type: ignore[return-value]
+
+    @property
+    def sibling(self) -> Cond:
+        """Row by row, that forget prompt with a sibling in the concept's place; where the concept has none, the marginal."""
+        return self._part("sibling")  # type: ignore[return-value]
+
+    @property
+    def anchor(self) -> Cond:
+        """Row by row, that forget prompt with the anchor in the concept's place."""
+        return self._part("anchor")  # type: ignore[return-value]
+
+    @property
+    def spans(self) -> Spans:
+        """Row by row, what each token of that forget prompt is."""
+        return self._part("spans")  # type: ignore[return-value]

@@ -1,0 +1,55 @@
+"""The networks that a method is given: student, reference and running mean."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from expunge.diffusion.types import Latents, Maps, Network, Point
+from expunge.errors import ExpungeError
+
+
+def no_mean(point: Point) -> Latents:
+    """Stands where no running mean is kept."""
+    raise ExpungeError("a running mean is kept where it is asked for: ema is 0; give an `ema` above 0, for example --ema 0.99")
+
+
+def no_attention(point: Point) -> Maps:
+    """Stands where nothing looks inside a network."""
+    raise ExpungeError("attention maps come from the trainer: these models were made without; give `Models` an `attention`")
+
+
+@dataclass(frozen=True)
+class Models:
+    """The same network under several weights, and what else a method works with.
+
+    `student` carries gradient; `reference` is the untouched model, never does, and remembers what it computed.
+    """
+
+    student: Network
+    reference: Network
+    ema: Network = no_mean
+    """The running mean of the student's weights, without gradient; only where `Training.ema` is above 0."""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """The trained tensors, live: losses on them carry gradient. Under a low-rank scope, the factors."""
+    initial: Mapping[str, Tensor] = field(default_factory=dict)
+    """The values of `weights` before the first step, without gradient."""
+    notes: Mapping[str, Tensor] = field(default_factory=dict)
+    """What `Objective.prepare` worked out and `Objective.update` has changed since."""
+    companion: nn.Module | None = None
+    """The network of `Objective.companion`, which is trained beside the student."""
+    alphas_cumprod: Float[Tensor, " steps"] = field(default_factory=lambda: torch.ones(0))
+    """The noise schedule: abar_t of each timestep."""
+    predicts: str = "epsilon"
+    """What the network predicts before it is turned into noise, in the words of a diffusers scheduler: epsilon, v_prediction or sample.
+    It is the measure of the loss that the model was trained with."""
+    attention: Callable[[Point], Maps] = no_attention
+    """The student's attention to each token of the prompt, layer by layer, with gradient; it costs what a prediction costs."""
+
+    def fixed_companion(self, *inputs: Tensor) -> Tensor:
+        """What the companion says, with gradient into `inputs` but not into its own numbers: for terms that only the student descends."""
+        assert self.companion is not None
+        held = {name: p.detach() for name, p in self.companion.named_parameters()}
+        return torch.func.functional_call(self.companion, held, inputs)

@@ -1,0 +1,110 @@
+"""Encoded prompts, points on the noise path, and what a network is called with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Latents = Float[Tensor, "b c h w"]
+Times = Int[Tensor, " b"]
+Maps = list[Float[Tensor, "b _ _ tokens"]]
+"""One for each layer of cross-attention, [b, heads, pixels, tokens]: how much each pixel attends to each token, 1 in all."""
+Spans = Int[Tensor, "b tokens"]
+"""What each token of a prompt is: 1 the concept's, 2 the end of the text, 3 padding, 0 any other."""
+
+
+@dataclass(frozen=True)
+class Cond:
+    """Encoded prompts, a row each, with whatever else the model family conditions on.
+
+    `keys` names each row for good (the prompt's text): equal keys mean equal rows, which is what caches rely on.
+    """
+
+    states: Float[Tensor, "b tokens width"]
+    keys: tuple[str, ...]
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """Further tensors with a leading batch axis, for example `pooled` text embeddings or `time_ids`."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, rows: list[int] | slice) -> "Cond":
+        at = list(range(len(self)))[rows] if isinstance(rows, slice) else rows
+        return Cond(self.states[at], tuple(self.keys[i] for i in at), {k: v[at] for k, v in self.extra.items()})
+
+    def expand(self, count: int) -> "Cond":
+        """One row repeated `count` times; `count` rows as they are."""
+        if len(self) == count:
+            return self
+        if len(self) != 1:
+            raise ValueError(f"a condition of {len(self)} rows cannot serve {count} points: give it 1 row or {count}")
+        return self[[0] * count]
+
+    def to(self, device: torch.device | str) -> "Cond":
+        return Cond(self.states.to(device), self.keys, {k: v.to(device) for k, v in self.extra.items()})
+
+    @staticmethod
+    def cat(parts: "list[Cond]") -> "Cond":
+        extra = {k: torch.cat([p.extra[k] for p in parts]) for k in parts[0].extra}
+        return Cond(torch.cat([p.states for p in parts]), tuple(k for p in parts for k in p.keys), extra)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Places on the noise path and the prompts that condition them: what a network is called with.
+
+    `keys` names each (x_t, t) for good, so that a reference output is computed once for a point and a prompt.
+    """
+
+    x_t: Latents
+    t: Times
+    cond: Cond
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def given(self, cond: Cond) -> "Point":
+        """The same place under another condition: eps(x_t, t, c') is `net(point.given(c'))`."""
+        return replace(self, cond=cond.expand(len(self)))
+
+    def __getitem__(self, rows: list[int] | slice) -> "Point":
+        at = list(range(len(self)))[rows] if isinstance(rows, slice) else rows
+        return Point(self.x_t[at], self.t[at], self.cond[at], tuple(self.keys[i] for i in at))
+
+
+@dataclass(frozen=True)
+class Noised(Point):
+    """A point made by noising a clean latent, which therefore knows its noise."""
+
+    noise: Latents
+
+    def __getitem__(self, rows: list[int] | slice) -> "Noised":
+        place = super().__getitem__(rows)
+        return Noised(place.x_t, place.t, place.cond, place.keys, self.noise[rows])
+
+    @staticmethod
+    def cat(parts: "list[Noised]") -> "Noised":
+        """All rows of the parts, for one call of the network instead of several."""
+        x_t, t, noise = (torch.cat([getattr(p, name) for p in parts]) for name in ("x_t", "t", "noise"))
+        return Noised(x_t, t, Cond.cat([p.cond for p in parts]), tuple(k for p in parts for k in p.keys), noise)
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A noise predictor. Every family and parameterisation is converted to eps at the edge."""
+
+    def __call__(self, point: Point) -> Latents: ...
+
+
+def together(network: Network, *points: Point) -> tuple[Latents, ...]:
+    """What a network predicts at each of several points, row by row, in one call: quicker than a call for each.
+
+    It takes no more memory where the graphs of all would be held until one backward pass.
+    """
+    x_t, t = torch.cat([p.x_t for p in points]), torch.cat([p.t for p in points])
+    every = Point(x_t, t, Cond.cat([p.cond for p in points]), tuple(k for p in points for k in p.keys))
+    return network(every).split([len(p) for p in points])

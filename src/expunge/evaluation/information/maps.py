@@ -1,0 +1,137 @@
+"""Where in a picture the information lies: maps of what the concept's name tells of each place, split against a sibling's name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from expunge.concepts.concept import Concept
+from expunge.concepts.groups import Subject
+from expunge.diffusion.decomposition import Maps, decomposed, gain, smoothed
+from expunge.diffusion.types import Latents, Noised
+from expunge.errors import ExpungeError
+from expunge.evaluation.information.interview import Asked, Interview, asked_of
+from expunge.evaluation.information.mutual_information import Weights, predictions
+from expunge.evaluation.rendering import png
+from expunge.models.delta import swapped
+from expunge.storage.files import write_atomically
+
+SHOWN = ("total", "unique", "redundant", "synergistic")
+"""The parts that are drawn."""
+SMOOTH = 1
+"""Radius of the squares that maps are averaged over before they are split: the lesser of two noisy maps is too small otherwise."""
+CANDIDATES = 6
+"""Siblings that are tried for the nearest, at most; where there are none, others of the kind."""
+PIXELS = 128
+"""Edge of a map's drawing."""
+COLOURS = "PuOr"
+"""Matplotlib's colours: purple for what is told, orange for what misleads, white for nothing."""
+BRIGHT = 0.99
+"""The quantile of the untouched model's map that has the strongest colour. Total, unique and redundant share one scale, before and
+after; synergy, which may be many times as large, has one of its own."""
+
+
+def write_maps(interview: Interview, subject: Subject, folder: Path) -> list[dict[str, Any]]:
+    """Draws maps for a few pictures of each removed concept, before and after; gives what `information.json` says of them."""
+    told = []
+    for number, part in enumerate(subject.parts):
+        asked = asked_of(replace(part, synonyms=()), interview.meter.maps, interview.meter.seed)
+        for at, (entry, drawings) in enumerate(_entries(interview, part, asked)):
+            names = {name: f"pictures/{number:02d}-{at:02d}-{name}.png" for name in drawings}
+            for name, content in drawings.items():
+                write_atomically(folder / names[name], content)
+            told.append(entry | {"files": names})
+    return told
+
+
+def _entries(interview: Interview, part: Concept, asked: Sequence[Asked]) -> list[tuple[dict[str, Any], dict[str, bytes]]]:
+    """Of each picture: its prompts and sums, and its drawings by name."""
+    other = _nearest(interview, part, asked)
+    prompts, joined = {"given": [a.prompt for a in asked], "without": [a.without for a in asked]}, False
+    if other:
+        prompts["other"] = [a.naming(other) for a in asked]
+        prompts["both"], joined = _joint(interview, asked, other)
+    x, weights = interview.points(asked, interview.axis, interview.meter.map_draws)
+    denoiser, seeds = interview.denoiser, [a.seed for a in asked]
+    base = _said(interview, x, prompts)
+    drawn = {"base": denoiser.decode(interview.pictures(asked))}
+    split = {"base": _split(interview, x, weights, base, base)}
+    with swapped(denoiser.net, interview.delta):
+        split["unlearned"] = _split(interview, x, weights, _said(interview, x, prompts), base)
+        drawn["unlearned"] = denoiser.decode(denoiser.latents(denoiser.encode(prompts["given"]), seeds, interview.sampler))
+    entries = []
+    for at in range(len(asked)):
+        scales = {name: maps[at].abs().flatten().quantile(BRIGHT).item() for name, maps in split["base"].items()}
+        scales |= dict.fromkeys(SHOWN[:3], scales["total"])
+        about = {"concept": part.target, **{name: texts[at] for name, texts in prompts.items() if texts}, "joined": joined}
+        nats = {who: {name: maps[at].sum().item() for name, maps in parts.items()} for who, parts in split.items()}
+        pictures = {who: png(pictures[at]) for who, pictures in drawn.items()}
+        pictures |= {f"{who}-{name}": heat(maps[at, 0], scales[name]) for who, parts in split.items() for name, maps in parts.items()}
+        entries.append((about | {"nats": nats}, pictures))
+    return entries
+
+
+def _nearest(interview: Interview, part: Concept, asked: Sequence[Asked]) -> str | None:
+    """The sibling whose name tells the untouched model most about these pictures."""
+    names = [m.name for m in (part.siblings or part.others)[:CANDIDATES]]
+    if not names:
+        return None
+    x, weights = interview.points(asked, interview.axis, interview.meter.draws)
+    given, without = interview.base_says(x, asked)
+
+    def tells(name: str) -> float:
+        said = predictions(interview.denoiser, x, interview.denoiser.encode([a.naming(name) for a in asked]))
+        return (gain(given, without, said).sum((1, 2, 3)).cpu() * weights.flatten()).sum().item()
+
+    return max(names, key=tells)
+
+
+def _joint(interview: Interview, asked: Sequence[Asked], other: str) -> tuple[list[str], bool]:
+    """Prompts that name both, joined by "and" where the model can read that, else side by side; and whether they are joined."""
+    for between in (" and ", " "):
+        prompts = [a.naming(f"{a.concept}{between}{other}") for a in asked]
+        try:
+            interview.denoiser.encode(prompts)
+        except ExpungeError:
+            continue
+        return prompts, between == " and "
+    return [], False
+
+
+def _said(interview: Interview, x: Noised, prompts: Mapping[str, Sequence[str]]) -> dict[str, Latents]:
+    """What the model that is in place predicts under each set of prompts; one that it cannot read is left out."""
+    denoiser = interview.denoiser
+    return {name: predictions(denoiser, x, denoiser.encode(list(texts))) for name, texts in prompts.items() if texts}
+
+
+def _split(
+    interview: Interview, x: Noised, weights: Weights, said: Mapping[str, Latents], base: Mapping[str, Latents]
+) -> dict[str, Float[Tensor, "n 1 h w"]]:
+    """The maps to draw, of each picture."""
+
+    def told(name: str) -> Maps:
+        noise = interview.noise(x, said[name], base["given"])
+        maps = gain(noise, said["without"], said[name]).cpu() * weights.flatten()[:, None, None, None]
+        return smoothed(maps.unflatten(0, weights.shape).mean(1).float(), SMOOTH)
+
+    if "other" not in said:
+        return {"total": told("given")}
+    # Without a joint prompt nothing is known of synergy; what is drawn of the rest does not depend on it.
+    parts = decomposed(told("given"), told("other"), told("both" if "both" in said else "given"))
+    return {name: getattr(parts, name) for name in SHOWN if name != "synergistic" or "both" in said}
+
+
+def heat(values: Float[Tensor, "h w"], scale: float) -> bytes:
+    """A map as a PNG: white for 0, the strongest colours at plus and minus `scale`."""
+    import matplotlib
+
+    size = max(PIXELS, *values.shape)
+    large = F.interpolate(values[None, None], size=(size, size * values.shape[1] // values.shape[0]), mode="bilinear")[0, 0]
+    share = (0.5 + 0.5 * large / (scale or 1.0)).clamp(0, 1)
+    colours = torch.from_numpy(matplotlib.colormaps[COLOURS](share.numpy(), bytes=True)[..., :3].copy())
+    return png(colours.permute(2, 0, 1))

@@ -1,0 +1,40 @@
+"""Metrics: judged pictures in, numbers with intervals out."""
+
+import difflib
+from collections.abc import Iterable
+
+from expunge.errors import ExpungeError
+from expunge.evaluation.metrics.accuracy import CRA, IRA, NRA, ORA, UA, UASynonyms
+from expunge.evaluation.metrics.base import Evidence, Metric, Score, Shots
+from expunge.evaluation.metrics.frechet import FIDBase, FIDDrawn, fid
+from expunge.evaluation.metrics.kernel import KIDBase, KIDDrawn, kid
+from expunge.evaluation.statistics import Interval
+
+METRICS: dict[str, Metric] = {
+    "UA": UA(),
+    "UA_syn": UASynonyms(),
+    "IRA": IRA(),
+    "CRA": CRA(),
+    "NRA": NRA(),
+    "ORA": ORA(),
+    "FID_base": FIDBase(),
+    "FID_drawn": FIDDrawn(),
+    "KID_base": KIDBase(),
+    "KID_drawn": KIDDrawn(),
+}
+
+
+def measure(evidence: Evidence, names: Iterable[str] | None = None) -> list[Score]:
+    """The scores of the named metrics in that order, of all metrics by default. A metric without what it needs gives none.
+
+    Raises:
+        ExpungeError: a name that is no metric's.
+    """
+    names = list(METRICS if names is None else names)
+    for name in names:
+        if name not in METRICS:
+            folded = {known.casefold(): known for known in METRICS}
+            close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+            hint = f" (nearest: {folded[close[0]]!r})" if close else ""
+            raise ExpungeError(f"a metric is one of {', '.join(METRICS)}: {name!r} is none{hint}; see `expunge ls metrics`")
+    return [score for name in names for score in METRICS[name](evidence)]

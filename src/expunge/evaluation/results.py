@@ -1,0 +1,32 @@
+"""Results: what was measured, with its interval. Imports no torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number with all that is needed to group it."""
+
+    run: str
+    """Run id; "base" for the untouched model."""
+    method: str
+    """Method's registered name; "none" for the untouched model."""
+    concept: str
+    seed: int
+    probe: str
+    """The prompt set it was measured on."""
+    metric: str
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    """Pictures (or other independent units) behind the number."""
+    attack: str = "none"
+    """What was done to the model before it was measured."""
+    strength: float = 0.0
+    """How much of it, in the attack's unit."""
+    judge: str = "main"
+
+    def __post_init__(self) -> None:
+        if not self.ci_low <= self.value <= self.ci_high:
+            raise ValueError(f"an interval holds its value: {self.metric} has {self.value} outside [{self.ci_low}, {self.ci_high}]")

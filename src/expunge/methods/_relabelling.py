@@ -1,0 +1,45 @@
+"""Methods that give the concept's pictures another name, by the network's own word for it: random relabelling, and SalUn over it."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Latents, Point
+from expunge.methods._matching import Hold, Matching
+from expunge.methods.base import Variant
+from expunge.models.scopes import SCOPES, Scope
+
+
+@dataclass(frozen=True)
+class Relabelling(Matching):
+    """The loss that they share; they differ in which numbers may follow it."""
+
+    retain_weight: Annotated[float, Ge(0)] = 0.5
+    """Weight of the second term, denoising what must survive. Larger spares it more and forgets more slowly; 0 needs no pictures of
+    it, and is a forward and a backward cheaper."""
+    variant: Variant = "full"
+    """Which weights are trained: keys and values of cross-attention, all of cross-attention, all but it, everything, or low-rank
+    additions to cross-attention."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        shared: frozenset[Need] = frozenset({"forget", "marginal"})
+        return shared | {"retain"} if self.retain_weight else shared
+
+    @property
+    def scope(self) -> Scope:
+        return SCOPES[self.variant]
+
+    def goal(self, models: Models, batch: Batch) -> tuple[Point, Latents]:
+        x = batch.forget
+        with torch.no_grad():
+            return x, models.student(x.given(batch.marginal))
+
+    def __call__(self, models: Models, batch: Batch) -> Terms:
+        x, goal = self.goal(models, batch)
+        held = {"retain": Hold(self.retain_weight, batch.retain, denoise=True)} if self.retain_weight else {}
+        return self.match_and_hold(models, x, goal, held)

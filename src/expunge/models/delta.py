@@ -1,0 +1,64 @@
+"""The tensors that unlearning changed: in a file, and in a network."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from expunge.errors import ExpungeError
+from expunge.storage.tensors import read_tensors, write_tensors
+
+FORMAT = "expunge-delta-1"
+
+
+def relative_change(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> float:
+    """|| after - before || / || before ||, Frobenius, over all tensors together."""
+    moved = sum((after[k].double() - before[k].double()).square().sum().item() for k in after)
+    size = sum(before[k].double().square().sum().item() for k in after)
+    return (moved / size) ** 0.5
+
+
+@contextmanager
+def swapped(net: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """The network with `values` in place of its own tensors, for as long as the context lasts."""
+    parameters = dict(net.named_parameters())
+    if unknown := sorted(values.keys() - parameters.keys()):
+        raise ExpungeError(f"a delta changes tensors that the model has: {unknown[0]} is none of {type(net).__name__}'s; check the model")
+    kept = {name: parameters[name].data for name in values}
+    try:
+        for name, value in values.items():
+            parameters[name].data = value.to(kept[name].device, kept[name].dtype)
+        yield
+    finally:
+        for name, data in kept.items():
+            parameters[name].data = data
+
+
+def save_delta(path: Path, values: Mapping[str, Tensor], base: str) -> None:
+    """Writes the changed tensors with the fingerprint of the model that they belong to."""
+    # One key alone: the order of several is not the same from one process to the next, and equal deltas are to be equal bytes.
+    write_tensors(path, values, {FORMAT: base})
+
+
+def load_delta(path: Path, base: str | None = None) -> dict[str, Tensor]:
+    """Reads the changed tensors.
+
+    Raises:
+        ExpungeError: unreadable, not a delta, or made for a model with another fingerprint than `base`.
+    """
+    values = read_tensors(path, f"delete the folder {path.parent} and run again")  # a run that is finished is not run again
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:  # pragma: no cover - read_tensors has read it
+        raise ExpungeError(str(error)) from error
+    if FORMAT not in metadata:
+        raise ExpungeError(f"a delta is a file that expunge wrote: {path} is not marked {FORMAT}; give a run's delta.safetensors")
+    if base is not None and metadata[FORMAT] != base:
+        raise ExpungeError(
+            f"a delta belongs to one base model: {path} was made for {metadata[FORMAT]}, this model is {base}; "
+            "give the model that it was made from"
+        )
+    return values

@@ -1,0 +1,4 @@
+"""Reports: pages made from run folders alone.
+
+Imports no torch and never loads a model.
+"""

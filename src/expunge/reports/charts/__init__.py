@@ -1,0 +1,4 @@
+"""Charts as SVG.
+
+Draws given numbers; computes none.
+"""

@@ -1,0 +1,4 @@
+"""One file a page, each filled into a template.
+
+Reads values; computes none.
+"""

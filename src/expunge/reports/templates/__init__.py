@@ -1,0 +1,4 @@
+"""Jinja templates and the style sheet of all pages.
+
+Holds no code.
+"""

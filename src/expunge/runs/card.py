@@ -1,0 +1,101 @@
+"""What a run says of itself: `card.json`, which also tells whose folder it is."""
+
+import json
+import platform
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expunge import config
+from expunge.concepts.tables import concept_table
+from expunge.config import version_of
+from expunge.errors import ExpungeError
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.runs.plan import Plan
+from expunge.storage.files import write_atomically
+from expunge.storage.hashing import digest
+
+
+def is_done(folder: Path, run: str, denoiser: StableDiffusion | None = None) -> bool:
+    """Whether the folder holds this run, finished; with `denoiser`, whether its pictures were drawn as this one draws.
+
+    Raises:
+        ExpungeError: it holds another run, one whose pictures another scheduler or autoencoder drew, or something else.
+    """
+    try:
+        found = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        # What a killed process was writing beside is hidden.
+        if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
+            raise ExpungeError(
+                f"a run's folder is new, empty or its own: {folder} holds something else; choose another with --out"
+            ) from None
+        return False
+    except (OSError, ValueError) as error:
+        raise ExpungeError(f"a run's card is JSON: {folder / 'card.json'}: {error}; choose another folder with --out") from error
+    if found.get("id") != run:
+        raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {run}; choose another with --out")
+    drawn = found.get("model", {}).get("drawing")
+    if denoiser and drawn not in (None, _drawn(denoiser)):
+        raise ExpungeError(
+            f"a run learns from pictures: those of {folder} were drawn by another scheduler, autoencoder or precision than the model now "
+            "has, or with other steps or guidance; choose another folder with --out"
+        )
+    return found.get("status") == "done"
+
+
+def described(plan: Plan, denoiser: StableDiffusion) -> dict[str, Any]:
+    """What is known of a run before it begins."""
+    return {
+        "id": plan.id,
+        "method": plan.by,
+        "config": config.settings(plan.method),
+        "training": config.settings(plan.training) if plan.training else None,
+        **({"before": [layer.tables for layer in plan.before]} if plan.before else {}),
+        "concept": concept_table(plan.concept),
+        "model": model_table(denoiser),
+        "seed": plan.seed,
+        "scope": plan.method.scope.name,
+        "rank": plan.method.scope.rank,
+        "device": str(denoiser.device),
+        "dtype": plan.dtype,
+        "versions": versions(),
+    }
+
+
+def model_table(denoiser: StableDiffusion) -> dict[str, str]:
+    """Which model a run changes, and what else its pictures depend on."""
+    family, drawing = "stable-diffusion", _drawn(denoiser)
+    return {"name": denoiser.name, "fingerprint": denoiser.fingerprint, "family": family, "drawing": drawing}
+
+
+def _drawn(denoiser: StableDiffusion) -> str:
+    """Tells how a run's pictures are drawn from any other way; the canvas's own steps and guidance are not those of the same weights
+    under another name."""
+    return digest(denoiser.drawing, config.settings(denoiser.default_sampler))
+
+
+def versions() -> dict[str, str]:
+    """Of whatever may change a number."""
+    return {"python": platform.python_version()} | {p: version_of(p) for p in ("expunge", "torch", "diffusers", "transformers")}
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    write_atomically(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
+
+
+def forget_peak(device: torch.device) -> None:
+    """An accelerator's peak so far, so that the next is the run's; a process's own cannot be forgotten."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,130 @@
+"""Runs that were made apart, as one: the changes of closed forms multiply."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from expunge import config
+from expunge.concepts.groups import Several
+from expunge.concepts.tables import concept_table, slug
+from expunge.config import version_of
+from expunge.errors import ExpungeError
+from expunge.methods.base import Objective
+from expunge.methods.config import find_method
+from expunge.models.delta import relative_change, save_delta
+from expunge.models.loading import load as load_model
+from expunge.models.stable_diffusion import Pipeline, StableDiffusion
+from expunge.runs.card import is_done, write_card
+from expunge.runs.run import Run
+from expunge.storage.hashing import digest
+from expunge.training.counters import Spent
+from expunge.training.edit_prompts import edit_prompts
+
+Factor = Float[Tensor, "width width"]
+
+NEAR = 1e-3
+"""How far what a card says may be from the delta beside it, as a share of the change: rounding, and another machine's."""
+
+
+def compose(
+    runs: Sequence[Run | str | Path],
+    out: str | Path | None = None,
+    model: str | Path | Pipeline | StableDiffusion | None = None,
+    device: str = "cpu",
+) -> Run:
+    """One run of what several did, without doing it again: the edits in the order given.
+
+    UCE turns each weight W into W T, with one T for all layers that follows from the prompts and settings alone. So a run's T is
+    worked out anew from its card, its delta is checked to be W T, and the result of runs in turn is W T1 T2, as if each had edited
+    what the one before it left. The order matters a little. What one run retained is retained by its own T only: if many concepts
+    are to go, removing them in one run, `unlearn(model, [...], "uce")`, weighs all of them against all that stays.
+
+    Args:
+        out: the new run's folder; default `runs/<id>`.
+        model: the base model; default the one that the first run's card names.
+
+    Raises:
+        ExpungeError: fewer than two runs; a trained method, whose changes were found one at a time and are not a product; another
+            base model or precision; a concept twice; a delta that is not what its card says.
+    """
+    made = [run if isinstance(run, Run) else Run(Path(run)) for run in runs]
+    if len(made) < 2:
+        raise ExpungeError(f"runs are composed two or more at a time: there is {len(made)}; name another")
+    first = made[0].card
+    for run in made:
+        _refuse(run, first)
+    parts = [c for run in made for c in run.concept().parts]
+    concept = Several.of(parts)
+    name = f"{first['method'].rpartition(':')[2].lower()}-{slug(concept)}-{digest([r.id for r in made], version_of('expunge'))[:10]}"
+    folder = Path(out) if out else Path("runs") / name
+    if is_done(folder, name):
+        return Run(folder)
+
+    spent = Spent()
+    denoiser = model if isinstance(model, StableDiffusion) else load_model(model or first["model"]["name"], device, first["dtype"])
+    weights = {n: p.detach().to("cpu", torch.float64) for n, p in denoiser.net.named_parameters()}
+    factors = [_factor(run, denoiser, weights) for run in made]
+    delta = _times({n: weights[n] for n in made[0].delta(denoiser.fingerprint)}, reduce(torch.matmul, factors))
+    save_delta(folder / "delta.safetensors", {n: w.float() for n, w in delta.items()}, denoiser.fingerprint)
+    kept = ("method", "model", "seed", "scope", "dtype", "versions", "trainable", "total")
+    same = all(run.card["config"] == first["config"] for run in made)
+    write_card(
+        folder,
+        {"id": name, **{k: first[k] for k in kept}}
+        | {"config": first["config"] if same else {}, "training": None, "concept": concept_table(concept), "device": str(denoiser.device)}
+        | {"composed_of": [{"id": r.id, "method": r.card["method"], "config": r.card["config"]} for r in made]}
+        | {"forwards": 0, "backwards": 0, "relative_change": relative_change(delta, weights)}
+        | {"seconds": round(spent.seconds, 2), "status": "done"},
+    )
+    return Run(folder)
+
+
+def _refuse(run: Run, first: Mapping) -> None:
+    card = run.card
+    if "before" in card:
+        raise ExpungeError(f"runs of one method are composed: {run.folder} is by {card['method']}; make it by one of them alone")
+    if issubclass(find_method(card["method"]), Objective):
+        raise ExpungeError(
+            f"closed forms compose, for their changes multiply: {run.folder} was trained by {card['method']}, and its change was found "
+            "without the other's; remove the concepts in one run, with --target twice"
+        )
+    if "composed_of" in card:
+        raise ExpungeError(
+            f"runs that were made by `unlearn` are composed: {run.folder} is composed itself; give the runs that it is made of"
+        )
+    for what, mine, its in (
+        ("base model", card["model"]["fingerprint"], first["model"]["fingerprint"]),
+        ("precision", card["dtype"], first["dtype"]),
+        ("scope", card["scope"], first["scope"]),
+    ):
+        if mine != its:
+            raise ExpungeError(f"runs of one {what} are composed: {run.folder} is of {mine}, the first of {its}; make it again on that one")
+
+
+def _factor(run: Run, denoiser: StableDiffusion, weights: Mapping[str, Tensor]) -> Factor:
+    """The T by which a run multiplied each weight, checked against its delta."""
+    saved = run.delta(denoiser.fingerprint)
+    width = denoiser.encode([""]).states.shape[-1]
+    product = torch.eye(width, dtype=torch.float64)
+    for stage in run.stages or (run,):
+        method = config.build(find_method(stage.card["method"]), stage.card["config"], stage.card["method"])
+        assert not isinstance(method, Objective)
+        # What an edit makes of the identity is what it multiplies by.
+        edited = method({"identity": torch.eye(width, dtype=torch.float64)}, edit_prompts(stage.concept(), denoiser))
+        product = product @ edited["identity"].cpu()
+    before = {n: weights[n] for n in saved}
+    off = relative_change(_times(before, product), saved) / relative_change(saved, before)
+    if not off < NEAR:
+        raise ExpungeError(
+            f"a run composes where its change is a product: {run.folder} is {off:.2g} of its change from what its card says; "
+            "remove the concepts in one run, with --target twice"
+        )
+    return product
+
+
+def _times(weights: Mapping[str, Tensor], factor: Factor) -> dict[str, Tensor]:
+    return {n: w @ factor if w.ndim == 2 and w.shape[1] == len(factor) else w for n, w in weights.items()}

@@ -1,0 +1,173 @@
+"""What a run will cost, known before it is made: the run is rehearsed with a network that only counts."""
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Maps, Point
+from expunge.methods.base import Objective
+from expunge.models.scopes import Scope
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.runs.plan import Plan
+from expunge.storage.cache import Store
+from expunge.training.batches import gather
+from expunge.training.counters import counted
+from expunge.training.loop import made_companion
+from expunge.training.state import Mean, Memo, Reference, Student, TrainState
+
+
+@dataclass(frozen=True)
+class Price:
+    """The cost of a run in evaluations of the network, one sample each."""
+
+    pictures: int
+    """For the pictures or trajectories of the concept; 0 where the store has them, or a closed form needs none."""
+    reference: int
+    """Of the untouched model at the bank's points."""
+    student: int
+    """With gradient: each is a forward and a backward."""
+    glances: int = 0
+    """Of the student without gradient, and of its running mean."""
+
+    @property
+    def forwards(self) -> int:
+        return self.pictures + self.reference + self.student + self.glances
+
+    @property
+    def backwards(self) -> int:
+        return self.student
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that one sample takes."""
+
+    forward: float
+    both: float
+    """Forward and backward."""
+
+    def seconds(self, price: Price) -> float:
+        """How long a run of that price takes, but for loading the model and writing files."""
+        return (price.forwards - price.student) * self.forward + price.student * self.both
+
+
+class Silent(nn.Module):
+    """Stands where a network stands and predicts nothing: zeros, through which gradients flow to its one parameter."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        first = next(net.parameters())
+        self.config = net.config
+        self.zero = nn.Parameter(torch.zeros((), dtype=first.dtype, device=first.device))
+
+    def forward(self, x_t: Tensor, t: Tensor, states: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(sample=x_t * self.zero)
+
+
+@dataclass(frozen=True)
+class Rehearsed(Store):
+    """A store that writes nothing, and remembers what was put into it: what one stage draws a later one finds."""
+
+    made: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.made or super().__contains__(key)
+
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        return self.made.get(key) or super().get(key)
+
+    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        self.made[key] = dict(tensors)
+
+
+def prices(plan: Plan, denoiser: StableDiffusion, store: Store) -> list[Price]:
+    """Of each stage in turn, or of a run that has none."""
+    rehearsed = Rehearsed(store.root)
+    return [_price(stage, denoiser, rehearsed) for stage in plan.stages or (plan,)]
+
+
+def together(each: Iterable[Price]) -> Price:
+    """What all of them cost."""
+    each = list(each)
+    return Price(*(sum(getattr(p, f.name) for p in each) for f in fields(Price)))
+
+
+def price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
+    """Counts the evaluations of a plan by preparing it and going through its every step; the real network is not called,
+    nothing is written.
+
+    It is exact for whatever method, since it is the method itself that asks: a reference that is needed twice is computed
+    once, trajectories bring theirs along, pictures in the store cost nothing. A run that goes on from a checkpoint costs less.
+    A run in stages costs what these cost together.
+    """
+    return together(prices(plan, denoiser, store))
+
+
+def _price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
+    if not isinstance(plan.method, Objective) or plan.training is None:
+        return Price(0, 0, 0)
+    known = plan.referred(denoiser).fingerprint  # of the real network; the copy takes it along, and the store's keys need it
+    silent = copy.copy(plan.referred(denoiser))
+    silent.net = Silent(denoiser.net)
+    assert silent.fingerprint == known
+    method, training = plan.method, plan.training
+    memo, state = Memo(), TrainState(silent.net, Scope("silent", ""), ema=training.ema)
+    with counted(silent.net) as count:
+        batches = gather(silent, plan.concept, method.needs, training, plan.seed, store, memo)
+        pictures = count.samples
+    student, reference, mean = Student(silent, state), Reference(silent, state, memo), Mean(silent, state)
+    companion = made_companion(method, denoiser.latent_shape, plan.seed)
+    companion = companion.to(denoiser.device) if companion else None
+
+    def attention(point: Point) -> Maps:
+        # A silent network has no layers; what counts is that it is called.
+        return [student(point).flatten(1).mean(1)[:, None, None, None].expand(-1, 1, 1, point.cond.states.shape[1])]
+
+    path = denoiser.alphas_cumprod, denoiser.prediction_type
+    models = Models(student, reference, mean, state.trained, state.initial, {}, companion, *path, attention)
+    models = replace(models, notes=method.prepare(models, batches))
+    for step in range(training.steps):
+        logged: dict[str, float] = {}
+        for batch in batches.split(step, training.accumulate):
+            for name, value in method(models, batch).items():
+                logged[name] = logged.get(name, 0.0) + value.item() / training.accumulate
+        models = replace(models, notes={**models.notes, **method.update(models.notes, logged)})
+    return Price(pictures, reference.calls, student.calls, student.glances + mean.glances)
+
+
+def pace(denoiser: StableDiffusion, scope: Scope, batch: int) -> Pace:
+    """Times one forward, and one forward and backward into `scope`, of `batch` samples, each after one for warming up."""
+    net, trained = denoiser.net, list(scope.parameters(denoiser.net).values())
+    required = [p.requires_grad for p in net.parameters()]
+    x_t = torch.zeros(batch, *denoiser.latent_shape, device=denoiser.device)
+    t = torch.full((batch,), len(denoiser.alphas_cumprod) // 2, device=denoiser.device)
+    point = Point(x_t, t, denoiser.encode([""]).expand(batch), ("",) * batch)
+
+    def forward() -> None:
+        with torch.no_grad():
+            denoiser(point).sum().item()
+
+    def both() -> None:
+        torch.autograd.grad(denoiser(point).sum(), trained)[0].sum().item()
+
+    net.requires_grad_(False)
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    try:
+        return Pace(_seconds(forward) / batch, _seconds(both) / batch)
+    finally:
+        for parameter, before in zip(net.parameters(), required, strict=True):
+            parameter.requires_grad_(before)
+
+
+def _seconds(action: Callable[[], None]) -> float:
+    action()
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began

@@ -1,0 +1,198 @@
+"""Everything that decides a run's result, resolved and checked before any work begins."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from expunge import config
+from expunge.concepts.concept import Concept
+from expunge.concepts.groups import Origin, Several, Subject, Together
+from expunge.concepts.tables import concept_table, slug
+from expunge.concepts.vocabulary import Vocabulary
+from expunge.errors import ExpungeError
+from expunge.methods.base import Method, Training
+from expunge.methods.config import Before, Layer, code_outside, method_name
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.storage.hashing import digest
+from expunge.training.preconditioner import refuse_whitening
+from expunge.training.stopping import Stop, stop_table
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a stage begins: where another run ended."""
+
+    run: str
+    """Its id."""
+    reference: Origin
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a run's result."""
+
+    model: str
+    fingerprint: str
+    concept: Subject
+    method: Method
+    training: Training | None
+    """None for closed forms."""
+    seed: int
+    dtype: str
+    stop: Stop | None = None
+    """The rule that may end it before its last step."""
+    start: Start | None = None
+    """None: the untouched model."""
+    before: tuple[Layer, ...] = ()
+    """Other methods that remove the concept first, in turn, each from what the one before left."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All methods in turn, the plan's own last."""
+        return *self.before, Layer(self.method, self.training)
+
+    @property
+    def stages(self) -> "tuple[Plan, ...]":
+        """A plan for each concept of a sequence, and for each method where several remove it, in turn; none where nothing is removed in
+        stages.
+
+        A stage knows of the concepts before it and not of those to come, so that the first is the run of its concept alone.
+        """
+        subjects, reference = self._in_turn
+        if len(subjects) * len(self.layers) == 1:
+            return ()
+        made: list[Plan] = []
+        for subject in subjects:
+            for layer in self.layers:
+                start = Start(made[-1].id, reference) if made else None
+                made.append(replace(self, concept=subject, method=layer.method, training=layer.training, start=start, before=()))
+        return tuple(made)
+
+    def part(self, stage: "Plan") -> str:
+        """What tells one of the stages from the others: its concept in a sequence, its method where several remove one."""
+        if not self.before:
+            return stage.concept.target
+        return stage.by if stage.concept.target == self.concept.target else f"{stage.by}, {stage.concept.target}"
+
+    @property
+    def by(self) -> str:
+        """The methods in one word, as tables call them: "salun then mim-mu"."""
+        return " then ".join(method_name(layer.method) for layer in self.layers)
+
+    @property
+    def _in_turn(self) -> tuple[list[Subject], Origin]:
+        """What is removed in turn, each of a sequence told of those before it, and what later stages learn from."""
+        if not isinstance(self.concept, Several) or self.concept.together != "sequential":
+            return [self.concept], "original"
+        alone = [replace(c, removed=()) for c in self.concept.parts]
+        return [replace(c, removed=tuple(alone[:at])) for at, c in enumerate(alone)], self.concept.reference
+
+    def referred(self, denoiser: StableDiffusion) -> StableDiffusion:
+        """The model under the fingerprint of what the run's pictures are made by: stores must not take it for the untouched one."""
+        if self.start is None or self.start.reference == "original":
+            return denoiser
+        left = copy.copy(denoiser)
+        left.fingerprint = digest(denoiser.fingerprint, self.start.run)
+        return left
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """The content of `config.toml`."""
+        tables: dict[str, Any] = {
+            "model": {"name": self.model, "fingerprint": self.fingerprint, "dtype": self.dtype},
+            "seed": self.seed,
+            "concept": concept_table(self.concept),
+            **self.layers[-1].tables,
+        }
+        tables |= {"before": [layer.tables for layer in self.before]} if self.before else {}
+        tables |= {"start": config.settings(self.start)} if self.start else {}
+        return tables | ({"stop": stop_table(self.stop)} if self.stop else {})
+
+    @property
+    def id(self) -> str:
+        deciding = self.tables | {"model": {"fingerprint": self.fingerprint, "dtype": self.dtype}, "version": config.version_of("expunge")}
+        # The package's own code goes by its version; a method of one's own that was edited is another, though its name is the same.
+        deciding |= {"code": code} if (code := code_outside(*(layer.method for layer in self.layers), self.stop)) else {}
+        names = (method_name(layer.method).rpartition(":")[2].lower() for layer in self.layers)
+        return f"{'-then-'.join(names)}-{slug(self.concept)}-{digest(deciding)[:10]}"
+
+
+def make_plan(
+    denoiser: StableDiffusion,
+    concept: str | Subject | Sequence[str | Concept],
+    method: str | Method,
+    *,
+    together: Together = "joint",
+    reference: Origin = "original",
+    training: Training | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    dtype: str = "fp32",
+    stop: Stop | None = None,
+    before: Before | Sequence[Before] = (),
+    **settings: Any,
+) -> Plan:
+    """Resolves names and defaults, and checks everything that can be checked before work begins."""
+    concept = subject_of(concept, denoiser, together, reference)
+    before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
+    layer, earlier = Layer.made(method, settings, training), tuple(map(Layer.of, before))
+    method, training = layer.method, layer.training
+    if before and isinstance(concept, Several) and concept.reference == "previous":
+        raise ExpungeError(
+            "methods that remove a concept one after another learn from the untouched model: reference 'previous' is given, where the "
+            "concept would be gone already; leave it out"
+        )
+    if before and stop:
+        raise ExpungeError("a rule that ends a run early looks at one method's steps: others go before it; leave the rule out")
+    if stop and training is None:
+        raise ExpungeError(f"a closed form has no steps to stop after: {method_name(method)}; leave the rule out")
+    made = Plan(denoiser.name, denoiser.fingerprint, concept, method, training, seed, dtype, stop, before=earlier)
+    assert made.id  # a rule without a name shows here
+    for stage in made.stages or (made,):
+        _check(stage, denoiser)
+    return made
+
+
+def subject_of(
+    given: str | Subject | Sequence[str | Concept], denoiser: StableDiffusion, together: Together = "joint", reference: Origin = "original"
+) -> Subject:
+    """What is to be removed, names looked up in the words that go with the model; a list of one is that one."""
+    if isinstance(given, Concept):
+        return given
+    if isinstance(given, Several):
+        if (together, reference) not in {("joint", "original"), (given.together, given.reference)}:
+            raise ExpungeError(
+                f"several concepts know how they are removed: {given.target!r} is {given.together}, reference {given.reference}, "
+                f"{together} and {reference} are given beside; say it in Several.of"
+            )
+        return given
+    world = Vocabulary.canvas() if denoiser.is_canvas else Vocabulary.general()
+    found = [Concept.find(c, world) if isinstance(c, str) else c for c in ([given] if isinstance(given, str) else given)]
+    return found[0] if len(found) == 1 else Several.of(found, together, reference)
+
+
+def _check(plan: Plan, denoiser: StableDiffusion) -> None:
+    if (held := denoiser.precision) != plan.dtype:  # a model in memory is in whatever precision it was loaded in
+        raise ExpungeError(
+            f"a run has its model's precision: the network is in {held}, dtype is {plan.dtype}; give dtype={held!r} or load it anew"
+        )
+    others, training, parts = plan.method.needs & {"marginal", "sibling", "surrogate"}, plan.training, plan.concept.parts
+    for concept in parts:
+        if others and concept.vocabulary.kinds[concept.kind].harmless and not concept.others:
+            what, way = ("marginal", ", or choose --target-as context") if "marginal" in others else (min(others), "")
+            raise ExpungeError(
+                f"the {what} needs other members of the kind {concept.kind!r}: the vocabulary has none beside {concept.target!r}"
+                f"{''.join(f' and {c.target!r}' for c in concept.removed)}; give a vocabulary with --vocabulary{way}"
+            )
+    if training and min(training.pictures, training.points) < len(parts):
+        raise ExpungeError(
+            f"each concept has pictures and points of its own: pictures {training.pictures} and points {training.points} are for "
+            f"{len(parts)} concepts; raise --pictures and --points"
+        )
+    if plan.start and plan.start.reference == "previous" and training is None:
+        raise ExpungeError(
+            f"a closed form has no reference: {method_name(plan.method)} edits what the stage before left; leave --reference out"
+        )
+    if training:
+        refuse_whitening(plan.method.scope.parameters(denoiser.net), training.whiten)
+    denoiser.encode([p.prompt for p in plan.concept.forget()])  # unknown and truncated words show here

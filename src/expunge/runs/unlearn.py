@@ -1,0 +1,276 @@
+"""Unlearning: carries out a plan into a run's folder, or goes on with it."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expunge import config
+from expunge.concepts.concept import Concept
+from expunge.concepts.groups import Origin, Subject, Together
+from expunge.concepts.tables import slug
+from expunge.errors import ExpungeError
+from expunge.methods.base import Method, Objective, Training
+from expunge.methods.config import Before
+from expunge.models.delta import save_delta, swapped
+from expunge.models.loading import load as load_model
+from expunge.models.stable_diffusion import Pipeline, StableDiffusion
+from expunge.names import dashed
+from expunge.runs.card import described, forget_peak, is_done, peak_memory, write_card
+from expunge.runs.plan import Plan, make_plan
+from expunge.runs.run import Run
+from expunge.storage.cache import Store
+from expunge.storage.files import write_atomically
+from expunge.storage.hashing import seed_of
+from expunge.training.banks import Track, untracked
+from expunge.training.batches import Batches, gather
+from expunge.training.counters import Spent, counted
+from expunge.training.distributed import Processes, refuse_uneven, state_of_its_own
+from expunge.training.edit_prompts import edit_prompts
+from expunge.training.loop import CHECKPOINT, NOTES, REFERENCE, Trainer, refuse_recomputing
+from expunge.training.state import Memo, TrainState
+from expunge.training.steps import Step
+from expunge.training.stopping import Stop
+
+Watch = Callable[[Iterator[Step], int, int], Iterator[Step]]
+"""Sees every step pass, told how many were done before and how many there are in all: a progress bar, or nothing."""
+
+
+def unlearn(
+    model: str | Path | Pipeline | StableDiffusion,
+    concept: str | Subject | Sequence[str | Concept],
+    method: str | Method = "mim-mu",
+    *,
+    together: Together = "joint",
+    reference: Origin = "original",
+    training: Training | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    store: Store | None = None,
+    track: Track = untracked,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+    before: Before | Sequence[Before] = (),
+    **settings: Any,
+) -> Run:
+    """Removes a concept from a model and writes what changed.
+
+    Args:
+        model: "canvas" (the embedded one), a diffusers folder, a hub id, or a pipeline in memory, which is left as it was,
+            and where it was.
+        concept: a name ("Van Gogh style"), looked up in the canvas's words or in the general vocabulary, or a `Concept`. Or a list
+            of either: several concepts that one run removes.
+        method: a registered name with `settings`, or a method made beforehand.
+        together: how several concepts are removed: "joint", every batch holds points of all of them; "sequential", one after
+            another in stages that lie in the run's folder, each going on where the one before ended.
+        reference: what a later stage learns from: the "original" model, or what the "previous" stage left. The former does not let
+            the stages' errors add up; the latter is what several requests over time come to, when the original is gone.
+        training: other than the method's own defaults, whole or single settings.
+        seed: of pictures, noise and batches. Another seed is another run.
+        device: of what is loaded; a pipeline in memory stays where it is.
+        dtype: "fp32", "bf16" or "fp16", of what is loaded; default fp32, and for a pipeline in memory the one that it has.
+        out: the run's folder; default `runs/<id>`. A finished run of the same id is returned as it is, a killed one goes on.
+        store: where what can be reused is kept; default `Store.default()`.
+        stop: a rule that may end the run before its last step, such as `expunge.Gone(every=20)`; a part of what makes a run. The
+            card then says so in `steps_done`.
+        before: other methods that remove the concept first, each going on from what the one before left, all learning from the
+            untouched model: names, methods, or tables `{"method": {"name": ..., ...}, "training": {...}}`.
+
+    Returns:
+        The run. `expunge.load(model, run)` gives the changed pipeline, `expunge.evaluate(run)` measures it.
+
+    Raises:
+        ExpungeError: any bad input; a folder of another run; nothing changed; a loss that is not finite.
+    """
+    denoiser = model if isinstance(model, StableDiffusion) else load_model(model, device, dtype or "fp32")
+    plan = make_plan(
+        denoiser, concept, method, training=training, seed=seed, dtype=dtype or denoiser.precision, stop=stop, together=together,
+        reference=reference, before=before, **settings,
+    )  # fmt: skip
+    return carry_out(plan, denoiser, out=out, store=store or Store.default(), track=track, watch=watch)
+
+
+def carry_out(
+    plan: Plan,
+    denoiser: StableDiffusion,
+    *,
+    out: str | Path | None,
+    store: Store,
+    track: Track,
+    watch: Watch | None,
+    start: Mapping[str, Tensor] | None = None,
+) -> Run:
+    """Runs a plan into its folder, or goes on with it. Of several processes the main one writes, and the others wait for it.
+
+    `start` holds the weights that a stage begins with, which its plan names.
+    """
+    folder = Path(out) if out else Path("runs") / plan.id
+    with state_of_its_own():
+        processes = Processes(denoiser.device)
+        if not processes.told(is_done(folder, plan.id, denoiser)):
+            if plan.stages:
+                _in_stages(plan, denoiser, folder, store, track, watch, processes)
+            else:
+                _in_one(plan, denoiser, folder, store, track, watch, processes, start or {})
+            processes.wait()
+    return Run(folder)
+
+
+def _in_one(
+    plan: Plan,
+    denoiser: StableDiffusion,
+    folder: Path,
+    store: Store,
+    track: Track,
+    watch: Watch | None,
+    processes: Processes,
+    start: Mapping[str, Tensor],
+) -> None:
+    """Carries out a plan of one stage."""
+    denoiser, spent, memo = plan.referred(denoiser), Spent(), Memo()
+    if isinstance(plan.method, Objective) and plan.training:
+        refuse_recomputing(plan.method, plan.training)
+        refuse_uneven(plan.training, processes.count)
+    ends = plan.stop(denoiser, plan.concept) if plan.stop else None
+    card = described(plan, denoiser)
+    if processes.is_main:
+        write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
+        write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
+    forget_peak(denoiser.device)
+
+    # Factors of their own for each stage: drawn alike, those of all stages would add up in the same few directions.
+    seed = seed_of(plan.seed, "stage", plan.start.run) if plan.start else plan.seed
+    from_start = plan.start is not None and plan.start.reference == "previous"
+    recomputes = plan.training is not None and plan.training.gradient_checkpointing
+    with counted(denoiser.net) as spent.forwards, denoiser.as_trained(recomputes):
+        # Pictures come first, of the network as it was loaded: what is trained is held in float32, which would draw others.
+        batches = _gathered(plan, denoiser, store, memo, track, processes, start if from_start else {})
+        state = TrainState(denoiser.net, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
+        card |= {"trainable": sum(p.numel() for p in state.trained.values())}
+        card |= {"total": sum(p.numel() for p in denoiser.net.parameters())}
+        try:
+            if isinstance(plan.method, Objective):
+                assert batches is not None
+                with denoiser.mixed(processes.accelerator(plan.dtype).autocast):  # for whoever looks on the way, too
+                    card |= _train(plan, plan.method, batches, state, memo, folder, watch, ends, processes, spent)
+            else:
+                with torch.no_grad():
+                    state.load(plan.method(state.trained, edit_prompts(plan.concept, denoiser)))
+                card |= {"forwards": 0, "backwards": 0}
+            delta = state.delta()
+            card["relative_change"] = state.relative_change()
+            changed = state.moved()
+        finally:
+            state.release()
+    if not math.isfinite(changed):
+        raise ExpungeError(f"a run ends with finite weights: those of {folder} are not; lower --lr, or train in fp32")
+    if changed == 0:
+        raise ExpungeError(f"unlearning changes weights: {folder} changed none of {card['trainable']} numbers; raise --lr or --steps")
+    if processes.is_main:
+        save_delta(folder / "delta.safetensors", delta, plan.fingerprint)
+        card |= {"processes": processes.count, "seconds": round(spent.seconds, 2), "peak_memory_bytes": peak_memory(denoiser.device)}
+        write_card(folder, card | {"status": "done"})
+        for name in (CHECKPOINT, NOTES):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / REFERENCE, ignore_errors=True)
+
+
+def _in_stages(
+    plan: Plan, denoiser: StableDiffusion, folder: Path, store: Store, track: Track, watch: Watch | None, processes: Processes
+) -> None:
+    """Carries out stages, each in a folder of its own, from the first that is not finished on."""
+    card = described(plan, denoiser)
+    if processes.is_main:
+        write_card(folder, card | {"status": "running"})
+        write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
+    runs: list[Run] = []
+    for number, stage in enumerate(plan.stages, 1):
+        within = folder / "stages" / "-".join([f"{number:02d}", *([dashed(stage.by)] if plan.before else []), slug(stage.concept)])
+        start = runs[-1].delta(plan.fingerprint) if runs else None
+        shown = _titled(track, f"stage {number} of {len(plan.stages)}, {plan.part(stage)}")
+        runs.append(carry_out(stage, denoiser, out=within, store=store, track=shown, watch=watch, start=start))
+    if processes.is_main:
+        cards = [run.card for run in runs]
+        lines = [line for run in runs for line in _log_lines(run.folder / "log.jsonl")]
+        renumbered = [json.dumps(json.loads(line) | {"step": number}) for number, line in enumerate(lines, 1)]
+        if lines:
+            write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in renumbered).encode())
+        write_atomically(folder / "delta.safetensors", (runs[-1].folder / "delta.safetensors").read_bytes())
+        card |= {name: cards[-1][name] for name in ("total", "processes", "relative_change")}
+        card |= {"trainable": max(c["trainable"] for c in cards), "scope": " + ".join(dict.fromkeys(c["scope"] for c in cards))}
+        card |= {name: sum(c[name] for c in cards) for name in ("forwards", "backwards")}
+        card |= {"steps_done": sum(steps)} if (steps := [c["steps_done"] for c in cards if "steps_done" in c]) else {}
+        card |= {"seconds": round(sum(c["seconds"] for c in cards), 2)}
+        card |= {"peak_memory_bytes": max(c["peak_memory_bytes"] for c in cards)}
+        told = [
+            {"id": r.id, "target": s.concept.target, "of": plan.part(s), "folder": str(r.folder.relative_to(folder))}
+            for r, s in zip(runs, plan.stages, strict=True)
+        ]
+        write_card(folder, card | {"stages": told, "status": "done"})
+
+
+def _titled(track: Track, stage: str) -> Track:
+    """Says of what takes long in which stage it is."""
+    return lambda items, title: track(items, f"{stage}: {title}")
+
+
+def _gathered(
+    plan: Plan, denoiser: StableDiffusion, store: Store, memo: Memo, track: Track, processes: Processes, reference: Mapping[str, Tensor]
+) -> Batches | None:
+    """What a method looks at, drawn by the network with the weights of `reference` in it; nothing for a closed form."""
+    if not isinstance(plan.method, Objective) or plan.training is None:
+        return None
+    track = track if processes.is_main else untracked
+    with processes.main_first(), swapped(denoiser.net, reference):  # the others find the pictures in the store
+        return gather(denoiser, plan.concept, plan.method.needs, plan.training, plan.seed, store, memo, track)
+
+
+def _train(
+    plan: Plan,
+    method: Objective,
+    batches: Batches,
+    state: TrainState,
+    memo: Memo,
+    folder: Path,
+    watch: Watch | None,
+    ends: Callable[[int], bool] | None,
+    processes: Processes,
+    spent: Spent,
+) -> dict[str, Any]:
+    """Trains into the folder; gives what it cost, how many steps were done, and those of the method's notes that are numbers."""
+    training, denoiser = plan.training, batches.denoiser
+    assert training is not None
+    trainer = Trainer(method, training, batches, state, memo, folder, plan.dtype, spent)
+    steps = trainer.fit()
+    if trainer.steps_done and _ended(ends, trainer, denoiser):  # killed after its last step
+        steps = iter(())
+    try:
+        for _ in watch(steps, trainer.steps_done, training.steps) if watch and processes.is_main else steps:
+            if _ended(ends, trainer, denoiser):
+                break
+    finally:
+        if processes.is_main:
+            write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in trainer.log).encode())
+    notes = {name: note.item() for name, note in trainer.notes.items() if note.ndim == 0}
+    cost = {"forwards": trainer.forwards, "backwards": trainer.backwards, "steps_done": trainer.steps_done}
+    return cost | ({"notes": notes} if notes else {})
+
+
+@torch.no_grad()
+def _ended(ends: Callable[[int], bool] | None, trainer: Trainer, denoiser: StableDiffusion) -> bool:
+    """Whether the run's rule ends it here, asked of the network under the weights that it would end with."""
+    if ends is None or trainer.steps_done == trainer.training.steps:
+        return False
+    with swapped(denoiser.net, trainer.state.present(trainer.state.mean or trainer.state.trained)):
+        return trainer.processes.told(trainer.processes.is_main and ends(trainer.steps_done))
+
+
+def _log_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []

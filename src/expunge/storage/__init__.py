@@ -1,0 +1,4 @@
+"""Files, tensors, locks and the cache on disk, and the hashes that name what they hold.
+
+Knows no concept, model or method.
+"""

@@ -1,0 +1,53 @@
+"""Tensors in safetensors files, and hashes of their values."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from expunge.errors import ExpungeError
+from expunge.storage.files import written_whole
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes safetensors atomically. The same tensors give the same bytes, as do those with one key of metadata."""
+    with written_whole(path) as beside:  # straight from the tensors: as bytes in memory, a large model's would need their size again
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside, dict(metadata or {}))
+
+
+def read_tensors(path: Path, remedy: str = "delete it and run again") -> dict[str, Tensor]:
+    """Reads safetensors.
+
+    Raises:
+        ExpungeError: the file is missing, truncated or no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ExpungeError(f"tensors are read from a whole safetensors file: {path}: {error}; {remedy}") from error
+
+
+def fingerprint(*modules: nn.Module) -> str:
+    """SHA-256 over names, shapes and values of all parameters: 32 hexadecimal digits that tell one base model from another.
+
+    Values enter as float32, so half-precision weights have one fingerprint however they are held; rounding changes it.
+    """
+    state = hashlib.sha256()
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            state.update(f"{name}{tuple(tensor.shape)}".encode())
+            state.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data)
+    return state.hexdigest()[:32]
+
+
+def content(values: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and values of changed tensors, which tells one delta from another."""
+    state = hashlib.sha256()
+    for name in sorted(values):
+        state.update(name.encode())
+        state.update(values[name].contiguous().numpy().data)
+    return state.hexdigest()

@@ -1,0 +1,132 @@
+"""The batch of step k: a function of the seed and the step alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from expunge.concepts.groups import Subject
+from expunge.diffusion.batch import LEADS, Batch, Need
+from expunge.diffusion.types import Cond, Noised, Point, Spans
+from expunge.methods.base import Training
+from expunge.models.stable_diffusion import StableDiffusion
+from expunge.storage.cache import Store
+from expunge.storage.hashing import seed_of
+from expunge.training.banks import Bank, Track, forget_bank, retain_bank, stand_in_bank, trajectory_bank, untracked
+from expunge.training.state import Memo
+
+
+@dataclass(frozen=True)
+class Batches:
+    """`batches(step)`: the parts that a method declared, drawn from their banks."""
+
+    denoiser: StableDiffusion
+    concept: Subject
+    needs: frozenset[Need]
+    banks: Mapping[Need, Bank]
+    seed: int
+    batch_size: int
+
+    def __call__(self, step: int) -> Batch:
+        return self.split(step, 1)[0]
+
+    def split(self, step: int, parts: int, taken: slice = slice(None)) -> list[Batch]:
+        """The same batch in equal parts, or those `taken`, for accumulation: every part that the method reads is cut alike."""
+        chosen = {need: picks_of_each(self._stream(need), step, bank.groups, self.batch_size) for need, bank in self.banks.items()}
+        size = self.batch_size // parts
+        return [self._rows(step, {n: at[i : i + size] for n, at in chosen.items()}) for i in range(0, self.batch_size, size)[taken]]
+
+    def _stream(self, need: Need) -> int:
+        # Parts of different streams do not keep meeting the same partners.
+        return self.seed if need in {"forget", "trajectory"} else seed_of(self.seed, need)
+
+    def _rows(self, step: int, at: Mapping[Need, list[int]]) -> Batch:
+        device, encode = self.denoiser.device, self.denoiser.encode
+        parts: dict[Need, Point | Cond | Spans] = {n: _moved(self.banks[n].points, at[n], device) for n in self.needs & self.banks.keys()}
+        if self.needs & CONDS:
+            lead = _lead(self.needs)
+            bank, rows = self.banks[lead], at[lead]
+            prompts = [bank.prompts[i] for i in rows]
+            conds: dict[Need, list[str]] = {
+                "context": [p.context for p in prompts],
+                "marginal": [bank.marginals[i] for i in rows],
+                "sibling": [bank.siblings[i] for i in rows],
+                "anchor": [p.anchor for p in prompts],
+            }
+            parts |= {need: encode(texts) for need, texts in conds.items() if need in self.needs}
+            if "spans" in self.needs:
+                parts["spans"] = self.denoiser.spans([p.prompt for p in prompts], self.concept.names)
+        return Batch(step, encode(self.concept.bare), encode([""]), parts)
+
+
+CONDS: frozenset[Need] = frozenset({"context", "marginal", "sibling", "anchor", "spans"})
+"""The needs that are prompts or about them, which go row by row with those of a part."""
+
+
+def _lead(needs: frozenset[Need]) -> Need:
+    return next((need for need in LEADS if need in needs), "forget")
+
+
+def _moved(points: Point | Noised, at: list[int], device: torch.device) -> Point | Noised:
+    x_t, t, cond = points.x_t[at].to(device), points.t[at].to(device), points.cond[at].to(device)
+    keys = tuple(points.keys[i] for i in at)
+    return Noised(x_t, t, cond, keys, points.noise[at].to(device)) if isinstance(points, Noised) else Point(x_t, t, cond, keys)
+
+
+def gather(
+    denoiser: StableDiffusion,
+    concept: Subject,
+    needs: frozenset[Need],
+    training: Training,
+    seed: int,
+    store: Store,
+    memo: Memo,
+    track: Track = untracked,
+) -> Batches:
+    """Makes the banks that `needs` ask for, and the batches over them."""
+    banks: dict[Need, Bank] = {}
+    # In the order of LEADS and not of a set, which differs from one process to the next.
+    for need in (*LEADS, "retain"):
+        if need not in needs and not (needs & CONDS and need == _lead(needs)):
+            continue
+        match need:
+            case "forget":
+                banks[need] = forget_bank(denoiser, concept, training, seed, store, track)
+            case "trajectory":
+                banks[need] = trajectory_bank(denoiser, concept, training, seed, store, track, memo)
+            case "retain":
+                banks[need] = retain_bank(denoiser, concept, training, seed, store, track)
+            case _:
+                banks[need] = stand_in_bank(denoiser, concept, need, training, seed, store, track)
+    return Batches(denoiser, concept, needs, banks, seed, training.batch_size)
+
+
+def picks(seed: int, step: int, size: int, batch: int) -> list[int]:
+    """Indices of a step's batch: consecutive slices of a permutation for each epoch, so that every point is used equally often."""
+    return _visits(seed, step * batch, size, batch)
+
+
+def _visits(seed: int, position: int, size: int, count: int) -> list[int]:
+    chosen: list[int] = []
+    while len(chosen) < count:
+        epoch, place = divmod(position, size)
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
+        part = order[place : place + count - len(chosen)].tolist()
+        chosen += part
+        position += len(part)
+    return chosen
+
+
+def picks_of_each(seed: int, step: int, groups: Sequence[Sequence[int]], batch: int) -> list[int]:
+    """The same where the points are of several concepts: these take turns, row by row and from one step to the next.
+
+    Each concept is in every batch that has room for all, equally often in the long run, and goes over its own points evenly.
+    """
+    if len(groups) == 1:
+        return [groups[0][i] for i in picks(seed, step, len(groups[0]), batch)]
+    turns = [(step * batch + row) % len(groups) for row in range(batch)]
+    visits = {}
+    for at, group in enumerate(groups):
+        begun = -((at - step * batch) // len(groups))  # the turns that it has had, rounded up
+        visits[at] = iter(_visits(seed_of(seed, "concept", at), begun, len(group), turns.count(at)))
+    return [groups[at][next(visits[at])] for at in turns]

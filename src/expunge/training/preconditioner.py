@@ -1,0 +1,85 @@
+"""Steps as long in the directions that tell words apart as in those that words share.
+
+Keys and values of cross-attention read a prompt's tokens c as W c. A gradient step on W is an outer product with c, so it turns
+what all prompts have in common first, and a concept's neighbours with it; what sets the concept's word apart has little of the
+tokens' variance and hardly moves. With A = E[c c^T] over the concept's prompts and those with others in its place, let
+
+    U = s (A + ridge mean-eigenvalue(A) I)^(-1/2),      s such that tr(U A U) = tr(A)
+
+and let Adam step on D in W = W_0 + D U instead of on W: in D's coordinates tokens are white, but for the ridge.
+
+Source: ours in this use. The input side of K-FAC (arXiv 1503.05671) preconditions by A^(-1); Adam in the coordinates of a
+Kronecker-factored preconditioner is the idea of SOAP (arXiv 2409.11321). Closed forms (UCE) owe their precision to the same A.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from expunge.concepts.groups import Subject
+from expunge.errors import ExpungeError
+from expunge.models.stable_diffusion import StableDiffusion
+
+READS_TOKENS = re.compile(r"\.attn2\.to_[kv]\.weight(\.A)?$")
+"""Matrices, or their factors, whose input is a prompt's tokens."""
+
+PROMPTS = 512
+"""At most so many are encoded for A, spread evenly over all."""
+
+
+def tokens(denoiser: StableDiffusion, concept: Subject) -> Float[Tensor, "n width"]:
+    """What the network reads of the prompts to forget, of the same with others in the concept's place or without it, and of none; in a
+    sequence also of what was removed before, under every name, which no other prompt holds: steps along it would be long, and bring it
+    back."""
+    prompts = [p for part in concept.parts for p in part.forget()]
+    before = [p for part in concept.parts for c in part.removed for p in c.by_every_name.forget()]
+    named = {"", *(p.prompt for p in (*prompts, *before)), *(p.context for p in prompts), *(m for p in prompts for m in p.marginals)}
+    texts = sorted(named)
+    return denoiser.encode(texts[:: -(-len(texts) // PROMPTS)]).states.flatten(0, 1).float()
+
+
+def whitener(c: Float[Tensor, "n width"], ridge: float) -> Float[Tensor, "width width"]:
+    """U of the module's docstring. With a larger `ridge` it is nearer to the identity."""
+    wide = c.cpu().double()  # in double precision, which some accelerators lack
+    values, vectors = torch.linalg.eigh(wide.T @ wide / len(wide))
+    values = values.clamp(min=0)
+    scale = (values + ridge * values.mean()).rsqrt()
+    scale = scale * (values.sum() / (scale.square() * values).sum()).sqrt()
+    return (vectors * scale @ vectors.T).to(c)
+
+
+def refuse_whitening(names: Iterable[str], ridge: float) -> None:
+    """Refuses whitened steps where no trained tensor reads tokens: they would change nothing, and the card would say that they had.
+
+    Raises:
+        ExpungeError: none of the names is of a key or value matrix of cross-attention.
+    """
+    if ridge and not any(READS_TOKENS.search(name) for name in names):
+        raise ExpungeError(
+            f"whitened steps are of keys and values of cross-attention: none of them is trained, whiten is {ridge}; train with --whiten 0"
+        )
+
+
+def to_white(trained: Mapping[str, nn.Parameter], u: Tensor) -> None:
+    """Turns gradients on W into those on D."""
+    for parameter in _readers(trained).values():
+        if parameter.grad is not None:
+            parameter.grad = parameter.grad @ u.to(parameter.grad)
+
+
+@contextmanager
+def stepping(trained: Mapping[str, nn.Parameter], u: Tensor) -> Iterator[None]:
+    """What the parameters move by within the context is a step on D: afterwards W has moved by that times U."""
+    before = {name: p.detach().clone() for name, p in _readers(trained).items()}
+    yield
+    with torch.no_grad():
+        for name, parameter in _readers(trained).items():
+            parameter.copy_(before[name] + (parameter - before[name]) @ u.to(parameter))
+
+
+def _readers(trained: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in trained.items() if READS_TOKENS.search(name)}
