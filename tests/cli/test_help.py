@@ -9,10 +9,11 @@ import pytest
 from cli.commandline import say
 
 from expunge.cli.fields import Setting, settings_of
-from expunge.cli.screen import duration, nearest, paragraphs
+from expunge.cli.screen import nearest, paragraphs
 from expunge.cli.unlearn import COMMON, method_first
 from expunge.methods import METHODS
 from expunge.methods.base import Objective, Training
+from expunge.reports.format import duration
 
 SOURCE = Path(__file__).parents[2] / "src"
 VERBS = ("demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "adopt", "bench")

@@ -31,7 +31,7 @@ def test_what_is_known_is_printed_and_written(run: Path, metered: Said):
 
 def test_the_report_has_it_from_then_on(run: Path, metered: Said, tmp_path: Path):
     assert say("report", run, "--out", tmp_path / "page.html").code == 0
-    assert 'id="known"' in (tmp_path / "page.html").read_text()
+    assert 'id="information"' in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_bad_settings_are_refused(run: Path, given: tuple, told: str):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
-    assert "a run is a folder with a card.json" in say("meter", tmp_path).error
+    assert "card.json" in say("meter", tmp_path).error

@@ -5,11 +5,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from expunge.evaluation.statistics import Interval, wilson
-from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
+from expunge.storage.files import inside, write_atomically
+
+if TYPE_CHECKING:
+    from expunge.storage.cache import Store  # which imports torch
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Kept:
     """Where the results of an audit lie: `cells/<id>.json` and the pictures that they show, whole or not there at all."""
 
     folder: Path
-    store: Store
+    store: "Store"
     """What a control gave is kept here too: audits of other runs on the same concept find it."""
 
     @property
@@ -125,11 +127,11 @@ class Kept:
 
     def find(self, cell: str) -> Result | None:
         """A cell's result, from this audit or from another's controls; None where it is still to be done."""
-        return self._read(self._own(cell), self.pictures) or self._read(self._shared(cell), self.store.root / "pictures")
+        return self._read(self._own(cell), self.folder) or self._read(self._shared(cell), self.store.root)
 
     def take(self, cell: str) -> Result | None:
         """The same, and sees to it that this audit has a copy of its own."""
-        if (found := self._read(self._own(cell), self.pictures)) is None and (found := self.find(cell)) is not None:
+        if (found := self._read(self._own(cell), self.folder)) is None and (found := self.find(cell)) is not None:
             self.put(found)
         return found
 
@@ -151,13 +153,19 @@ class Kept:
         return self.store.root / "audits" / f"{cell}.json"
 
     @staticmethod
-    def _read(file: Path, pictures: Path) -> Result | None:
-        """A result, or None where it is missing, damaged, or lacks its pictures: all of that can be made again."""
+    def _read(file: Path, folder: Path) -> Result | None:
+        """A result, or None if it is missing or broken, or if an image is missing or not inside `folder`: all of that can be made again."""
         try:
             found = Result.from_json(file.read_text(encoding="utf-8"))
+            pictures = [picture_in(folder, s) for r in found.readings for s in r.shown]
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        return found if all((pictures / s.picture).exists() for r in found.readings for s in r.shown) else None
+        return found if all(p and p.exists() for p in pictures) else None
+
+
+def picture_in(folder: Path, shown: Shown) -> Path | None:
+    """The image file in an audit's folder; None if its name leads out of the folder."""
+    return inside(folder, f"pictures/{shown.picture}")
 
 
 Role = Literal["unlearned", "base", "retrained"]

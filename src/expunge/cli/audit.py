@@ -42,7 +42,7 @@ def audit(
     from expunge.cli.progress import watch_readings
     from expunge.cli.screen import say
     from expunge.names import NO_CONTROL
-    from expunge.reports.pages.audit import write
+    from expunge.reports.pages.audit import write_audit_page
 
     battery = prepare(
         run_folder(run),
@@ -65,13 +65,14 @@ def audit(
     events = list(watch_readings(battery.run())) if missing else []
     made = conclude(battery, events)
     _verdicts(made)
-    say(f"rows    {made.folder / 'rows.jsonl'}", f"page    {write(made)}")
+    say(f"rows    {made.folder / 'rows.jsonl'}", f"page    {write_audit_page(made)}")
     if any(f.applicable for f in made.failures):
         raise typer.Exit(FAILED)
 
 
 def _price(battery: Any, missing: Sequence[Any]) -> None:
-    from expunge.cli.screen import duration, table
+    from expunge.cli.screen import table
+    from expunge.reports.format import duration
 
     costs, several = battery.costs(missing), len(battery.concepts) > 1
     rows = []

@@ -91,7 +91,8 @@ def _wanted(name: str, only: Sequence[str]) -> bool:
 
 def _price(left: Sequence[Any], place: Any) -> None:
     from expunge.bench.cost import estimate
-    from expunge.cli.screen import duration, table
+    from expunge.cli.screen import table
+    from expunge.reports.format import duration
 
     lines = estimate(left, place)
     rows = [(e.label, str(e.units or ""), e.forwards, e.backwards, e.seconds, e.octets) for e in lines]
@@ -105,7 +106,7 @@ def _run(plan: Any, units: Sequence[Any], left: Sequence[Any], place: Any, engin
     from expunge.bench.summary import labelled, markdown, measured, standings
     from expunge.cli.progress import watch_units
     from expunge.cli.screen import say
-    from expunge.reports.pages.leaderboard import write
+    from expunge.reports.pages.bench import write_bench_page
     from expunge.storage.files import write_atomically
 
     outcomes = list(watch_units(engine(left, place), len(left))) if left else []
@@ -115,7 +116,7 @@ def _run(plan: Any, units: Sequence[Any], left: Sequence[Any], place: Any, engin
     write_atomically(place.out / "rows.jsonl", "".join(json.dumps(r) + "\n" for r in labelled(found)).encode())
     say(f"rows    {place.out / 'rows.jsonl'}", f"table   {place.out / 'table.md'}")
     if found:
-        say(f"page    {write(plan.name, found, lines, place.out / 'index.html')}")
+        say(f"page    {write_bench_page(plan.name, found, lines, place.out / 'index.html')}")
     _failures(outcomes)
 
 

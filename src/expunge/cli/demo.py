@@ -25,7 +25,7 @@ def demo(
     """
     from expunge.cli.measured import measured
     from expunge.cli.progress import track, watch_steps
-    from expunge.cli.screen import duration, say
+    from expunge.cli.screen import say
     from expunge.concepts.concept import Concept
     from expunge.concepts.vocabulary import Vocabulary
     from expunge.config import build
@@ -33,7 +33,8 @@ def demo(
     from expunge.evaluation.protocol import Protocol
     from expunge.methods.config import find_method
     from expunge.models.loading import load
-    from expunge.reports.pages.run import write
+    from expunge.reports.format import duration
+    from expunge.reports.pages.run import write_report
     from expunge.runs.plan import make_plan
     from expunge.runs.unlearn import carry_out
     from expunge.storage.cache import Store
@@ -51,6 +52,6 @@ def demo(
     unlearnt = time.monotonic()
     measured(evaluate(run, denoiser, protocol=Protocol(**PICTURES), track=track))
     evaluated = time.monotonic()
-    page = write([run.folder], run.folder / "report.html")
+    page = write_report([run.folder], run.folder / "report.html")
     parts = (("unlearning", unlearnt - began), ("measuring", evaluated - unlearnt), ("the report", time.monotonic() - evaluated))
     say("took    " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts), f"report  {page.resolve()}")

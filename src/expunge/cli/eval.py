@@ -29,7 +29,7 @@ def evaluate(
     """
     from expunge.cli.measured import measured
     from expunge.cli.progress import track
-    from expunge.cli.screen import duration, say
+    from expunge.cli.screen import say
     from expunge.config import build
     from expunge.evaluation.evaluate import evaluate as measured_rows
     from expunge.evaluation.evaluate import to_draw
@@ -38,6 +38,7 @@ def evaluate(
     from expunge.evaluation.protocol import Protocol
     from expunge.models.loading import load
     from expunge.models.scopes import SCOPES
+    from expunge.reports.format import duration
     from expunge.runs.cost import pace
     from expunge.runs.run import Run
     from expunge.storage.cache import Store

@@ -35,7 +35,7 @@ def meter(
     from expunge.evaluation.information.interview import Meter
     from expunge.evaluation.information.retention import measure_information
     from expunge.models.loading import load
-    from expunge.reports.pages.information import write
+    from expunge.reports.pages.information import write_information_page
     from expunge.runs.run import Run
 
     given = {"pictures": pictures, "target_pictures": target_pictures, "draws": draws, "others": others, "maps": maps}
@@ -44,12 +44,13 @@ def meter(
     denoiser = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
     found = measure_information(made, denoiser, meter=settings, track=track)
     _told(found)
-    say(f"rows  {found.folder / 'rows.jsonl'}", f"page  {write(made.folder)}")
+    say(f"rows  {found.folder / 'rows.jsonl'}", f"page  {write_information_page(made.folder)}")
 
 
 def _told(found: Any) -> None:
     """Prints both models' information and their ratio, first of the probes, then of what is kept least."""
-    from expunge.cli.screen import duration, say, table
+    from expunge.cli.screen import say, table
+    from expunge.reports.format import duration
 
     several = len({r.concept for r in found.rows if r.probe == "target"}) > 1
     each = {held.probe for held in found.held}

@@ -17,6 +17,6 @@ def report(
     It holds pictures, numbers, settings and costs, and needs no network. Runs on one concept are put side by side.
     """
     from expunge.cli.screen import say
-    from expunge.reports.pages.run import write
+    from expunge.reports.pages.run import write_report
 
-    say(f"report  {write([run_folder(run) for run in runs], out)}")
+    say(f"report  {write_report([run_folder(run) for run in runs], out)}")

@@ -178,9 +178,10 @@ def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.cli.preview import preview
     from expunge.cli.progress import track, watch_steps
     from expunge.cli.request import settle
-    from expunge.cli.screen import duration, say
+    from expunge.cli.screen import say
     from expunge.errors import ExpungeError
     from expunge.models.loading import load
+    from expunge.reports.format import duration
     from expunge.runs.card import is_done
     from expunge.runs.export import merge, new_folder
     from expunge.runs.plan import make_plan

@@ -17,10 +17,11 @@ class Row:
     """The prompt set it was measured on."""
     metric: str
     value: float
+    """Not-a-number, as its interval, where a file gives none."""
     ci_low: float
     ci_high: float
     n: int
-    """Pictures (or other independent units) behind the number."""
+    """Images (or other independent units) behind the number; 0 where a file does not say."""
     attack: str = "none"
     """What was done to the model before it was measured."""
     strength: float = 0.0
@@ -28,5 +29,5 @@ class Row:
     judge: str = "main"
 
     def __post_init__(self) -> None:
-        if not self.ci_low <= self.value <= self.ci_high:
+        if self.ci_low > self.value or self.value > self.ci_high:
             raise ValueError(f"an interval holds its value: {self.metric} has {self.value} outside [{self.ci_low}, {self.ci_high}]")

@@ -5,6 +5,7 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,9 @@ def versions() -> dict[str, str]:
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
-    write_atomically(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
+    """Writes `card.json` with today's date in UTC under `date`."""
+    dated = dict(card) | {"date": datetime.now(UTC).date().isoformat()}
+    write_atomically(folder / "card.json", (json.dumps(dated, indent=2) + "\n").encode())
 
 
 def forget_peak(device: torch.device) -> None:

@@ -51,3 +51,16 @@ def lying_at(text: str) -> list[tuple[str, int, int]]:
     path = Path(text).expanduser()
     files = sorted(f for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
     return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+
+
+def inside(folder: Path, name: str | Path) -> Path | None:
+    """The resolved path of `name` in `folder`, or None if it leads out of the folder.
+
+    Folders that hold runs may come from other people, so a name that a file gives is never followed blindly: absolute paths, `..` and
+    symbolic links that lead out of the folder are refused. The path need not exist.
+    """
+    try:
+        path = (folder / name).resolve()
+        return path if path.is_relative_to(folder.resolve()) else None
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a null character
+        return None
