@@ -4,6 +4,7 @@ tests/docs/test_pages.py compares every page with what the code generates.
 """
 
 import ast
+import html
 import inspect
 import json
 import re
@@ -202,7 +203,9 @@ def cli_page() -> str:
         if is_group:
             parts += [
                 "Each method adds its own settings and those of training:",
-                table(("method", "what it does"), [(f"[`{m}`](methods/{m}.md)", first_sentence(METHODS[m].__doc__ or "")) for m in methods]),
+                table(
+                    ("method", "what it does"), [(f"[`{m}`](methods/{m}.md)", first_sentence(METHODS[m].__doc__ or "")) for m in methods]
+                ),
             ]
     return page(*parts)
 
@@ -280,7 +283,7 @@ def api_page() -> str:
 def public_names(module: Any) -> list[str]:
     """What a module exports: `__all__`, or else names that it imports as themselves and public names that it defines."""
     if hasattr(module, "__all__"):
-        return sorted(module.__all__, key=str.lower)
+        return sorted(module.__all__, key=alphabetical)
     found = set()
     for node in walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body):
         if isinstance(node, ast.ImportFrom):
@@ -289,7 +292,12 @@ def public_names(module: Any) -> list[str]:
             found.add(node.name)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             found.add(node.target.id)
-    return sorted((name for name in found if not name.startswith("_")), key=str.lower)
+    return sorted((name for name in found if not name.startswith("_")), key=alphabetical)
+
+
+def alphabetical(name: str) -> tuple[str, str]:
+    """Without regard to case, then with it, so that `Audit` and `audit` have a fixed order."""
+    return name.lower(), name
 
 
 def walk(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -424,9 +432,15 @@ def page(*parts: str) -> str:
 def table(columns: tuple[str, ...], rows: list[Any], numbers: int = 0) -> str:
     """A Markdown table; the last `numbers` columns are aligned to the right."""
     rule = ["---"] * (len(columns) - numbers) + ["---:"] * numbers
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in [columns, *rows]]
+    cells = [[cell_text(str(cell)) for cell in row] for row in [columns, *rows]]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([lines[0], "|" + "|".join(rule) + "|", *lines[1:]])
+
+
+def cell_text(text: str) -> str:
+    """A cell's text with its bars escaped. Within code an escape would be shown, so such code is written as HTML."""
+    coded = re.sub(r"`([^`]*\|[^`]*)`", lambda m: f"<code>{html.escape(m[1]).replace('|', '&#124;')}</code>", text)
+    return coded.replace("|", "\\|")
 
 
 def setting_table(found: list[Setting], flags: bool = True) -> str:
@@ -456,7 +470,8 @@ def section(lines: list[str]) -> str:
     """An `Args:`, `Returns:` or `Raises:` section as a list."""
     title, items = lines[0].rstrip(":"), []
     for line in textwrap.dedent("\n".join(lines[1:])).splitlines():
-        if line.startswith(" ") and items or not re.match(r"[\w ,.]+:", line) and items:
+        is_continued = line.startswith(" ") or not re.match(r"[\w ,.]+:", line)
+        if items and is_continued:
             items[-1] += " " + line.strip()
         else:
             name, _, about = line.partition(": ")
