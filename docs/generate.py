@@ -54,8 +54,8 @@ def pages() -> dict[str, str]:
 def method_index() -> str:
     rows = [
         (
-            f"[{cls.__name__}]({name}.md)",
-            f"`{name}`",
+            f"[`{name}`]({name}.md)",
+            f"`{cls.__name__}`",
             "trained" if issubclass(cls, Objective) else "closed form",
             ", ".join(f"`{need}`" for need in sorted(cls().needs)),
             f"`{cls().scope.name}`",
@@ -67,7 +67,7 @@ def method_index() -> str:
         "# Methods",
         "Pass a method's name to `expunge unlearn NAME`. `expunge show NAME` prints its settings. "
         "[Choose a method](../../how-to/choose-a-method.md) compares the measured numbers.",
-        table(("method", "name", "kind", "needs", "trains", "what it does"), rows),
+        table(("method", "class", "kind", "needs", "trains", "what it does"), rows),
         "A need is a part of the training batch:",
         table(("need", "what it is"), [(f"`{need}`", about) for need, about in NEEDS.items()]),
         DEFAULTS,
@@ -88,7 +88,13 @@ HOOKS = ("phase", "prepare", "update", "masks", "companion")
 
 def method_page(name: str, cls: type) -> str:
     method = cls()
-    parts = [f"# {cls.__name__}", markdown(inspect.getdoc(cls) or ""), "## Settings", setting_table(settings_of(cls))]
+    parts = [
+        f"# {name}",
+        f"Class `expunge.methods.{cls.__name__}`.",
+        markdown(inspect.getdoc(cls) or ""),
+        "## Settings",
+        setting_table(settings_of(cls)),
+    ]
     if isinstance(method, Objective):
         parts += ["## Training", setting_table(settings_of(Training, cls.training))]
     needs = "\n".join(f"- `{n}`: {NEEDS[n]}" for n in sorted(method.needs))
@@ -182,8 +188,8 @@ def cli_page() -> str:
     verbs = {name: group.get_command(top, name) for name in names}
     parts = [
         "# Command line",
-        "`expunge VERB --help` prints the text of this page. The exit code is 0 for success, 2 for an error that the message explains, "
-        "and 130 for an interruption. The same command continues work that was interrupted.",
+        "`expunge VERB --help` prints the text of this page. The exit code is 0 for success, 1 for a suite with failed units, "
+        "2 for an error that the message explains, and 130 for an interruption. The same command continues work that was interrupted.",
         table(("verb", "what it does"), [(f"[`{name}`](#{name})", first_paragraph(verb)) for name, verb in verbs.items()]),
     ]
     for name, verb in verbs.items():
