@@ -115,7 +115,7 @@ def test_the_larger_budgets_try_all_that_there_is():
     tried = {name: {e.name for e in read_budget(name).entries} for name in builtin()}
     assert tried["quick"] < tried["standard"] == tried["full"] == set(ATTACKS)
     sizes = [len(read_budget(name).entries) for name in builtin()]
-    assert sizes == [9, 24, 29]  # as docs/audit.md has them
+    assert sizes == [9, 24, 29]  # as docs/how-to/audit.md has them
     assert [read_budget(name).pictures for name in builtin()] == [16, 48, 96]
 
 

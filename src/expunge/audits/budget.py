@@ -166,9 +166,9 @@ def read_budget(name: str | Path) -> Budget:
             return make_budget(config.read_toml(file), str(name))
     if not Path(name).exists() and not str(name).endswith(".toml"):
         hint = nearest(str(name), builtin())
-        raise ExpungeError(f"a budget is {', '.join(builtin())} or a TOML file: {str(name)!r} is neither{hint}; see docs/audit.md")
+        raise ExpungeError(f"a budget is {', '.join(builtin())} or a TOML file: {str(name)!r} is neither{hint}; see docs/how-to/audit.md")
     return dataclasses.replace(
-        make_budget(config.read_toml(Path(name), "see docs/audit.md"), Path(name).stem), flags=("--budget", str(name))
+        make_budget(config.read_toml(Path(name), "see docs/how-to/audit.md"), Path(name).stem), flags=("--budget", str(name))
     )
 
 
@@ -197,7 +197,7 @@ def find_attack(name: str) -> type[Attack]:
     Raises:
         ExpungeError: neither; the message names the nearest registered one.
     """
-    return config.find_class(name, ATTACKS, (Attack,), "attack", "docs/audit.md")
+    return config.find_class(name, ATTACKS, (Attack,), "attack", "docs/how-to/audit.md")
 
 
 def _entry(table: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> Entry:

@@ -86,7 +86,7 @@ def _read(name: str | Path) -> dict[str, Any]:
     if not Path(name).exists() and not str(name).endswith(".toml"):
         known = builtin()
         raise ExpungeError(f"a suite is a TOML file or one of {', '.join(known)}: {str(name)!r} is neither{nearest(str(name), known)}")
-    return config.read_toml(Path(name), "see docs/bench.md")
+    return config.read_toml(Path(name), "see docs/how-to/run-a-suite.md")
 
 
 def make_suite(table: Mapping[str, Any], name: str) -> Suite:
@@ -94,7 +94,7 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
     table = _whole(table, name)
     for key in ("methods", "concepts"):
         if not isinstance(table.get(key), list) or not table[key]:
-            raise ExpungeError(f"a suite has {key}: {name!r} has {table.get(key)!r}; see docs/bench.md")
+            raise ExpungeError(f"a suite has {key}: {name!r} has {table.get(key)!r}; see docs/how-to/run-a-suite.md")
     seeds, model = table.get("seeds", [0]), str(table.get("model", CANVAS))
     _seeds(seeds, name)
     protocol = {k: v for k, v in config.settings(config.build(Protocol, table.get("protocol", {}), "protocol")).items() if k != "seed"}

@@ -35,7 +35,7 @@ def audit(
     """Attack a run: can what was unlearned be brought back?
 
     Tries a battery of attacks on the run and, as controls, on the untouched model and on one that never saw the concept, where there
-    is one, and writes one page for an auditor. What is done is kept: after an interruption the same command goes on. `docs/audit.md`
+    is one, and writes one page for an auditor. What is done is kept: after an interruption the same command goes on. `docs/how-to/audit.md`
     says what each attack asks and how to read the verdicts.
     """
     from expunge.audits.setup import conclude, prepare

@@ -37,7 +37,7 @@ def bench(
     """Run a benchmark: methods x concepts x seeds, each measured, into one table and one page.
 
     Does what is missing and nothing twice: after an interruption the same command goes on. A unit that fails is named at the
-    end and tried again the next time. `docs/bench.md` says how a suite is written.
+    end and tried again the next time. `docs/how-to/run-a-suite.md` says how a suite is written.
     """
     from expunge.bench.config import read_suite
     from expunge.bench.executors import Ray, Serial

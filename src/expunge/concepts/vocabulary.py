@@ -135,7 +135,9 @@ class Vocabulary:
             synonyms = tuple(s for s in map(_tidy, (row.get("synonyms") or "").split("|")) if s)
             listed.setdefault(kind, []).append(Member(name, synonyms, _tidy(row.get("family") or "")))
         if not listed:
-            raise ExpungeError(f"a CSV vocabulary has rows under kind,name,synonyms,family: {source} has none; see docs/own-model.md")
+            raise ExpungeError(
+                f"a CSV vocabulary has rows under kind,name,synonyms,family: {source} has none; see docs/how-to/vocabulary.md"
+            )
         kinds = {n: replace(k, members=tuple(listed.get(n, k.members))) for n, k in self.kinds.items()}
         return replace(self, kinds=kinds)._checked(source)
 

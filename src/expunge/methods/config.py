@@ -22,7 +22,7 @@ def find_method(name: str) -> type[Method]:
     Raises:
         ExpungeError: neither; the message names the nearest registered one.
     """
-    return find_class(name, METHODS, (Objective, Edit), "method", "docs/add-a-method.md")
+    return find_class(name, METHODS, (Objective, Edit), "method", "docs/how-to/add-a-method.md")
 
 
 def method_name(method: Method) -> str:

@@ -10,6 +10,28 @@ from expunge.evaluation.metrics.frechet import FIDBase, FIDDrawn, fid
 from expunge.evaluation.metrics.kernel import KIDBase, KIDDrawn, kid
 from expunge.evaluation.statistics import Interval
 
+__all__ = [
+    "CRA",
+    "IRA",
+    "METRICS",
+    "NRA",
+    "ORA",
+    "UA",
+    "Evidence",
+    "FIDBase",
+    "FIDDrawn",
+    "Interval",
+    "KIDBase",
+    "KIDDrawn",
+    "Metric",
+    "Score",
+    "Shots",
+    "UASynonyms",
+    "fid",
+    "kid",
+    "measure",
+]  # fmt: skip
+
 METRICS: dict[str, Metric] = {
     "UA": UA(),
     "UA_syn": UASynonyms(),
