@@ -75,7 +75,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     write_atomically(tmp_path / "a", b"old")
     with pytest.raises(ExpungeError) as failed:
         fill_up(tmp_path / "a")
-    assert (failed.value.rule, failed.value.value) == ("unwritten-file", str(tmp_path / "a"))
+    assert (failed.value.rule, failed.value.value) == ("unwritten", str(tmp_path / "a"))
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("a", b"old")]
 
 
@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(ExpungeError) as failed:
         write_atomically(tmp_path / "file" / "a", b"")
-    assert (failed.value.rule, failed.value.value) == ("unwritable-folder", str(tmp_path / "file"))
+    assert (failed.value.rule, failed.value.value) == ("unwritten", str(tmp_path / "file" / "a"))
 
 
 @pytest.fixture

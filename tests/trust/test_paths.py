@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def kept(run: Path, result: Result, name: str = "c0", shared: bool = False) -> K
     (pictures / "link.png").symlink_to(run.parent / "secret.png")
     (pictures / "up").symlink_to(run.parent)
     (pictures / "own.png").write_bytes(b"own")
-    (root / f"{name}.json").write_text(result.to_json())
+    (root / f"{name}.json").write_text(json.dumps(asdict(result)))
     return made
 
 

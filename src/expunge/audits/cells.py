@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from expunge.evaluation.statistics import Interval, wilson
 from expunge.storage.cache import Store
-from expunge.storage.files import inside, write_atomically
+from expunge.storage.files import inside, write_atomically, write_json
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,9 @@ class Result:
     cut: str = ""
     """Why there is no reading beyond the last, where the attack was to go on."""
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
-
     @classmethod
     def from_json(cls, text: str) -> "Result":
+        """The inverse of `asdict`, as JSON."""
         table = json.loads(text)
         readings = tuple(
             Reading(**r | {"shown": tuple(Shown(**s) for s in r["shown"]), "unasked": Seen.of(r.get("unasked"))}) for r in table["readings"]
@@ -138,10 +136,8 @@ class Kept:
         for name in {s.picture for r in result.readings for s in r.shown}:
             if not (own := inside(self.pictures, name)).exists():
                 write_atomically(own, inside(self.store.root / "pictures", name).read_bytes())
-        text = (result.to_json() + "\n").encode()
-        write_atomically(self._own(result.id), text)
-        if shared:
-            write_atomically(self._shared(result.id), text)
+        for file in (self._own(result.id), *([self._shared(result.id)] if shared else [])):
+            write_json(file, asdict(result))
         shutil.rmtree(self.work(result.id), ignore_errors=True)
 
     def _own(self, cell: str) -> Path:

@@ -62,7 +62,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.touch(0o666, exist_ok=False)
         mode = stat.S_IMODE(beside.stat().st_mode)
     except OSError as error:
-        raise _unwritable(path.parent, error) from error
+        raise _unwritten(path, error) from error
     try:
         yield beside
         beside.chmod(mode)  # a writer may have put another file in its place
@@ -70,12 +70,7 @@ def written_whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         beside.replace(path)
     except (OSError, SafetensorError) as error:
-        raise ExpungeError(
-            f"{path} could not be written: {getattr(error, 'strerror', None) or error}.",
-            rule="unwritten-file",
-            value=str(path),
-            hint="Try freeing some space, or another folder.",
-        ) from error
+        raise _unwritten(path, error) from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -85,17 +80,19 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
     """An empty folder beside `folder` to fill, which becomes `folder` at the end. `folder` must be new or empty.
 
     Raises:
-        ExpungeError: the folder above cannot be written; nothing is left behind.
+        ExpungeError: the folder above cannot be written, or the disk is full; nothing is left behind.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = _temporary(folder)
         beside.mkdir()
     except OSError as error:
-        raise _unwritable(folder.parent, error) from error
+        raise _unwritten(folder, error) from error
     try:
         yield beside
         beside.replace(folder)
+    except (OSError, SafetensorError) as error:
+        raise _unwritten(folder, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -148,10 +145,10 @@ def _clean(folder: Path) -> None:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def _unwritable(folder: Path, error: OSError) -> ExpungeError:
+def _unwritten(path: Path, error: OSError | SafetensorError) -> ExpungeError:
     return ExpungeError(
-        f"{folder} cannot be written: {error.strerror}.",
-        rule="unwritable-folder",
-        value=str(folder),
-        hint="Try another folder with --out.",
+        f"{path} could not be written: {getattr(error, 'strerror', None) or error}.",
+        rule="unwritten",
+        value=str(path),
+        hint="Try another folder, or freeing some space.",
     )
