@@ -149,9 +149,9 @@ def test_switches_are_those_that_take_no_value():
     """`method_first` has to know them before the method, and with it the flags, is known."""
     from expunge.cli.unlearn import SWITCHES
 
-    switches = {s.flag for s in settings_of(Training) if not s.metavar} | {"--dry-run", "--help", "--sequential", "--joint"}
+    switches = {s.flag for s in settings_of(Training) if not s.metavar} | {"--dry-run", "--help", "--sequential", "--joint", "--allow-code"}
     assert {s.replace("--no-", "--") for s in SWITCHES} == switches
-    assert [name for name, (_, default) in COMMON.items() if default is False] == ["dry_run"]
+    assert [name for name, (_, default) in COMMON.items() if default is False] == ["allow_code", "dry_run"]
 
 
 def test_paragraphs_are_filled_and_formulas_kept():

@@ -25,9 +25,9 @@ def written(folder: Path) -> list[Path]:
     ("arguments", "parts"),
     [
         (["unlern"], ["'unlern' is none (nearest: 'unlearn')", "expunge --help"]),
-        (["unlearn", "mim-nu", "--target", "neon"], ["'mim-nu' is none (nearest: 'mim-mu')"]),
+        (["unlearn", "mim-nu", "--target", "neon"], ["'mim-nu' is not a method", "Try 'mim-mu'"]),
         (["unlearn", "--target", "neon"], ["a method is named", "expunge ls methods"]),
-        (["unlearn", "nowhere.at:All"], ["nowhere.at:All", "check the name"]),
+        (["unlearn", "nowhere.at:All"], ["nowhere.at:All", "check PYTHONPATH"]),
         (["unlearn", "pathlib:Path"], ["derived from Objective or Edit", "pathlib:Path"]),
         (["unlearn", "mim-mu", "--targt-as", "null"], ["--targt-as", "--target-as", "expunge unlearn mim-mu --help"]),
         (["unlearn", "mim-mu", "--steps"], ["--steps", "argument"]),
@@ -48,7 +48,7 @@ def written(folder: Path) -> list[Path]:
         (["eval", "/nowhere"], ["/nowhere", "expunge unlearn"]),
         (["merge", "/nowhere", "/tmp/never"], ["/nowhere", "expunge unlearn"]),
         (["demo", "--target", "neom"], ["'neom'", "nearest: 'neon'"]),
-        (["demo", "--method", "uec"], ["'uec' is none (nearest: 'uce')"]),
+        (["demo", "--method", "uec"], ["'uec' is not a method", "Try 'uce'"]),
     ],
     ids=" ".join,
 )

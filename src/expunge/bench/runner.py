@@ -193,7 +193,7 @@ def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> No
     assert unit.audit is not None
     battery = prepare(
         run,
-        _budget(unit),
+        budget_of(unit),
         model=denoiser,
         control=control_of(unit) or NO_CONTROL,
         judge=unit.judge,
@@ -209,7 +209,7 @@ def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> No
 
 def _attacked_as(unit: Unit) -> dict[str, Any]:
     """The budget, and what lies in the files that it and the suite name: a control that was trained again is another."""
-    attacks = _budget(unit).entries if unit.audit else ()
+    attacks = budget_of(unit).entries if unit.audit else ()
     found = control_of(unit)
     control = lying_at(str(found.folder / "delta.safetensors")) if found else []
     judge = lying_at(unit.judge) if unit.judge and unit.judge not in BY_NAME else []
@@ -224,9 +224,10 @@ def control_of(unit: Unit) -> Run | None:
     return control_for(unit.audit["control"] or None, unit.model, concept_from(unit.concept).parts) if unit.audit else None
 
 
-def _budget(unit: Unit) -> Budget:
+def budget_of(unit: Unit) -> Budget:
+    """What a unit is attacked with. Code that it names was allowed when the suite was read."""
     assert unit.audit is not None
-    return make_budget(unit.audit["budget"], unit.audit["name"])
+    return make_budget(unit.audit["budget"], unit.audit["name"], allow_code=True)
 
 
 def _measured_as(unit: Unit) -> dict[str, Any]:

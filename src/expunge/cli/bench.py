@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import Device, best_device
+from expunge.cli.options import AllowCode, Device, best_device
 
 FAILED = 1
 """The exit code where units failed."""
@@ -32,6 +32,7 @@ def bench(
     workers: Annotated[int | None, typer.Option(metavar="N", help="Units at a time on a cluster of its own.  [default: cores]")] = None,
     gpus_per_run: Annotated[float, typer.Option(metavar="SHARE", help="Of a GPU for each unit on Ray: 0.25 puts four on one.")] = 0.0,
     device: Device = "auto",
+    allow_code: AllowCode = False,
 ) -> None:
     """Run a benchmark: methods x concepts x seeds, each measured, into one table and one page.
 
@@ -48,7 +49,7 @@ def bench(
     from expunge.names import nearest
     from expunge.storage.cache import Store
 
-    plan = read_suite(suite)
+    plan = read_suite(suite, allow_code)
     folder = out or Path("runs") / "bench" / plan.name
     if table:
         found = measured([u for u in plan.units if _wanted(u.name, only or [])], folder)

@@ -89,7 +89,7 @@ def _method(name: str) -> None:
     from expunge.methods.base import Objective
     from expunge.methods.config import find_method
 
-    cls = find_method(name)
+    cls = find_method(name, allow_code=True)
     say(f"{name}: {cls.__name__}", "")
     prose(cls.__doc__ or "")
     _table("settings", cls)
