@@ -1,13 +1,26 @@
-"""Names: reserved ones, the nearest valid one for a misspelt one, and a name as part of a file's name."""
+"""Names: reserved ones, the closest valid one for a misspelt one, and a name as part of a file's name."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Iterable
 
 
-def nearest(name: str, valid: Collection[str]) -> str:
-    """A hint for a misspelt name: " (nearest: 'esd')", or nothing."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.4)
-    return f" (nearest: {close[0]!r})" if close else ""
+def closest(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str | None:
+    """The valid name that is spelt most like `name`, whatever its case; None where none is alike.
+
+    A larger `cutoff`, from 0 to 1, asks for more likeness (`difflib.SequenceMatcher.ratio`).
+
+    >>> closest("ESDD", ["uce", "esd"])
+    'esd'
+    """
+    folded = {v.casefold(): v for v in valid}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=cutoff)
+    return folded[found[0]] if found else None
+
+
+def nearest(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str:
+    """The same as a part of a message: " (nearest: 'esd')", or nothing."""
+    found = closest(name, valid, cutoff)
+    return f" (nearest: {found!r})" if found else ""
 
 
 def dashed(text: str) -> str:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.audits.budget import make_budget
 from expunge.audits.cells import Kept
 from expunge.audits.runner import SHOWN as ATTACKED
 from expunge.audits.runner import Battery, Cost, Side
-from expunge.bench.runner import Place, control_of, is_attacked, loaded_once, missing, plan_of, sampler_of
+from expunge.bench.runner import Place, budget_of, control_of, is_attacked, loaded_once, missing, plan_of, sampler_of
 from expunge.bench.suite import Unit
 from expunge.concepts.tables import called, concept_from
 from expunge.evaluation.evaluate import SHOWN
@@ -105,7 +104,7 @@ def _attacks(unit: Unit, model: DiffusionModel, store: Store) -> Cost:
     """What the attacks on a unit take, or on one of its controls: as priced for the untouched model, all of it still to be done."""
     if unit.audit is None:
         return Cost(0, 0, 0.0)
-    budget, concepts = make_budget(unit.audit["budget"], unit.audit["name"]), concept_from(unit.concept).parts
+    budget, concepts = budget_of(unit), concept_from(unit.concept).parts
     nobody: dict[str, tuple[Judge, ...]] = {c.target: () for c in concepts}
     one, kept = (Side("base", None, {}),), Kept(Path(), store)
     battery = Battery(model, budget, one, concepts, nobody, unit.seed, sampler_of(unit, model), kept)
