@@ -11,27 +11,28 @@ def closest(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str | None:
     return folded[close[0]] if close else None
 
 
-def suggest(name: str, valid: Iterable[str], see: str = "") -> str:
+def suggest(name: str, valid: Iterable[str], see: str = "", cutoff: float = 0.4) -> str:
     """The hint of an error about an unknown name.
 
     Args:
         name: The unknown name.
         valid: The names that are valid, at least one.
         see: What lists the valid names, such as "`expunge ls methods`". Without it the hint lists them itself.
+        cutoff: As of `closest`.
 
     >>> suggest("mimmu", ["mim-mu", "esd"])
     "Try 'mim-mu', one of mim-mu, esd."
     """
     names = list(valid)
-    close, listed = closest(name, names), ", ".join(names)
+    close, listed = closest(name, names, cutoff), ", ".join(names)
     if see:
         return f"Try {close!r}; {see} lists all." if close else f"Try a name that {see} lists."
     return f"Try {close!r}, one of {listed}." if close else f"Try one of {listed}."
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def nearest(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str:
     """The closest valid name in parentheses, or an empty text."""
-    close = closest(name, valid)
+    close = closest(name, valid, cutoff)
     return f" (nearest: {close!r})" if close else ""
 
 

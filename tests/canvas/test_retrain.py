@@ -156,4 +156,4 @@ def test_a_mistake_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         module.main()
     assert end.value.code == 2
-    assert "error: a concept is one of the vocabulary: 'rang' is not (nearest: 'ring')" in capsys.readouterr().err
+    assert "error: 'rang' is not a concept of the vocabulary. Try 'ring'" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from expunge.attacks.captions import Captioned
-from expunge.concepts.concept import Concept, naming
+from expunge.concepts.concept import Concept, compile_names
 from expunge.errors import ExpungeError
 from expunge.models.stable_diffusion import StableDiffusion
 from expunge.storage.hashing import seed_of
@@ -25,7 +25,7 @@ LISTED = 20
 
 def named(concept: Concept) -> re.Pattern[str]:
     """Finds every known name, erased or not, of the concept and of those that are removed with it."""
-    return naming([name for c in (concept, *concept.removed) for name in c.known])
+    return compile_names([name for c in (concept, *concept.removed) for name in c.known])
 
 
 def innocent(concept: Concept) -> list[str]:
