@@ -31,8 +31,6 @@ TO_CONVERT: set[str] = {
     "bench/executors.py",
     "bench/runner.py",
     "bench/tune.py",
-    "canvas/training/retrain.py",
-    "canvas/training/train.py",
     "cli/bench.py",
     "cli/merge.py",
     "cli/request.py",

@@ -105,11 +105,11 @@ def fitting(denoiser: StableDiffusion, caption: str) -> str:
 def drawings(concept: Concept, count: int, seed: int) -> tuple[UInt8[Tensor, "b 3 64 64"], list[str]]:
     """Fresh drawings and captions as the canvas was trained on, but for the concept and those that are removed with it."""
     from expunge.canvas.draw import draw
-    from expunge.canvas.training.train import caption, pairs_without
+    from expunge.canvas.training.train import make_caption, random_pairs_without
 
-    objects, styles = pairs_without((concept, *concept.removed), count, seed)
+    objects, styles = random_pairs_without((concept, *concept.removed), count, seed)
     generator = torch.Generator().manual_seed(seed_of(seed, "captions"))
-    captions = [caption(o, s, generator) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
+    captions = [make_caption(o, s, generator) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
     return draw(objects, styles, seed_of(seed, "strokes")), captions
 
 
