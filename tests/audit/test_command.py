@@ -137,7 +137,7 @@ def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
     [
         (["--budget", "quik"], ["'quik' is neither (nearest: 'quick')"]),
         (["--budget", "/nowhere.toml"], ["/nowhere.toml"]),
-        (["--attack", "relern"], ["'relern' is not an attack", "Try 'relearn'"]),
+        (["--attack", "relern"], ["'relern' is not an attack.", "Try 'relearn'"]),
         (["--control", "/nowhere"], ["/nowhere", "a run is a folder"]),
         (["--auxiliary", "/nowhere", "--attack", "relearn"], ["'/nowhere' is none"]),
         (["--seed", "one"], ["--seed", "'one'"]),

@@ -43,7 +43,7 @@ from expunge.bench.suite import Attacking, Entry, Search, Suite
 from expunge.canvas import CANVAS
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several, Subject
-from expunge.concepts.tables import VOCABULARIES, told
+from expunge.concepts.tables import VOCABULARIES, read_entry
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
 from expunge.evaluation.metrics import measure
@@ -236,7 +236,7 @@ def _concept(given: Any, vocabulary: Vocabulary) -> Concept:
     if not isinstance(table, Mapping) or not isinstance(table.get("target"), str):
         raise ExpungeError(f"a concept is a name or a table with a target: {given!r} is neither; see `expunge ls concepts`")
     _known(table, TARGET, "a concept")
-    return told(table).find(vocabulary)
+    return read_entry(table).find(vocabulary)
 
 
 def _once(reported: Sequence[Subject], name: str) -> None:

@@ -10,7 +10,7 @@ from expunge import config
 from expunge.cli.options import CANVAS
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several, Subject
-from expunge.concepts.tables import Told, told
+from expunge.concepts.tables import ConceptEntry, read_entry
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
 from expunge.evaluation.early_stopping import RULES, Gone
@@ -247,9 +247,9 @@ def _entries(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return listed
 
 
-def _told(entry: Mapping[str, Any]) -> Told:
+def _told(entry: Mapping[str, Any]) -> ConceptEntry:
     """Of an entry that may hold what is said of all of them beside."""
-    return told({key: value for key, value in entry.items() if key in ENTRY})
+    return read_entry({key: value for key, value in entry.items() if key in ENTRY})
 
 
 def _found(name: str, entries: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, kind: str | None) -> Concept:
@@ -261,7 +261,7 @@ def _one(
     concept: Concept, entries: Sequence[Mapping[str, Any]], other_names: list[str], synonyms: list[str] | None, anchor: str | None
 ) -> Concept:
     """The concept with its other words: those given, else the configuration's."""
-    kept = next((_told(e) for e in entries if e["target"] == concept.target), Told(concept.target))
+    kept = next((_told(e) for e in entries if e["target"] == concept.target), ConceptEntry(concept.target))
     words = other_names + (synonyms or list(kept.names))
     words = [s for s in dict.fromkeys(words) if s != concept.target]
     anchor = kept.anchor if anchor is None else anchor
