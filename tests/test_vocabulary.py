@@ -7,18 +7,11 @@ import pytest
 from tastes import TASTES, TOML
 
 from expunge.concepts.concept import Concept
-from expunge.concepts.vocabulary import Member, Vocabulary, nearest
+from expunge.concepts.vocabulary import Member, Vocabulary
 from expunge.errors import ExpungeError
 
 CANVAS = Vocabulary.canvas()
 GENERAL = Vocabulary.general()
-
-
-def test_likeness_is_the_share_of_matching_letters():
-    """difflib: twice the matching letters over all letters. "abcd" and "abcx" share 3 of 4 and 4, so 6/8 = 0.75; case is no matter."""
-    assert nearest("ABCX", ["abcd"], 0.75) == "abcd"
-    assert nearest("ABCX", ["abcd"], 0.76) is None
-    assert nearest("van", ["Van", "can"]) == "Van"
 
 
 @pytest.mark.parametrize("vocabulary", [CANVAS, GENERAL], ids=["canvas", "general"])

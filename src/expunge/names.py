@@ -29,9 +29,9 @@ def suggest(name: str, valid: Iterable[str], see: str = "") -> str:
     return f"Try {close!r}, one of {listed}." if close else f"Try one of {listed}."
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def nearest(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str:
     """The closest valid name in parentheses, or an empty text."""
-    close = closest(name, valid)
+    close = closest(name, valid, cutoff)
     return f" (nearest: {close!r})" if close else ""
 
 

@@ -37,7 +37,7 @@ from expunge.runs.plan import Plan, make_plan
 from expunge.runs.run import Run
 from expunge.runs.unlearn import carry_out
 from expunge.storage.cache import Store
-from expunge.storage.files import lying_at, write_atomically
+from expunge.storage.files import lying_at, write_json, write_lines
 from expunge.storage.lock import taken
 
 RESULT = "bench.json"
@@ -110,7 +110,7 @@ def failed(unit: Unit, place: Place, error: Exception) -> Outcome:
     line = line if isinstance(error, ExpungeError) else f"{type(error).__name__}: {line}"
     trace = None if isinstance(error, ExpungeError) else "".join(traceback.format_exception(error))
     record = {"unit": unit.name, "error": line, "traceback": trace}
-    write_atomically(place.failure(unit), (json.dumps(record, indent=1) + "\n").encode())
+    write_json(place.failure(unit), record)
     return Outcome(unit.id, unit.name, "failed", line)
 
 
@@ -177,7 +177,7 @@ def _measure(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store, befo
     kept = [Row(**r) for r in before.get("rows", ())] if as_now else []
     merged = list({(r.run, r.concept, r.metric, r.probe, r.attack, r.judge): r for r in (*kept, *rows)}.values())
     # The report reads the run's own rows, which hold only what was asked for last; what counts for the suite is written after them.
-    write_atomically(run.folder / "evaluation" / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in merged).encode())
+    write_lines(run.folder / "evaluation" / "rows.jsonl", map(asdict, merged))
     known = [*(before.get("metrics", ()) if as_now else ()), *asked]
     _write(run.folder, before | {"measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]})
 
@@ -237,7 +237,7 @@ def _measured_as(unit: Unit) -> dict[str, Any]:
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:
-    write_atomically(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+    write_json(folder / RESULT, result)
 
 
 def _silent(items: Any, description: str) -> Iterator[int]:

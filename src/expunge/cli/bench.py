@@ -1,6 +1,5 @@
 """`expunge bench SUITE`: a whole table, from one file."""
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -43,9 +42,10 @@ def bench(
     from expunge.bench.executors import Ray, Serial
     from expunge.bench.runner import Place, is_done
     from expunge.bench.summary import markdown, measured, standings
-    from expunge.cli.screen import nearest, say
+    from expunge.cli.screen import say
     from expunge.config import build
     from expunge.errors import ExpungeError
+    from expunge.names import nearest
     from expunge.storage.cache import Store
 
     plan = read_suite(suite)
@@ -106,13 +106,13 @@ def _run(plan: Any, units: Sequence[Any], left: Sequence[Any], place: Any, engin
     from expunge.cli.progress import watch_units
     from expunge.cli.screen import say
     from expunge.reports.pages.leaderboard import write
-    from expunge.storage.files import write_atomically
+    from expunge.storage.files import write_atomically, write_lines
 
     outcomes = list(watch_units(engine(left, place), len(left))) if left else []
     found = measured(plan.units, place.out)
     lines = standings(found)
     write_atomically(place.out / "table.md", markdown(lines).encode())
-    write_atomically(place.out / "rows.jsonl", "".join(json.dumps(r) + "\n" for r in labelled(found)).encode())
+    write_lines(place.out / "rows.jsonl", labelled(found))
     say(f"rows    {place.out / 'rows.jsonl'}", f"table   {place.out / 'table.md'}")
     if found:
         say(f"page    {write(plan.name, found, lines, place.out / 'index.html')}")

@@ -8,7 +8,6 @@ from typing import Any
 
 from expunge import config
 from expunge.cli.options import CANVAS
-from expunge.cli.screen import nearest
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several, Subject
 from expunge.concepts.tables import Told, told
@@ -19,6 +18,7 @@ from expunge.methods import METHODS
 from expunge.methods.base import Method, Objective, Training
 from expunge.methods.config import Layer, find_method, method_name
 from expunge.methods.presets import PRESETS, read_preset
+from expunge.names import nearest
 
 KEYS: dict[str, tuple[str, ...]] = {
     "model": ("name", "fingerprint", "dtype"),

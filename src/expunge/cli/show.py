@@ -136,9 +136,9 @@ def _table(title: str, cls: type, defaults: object = None, flags: bool = True) -
 def _concept(name: str, model: str | None, file: str | None, others: tuple[str, ...]) -> None:
     """Prints the concept, looked up in the vocabulary that was named, else in the built-in ones; `others` are valid names too."""
     from expunge.cli.request import vocabulary_named
-    from expunge.cli.screen import nearest
     from expunge.concepts.concept import Concept
     from expunge.errors import ExpungeError
+    from expunge.names import nearest
 
     worlds = [vocabulary_named(v, model or "") for v in ([file] if file or model else ["canvas", "general"])]
     for world in worlds:

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from expunge.concepts.vocabulary import Kind, Member, Vocabulary, nearest
+from expunge.concepts.vocabulary import Kind, Member, Vocabulary
 from expunge.errors import ExpungeError
+from expunge.names import closest, nearest
 
 PROBES: dict[str, str] = {
     "target": "the concept itself, alone and with every partner",
@@ -84,7 +85,7 @@ class Concept:
         named = (synonyms,) if isinstance(synonyms, str) else synonyms  # a text is one name, and not its letters
         target, synonyms = _words(target, "target"), tuple(_words(s, "synonym") for s in named)
         if kind is not None and kind not in vocabulary.kinds:
-            raise ExpungeError(f"a kind is one of {', '.join(vocabulary.kinds)}: {kind!r} is none{_hint(kind, vocabulary.kinds)}")
+            raise ExpungeError(f"a kind is one of {', '.join(vocabulary.kinds)}: {kind!r} is none{nearest(kind, vocabulary.kinds)}")
         kinds = [vocabulary.kinds[kind]] if kind else list(vocabulary.kinds.values())
         chosen, name = cls._looked_up(target, vocabulary, kinds, kind is not None)
 
@@ -106,10 +107,10 @@ class Concept:
             raise ExpungeError(f"a concept is a name and no whole prompt: {target!r} holds {held!r}; give --target {held!r}")
         fitting = [(k, inside) for k in kinds if (inside := k.inside(target)) and inside != target]
         kind, name = fitting[0] if fitting else (kinds[0], target)
-        is_new = is_said or (bool(fitting) and nearest(name, vocabulary.names, NEARLY) is None)
+        is_new = is_said or (bool(fitting) and closest(name, vocabulary.names, NEARLY) is None)
         if vocabulary.closed or not is_new:
             # Where any name may be new, one that is only a little alike would mislead.
-            hint = _hint(name, vocabulary.names, 0.5 if vocabulary.closed else NEARLY)
+            hint = nearest(name, vocabulary.names, 0.5 if vocabulary.closed else NEARLY)
             listed = "`expunge ls concepts`" if vocabulary.closed else "`expunge ls concepts --vocabulary general` (or your file)"
             way = "" if vocabulary.closed else f", or say what it is with --kind {'|'.join(vocabulary.kinds)}"
             raise ExpungeError(f"a concept is one of the vocabulary: {target!r} is not{hint}; see {listed}{way}")
@@ -241,8 +242,3 @@ def _words(text: str, what: str) -> str:
     if not text.strip():
         raise ExpungeError(f"a {what} has words: {text!r} has none; name what to remove, for example --target 'Van Gogh style'")
     return " ".join(text.split())
-
-
-def _hint(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:
-    close = nearest(word, words, cutoff)
-    return f" (nearest: {close!r})" if close else ""

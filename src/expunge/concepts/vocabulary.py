@@ -6,10 +6,9 @@ user's own world is one TOML file (see `general.toml` beside this file).
 """
 
 import csv
-import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,13 +152,6 @@ class Vocabulary:
             if fault := _fault([n for m in kind.members for n in (m.name, *m.synonyms)]):
                 raise ExpungeError(f"a kind has members, each with names of its own: {where} has {fault}; correct the list")
         return self
-
-
-def nearest(word: str, words: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The one of `words` that is spelt most nearly like `word`, whatever its case; a larger `cutoff` (0 to 1) asks for more likeness."""
-    folded = {w.casefold(): w for w in words}
-    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=cutoff)
-    return folded[close[0]] if close else None
 
 
 def _slots(template: str) -> list[str]:

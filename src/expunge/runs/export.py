@@ -1,12 +1,10 @@
 """A run's result in other people's formats: a pipeline in memory, a diffusers folder, a LoRA file."""
 
 import copy
-import shutil
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor
 
 from expunge.errors import ExpungeError
@@ -15,6 +13,7 @@ from expunge.models.precision import DTYPES
 from expunge.models.quiet import quiet
 from expunge.models.stable_diffusion import Pipeline
 from expunge.runs.run import Run
+from expunge.storage.files import folder_written_whole
 from expunge.storage.tensors import write_tensors
 
 
@@ -51,13 +50,8 @@ def merge(model: str | Path | Pipeline, run: Run | str | Path, folder: str | Pat
         ExpungeError: the folder exists and is not empty, or cannot be written.
     """
     folder = new_folder(Path(folder))
-    beside = folder.with_name(f".{folder.name}.part")
-    try:
+    with folder_written_whole(folder) as beside:
         load(model, run, dtype=dtype).save_pretrained(beside, safe_serialization=True)
-        beside.replace(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise ExpungeError(f"a model is written into a writable folder: {folder}: {error}; choose another") from error
     return folder
 
 

@@ -20,7 +20,7 @@ from expunge.canvas.training.train import Budget, random_pairs
 from expunge.evaluation.statistics import wilson
 from expunge.models.loading import load
 from expunge.models.stable_diffusion import StableDiffusion
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_json
 
 
 def recognised(judge: Judge, pictures: Tensor, objects: Tensor, styles: Tensor) -> dict[str, dict]:
@@ -70,7 +70,7 @@ def main() -> None:
             "generated, synonyms": recognised(judge, *synonyms),
         }
     card = {"sampler": asdict(canvas.default_sampler), "training": asdict(Budget()), "fingerprint": canvas.fingerprint, "judges": quality}
-    write_atomically(WEIGHTS / "card.json", (json.dumps(card, indent=1) + "\n").encode())
+    write_json(WEIGHTS / "card.json", card)
     print(json.dumps(quality, indent=1))
 
 

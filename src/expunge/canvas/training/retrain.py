@@ -43,7 +43,7 @@ from expunge.models.stable_diffusion import StableDiffusion
 from expunge.names import RETRAINED
 from expunge.runs.card import is_done, model_table, peak_memory, versions, write_card
 from expunge.runs.run import Run
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_atomically, write_lines
 from expunge.storage.hashing import digest, seed_of
 
 
@@ -93,8 +93,7 @@ def retrain(
     trained = _trained(canvas, concept, seed, training, work, progress or Progress(disable=True))
     delta = {name: value.half() for name, value in trained.items()}  # as the canvas itself is kept: half of the size
     lines = [json.loads(line) for line in (work / "unet.jsonl").read_text().splitlines()] if (work / "unet.jsonl").exists() else []
-    log = "".join(json.dumps(line | {"terms": {"denoise": line["loss"]}}) + "\n" for line in lines)
-    write_atomically(folder / "log.jsonl", log.encode())
+    write_lines(folder / "log.jsonl", (line | {"terms": {"denoise": line["loss"]}} for line in lines))
     save_delta(folder / "delta.safetensors", delta, canvas.fingerprint)
     before = {name: p.detach().cpu() for name, p in canvas.net.named_parameters()}
     size, count = sum(p.numel() for p in before.values()), training.steps * training.batch_size

@@ -1,6 +1,5 @@
 """One resumable stage of the canvas's training."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from rich.progress import Progress
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from expunge.storage.files import append_line
 from expunge.storage.tensors import write_tensors
 
 CHECKPOINT_EVERY = 250
@@ -59,8 +59,7 @@ class Stage:
                 row = {"step": step + 1, "loss": value.item(), "seconds": round(time.monotonic() - since, 1)}
                 if probe and (step + 1) % 800 == 0:
                     row |= self._probe(probe, average)
-                with (self.work / f"{self.name}.jsonl").open("a") as log:
-                    log.write(json.dumps(row) + "\n")
+                append_line(self.work / f"{self.name}.jsonl", row)
             if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < self.steps:
                 self._save(step + 1, average)
         self.net.load_state_dict(average)
