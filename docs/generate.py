@@ -6,8 +6,8 @@ import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
-from expunge.cli.fields import Setting, settings_of
-from expunge.cli.screen import first_sentence
+from expunge.cli.output import first_sentence
+from expunge.cli.settings_help import Setting, settings_of
 from expunge.config import settings
 from expunge.diffusion.batch import NEEDS
 from expunge.methods import METHODS

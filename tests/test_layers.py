@@ -13,7 +13,7 @@ import expunge.runs.unlearn
 from expunge.bench.config import make_suite
 from expunge.bench.runner import plan_of
 from expunge.bench.suite import Unit
-from expunge.cli.request import read_config
+from expunge.cli.config_file import read_config
 from expunge.config import to_toml
 from expunge.errors import ExpungeError
 from expunge.evaluation.early_stopping import Gone

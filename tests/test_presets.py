@@ -9,7 +9,7 @@ from cli.commandline import say
 import expunge
 from expunge.bench.config import read_suite
 from expunge.bench.runner import plan_of
-from expunge.cli.request import read_config
+from expunge.cli.config_file import read_config
 from expunge.errors import ExpungeError
 from expunge.methods import METHODS
 from expunge.methods.config import Layer

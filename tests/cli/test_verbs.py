@@ -13,7 +13,6 @@ from cli.commandline import Said, say
 from PIL import Image
 
 from expunge.cli import progress
-from expunge.cli.measured import measured
 from expunge.concepts.concept import PROBES
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.evaluation.metrics import METRICS
@@ -111,7 +110,7 @@ def test_a_run_is_looked_at_in_its_own_precision(unlearn: Callable[..., Said], t
 def test_numbers_are_shown_with_their_interval(capsys: pytest.CaptureFixture):
     """What both models share is one line; a distance of rounding errors is 0; a number without an interval stands alone."""
     named = {"concept": "neon", "seed": 0, "probe": "target"}
-    measured(
+    print_evaluation(
         [
             Row(run="base", method="none", metric="KID", value=1e-12, ci_low=-2e-12, ci_high=2e-12, n=9, **named),
             Row(run="r", method="uce", metric="KID", value=0.0123456, ci_low=0.01, ci_high=0.02, n=9, **named),
