@@ -55,8 +55,8 @@ def test_a_name_that_is_none_is_refused_with_the_nearest():
 
 def test_a_preset_under_another_methods_name_is_refused():
     """Nothing of it would be left, and nobody would be told."""
-    error = say("unlearn", "esd", "--config", "relearn-tested", "--target", "ring").error
-    assert "relearn-tested is of mim-mu, and esd is asked for" in error
+    refusal = say("unlearn", "esd", "--config", "relearn-tested", "--target", "ring").refusal
+    assert (refusal.rule, refusal.value) == ("preset-of-another-method", "esd")
 
 
 @pytest.mark.parametrize(

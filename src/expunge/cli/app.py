@@ -48,8 +48,12 @@ class Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None:
-            hint = suggest(args[0], VERBS, "`expunge --help`")
-            raise ExpungeError(f"{args[0]!r} is not a command of expunge.", rule="unknown-command", value=args[0], hint=hint)
+            raise ExpungeError(
+                f"{args[0]!r} is not a command of expunge.",
+                rule="unknown-command",
+                value=args[0],
+                hint=suggest(args[0], VERBS, "`expunge --help`"),
+            )
         return super().resolve_command(ctx, args)
 
 

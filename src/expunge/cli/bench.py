@@ -69,7 +69,9 @@ def bench(
         return
     if each or seen_by:
         flag = "--each" if each else "--seen-by"
-        raise ExpungeError(f"{flag} has no effect without --table.", rule="option-without-table", value=flag, hint="Try adding --table.")
+        raise ExpungeError(
+            f"The option {flag} has no effect without --table.", rule="option-without-table", value=flag, hint="Try adding --table."
+        )
     if engine not in ENGINES:
         raise ExpungeError(f"{engine!r} is not an engine.", rule="unknown-engine", value=engine, hint=suggest(engine, ENGINES))
     is_on_ray = engine == "ray"

@@ -41,7 +41,7 @@ def find_concepts(table: Mapping[str, Any], given: Mapping[str, Any], model: str
     if len(named) == 1 or (given["target"] and all(synonyms)):
         if given["sequential"] or given["reference"]:
             raise ExpungeError(
-                f"--sequential and --reference need several concepts, and {found[0].target!r} is the only one.",
+                f"The options --sequential and --reference need several concepts, and {found[0].target!r} is the only one.",
                 rule="stages-of-one-concept",
                 value=found[0].target,
                 hint="Try another --target, or leave the option out.",
@@ -89,7 +89,7 @@ def _list_entries(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     for entry in listed:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("target"), str) or (target and targets):
             raise ExpungeError(
-                f"[concept] has {entry!r}, which is not one concept named once.",
+                f"The table [concept] has {entry!r}, which is not one concept named once.",
                 rule="concept-entry",
                 value=entry,
                 hint="Try target = 'neon', target = ['neon', 'ring'], or targets = [{target = 'neon'}, {target = 'ring'}].",

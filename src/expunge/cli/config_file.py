@@ -58,7 +58,7 @@ def _check_table(path: Path, name: str, value: Any) -> None:
     for table in value if isinstance(value, list) else [value]:
         if isinstance(table, dict) and keys and (unknown := [key for key in table if key not in keys]):
             raise ExpungeError(
-                f"[{name}] in {path} has an unknown key {unknown[0]!r}.",
+                f"The table [{name}] in {path} has an unknown key {unknown[0]!r}.",
                 rule="unknown-key",
                 value=unknown[0],
                 hint=suggest(unknown[0], keys),
@@ -79,7 +79,7 @@ def read_method_name(path: Path) -> str:
     name = read_config(path).get("method", {}).get("name")
     if not isinstance(name, str):
         raise ExpungeError(
-            f"[method] in {path} has no name.",
+            f"The table [method] in {path} has no name.",
             rule="missing-method",
             value=name,
             hint="Try adding a name there, or put a method after `expunge unlearn`.",

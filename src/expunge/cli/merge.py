@@ -33,14 +33,17 @@ def merge(
 
     if (folder is None) == (lora is None):
         raise ExpungeError(
-            f"A model is written either as a folder or as a LoRA file; {'both' if folder else 'neither'} given.",
+            f"A model is written either as a folder or as a LoRA file, and {'both are' if folder else 'neither is'} given.",
             rule="folder-or-lora",
             value=[str(path) for path in (folder, lora) if path],
             hint="Try `expunge merge RUN FOLDER` or `expunge merge RUN --lora FILE.safetensors`.",
         )
     if rank and not lora:
         raise ExpungeError(
-            f"--rank {rank} has no effect without --lora.", rule="rank-without-lora", value=rank, hint="Try `--lora FILE.safetensors`."
+            f"The option --rank {rank} has no effect without --lora.",
+            rule="rank-without-lora",
+            value=rank,
+            hint="Try `--lora FILE.safetensors`.",
         )
     finished = Run(find_run_folder(run))
     base = model or finished.card["model"]["name"]

@@ -18,7 +18,7 @@ BASE_MODEL = "Base model, if it is no longer where the run found it.  [default: 
 BaseModel = Annotated[str | None, typer.Option("--model", metavar="FOLDER|ID", help=BASE_MODEL)]
 VOCABULARY = "Vocabulary: canvas, general, or a TOML or CSV file of your own (see `expunge show vocabulary`).  [default: the model's]"
 Vocabulary = Annotated[str | None, typer.Option(metavar="FILE", help=VOCABULARY)]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; auto takes the fastest device of this machine.")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="Device: cpu, cuda, cuda:1, mps, or auto for the fastest one.")]
 JUDGE = "Judge that labels the images (see `expunge ls judges`).  [default: main on the canvas, else none]"
 Judge = Annotated[str | None, typer.Option(metavar="NAME|FOLDER|ID", help=JUDGE)]
 STEPS = "Denoising steps of each image.  [default: the model's]"

@@ -28,7 +28,9 @@ def sample(
     guidance: Guidance = None,
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="File to write.")] = Path("sample.png"),
     device: Device = "auto",
-    dtype: Annotated[str | None, typer.Option(metavar="fp32|bf16|fp16", help="Precision.  [default: the run's, else fp32]")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="fp32|bf16|fp16", help="Precision of the network.  [default: the run's, else fp32]")
+    ] = None,
 ) -> None:
     """Generate images of prompts and write them as a grid.
 

@@ -59,8 +59,8 @@ def show(
 ) -> None:
     """Describe one method, attack, metric, preset, concept or run.
 
-    Shows a method's or an attack's settings, a concept's prompts and a run's card. A scope names trained parameters. The groups of settings are training, protocol, sampler,
-    gone, budget and meter. `expunge show vocabulary` explains the vocabulary file.
+    Shows a method's or an attack's settings, a concept's prompts and a run's card. NAME may also be a scope (the weights that are trained),
+    a group of settings (training, protocol, sampler, gone, budget, meter) or vocabulary, which explains the vocabulary file.
     """
     methods, attacks, presets = read("expunge.methods:METHODS"), read("expunge.attacks:ATTACKS"), read_presets()
     metrics, scopes = read("expunge.evaluation.metrics:METRICS"), read("expunge.models.scopes:SCOPES")

@@ -47,10 +47,10 @@ class Methods(TyperGroup):
         return super().parse_args(ctx, put_method_first(args))
 
 
-unlearn = typer.Typer(cls=Methods, rich_markup_mode=None, subcommand_metavar="METHOD [OPTIONS]", options_metavar="")
+unlearn = typer.Typer(cls=Methods, rich_markup_mode=None)
 
 
-@unlearn.callback()
+@unlearn.callback(options_metavar="METHOD", subcommand_metavar="[OPTIONS]")
 def describe() -> None:
     """Remove concepts from a model.
 

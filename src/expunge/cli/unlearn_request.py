@@ -105,7 +105,10 @@ def _build_layer(name: str) -> Layer:
     tables = read_config(Path(name))
     if tables.get("before"):
         raise ExpungeError(
-            f"--before takes one method, and {name} applies several.", rule="nested-before", value=name, hint=f"Try --config {name}."
+            f"The option --before takes one method, and {name} applies several.",
+            rule="nested-before",
+            value=name,
+            hint=f"Try --config {name}.",
         )
     return Layer.of({key: tables[key] for key in ("method", "training") if key in tables})
 
@@ -116,7 +119,7 @@ def _build_stop(table: Mapping[str, Any] | None, given: Mapping[str, Any], is_tr
     if every is None and (table is None or not is_trained):
         if judge:
             raise ExpungeError(
-                f"--judge {judge} has no effect without --stop-when-gone.",
+                f"The option --judge {judge} has no effect without --stop-when-gone.",
                 rule="judge-without-stop",
                 value=judge,
                 hint="Try adding --stop-when-gone 20.",
@@ -127,7 +130,7 @@ def _build_stop(table: Mapping[str, Any] | None, given: Mapping[str, Any], is_tr
     configured = dict(table or {"rule": "gone"})
     if (rule := configured.pop("rule", None)) not in RULES:
         raise ExpungeError(
-            f"[stop] has the rule {rule!r}, which the command line cannot build.",
+            f"The table [stop] has the rule {rule!r}, which the command line cannot build.",
             rule="unknown-stop-rule",
             value=rule,
             hint=f"Try one of {', '.join(RULES)}, or pass a rule of your own to `expunge.unlearn` in Python.",

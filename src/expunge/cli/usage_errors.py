@@ -19,8 +19,7 @@ def convert(error: Any, arguments: Sequence[str]) -> ExpungeError:
     option = getattr(error, "option_name", None)
     if option is not None and hasattr(error, "possibilities"):
         known = [name for one in context.command.get_params(context) for name in one.opts] if context else error.possibilities or ()
-        hint = suggest(option, known, see) if known else f"Try {see}."
-        return ExpungeError(f"{option!r} is not an option.", rule="unknown-option", value=option, hint=hint)
+        return ExpungeError(f"{option!r} is not an option.", rule="unknown-option", value=option, hint=suggest(option, known, see))
     if option is not None:
         return ExpungeError(f"Option {option!r} has no value.", rule="missing-value", value=option, hint=f"Try {option} VALUE.")
     if hasattr(error, "param_type") and parameter is not None:
