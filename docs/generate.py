@@ -24,9 +24,9 @@ import expunge.evaluation.metrics
 import expunge.methods
 from expunge.attacks import ATTACKS
 from expunge.cli.app import app
-from expunge.cli.fields import Setting, settings_of
 from expunge.cli.ls import OTHERS as OTHER_METRICS
-from expunge.cli.screen import first_sentence
+from expunge.cli.output import first_sentence
+from expunge.cli.settings_help import Setting, settings_of
 from expunge.concepts.concept import PROBES
 from expunge.config import settings
 from expunge.diffusion.batch import NEEDS

@@ -13,7 +13,7 @@ import expunge.runs.unlearn
 from expunge.bench.config import make_suite
 from expunge.bench.runner import plan_of
 from expunge.bench.suite import Unit
-from expunge.cli.request import read_config
+from expunge.cli.config_file import read_config
 from expunge.config import to_toml
 from expunge.errors import ExpungeError
 from expunge.evaluation.early_stopping import Gone
@@ -232,7 +232,7 @@ def test_a_runs_configuration_repeats_it_and_flags_say_what_goes_before(tmp_path
     asked = ("--target", "ring", "--steps", 3, "--points", 32, "--pictures", 16)
     shown = dry("mim-mu", "--before", "uce", *asked)
     assert "uce then mim-mu on canvas" in shown
-    assert all(line in shown for line in ("uce, ring", "mim-mu, ring", "together"))
+    assert all(line in shown for line in ("uce, ring", "mim-mu, ring", "total"))
     plan = make_plan(tiny.model(), tiny.concept("ring"), "mim-mu", before=[WIDE, "uce"])
     file = tmp_path / "config.toml"
     file.write_text(to_toml(plan.tables | {"model": {"name": "canvas", "dtype": "fp32"}}))
@@ -241,12 +241,15 @@ def test_a_runs_configuration_repeats_it_and_flags_say_what_goes_before(tmp_path
     assert "uce then mim-mu on canvas" in dry("--config", file, "--before", "uce")  # flags lie over it
     assert "esd on canvas" in dry("esd", "--config", file)  # another method takes nothing of it
     assert "mim-mu then esd on canvas" in dry("esd", *asked[:2], "--before", "relearn-tested")
-    error = say("unlearn", "esd", *asked[:2], "--before", file).error
-    assert "--before names one method" in error
+    refusal = say("unlearn", "esd", *asked[:2], "--before", file).refusal
+    assert (refusal.rule, refusal.value) == ("nested-before", str(file))
     file.write_text('before = "uce"\n[method]\nname = "esd"\n')
-    assert "in a configuration before is a list of tables" in say("unlearn", "--config", file, "--target", "ring").error
+    refusal = say("unlearn", "--config", file, "--target", "ring").refusal
+    assert (refusal.rule, refusal.value) == ("wrong-type", "uce")
     file.write_text('[[before]]\nmethods = "uce"\n[method]\nname = "esd"\n')
-    assert "(nearest: 'method')" in say("unlearn", "--config", file, "--target", "ring").error
+    refusal = say("unlearn", "--config", file, "--target", "ring").refusal
+    assert (refusal.rule, refusal.value) == ("unknown-key", "methods")
+    assert refusal.hint.startswith("Try 'method'")
 
 
 def test_a_suite_measures_them_and_its_other_units_stay_what_they_were():

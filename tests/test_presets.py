@@ -9,7 +9,7 @@ from cli.commandline import say
 import expunge
 from expunge.bench.config import read_suite
 from expunge.bench.runner import plan_of
-from expunge.cli.request import read_config
+from expunge.cli.config_file import read_config
 from expunge.errors import ExpungeError
 from expunge.methods import METHODS
 from expunge.methods.config import Layer
@@ -55,8 +55,8 @@ def test_a_name_that_is_none_is_refused_with_the_nearest():
 
 def test_a_preset_under_another_methods_name_is_refused():
     """Nothing of it would be left, and nobody would be told."""
-    error = say("unlearn", "esd", "--config", "relearn-tested", "--target", "ring").error
-    assert "relearn-tested is of mim-mu, and esd is asked for" in error
+    refusal = say("unlearn", "esd", "--config", "relearn-tested", "--target", "ring").refusal
+    assert (refusal.rule, refusal.value) == ("preset-of-another-method", "esd")
 
 
 @pytest.mark.parametrize(

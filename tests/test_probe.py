@@ -179,7 +179,7 @@ def test_the_command_line_ends_a_run_and_repeats_it(tmp_path):
     dry = say("unlearn", "--config", tmp_path / "run" / "config.toml", "--stop-when-gone", 0, "--dry-run")
     assert "may stop" not in dry.out
     assert "may stop" in say("unlearn", "--config", tmp_path / "run" / "config.toml", "--dry-run").out
-    assert "--judge main is given without --stop-when-gone" in say("unlearn", "mim-mu", *common, "--judge", "main").error
+    assert say("unlearn", "mim-mu", *common, "--judge", "main").refusal.rule == "judge-without-stop"
 
 
 def test_of_several_concepts_each_must_be_gone(monkeypatch):

@@ -17,7 +17,7 @@ from torch import nn
 from expunge import config
 from expunge.attacks import ATTACKS
 from expunge.attacks.base import Attack, Victim
-from expunge.cli.fields import settings_of
+from expunge.cli.settings_help import settings_of
 from expunge.training.counters import Count, counted
 
 SMALL: dict[str, dict] = {

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from expunge import config
-from expunge.cli.fields import settings_of
+from expunge.cli.settings_help import settings_of
 from expunge.diffusion.batch import LEADS, Batch
 from expunge.diffusion.types import Point
 from expunge.errors import UndeclaredNeed
