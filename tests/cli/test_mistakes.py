@@ -83,7 +83,7 @@ def test_wrong_names(arguments: list[str], parts: list[str]):
         (["--target", "neon", "--eta", "nan"], ["eta", "nan"]),
         (["--target", "neon", "--eta", "inf"], ["eta is inf"]),
         (["--target", "neon", "--target-as", "marginl"], ["target_as", "'marginl'"]),
-        (["--target", "neon", "--batch-size", "5", "--accumulate", "2"], ["batch_size 5 is no multiple of accumulate 2", "divisor"]),
+        (["--target", "neon", "--batch-size", "5", "--accumulate", "2"], ["A batch of 5", "2 equal parts", "divisor"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

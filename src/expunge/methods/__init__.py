@@ -1,4 +1,4 @@
-"""The methods by the names that the command line knows."""
+"""The methods by the names that the command line uses."""
 
 from expunge.methods.base import Method
 from expunge.methods.concept_ablation import CA
@@ -36,3 +36,4 @@ METHODS: dict[str, type[Method]] = {
     "fmn": FMN,
     "uce": UCE,
 }
+"""Each registered method by its name."""

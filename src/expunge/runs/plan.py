@@ -135,7 +135,7 @@ def make_plan(
     """Resolves names and defaults, and checks everything that can be checked before work begins."""
     concept = subject_of(concept, denoiser, together, reference)
     before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
-    layer, earlier = Layer.made(method, settings, training), tuple(map(Layer.of, before))
+    layer, earlier = Layer.make(method, settings, training), tuple(map(Layer.of, before))
     method, training = layer.method, layer.training
     if before and isinstance(concept, Several) and concept.reference == "previous":
         raise ExpungeError(
