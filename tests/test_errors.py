@@ -43,7 +43,6 @@ TO_CONVERT: set[str] = {
     "diffusion/schedule.py",
     "evaluation/early_stopping.py",
     "evaluation/evaluate.py",
-    "evaluation/information/mutual_information.py",
     "evaluation/judges.py",
     "evaluation/metrics/__init__.py",
     "evaluation/metrics/base.py",

@@ -25,7 +25,7 @@ def test_what_is_known_is_printed_and_written(run: Path, metered: Said):
         assert f"{probe} {_number(base['value'])} [{_number(base['ci_low'])}, {_number(base['ci_high'])}]" in text
     assert "kept least" in text
     assert f"rows {folder / 'rows.jsonl'} page {folder / 'index.html'}" in text
-    assert "what both models say of them: " in metered.err
+    assert "predictions of both models: " in metered.err
     assert "What the weights still know" in (folder / "index.html").read_text()
 
 
@@ -37,9 +37,9 @@ def test_the_report_has_it_from_then_on(run: Path, metered: Said, tmp_path: Path
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (("--draws", 3), "draws: input should be a multiple of 2: 3"),
-        (("--pictures", 1), "pictures: input should be greater than or equal to 4: 1"),
-        (("--form", "best"), "form: input should be 'expected', 'orthogonal' or 'standard': 'best'"),
+        (("--draws", 3), "3 is not valid for the setting 'draws' of meter: input should be a multiple of 2."),
+        (("--pictures", 1), "1 is not valid for the setting 'pictures' of meter: input should be greater than or equal to 4."),
+        (("--form", "best"), "'best' is not valid for the setting 'form' of meter: input should be 'expected', 'orthogonal' or 'standard'."),
     ],
 )
 def test_bad_settings_are_refused(run: Path, given: tuple, told: str):
