@@ -40,7 +40,7 @@ def test_a_text_is_one_synonym_and_not_its_letters():
 
 
 def test_settings_of_the_training_are_told_where_they_go(tmp_path: Path):
-    with pytest.raises(ExpungeError, match=r"steps: of the training, and no setting of mim-mu; give training={'steps': 80}"):
+    with raises_error("setting-of-training", {"steps": 80}, "training={'steps': 80}"):
         expunge.unlearn(tiny.model(), tiny.concept(), "mim-mu", steps=80, out=tmp_path)
 
 

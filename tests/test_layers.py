@@ -7,6 +7,7 @@ import pytest
 import tiny
 import torch
 from cli.commandline import say
+from raising import raises_error
 from test_several import TRAINING, Interrupted, made, several
 
 import expunge.runs.unlearn
@@ -196,19 +197,23 @@ def test_what_goes_before_is_a_part_of_what_makes_a_run():
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("before", "rule", "value", "hint"),
     [
-        ({"before": ["uze"]}, "'uze' is not a method. Try 'uce'"),
-        ({"before": [{"name": "uce"}]}, "has method and training: 'name' is neither"),
-        ({"before": [{"training": {"steps": 3}}]}, "a method that goes before has a name: None has none"),
-        ({"before": [{"method": {"name": "uce"}, "training": {"steps": 3}}]}, "a closed form is not trained: uce takes no steps"),
-        ({"before": [{"method": {"name": "esd", "steps": 3}}]}, "steps: of the training"),
-        ({"before": ["uce"], "stop": Gone()}, "a rule that ends a run early looks at one method's steps"),
+        ("uze", "unknown-method", "uze", "Try 'uce'"),
+        ({"name": "uce"}, "unknown-key", "name", "one of method, training"),
+        ({"training": {"steps": 3}}, "method-without-name", None, "config.toml"),
+        ({"method": {"name": "uce"}, "training": {"steps": 3}}, "closed-form-trained", {"steps": 3}, "without training"),
+        ({"method": {"name": "esd", "steps": 3}}, "setting-of-training", {"steps": 3}, "training={'steps': 3}"),
     ],
 )
-def test_what_cannot_go_before_is_refused(given, message):
-    with pytest.raises(ExpungeError, match=message):
-        make_plan(tiny.model(), tiny.concept(), "mim-mu", **given)
+def test_what_cannot_go_before_is_refused(before, rule, value, hint):
+    with raises_error(rule, value, hint):
+        make_plan(tiny.model(), tiny.concept(), "mim-mu", before=[before])
+
+
+def test_a_rule_that_ends_a_run_early_is_for_one_method():
+    with pytest.raises(ExpungeError, match="a rule that ends a run early looks at one method's steps"):
+        make_plan(tiny.model(), tiny.concept(), "mim-mu", before=["uce"], stop=Gone())
 
 
 def test_where_the_concept_is_gone_already_is_no_reference():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 import tiny
 import torch
+from raising import raises_error
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -159,7 +160,7 @@ def test_the_loss_is_finite_in_bf16_however_far_the_goal(name: str):
 
 
 def test_a_start_beside_a_given_kappa_is_refused():
-    with pytest.raises(ExpungeError, match=r"kappa is exact, start 2\.0; give one of them"):
+    with raises_error("start-with-kappa", 2.0):
         Toward(divergence="js", kappa="exact", start=2.0)
 
 

@@ -189,7 +189,7 @@ def _entries(tables: Sequence[Any], vocabulary: Vocabulary, allow_code: bool) ->
         if table["name"] == RETRAINED:
             entries.append(_retraining(label, settings, given, seeds, concepts))
             continue
-        layer = Layer.made(table["name"], settings, given, allow_code)
+        layer = Layer.make(table["name"], settings, given, allow_code)
         if "/" in label:
             raise ExpungeError(f"a label has no slash, which separates the parts of a unit's name: {label!r} has one; choose another")
         if any(label == e.label for e in entries):

@@ -1,4 +1,4 @@
-"""The methods by the names that the command line knows."""
+"""The methods by the names that the command line uses."""
 
 from expunge.diffusion.losses import denoising_error, prediction_error
 from expunge.methods.base import Edit, EditPrompts, Method, Objective, Training
@@ -67,3 +67,4 @@ METHODS: dict[str, type[Method]] = {
     "fmn": FMN,
     "uce": UCE,
 }
+"""Each registered method by its name."""
