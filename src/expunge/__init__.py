@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+    """The version of the installed package; "unknown" if it is not installed."""
+
     from expunge.attacks import ATTACKS
     from expunge.audits.results import Audit
     from expunge.concepts.concept import Concept
@@ -82,7 +85,8 @@ def audit(
         judge: who says whether the concept is seen; default the canvas's own two, else one is needed.
         seed: of everything random in the attacks, and of the noise that pictures start from.
         out: default `audit` in the run's folder, or beside it by budget, attacks and seed.
-        given: further arguments of `expunge.audits.setup.prepare`: model, sampler, device, store.
+        given: further arguments of `expunge.audits.setup.prepare`: model, sampler, device, store; allow_code, for a budget's file that
+            you trust and that names attacks outside the package.
 
     Returns:
         The audit; its findings, its rows, and its folder, which holds `index.html`.
@@ -98,11 +102,13 @@ def audit(
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, "__version__"})
 
 
 def __getattr__(name: str) -> Any:
     # Names are looked up when they are used: `import expunge`, and with it `expunge --help`, need not wait for torch.
+    if name == "__version__":
+        return import_module("expunge.config").version_of("expunge")
     if name not in _HOMES:
         raise AttributeError(f"module 'expunge' has no attribute {name!r}")
     return getattr(import_module(f"expunge.{_HOMES[name]}"), name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from expunge.evaluation.statistics import Interval, wilson
-from expunge.storage.files import inside, write_atomically
+from expunge.storage.files import inside, write_atomically, write_json
 
 if TYPE_CHECKING:
     from expunge.storage.cache import Store  # which imports torch
@@ -93,11 +93,9 @@ class Result:
     cut: str = ""
     """Why there is no reading beyond the last, where the attack was to go on."""
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
-
     @classmethod
     def from_json(cls, text: str) -> "Result":
+        """The inverse of `asdict`, as JSON."""
         table = json.loads(text)
         readings = tuple(
             Reading(**r | {"shown": tuple(Shown(**s) for s in r["shown"]), "unasked": Seen.of(r.get("unasked"))}) for r in table["readings"]
@@ -127,23 +125,21 @@ class Kept:
 
     def find(self, cell: str) -> Result | None:
         """A cell's result, from this audit or from another's controls; None where it is still to be done."""
-        return self._read(self._own(cell), self.folder) or self._read(self._shared(cell), self.store.root)
+        return self._read(self._own(cell), self.pictures) or self._read(self._shared(cell), self.store.root / "pictures")
 
     def take(self, cell: str) -> Result | None:
         """The same, and sees to it that this audit has a copy of its own."""
-        if (found := self._read(self._own(cell), self.folder)) is None and (found := self.find(cell)) is not None:
+        if (found := self._read(self._own(cell), self.pictures)) is None and (found := self.find(cell)) is not None:
             self.put(found)
         return found
 
     def put(self, result: Result, shared: bool = False) -> None:
         """Keeps a result: its pictures first, so that a result that is there is whole. `shared`: for other audits too."""
         for name in {s.picture for r in result.readings for s in r.shown}:
-            if not (self.pictures / name).exists():
-                write_atomically(self.pictures / name, (self.store.root / "pictures" / name).read_bytes())
-        text = (result.to_json() + "\n").encode()
-        write_atomically(self._own(result.id), text)
-        if shared:
-            write_atomically(self._shared(result.id), text)
+            if not (own := inside(self.pictures, name)).exists():
+                write_atomically(own, inside(self.store.root / "pictures", name).read_bytes())
+        for file in (self._own(result.id), *([self._shared(result.id)] if shared else [])):
+            write_json(file, asdict(result))
         shutil.rmtree(self.work(result.id), ignore_errors=True)
 
     def _own(self, cell: str) -> Path:
@@ -153,19 +149,18 @@ class Kept:
         return self.store.root / "audits" / f"{cell}.json"
 
     @staticmethod
-    def _read(file: Path, folder: Path) -> Result | None:
-        """A result, or None if it is missing or broken, or if an image is missing or not inside `folder`: all of that can be made again."""
+    def _read(file: Path, pictures: Path) -> Result | None:
+        """A result, or None where it is missing, damaged, of another cell, or lacks its pictures: all of that can be made again.
+
+        Raises:
+            ExpungeError: it names a picture outside the folder of its pictures.
+        """
         try:
             found = Result.from_json(file.read_text(encoding="utf-8"))
-            pictures = [picture_in(folder, s) for r in found.readings for s in r.shown]
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        return found if all(p and p.exists() for p in pictures) else None
-
-
-def picture_in(folder: Path, shown: Shown) -> Path | None:
-    """The image file in an audit's folder; None if its name leads out of the folder."""
-    return inside(folder, f"pictures/{shown.picture}")
+        is_whole = all(inside(pictures, s.picture).exists() for r in found.readings for s in r.shown)
+        return found if is_whole and found.id == file.stem else None
 
 
 Role = Literal["unlearned", "base", "retrained"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from expunge.errors import ExpungeError
 from expunge.evaluation.results import Row
-from expunge.storage.files import inside
+from expunge.storage.files import inner_file
 from expunge.storage.json_files import as_float, as_number, as_table, as_text, as_texts, find_file, read_lines, read_list, read_object
 
 FOLDER = "evaluation"
@@ -118,25 +118,23 @@ def row_from(line: Mapping[str, Any], file: Path) -> Row:
         ) from error
 
 
-def inner_image(run: Path, folder: str, name: Any) -> Path | None:
-    """An image file that a JSON file in `folder` of a run names; None if there is none, or if the name leads out of the run's folder."""
-    file = inside(run, f"{folder}/{name}") if isinstance(name, str) and name else None
-    return file if file and file.is_file() else None
-
-
 def _pair(entry: Mapping[str, Any], run: Path) -> ImagePair:
     seed = as_number(entry.get("seed"))
     return ImagePair(
         probe=as_text(entry.get("probe")) or "",
         prompt=str(entry.get("prompt") or ""),
         seed=None if seed is None else int(seed),
-        base=inner_image(run, FOLDER, entry.get("base")),
-        unlearned=inner_image(run, FOLDER, entry.get("unlearned")),
+        base=_image(run, entry.get("base")),
+        unlearned=_image(run, entry.get("unlearned")),
         wanted=_labels(entry.get("wanted")),
         seen_base=_labels(entry.get("seen_base")),
         seen=_labels(entry.get("seen")),
         concept=as_text(entry.get("concept")) or "",
     )
+
+
+def _image(run: Path, name: Any) -> Path | None:
+    return inner_file(run, f"{FOLDER}/{name}") if isinstance(name, str) and name else None
 
 
 def _labels(value: Any) -> Mapping[str, str]:

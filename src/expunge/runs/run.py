@@ -84,7 +84,7 @@ class Run:
         """
         from expunge.models.delta import load_delta
 
-        return load_delta(self._inside("delta.safetensors"), base)
+        return load_delta(inside(self.folder, "delta.safetensors"), base)
 
     def concept(self) -> Subject:
         """The concept, or several, as removed, with the vocabulary that it was removed under."""
@@ -97,14 +97,4 @@ class Run:
         Raises:
             ExpungeError: the card names a folder that is not inside the run's folder.
         """
-        return tuple(Run(self._inside(stage["folder"])) for stage in self.card.get("stages", ()))
-
-    def _inside(self, name: str) -> Path:
-        if inside(self.folder, name) is None:
-            raise ExpungeError(
-                f"{name!r} leads out of the run's folder {self.folder}.",
-                rule="path-escape",
-                value=name,
-                hint="Try a run whose files all lie in its own folder: copy the file or folder into it.",
-            )
-        return self.folder / name
+        return tuple(Run(inside(self.folder, stage["folder"])) for stage in self.card.get("stages", ()))

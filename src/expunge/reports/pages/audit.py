@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from expunge.audits.cells import Reading, picture_in
+from expunge.audits.cells import Reading
 from expunge.audits.results import Audit
 from expunge.audits.verdict import RULES, TITLES, Curve, Finding
 from expunge.canvas.control import SHIPPED
@@ -20,7 +20,7 @@ from expunge.reports.tables import Value
 from expunge.reports.text.conclusions import MODEL_NAMES, answer_of, strength_of, summarise
 from expunge.reports.text.verdict import Answer
 from expunge.runs.folder import Card
-from expunge.storage.files import write_atomically
+from expunge.storage.files import inner_file, write_atomically
 
 UNLEARNED_COLOUR, RETRAINED_COLOUR = 0, 2
 """The colours of these models; the base model has the same as on every page."""
@@ -165,7 +165,9 @@ def _frame(folder: Path, curve: Curve, reading: Reading, place: int) -> Frame:
     shown = next((s for s in reading.shown if s.place == place), None)
     if shown is None:
         return Frame(None, f"{when}: not kept", when, ())
-    return Frame(embed(picture_in(folder, shown)), f"{when}: {shown.prompt}", when, (Mark(not shown.hit, shown.seen),))
+    return Frame(
+        embed(inner_file(folder, f"pictures/{shown.picture}")), f"{when}: {shown.prompt}", when, (Mark(not shown.hit, shown.seen),)
+    )
 
 
 def _cost(label: str, concept: str, role: str, forwards: int, backwards: int, seconds: float) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from expunge.errors import ExpungeError
-from expunge.evaluation.folder import inner_image, read_rows_file
+from expunge.evaluation.folder import read_rows_file
 from expunge.evaluation.results import Row
 from expunge.reports.charts.retention import Tile, retention_chart
 from expunge.reports.format import duration, flat, interval, number
@@ -17,7 +17,7 @@ from expunge.reports.images import embed
 from expunge.reports.pages.template import fill, origin_of
 from expunge.reports.tables import BASE_RUN, Value
 from expunge.runs.run import Run
-from expunge.storage.files import write_atomically
+from expunge.storage.files import inner_file, write_atomically
 from expunge.storage.json_files import as_number, as_table, as_tables, find_file, read_object
 
 FOLDER, PAGE = "information", "index.html"
@@ -170,15 +170,19 @@ def _map_pair(entry: Mapping[str, Any], run: Path) -> MapPair:
 
     def maps(model: str, name: str) -> tuple[Map, ...]:
         sums = as_table(nats.get(model))
-        image = Map(embed(inner_image(run, FOLDER, files.get(model))), f"{name}: {entry.get('given')}", name, "")
+        image = Map(_embed(run, files.get(model)), f"{name}: {entry.get('given')}", name, "")
         parts = [part for part in MAPS if f"{model}-{part}" in files]
         return (
             image,
-            *(Map(embed(inner_image(run, FOLDER, files[f"{model}-{p}"])), f"{p}, {name}", p, _nats(sums.get(p))) for p in parts),
+            *(Map(_embed(run, files[f"{model}-{p}"]), f"{p}, {name}", p, _nats(sums.get(p))) for p in parts),
         )
 
     given, other, both = (str(entry.get(key) or "") for key in ("given", "other", "both"))
     return MapPair(given, other, both, entry.get("joined") is not False, maps("base", "base model"), maps("unlearned", "unlearned"))
+
+
+def _embed(run: Path, name: Any) -> str | None:
+    return embed(inner_file(run, f"{FOLDER}/{name}")) if isinstance(name, str) else None
 
 
 def _nats(value: Any) -> str:
