@@ -15,8 +15,7 @@ from typing import Any
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
-from expunge.evaluation.evaluate import looked
-from expunge.evaluation.judges import load_judge
+from expunge.evaluation.judges import judge_images, load_judge
 from expunge.evaluation.protocol import Protocol, Shot, plan
 from expunge.evaluation.rendering import render
 from expunge.evaluation.statistics import wilson
@@ -53,8 +52,7 @@ def seen_right(denoiser: StableDiffusion, concept: Concept, shots: Sequence[Shot
     weights = f"{denoiser.fingerprint}+{content(delta)}" if delta else denoiser.fingerprint
     with swapped(denoiser.net, delta):
         pictures = render(denoiser, shots, denoiser.default_sampler, store, weights, lambda items, title: iter(items), "")
-    judged = looked(load_judge("main", concept), pictures)
-    assert judged is not None
+    judged = judge_images(load_judge("main"), pictures, concept)
     return [all(judged.seen[kind][i] == label for kind, label in s.prompt.labels.items()) for i, s in enumerate(shots)]
 
 

@@ -149,7 +149,7 @@ def test_a_configuration_knows_its_model(run: Path, model: Path, tmp_path: Path)
 
 
 def test_unknown_metrics_judges_and_pictures(run: Path, tmp_path: Path):
-    assert "'UAA' is none (nearest: 'UA')" in say("eval", run, "--metric", "UAA").error
+    assert "Try 'UA'; " in say("eval", run, "--metric", "UAA").error
     assert "judge" in say("eval", run, "--judge", tmp_path / "nobody", "--device", "cpu").error
     assert "target_seeds" in say("eval", run, "--target-seeds", "0").error
     assert "guidance_scale" in say("eval", run, "--guidance", "nan", "--device", "cpu").error

@@ -46,8 +46,7 @@ from expunge.concepts.groups import Several, Subject
 from expunge.concepts.tables import VOCABULARIES, told
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
-from expunge.evaluation.metrics import measure
-from expunge.evaluation.metrics.base import Evidence
+from expunge.evaluation.metrics import refuse_unknown
 from expunge.evaluation.protocol import Protocol
 from expunge.methods.config import Layer
 from expunge.names import NO_CONTROL, RETRAINED, nearest
@@ -101,7 +100,7 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
     if "seed" in table.get("protocol", {}):
         raise ExpungeError("pictures start from the noise of the unit's own seed: [protocol] has a seed; remove it and use seeds = [...]")
     metrics = table.get("metrics")
-    measure(Evidence("", "", {}, {}), metrics or ())  # refuses unknown names
+    refuse_unknown(metrics or ())
     vocabulary = _vocabulary(table.get("vocabulary"), model)
     concepts = tuple(_subject(c, vocabulary) for c in table["concepts"])
     tuning = tuple(_concept(c, vocabulary) for c in table.get("tuning", []))

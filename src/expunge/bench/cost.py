@@ -13,7 +13,7 @@ from expunge.audits.runner import Battery, Cost, Side
 from expunge.bench.runner import Place, control_of, is_attacked, missing, model, plan_of, sampler_of
 from expunge.bench.suite import Unit
 from expunge.concepts.tables import called, concept_from
-from expunge.evaluation.evaluate import SHOWN
+from expunge.evaluation.judged import SHOWN
 from expunge.evaluation.judges import Judge
 from expunge.evaluation.protocol import Protocol, Shot
 from expunge.evaluation.protocol import plan as shots_of

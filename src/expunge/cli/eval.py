@@ -33,8 +33,7 @@ def evaluate(
     from expunge.config import build
     from expunge.evaluation.evaluate import evaluate as measured_rows
     from expunge.evaluation.evaluate import to_draw
-    from expunge.evaluation.metrics import METRICS, measure
-    from expunge.evaluation.metrics.base import Evidence
+    from expunge.evaluation.metrics import refuse_unknown
     from expunge.evaluation.protocol import Protocol
     from expunge.models.loading import load
     from expunge.models.scopes import SCOPES
@@ -44,7 +43,7 @@ def evaluate(
 
     made = Run(run_folder(run))
     protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
-    measure(Evidence("", "", {}, {}), [name for name in metric or () if name not in METRICS])  # refuses, before a model is loaded
+    refuse_unknown(metric or ())  # before a model is loaded
     denoiser = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
     drawn_with = sampler(denoiser, steps, guidance) or denoiser.default_sampler
     if dry_run:

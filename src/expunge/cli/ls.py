@@ -68,29 +68,14 @@ def _attacks() -> None:
     table("attacks", ("name", "the attacker has", "what it does"), rows)
 
 
-OTHERS = [
-    ("weight_change", "", "", "how far the scope's weights went, relative to their norm; of every run"),
-    ("null_drift", "lower", "null", "how far the empty prompt's predictions went, relative to theirs; with `expunge eval`"),
-    ("information", "", "every concept", "nats that a name tells the weights about its pictures, without a judge; with `expunge meter`"),
-    (
-        "information_ratio",
-        "",
-        "every concept",
-        "the same over the untouched model's: wanted 0 for the concept, 1 for others; with `expunge meter`",
-    ),
-]
-"""What is measured of the weights, not of pictures, and so cannot be chosen with --metrics."""
-
-
 def _metrics() -> None:
     from expunge.concepts.concept import PROBES
-    from expunge.evaluation.metrics import METRICS
+    from expunge.evaluation.metrics import described
 
     rows = [
-        (n, "higher" if m.higher_is_better else "lower", " + ".join(p for p in PROBES if p in m.probes), m.title)
-        for n, m in METRICS.items()
+        (d.name, "" if d.better == "neither" else d.better, " + ".join(p for p in PROBES if p in d.probes), d.title)
+        for d in described().values()
     ]
-    rows += OTHERS
     table("metrics", ("name", "better", "pictures of", "what it is"), rows)
 
 

@@ -70,7 +70,7 @@ def show(
     elif name in ATTACKS:
         _attack(name)
     elif metric:
-        say(f"{metric}: {METRICS[metric].title}", "")
+        say(f"{metric}: {METRICS[metric].about.title}", "")
         prose(type(METRICS[metric]).__doc__ or "")
     elif name in SETTINGS:
         _settings(name)
