@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import tiny
 from cli.commandline import say
+from expunge.cli.request import method_in, read_config, settle
 
 from expunge import config
 from expunge.audits.budget import make_budget, read_budget
 from expunge.audits.setup import conclude, prepare
 from expunge.bench.config import read_suite
-from expunge.cli.request import method_in, read_config, settle
 from expunge.cli.unlearn import COMMON
 from expunge.diffusion.divergence import find_divergence
 from expunge.errors import ExpungeError
