@@ -20,17 +20,16 @@ from typer.main import get_command
 # Every name that this script takes from the package. A module that moves is changed here and nowhere else.
 import expunge
 import expunge.attacks
-import expunge.evaluation.metrics
 import expunge.methods
+import expunge.metrics
 from expunge.attacks import ATTACKS
 from expunge.cli.app import app
-from expunge.cli.ls import OTHERS as OTHER_METRICS
 from expunge.cli.output import first_sentence
 from expunge.cli.settings_help import Setting, settings_of
 from expunge.concepts.concept import PROBES
 from expunge.config import settings
 from expunge.diffusion.batch import NEEDS
-from expunge.evaluation.metrics import METRICS
+from expunge.evaluation.metrics import METRICS, described
 from expunge.methods import METHODS
 from expunge.methods._matching import Matching
 from expunge.methods.base import Method, Objective, Training
@@ -156,14 +155,13 @@ def attack_page() -> str:
 def metric_page() -> str:
     rows = [
         (
-            f"[`{name}`](#{name.lower()})",
-            "higher" if metric.higher_is_better else "lower",
-            ", ".join(f"`{probe}`" for probe in PROBES if probe in metric.probes),
-            metric.title,
+            f"[`{name}`](#{name.lower()})" if name in METRICS else f"`{name}`",
+            "" if about.better == "neither" else about.better,
+            ", ".join(f"`{probe}`" for probe in PROBES if probe in about.probes),
+            about.title,
         )
-        for name, metric in METRICS.items()
+        for name, about in described().items()
     ]
-    rows += [(f"`{name}`", better, probes.replace("null", "`null`"), about) for name, better, probes, about in OTHER_METRICS]
     parts = [
         "# Metrics",
         "`expunge eval RUN` computes all metrics that its judge allows; `--metric NAME` selects one. Every value has a 95 % interval, the "
@@ -261,7 +259,7 @@ PUBLIC = (
     (expunge, "What most programs need."),
     (expunge.methods, "One class for each method. Its fields are its settings."),
     (expunge.attacks, "One class for each attack, and the classes from which an attack of your own is built."),
-    (expunge.evaluation.metrics, "One class for each metric, and the classes that a metric reads and returns."),
+    (expunge.metrics, "One class for each metric, and the classes that a metric reads and returns."),
 )
 """The public modules."""
 
@@ -273,7 +271,7 @@ def api_page() -> str:
         "Names are imported when they are first used, so `import expunge` does not wait for torch.",
     ]
     for module, about in PUBLIC:
-        parts += [f"## {module.__name__.replace('.evaluation', '')}", about]
+        parts += [f"## {module.__name__}", about]
         listed = []
         for name in public_names(module):
             value = getattr(module, name)

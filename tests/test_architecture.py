@@ -30,6 +30,8 @@ NEVER = {
     "concepts/*": ("torch",),
     "evaluation/results.py": ("torch",),
     "evaluation/statistics.py": ("torch",),
+    "evaluation/rows.py": ("torch",),
+    "metrics.py": ("torch",),
     "methods/*": ("transformers", "expunge.canvas"),
     "evaluation/metrics/*": ("expunge.canvas", "expunge.models", "expunge.methods", "expunge.training", "expunge.runs"),
     "reports/*": ("torch", "transformers", "expunge.models", "expunge.methods", "expunge.training"),

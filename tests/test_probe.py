@@ -119,22 +119,22 @@ class Sees:
     def __init__(self, count: int):
         self.count, self.shown = count, []
 
-    def __call__(self, pictures) -> Judgement:
-        self.shown.append(pictures)
-        rest = len(pictures) - self.count
-        return Judgement({"style": ("neon",) * self.count + ("dots",) * rest}, torch.zeros(len(pictures), 1))
+    def __call__(self, images, concept) -> Judgement:
+        self.shown.append(images)
+        rest = len(images) - self.count
+        return Judgement({"style": ("neon",) * self.count + ("dots",) * rest})
 
 
 @pytest.mark.parametrize(("count", "seen", "gone"), [(0, 0.0, True), (1, 0.0, False), (1, 0.25, True), (2, 0.25, False)])
 def test_gone_is_when_the_judge_sees_the_concept_in_few_enough(monkeypatch, count, seen, gone):
-    monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(count))
+    monkeypatch.setattr(probe, "judges_for", lambda *_: (Sees(count),))
     assert Gone(every=1, pictures=4, seen=seen)(tiny.model(), tiny.concept())(1) is gone
 
 
 def test_gone_looks_now_and_then_at_the_same_pictures_of_the_concept(monkeypatch):
     judge, model = Sees(1), tiny.model()
     prompts = []
-    monkeypatch.setattr(probe, "load_judge", lambda *_: judge)
+    monkeypatch.setattr(probe, "judges_for", lambda *_: (judge,))
     monkeypatch.setattr(model, "sample", lambda p, s: prompts.append((p, s)) or torch.zeros(len(p), 3, 8, 8, dtype=torch.uint8))
     ends = Gone(every=3, pictures=16)(model, tiny.concept())
     assert not any(ends(step) for step in range(1, 10))
@@ -145,8 +145,9 @@ def test_gone_looks_now_and_then_at_the_same_pictures_of_the_concept(monkeypatch
 
 
 def test_gone_asks_for_a_judge_before_anything_is_written(tmp_path):
-    with pytest.raises(ExpungeError, match="a judge says that the concept is gone: in memory has none"):
+    with pytest.raises(ExpungeError) as refused:
         made(tmp_path / "run", stop=Gone())
+    assert (refused.value.rule, refused.value.value) == ("missing-judge", "in memory")
     assert not (tmp_path / "run").exists()
 
 
@@ -154,7 +155,7 @@ def test_more_pictures_than_prompts_are_drawn_from_other_noise(monkeypatch):
     model = tiny.model()
     concept: Concept = tiny.concept()
     drawn = []
-    monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(0))
+    monkeypatch.setattr(probe, "judges_for", lambda *_: (Sees(0),))
     monkeypatch.setattr(model, "sample", lambda p, s: drawn.extend(zip(p, s, strict=True)) or torch.zeros(len(p), 3, 8, 8).byte())
     Gone(every=1, pictures=50)(model, concept)(1)
     assert len(set(drawn)) == 50
@@ -187,8 +188,8 @@ def test_of_several_concepts_each_must_be_gone(monkeypatch):
 
     both = Several.of([tiny.concept("dots"), tiny.concept("neon")])
     for count, gone in ((0, False), (4, False)):  # the judge calls the rest dots, so one of the two is always seen
-        monkeypatch.setattr(probe, "load_judge", lambda *_, count=count: Sees(count))
+        monkeypatch.setattr(probe, "judges_for", lambda *_, count=count: (Sees(count),))
         assert Gone(every=1, pictures=4)(tiny.model(), both)(1) is gone
     assert Gone(every=1, pictures=4, seen=0.5)(tiny.model(), both)(1) is False
-    monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(2))
+    monkeypatch.setattr(probe, "judges_for", lambda *_: (Sees(2),))
     assert Gone(every=1, pictures=4, seen=0.5)(tiny.model(), both)(1) is True

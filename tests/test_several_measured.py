@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from bench.conftest import Coin
+from bench.conftest import stand_ins
 from cli.commandline import WORDS, Said, say
 
 from expunge.bench.config import make_suite, read_suite
@@ -16,8 +16,9 @@ from expunge.bench.suite import Unit
 from expunge.bench.summary import measured, standings
 from expunge.concepts.groups import Several
 from expunge.errors import ExpungeError
-from expunge.evaluation.evaluate import evaluate, read_rows
+from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.protocol import Protocol
+from expunge.evaluation.results import read_rows
 from expunge.models.sampling import Sampler
 from expunge.reports.charts.sequence import course, split
 from expunge.reports.pages.leaderboard import write as write_board
@@ -36,8 +37,7 @@ METRICS = ["UA", "UA_syn", "IRA", "CRA", "ORA"]
 @pytest.fixture(scope="module", autouse=True)
 def judged():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("expunge.evaluation.evaluate.load_judge", Coin)
-        patch.setattr("expunge.evaluation.evaluate.null_drift", lambda model, delta: [0.1, 0.2])
+        stand_ins(patch)
         yield
 
 
@@ -55,7 +55,7 @@ def runs(tmp_path_factory) -> dict[str, Run]:
 
 def test_each_concept_has_rows_of_its_own(runs):
     for run in runs.values():
-        rows = read_rows(run)
+        rows = read_rows(run.folder)
         for who in ("base", run.id):
             mine = [r for r in rows if r.run == who]
             for metric in METRICS:
@@ -76,7 +76,7 @@ def test_each_concept_has_rows_of_its_own(runs):
 def test_after_each_stage_every_concept_so_far_is_measured_again(runs):
     """So that one that comes back shows. The last stage's numbers are those of the run: the weights are."""
     run = runs["sequential"]
-    rows = read_rows(run)
+    rows = read_rows(run.folder)
     for metric in ("UA", "UA_syn"):
         later = [(r.run, r.concept) for r in rows if r.metric == metric and r.run not in ("base", run.id)]
         ids = [s.id for s in run.stages]
@@ -84,7 +84,7 @@ def test_after_each_stage_every_concept_so_far_is_measured_again(runs):
         final = {r.concept: r.value for r in rows if (r.run, r.metric) == (run.id, metric)}
         assert {r.concept: r.value for r in rows if (r.run, r.metric) == (ids[2], metric)} == final
     assert {r.metric for r in rows if r.run in ids} == {"UA", "UA_syn"}
-    assert not [r for r in read_rows(runs["joint"]) if r.run not in ("base", runs["joint"].id)]
+    assert not [r for r in read_rows(runs["joint"].folder) if r.run not in ("base", runs["joint"].id)]
 
 
 def test_a_stage_is_a_run_to_measure(runs, tmp_path):
@@ -102,7 +102,7 @@ def test_the_report_shows_a_run_of_each_concept(runs, tmp_path):
         parts = split(read(run.folder))
         assert [p.card.target for p in parts] == list(NAMES)
         assert [p.card.beside for p in parts] == [("ring", "dots"), ("neon", "dots"), ("neon", "ring")]
-        rows = read_rows(run)
+        rows = read_rows(run.folder)
         for part in parts:
             found = compare(part)
             for metric in (*METRICS, "weight_change"):
@@ -120,7 +120,7 @@ def test_the_report_shows_a_run_of_each_concept(runs, tmp_path):
 
 def test_the_course_of_a_sequence(runs):
     shown = course(read(runs["sequential"].folder))
-    rows = {(r.run, r.concept): r.value for r in read_rows(runs["sequential"]) if r.metric == "UA"}
+    rows = {(r.run, r.concept): r.value for r in read_rows(runs["sequential"].folder) if r.metric == "UA"}
     ids = [s.id for s in runs["sequential"].stages]
     assert shown.stages == NAMES
     for at, line in enumerate(shown.lines):

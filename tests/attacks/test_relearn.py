@@ -113,8 +113,8 @@ def test_no_picture_that_it_trains_on_shows_the_concept(target, data, count, tmp
     clean, _ = Relearn(data=data, pictures=count)._auxiliary(Victim(model, concept, store=Store(tmp_path)))
     assert len(clean) == count
     pictures = torch.cat([model.decode(part) for part in clean.split(32)])
-    for judge in (load_judge(name, concept) for name in ("main", "second")):
-        assert concept.member.name not in judge(pictures).seen[concept.kind]
+    for judge in (load_judge(name) for name in ("main", "second")):
+        assert concept.member.name not in judge(pictures, concept).seen[concept.kind]
 
 
 @pytest.mark.parametrize("variant", ["xattn-kv", "xattn", "full", "xattn-lora"])

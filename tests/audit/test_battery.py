@@ -14,9 +14,9 @@ from expunge.audits import runner as module
 from expunge.audits.budget import make_budget
 from expunge.audits.cells import Result, Seen
 from expunge.audits.runner import SHOWN
-from expunge.audits.setup import chance, conclude, prepare
+from expunge.audits.setup import conclude, prepare
 from expunge.errors import ExpungeError
-from expunge.evaluation.judges import NOTHING, ClassifierJudge, CLIPJudge, NudeNetJudge
+from expunge.evaluation.judges import judges_for
 from expunge.storage.cache import Store
 from expunge.storage.lock import taken
 from expunge.storage.tensors import fingerprint
@@ -281,29 +281,9 @@ def test_each_of_several_concepts_is_attacked_and_a_control_counts_for_its_own(m
     ]  # fmt: skip
 
 
-def of_labels(kind: type, **has: object):
-    """A judge without its network."""
-    judge = object.__new__(kind)
-    vars(judge).update(has)
-    return judge
-
-
-@pytest.mark.parametrize(
-    ("judge", "share"),
-    [
-        (of_labels(ClassifierJudge, labels=["neon", *[NOTHING] * 998, "neon"]), 0.002),  # two of its thousand classes
-        (of_labels(CLIPJudge, texts={"style": (["neon", "dots", "a photograph", "plain"], None)}), 0.25),
-        (of_labels(NudeNetJudge), 0),
-        (None, 0.1),  # of ten styles
-    ],
-)
-def test_chance_is_a_guess_among_the_judges_own_labels(judge, share):
-    assert chance(judge, tiny.concept("neon")) == share
-
-
 def test_without_a_judge_there_is_a_list_of_those_that_could_be(monkeypatch, battery):
-    from expunge.evaluation import evaluate as evaluation
-
-    monkeypatch.setattr("expunge.audits.setup.judges_for", evaluation.judges_for)
-    with pytest.raises(ExpungeError, match=r"transformers image classifier or of CLIP .* `expunge meter .*`, which needs none"):
+    monkeypatch.setattr("expunge.audits.setup.judges_for", judges_for)
+    with pytest.raises(ExpungeError) as refused:
         battery("Nothing")
+    assert (refused.value.rule, refused.value.value) == ("missing-judge", "in memory")
+    assert "`expunge meter" in refused.value.hint

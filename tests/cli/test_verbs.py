@@ -50,7 +50,7 @@ def test_evaluation_shows_both_models_and_is_resumable(run: Path, evaluated: Sai
     [drift] = [r for r in rows if r["metric"] == "null_drift" and r["method"] != "none"]
     assert f"null_drift null none 0 {drift['value']:.4g} [{drift['ci_low']:.4g}, {drift['ci_high']:.4g}] {drift['n']}" in text
     assert f"next: expunge report {run}" in text
-    assert "pictures of the base model: 1 of 1" in evaluated.err
+    assert "images of the base model: 1 of 1" in evaluated.err
     assert say("eval", run, *EVALUATION).err == ""  # all pictures are in the store
 
 
@@ -149,7 +149,7 @@ def test_merge_writes_a_lora_and_says_what_it_lacks(run: Path, tmp_path: Path):
 def test_lists_name_everything():
     assert all(f" {name} " in f" {flat(say('ls', 'methods'))} " for name in METHODS)
     metrics = flat(say("ls", "metrics"))
-    assert all(f" {name} {'higher' if m.higher_is_better else 'lower'} " in f" {metrics} " for name, m in METRICS.items())
+    assert all(f" {name} {m.about.better} " in f" {metrics} " for name, m in METRICS.items())
     assert all(f" {name} " in f" {flat(say('ls', 'scopes'))} " for name in SCOPES)
     assert "weight$ 4" in flat(say("ls", "scopes"))
     assert flat(say("show", "xattn-lora")).endswith("; adds matrices of rank 4 to them")

@@ -20,8 +20,7 @@ from expunge.concepts.tables import concept_table
 from expunge.config import version_of
 from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError, Inapplicable, NonFiniteLoss
-from expunge.evaluation.evaluate import looked
-from expunge.evaluation.judges import Judge
+from expunge.evaluation.judges import Judge, judge_images
 from expunge.evaluation.rendering import render_rows, rows_kept_at
 from expunge.methods.config import code_outside
 from expunge.models.base import DiffusionModel
@@ -215,7 +214,7 @@ class Battery:
             return None
         kind, name = cell.concept.kind, cell.concept.member.name
         parts = [self.model.decode(part.to(self.model.device)) for part in latents.split(JUDGED)]
-        seen = {j.name: [label for part in parts for label in j(part).seen.get(kind, ())] for j in cell.judges}
+        seen = {j.name: [label for part in parts for label in j(part, cell.concept).seen.get(kind, ())] for j in cell.judges}
         return Seen(len(latents), {judge: labels.count(name) for judge, labels in seen.items()})
 
     @property
@@ -249,7 +248,8 @@ class Battery:
         files = rows_kept_at(self.model, cond, seeds, self.sampler, self.kept.store, made_by)
         with swapped(self.model.network, weights):
             pictures = render_rows(self.model, cond, seeds, self.sampler, files, untracked, cell.name)
-        return files, {j.name: judged.seen[cell.concept.kind] for j in cell.judges if (judged := looked(j, pictures))}
+        judged = {j.name: judge_images(j, pictures, cell.concept) for j in cell.judges}
+        return files, {name: judgement.seen[cell.concept.kind] for name, judgement in judged.items()}
 
     def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
         judges = self.judges[concept.target]

@@ -11,8 +11,7 @@ from expunge.audits.results import Audit, Done, Failure
 from expunge.audits.runner import Battery, Side
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
-from expunge.evaluation.evaluate import judges_for
-from expunge.evaluation.judges import ClassifierJudge, CLIPJudge, Judge, NudeNetJudge
+from expunge.evaluation.judges import Judge, judges_for
 from expunge.models.base import DiffusionModel
 from expunge.models.defaults import defaults_of
 from expunge.models.loading import Model
@@ -93,7 +92,7 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
         seed=battery.seed,
         judges=tuple(j.name for j in battery.judges[battery.concepts[0].target]),
         sampler=asdict(battery.sampler) | {"scheduler": battery.model.scheduler_name},
-        chances={c.target: chance(battery.judges[c.target][0], c) for c in battery.concepts},
+        chances={c.target: battery.judges[c.target][0].chance(c) for c in battery.concepts},
         done=tuple(done),
         sources={s.role: s.folder for s in battery.sides if s.folder},
         failures=tuple(failures),
@@ -102,20 +101,6 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
     )
     audit.write()
     return audit
-
-
-def chance(judge: Judge, concept: Concept) -> float:
-    """The share of pictures in which a judge would see the concept if it guessed: one of its labels, a member of the concept's kind
-    where it does not tell them. A detector sees something or nothing, and guesses nothing."""
-    match judge:
-        case NudeNetJudge():
-            return 0.0
-        case ClassifierJudge():
-            return judge.labels.count(concept.member.name) / len(judge.labels)
-        case CLIPJudge():
-            return 1 / len(judge.texts[concept.kind][0])
-        case _:
-            return 1 / max(2, len(concept.vocabulary.kinds[concept.kind].members))
 
 
 def control_for(control: Run | str | Path | None, model: str, concepts: Sequence[Concept]) -> Run | None:
@@ -164,11 +149,12 @@ def _shared(audited: Sequence[Concept], control: Run) -> bool:
 
 
 def _judges(judge: str | None, model: DiffusionModel, concept: Concept, run: Path) -> tuple[Judge, ...]:
-    found = tuple(j for j in judges_for(judge, model, concept) if j)
-    if not found:
+    if not (found := judges_for(judge, model, concept)):
         raise ExpungeError(
-            f"an audit needs a judge who knows {concept.target!r}: {model.name} has none of its own; give with --judge the folder or "
-            f"id of a transformers image classifier or of CLIP (zero-shot), or nudenet for nudity, or ask `expunge meter {run}`, which "
-            "needs none"
+            f"No judge knows {concept.target!r}: {model.name} has none of its own, and an audit needs one.",
+            rule="missing-judge",
+            value=model.name,
+            hint=f"Try --judge with the folder or id of a transformers image classifier or of CLIP (zero-shot), or nudenet for nudity; "
+            f"`expunge meter {run}` needs none.",
         )
     return found

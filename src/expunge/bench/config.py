@@ -46,8 +46,7 @@ from expunge.concepts.groups import Several, Subject
 from expunge.concepts.tables import VOCABULARIES, read_entry
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
-from expunge.evaluation.metrics import measure
-from expunge.evaluation.metrics.base import Evidence
+from expunge.evaluation.metrics import refuse_unknown
 from expunge.evaluation.protocol import Protocol
 from expunge.methods.config import Layer
 from expunge.models.defaults import defaults_of
@@ -106,7 +105,7 @@ def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) ->
     if "seed" in table.get("protocol", {}):
         raise ExpungeError("pictures start from the noise of the unit's own seed: [protocol] has a seed; remove it and use seeds = [...]")
     metrics = table.get("metrics")
-    measure(Evidence("", "", {}, {}), metrics or ())  # refuses unknown names
+    refuse_unknown(metrics or ())
     vocabulary = _vocabulary(table.get("vocabulary"), model)
     concepts = tuple(_subject(c, vocabulary) for c in table["concepts"])
     tuning = tuple(_concept(c, vocabulary) for c in table.get("tuning", []))

@@ -10,7 +10,7 @@ from expunge.audits.runner import Battery, Cost, Side
 from expunge.bench.runner import Place, budget_of, control_of, is_attacked, loaded_once, missing, plan_of, sampler_of
 from expunge.bench.suite import Unit
 from expunge.concepts.tables import concept_from, target_of
-from expunge.evaluation.evaluate import SHOWN
+from expunge.evaluation.judged import SHOWN
 from expunge.evaluation.judges import Judge
 from expunge.evaluation.protocol import Protocol, Shot
 from expunge.evaluation.protocol import plan as shots_of

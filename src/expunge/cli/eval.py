@@ -39,8 +39,7 @@ def evaluate(
     from expunge.config import build
     from expunge.evaluation.evaluate import evaluate as evaluate_run
     from expunge.evaluation.evaluate import to_draw
-    from expunge.evaluation.metrics import METRICS, measure
-    from expunge.evaluation.metrics.base import Evidence
+    from expunge.evaluation.metrics import refuse_unknown
     from expunge.evaluation.protocol import Protocol
     from expunge.models.loading import load
     from expunge.models.scopes import SCOPES
@@ -50,7 +49,7 @@ def evaluate(
 
     finished = Run(find_run_folder(run))
     protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
-    measure(Evidence("", "", {}, {}), [name for name in metric or () if name not in METRICS])  # raises before a model is loaded
+    refuse_unknown(metric or ())  # before a model is loaded
     loaded = load(model or finished.card["model"]["name"], device, finished.card["dtype"])
     sampler = build_sampler(loaded, steps, guidance)
     if dry_run:

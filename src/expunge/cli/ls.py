@@ -58,28 +58,15 @@ def _list_attacks() -> None:
     print_table("attacks", ("name", "the attacker has", "what it does"), rows)
 
 
-OTHERS = [
-    ("weight_change", "", "", "norm of the change, relative to the norm of the scope's weights; every run has it"),
-    ("null_drift", "lower", "null", "change of the predictions for the empty prompt, relative to their norm; by `expunge eval`"),
-    ("information", "", "every concept", "information of a name about its images, in nats; by `expunge meter`, without a judge"),
-    (
-        "information_ratio",
-        "",
-        "every concept",
-        "information relative to the base model's: ideally 0 for the concept and 1 for others; by `expunge meter`",
-    ),
-]
-"""Metrics of weights and predictions, not of images. `expunge eval --metric` does not select them."""
-
-
 def _list_metrics() -> None:
     from expunge.concepts.concept import PROBES
+    from expunge.evaluation.metrics import described
 
     rows = [
-        (n, "higher" if m.higher_is_better else "lower", " + ".join(p for p in PROBES if p in m.probes), m.title)
-        for n, m in read("expunge.evaluation.metrics:METRICS").items()
+        (d.name, "" if d.better == "neither" else d.better, " + ".join(p for p in PROBES if p in d.probes), d.title)
+        for d in described().values()
     ]
-    print_table("metrics", ("name", "better", "prompt sets", "what it is"), [*rows, *OTHERS])
+    print_table("metrics", ("name", "better", "prompt sets", "what it is"), rows)
 
 
 def _list_concepts(model: str, vocabulary: str | None) -> None:

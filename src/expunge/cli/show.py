@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from expunge.cli.declarations import read
-from expunge.cli.ls import OTHERS
 from expunge.cli.options import Model, Vocabulary, find_run_folder, find_vocabulary
 from expunge.cli.output import print_docstring, print_lines, print_table
 from expunge.cli.presets import read_presets
@@ -62,9 +61,10 @@ def show(
     Shows a method's or an attack's settings, a concept's prompts and a run's card. NAME may also be a scope (the weights that are trained),
     a group of settings (training, protocol, sampler, gone, budget, meter) or vocabulary, which explains the vocabulary file.
     """
+    from expunge.evaluation.metrics import METRICS, describe, described
+
     methods, attacks, presets = read("expunge.methods:METHODS"), read("expunge.attacks:ATTACKS"), read_presets()
-    metrics, scopes = read("expunge.evaluation.metrics:METRICS"), read("expunge.models.scopes:SCOPES")
-    others = {other: about for other, _, _, about in OTHERS}
+    scopes, metrics = read("expunge.models.scopes:SCOPES"), described()
     metric = next((m for m in metrics if m.casefold() == name.casefold()), None)
     if (card := find_run_folder(Path(name)) / "card.json").is_file():
         _show_run(card)
@@ -73,10 +73,8 @@ def show(
     elif name in attacks:
         _show_attack(name, attacks[name])
     elif metric:
-        print_lines(f"{metric}: {metrics[metric].title}", "")
-        print_docstring(metrics[metric].source_class.doc)
-    elif name in others:
-        print_lines(f"{name}: {others[name]}")
+        print_lines(f"{metric}: {describe(metric).title}", "")
+        print_docstring((type(METRICS[metric]).__doc__ if metric in METRICS else None) or describe(metric).meaning)
     elif name in presets:
         _show_preset(name, presets[name])
     elif name in SETTINGS:
@@ -91,7 +89,7 @@ def show(
         print_docstring(VOCABULARY)
         print_lines(EXAMPLE)
     else:
-        _show_concept(name, model, vocabulary, (*methods, *attacks, *metrics, *others, *presets, *scopes, *SETTINGS, "vocabulary"))
+        _show_concept(name, model, vocabulary, (*methods, *attacks, *metrics, *presets, *scopes, *SETTINGS, "vocabulary"))
 
 
 def _show_method(name: str) -> None:

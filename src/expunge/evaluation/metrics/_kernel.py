@@ -1,4 +1,4 @@
-"""Kernel distance between two sets of features (KID, arXiv 1801.01401): unbiased at any number of pictures.
+"""Kernel distance between two sets of features (KID, arXiv 1801.01401): unbiased at any number of images.
 
 The features are the judge's, not Inception's. Values are squared MMDs as they are; papers often print them times 1000.
 """
@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from expunge.evaluation.metrics._jackknife import jackknife_variance
-from expunge.evaluation.metrics.base import Distance
 from expunge.evaluation.statistics import Interval, around
 
 
@@ -23,16 +22,16 @@ def kid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, paired: bool) -> In
     JMLR 13:723, lemma 6). Paired, row i of both belonging together: the same without the k(x_i, y_i), since x_i and y_i are
     not independent; equal sets then give 0. That use is ours, of the lemma's form for equal numbers.
 
-    Unbiased means that the value is 0 on average, hence often negative, when both sets are of one distribution. All pictures
+    Unbiased means that the value is 0 on average, hence often negative, when both sets are of one distribution. All images
     are used at once, where the KID paper averages over subsets: the same expectation with less noise. The jackknife (one
-    picture, or pair, left out at a time) is ours.
+    image, or pair, left out at a time) is ours.
 
     Raises:
-        ValueError: fewer than three pictures in a set; paired sets of unequal length.
+        ValueError: fewer than three images in a set; paired sets of unequal length.
     """
     n, m = len(x), len(y)
     if min(n, m) < 3 or (paired and n != m):
-        raise ValueError(f"a jackknifed U-statistic takes three pictures or more, as many on both sides if paired: {n} and {m} given")
+        raise ValueError(f"a jackknifed U-statistic takes three images or more, as many on both sides if paired: {n} and {m} given")
     x, y = x.cpu().double(), y.cpu().double()
     xx, yy, xy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
     xx.fill_diagonal_(0)
@@ -51,28 +50,3 @@ def kid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, paired: bool) -> In
         variance = jackknife_variance(mmd2(xx.sum() - 2 * xx.sum(1), yy.sum(), xy.sum() - xy.sum(1), n - 1, m), n)
         variance += jackknife_variance(mmd2(xx.sum(), yy.sum() - 2 * yy.sum(1), xy.sum() - xy.sum(0), n, m - 1), m)
     return around(value.item(), variance**0.5)
-
-
-class KIDBase(Distance):
-    """KID between the unlearned and the untouched model's pictures of everything that should survive.
-
-    Choose it over FID_base when pictures are few or their number varies. The pictures are paired (same prompts, same noise):
-    an untouched model scores 0. The pairing is ours.
-    """
-
-    name = "KID_base"
-    title = "kernel distance of retained pictures from the untouched model's"
-    paired = True
-    between = staticmethod(kid)
-
-
-class KIDDrawn(Distance):
-    """KID between the unlearned model's pictures of everything that should survive and fresh real pictures.
-
-    Choose it over FID_drawn when pictures are few or their number varies. Read it beside the untouched model's own value.
-    """
-
-    name = "KID_drawn"
-    title = "kernel distance of retained pictures from real ones"
-    paired = False
-    between = staticmethod(kid)
