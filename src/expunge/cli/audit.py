@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import AllowCode, BaseModel, Device, Judge, RunFolder, best_device, find_run_folder
+from expunge.cli.options import AllowCode, BaseModel, Device, Judge, RunFolder, find_run_folder
 
 FAILED = 1
 """The exit code if an attack failed."""
@@ -57,7 +57,7 @@ def audit(
         judge=judge,
         seed=seed,
         out=out,
-        device=best_device(device),
+        device=device,
         allow_code=allow_code,
     )
     missing = battery.missing()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import AllowCode, Device, best_device
+from expunge.cli.options import AllowCode, Device
 
 FAILED = 1
 """The exit code if a unit failed."""
@@ -58,6 +58,7 @@ def bench(
     from expunge.cli.output import print_lines
     from expunge.config import build
     from expunge.errors import ExpungeError
+    from expunge.models.checks import find_device
     from expunge.names import suggest
     from expunge.storage.cache import Store
 
@@ -78,7 +79,7 @@ def bench(
     is_on_ray = engine == "ray"
     if is_on_ray and device == "auto":
         device = "cuda" if gpus_per_run else "cpu"
-    place = Place(folder, Store.default().root.resolve(), best_device(device))
+    place = Place(folder, Store.default().root.resolve(), device if is_on_ray else str(find_device(device)))
     executor = build(Ray, {"address": address, "workers": workers, "gpus": gpus_per_run}, "ray") if is_on_ray else Serial()
     if search:
         command = " ".join(["expunge bench", suite, "--search", *(f"--only {shlex.quote(o)}" for o in only or [])])

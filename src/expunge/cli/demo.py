@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import CANVAS, Device, best_device
+from expunge.cli.options import CANVAS, Device
 
 IMAGES = {"seeds": 1, "target_seeds": 5}
 """Images of each prompt: as many as two cores generate in minutes."""
@@ -46,7 +46,7 @@ def demo(
     other_names = tuple(n for n in (found.member.name, *found.member.synonyms) if n != found.target)
     concept = Concept.find(found.target, found.vocabulary, other_names, kind=found.kind)
 
-    model = load(CANVAS, best_device(device))
+    model = load(CANVAS, device)
     print_lines(f"removing the {concept.kind} {' / '.join(concept.names)} from the embedded model with {method}")
     began = time.monotonic()
     plan = make_plan(model, concept, configured)
