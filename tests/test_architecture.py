@@ -117,6 +117,19 @@ def test_classes_have_telling_names():
     assert [(f, c) for f, c in classes if c.startswith("Base") or c.endswith(("Manager", "Helper", "Utils"))] == []
 
 
+def at_the_top(source: str) -> Iterator[str]:
+    """What a module imports when it is imported itself."""
+    body = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return imports("\n".join(map(ast.unparse, body)))
+
+
+def test_the_package_can_be_imported_on_any_system():
+    """Modules that Python has on some systems only are imported where they are used, beside a way without them."""
+    some = {"fcntl", "grp", "msvcrt", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty", "winreg"}
+    assert [(file, name) for file, source in FILES.items() for name in at_the_top(source) if name.partition(".")[0] in some] == []
+    assert list(at_the_top("import resource\n\ndef f():\n    import fcntl")) == ["resource"]
+
+
 def test_json_is_written_in_one_place():
     """So that every file of results is written whole, in the same form."""
     by_hand = re.compile(r"write_(?:atomically|text|bytes)\(.*json\.dumps|json\.dump\(")

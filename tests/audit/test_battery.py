@@ -146,7 +146,7 @@ def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_p
         monkeypatch.setattr(judge, "weights", "trained again")
     again = ids("Nothing")
     assert not again & base
-    monkeypatch.setattr(module, "code_outside", lambda attack: {"audit.toys": "edited"})
+    monkeypatch.setattr(module, "code_digest", lambda *roots, alone: "edited")
     assert not ids("Nothing") & again
     monkeypatch.setattr(module, "version_of", lambda package: "another")
     assert not ids("Nothing") & (again | base)

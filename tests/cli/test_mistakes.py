@@ -15,7 +15,8 @@ Unlearn = Callable[..., Said]
 
 
 def written(folder: Path) -> list[Path]:
-    return [p for p in folder.rglob("*") if p.is_file()]
+    """Files but for hidden ones, such as locks."""
+    return [p for p in folder.rglob("[!.]*") if p.is_file()]
 
 
 # --- names and words --------------------------------------------------------------------------------------------------------

@@ -207,7 +207,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
         if is_main:
             preview(plan, denoiser, given["out"], Store.default())
         return
-    was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id)
+    was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id, asked=plan.tables)
     run = carry_out(plan, denoiser, out=given["out"], store=Store.default(), track=track, watch=watch_steps)
     if not is_main:
         return

@@ -24,7 +24,7 @@ from expunge.models.delta import swapped
 from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
 from expunge.models.stable_diffusion import Pipeline, StableDiffusion
-from expunge.runs.run import Run
+from expunge.runs.run import Run, writes
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically, write_json, write_lines
 from expunge.storage.hashing import seed_of
@@ -35,6 +35,7 @@ SHOWN = 12
 """Pictures of each probe that are kept for the report."""
 
 
+@writes("evaluation")
 def evaluate(
     run: Run | str | Path,
     model: str | Path | Pipeline | StableDiffusion | None = None,
@@ -65,7 +66,7 @@ def evaluate(
         have the stage's id for their run.
 
     Raises:
-        ExpungeError: an unfinished run, another base model, an unknown metric or judge.
+        ExpungeError: an unfinished run, another base model, an unknown metric or judge, or another process that measures the run.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     card, started = run.card, time.monotonic()

@@ -17,6 +17,7 @@ from expunge.models.sampling import Sampler, Visit
 from expunge.models.stable_diffusion import StableDiffusion
 from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
+from expunge.training.identity import image_key
 from expunge.training.state import Memo
 
 Track = Callable[[Sequence[int], str], Iterator[int]]
@@ -144,7 +145,8 @@ def _noised(
 def pictured(denoiser: StableDiffusion, need: Need, prompts: list[str], seeds: list[int], store: Store, track: Track) -> Latents:
     """Clean latents of pictures of the prompts, from the store where they were made before."""
     sampler = denoiser.default_sampler
-    key = digest(f"{need}-latents", denoiser.fingerprint, denoiser.drawn_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
+    made_by = denoiser.fingerprint, image_key(denoiser, __name__)
+    key = digest(f"{need}-latents", *made_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
     return _stored(store, key, lambda: {"x_0": _latents(denoiser, prompts, seeds, sampler, track, PICTURES[need])})["x_0"]
 
 
@@ -177,7 +179,7 @@ def trajectory_bank(
     count = each * len(prompts)
     chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
-    made_by = denoiser.fingerprint, denoiser.drawn_by
+    made_by = denoiser.fingerprint, image_key(denoiser, __name__)
     key = digest("trajectories", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
     path = _stored(store, key, lambda: _trajectories(denoiser, [p.prompt for p in chosen], seeds, sampler, track))
 

@@ -20,6 +20,7 @@ from expunge.models.stable_diffusion import StableDiffusion
 from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
 from expunge.training.banks import RENDER_BATCH, Track
+from expunge.training.identity import image_key
 
 CHUNK = 8
 """Pictures whose points are held in memory at a time."""
@@ -120,7 +121,8 @@ class Interview:
     @cached_property
     def _kept_of(self) -> list[object]:
         """What everything that is kept of the untouched model depends on, beside what it was asked."""
-        return [self.denoiser.fingerprint, self.denoiser.drawn_by, self.sampler.steps, self.sampler.guidance_scale]
+        made_by = image_key(self.denoiser, __name__, "expunge.evaluation.information.mutual_information")
+        return [self.denoiser.fingerprint, made_by, self.sampler.steps, self.sampler.guidance_scale]
 
     @property
     def sampler(self) -> Sampler:

@@ -21,7 +21,7 @@ from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval, ratio_interval, student, student_interval
 from expunge.models.loading import load as load_model
 from expunge.models.stable_diffusion import Pipeline, StableDiffusion
-from expunge.runs.run import Run
+from expunge.runs.run import Run, writes
 from expunge.storage.cache import Store
 from expunge.storage.files import write_json, write_lines
 from expunge.training.banks import Track, untracked
@@ -63,6 +63,7 @@ class Information:
     seconds: float
 
 
+@writes(FOLDER)
 def measure_information(
     run: Run | str | Path,
     model: str | Path | Pipeline | StableDiffusion | None = None,
@@ -88,7 +89,7 @@ def measure_information(
         There is no ratio where the untouched model's information is not told apart from 0, as it may be in the form `standard`.
 
     Raises:
-        ExpungeError: an unfinished run, another base model.
+        ExpungeError: an unfinished run, another base model, or another process that measures the run.
     """
     run, started = run if isinstance(run, Run) else Run(Path(run)), time.monotonic()
     denoiser = model if isinstance(model, StableDiffusion) else load_model(model or run.card["model"]["name"], device, run.card["dtype"])
