@@ -30,6 +30,8 @@ NEVER = {
     "concepts/*": ("torch",),
     "evaluation/results.py": ("torch",),
     "evaluation/statistics.py": ("torch",),
+    "evaluation/rows.py": ("torch",),
+    "metrics.py": ("torch",),
     "methods/*": ("transformers", "expunge.canvas"),
     "evaluation/metrics/*": ("expunge.canvas", "expunge.models", "expunge.methods", "expunge.training", "expunge.runs"),
     "reports/*": ("torch", "transformers", "expunge.models", "expunge.methods", "expunge.training"),
@@ -128,6 +130,25 @@ def test_the_package_can_be_imported_on_any_system():
     some = {"fcntl", "grp", "msvcrt", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty", "winreg"}
     assert [(file, name) for file, source in FILES.items() for name in at_the_top(source) if name.partition(".")[0] in some] == []
     assert list(at_the_top("import resource\n\ndef f():\n    import fcntl")) == ["resource"]
+
+
+def test_the_family_and_the_pipeline_of_a_model_are_known_in_models_alone():
+    families = ("StableDiffusion", "StableDiffusion3")
+    outside = {f: ast.parse(s) for f, s in FILES.items() if not f.startswith(("models/", "canvas/"))}
+    names = [(f, n.id) for f, tree in outside.items() for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in families]
+    pipelines = [f for f, tree in outside.items() for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "pipeline"]
+    assert (names, pipelines) == ([], [])
+
+
+def test_every_model_is_loaded_without_code_of_its_own():
+    calls = [
+        (f, n.lineno, {k.arg: getattr(k.value, "value", None) for k in n.keywords})
+        for f, source in FILES.items()
+        for n in ast.walk(ast.parse(source))
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr == "from_pretrained"
+    ]
+    assert calls
+    assert [(f, line) for f, line, given in calls if given.get("trust_remote_code") is not False] == []
 
 
 def test_json_is_written_in_one_place():

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+    """The version of the installed package; "unknown" if it is not installed."""
+
     from expunge.attacks import ATTACKS
     from expunge.audits.results import Audit
     from expunge.concepts.concept import Concept
@@ -99,11 +102,13 @@ def audit(
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, "__version__"})
 
 
 def __getattr__(name: str) -> Any:
     # Names are looked up when they are used: `import expunge`, and with it `expunge --help`, need not wait for torch.
+    if name == "__version__":
+        return import_module("expunge.config").version_of("expunge")
     if name not in _HOMES:
         raise AttributeError(f"module 'expunge' has no attribute {name!r}")
     return getattr(import_module(f"expunge.{_HOMES[name]}"), name)

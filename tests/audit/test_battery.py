@@ -14,9 +14,9 @@ from expunge.audits import runner as module
 from expunge.audits.budget import make_budget
 from expunge.audits.cells import Result, Seen
 from expunge.audits.runner import SHOWN
-from expunge.audits.setup import chance, conclude, prepare
+from expunge.audits.setup import conclude, prepare
 from expunge.errors import ExpungeError
-from expunge.evaluation.judges import NOTHING, ClassifierJudge, CLIPJudge, NudeNetJudge
+from expunge.evaluation.judges import judges_for
 from expunge.storage.cache import Store
 from expunge.storage.lock import taken
 from expunge.storage.tensors import fingerprint
@@ -48,7 +48,7 @@ def relearning(steps: int):
 
 def test_of_an_attack_whose_loss_is_no_longer_finite_the_readings_until_then_count(made, battery, monkeypatch, tmp_path):
     monkeypatch.setattr(Relearn, "AT", (0, 1))
-    given = {"model": tiny.denoiser(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
+    given = {"model": tiny.model(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
     done = prepare(made, relearning(3), **given)
     assert not [e for e in done.run() if e.error]
     found = {d.role: d.result for d in conclude(done).done}
@@ -66,9 +66,9 @@ def test_of_an_attack_whose_loss_is_no_longer_finite_the_readings_until_then_cou
 
 def test_the_network_is_left_as_it_was(battery):
     made = battery("Undo", "Wreck")
-    before = fingerprint(made.denoiser.net)
+    before = fingerprint(made.model.network)
     list(made.run())
-    assert fingerprint(made.denoiser.net) == before
+    assert fingerprint(made.model.network) == before
 
 
 def test_rows_are_in_long_format(audited, made):
@@ -258,7 +258,7 @@ def test_what_was_spent_is_counted(audited):
 def test_in_python_it_is_one_call(made, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('pictures = 8\n[[attacks]]\nname = "audit.toys:Undo"\n')
-    done = audit(made, file, model=tiny.denoiser(), sampler=SAMPLER, store=Store(tmp_path / "store"), out=tmp_path / "audit")
+    done = audit(made, file, model=tiny.model(), sampler=SAMPLER, store=Store(tmp_path / "store"), out=tmp_path / "audit")
     assert done.findings[0].state == "back"
     assert (tmp_path / "audit" / "index.html").is_file()
     assert json.loads((tmp_path / "audit" / "audit.json").read_text())["budget"]["name"] == "mine"
@@ -269,41 +269,21 @@ def test_each_of_several_concepts_is_attacked_and_a_control_counts_for_its_own(m
     from expunge.audits.setup import prepare
     from expunge.runs.unlearn import unlearn
 
-    run = unlearn(tiny.denoiser(), [tiny.concept(), tiny.concept("ring")], "uce", out=tmp_path / "both")
+    run = unlearn(tiny.model(), [tiny.concept(), tiny.concept("ring")], "uce", out=tmp_path / "both")
     control = tmp_path / "retrained"
     control.mkdir()
     (control / "card.json").write_text(json.dumps(made.card | {"method": "retrain", "id": "retrain-neon"}))
     (control / "delta.safetensors").write_bytes((made.folder / "delta.safetensors").read_bytes())
-    given = {"model": tiny.denoiser(), "store": Store(tmp_path / "store"), "control": control, "attacks": ["quantise"]}
+    given = {"model": tiny.model(), "store": Store(tmp_path / "store"), "control": control, "attacks": ["quantise"]}
     cells = prepare(run, "quick", **given).cells
     assert [(c.concept.target, c.side.role) for c in cells] == [
         ("neon", "unlearned"), ("neon", "base"), ("neon", "retrained"), ("ring", "unlearned"), ("ring", "base")
     ]  # fmt: skip
 
 
-def of_labels(kind: type, **has: object):
-    """A judge without its network."""
-    judge = object.__new__(kind)
-    vars(judge).update(has)
-    return judge
-
-
-@pytest.mark.parametrize(
-    ("judge", "share"),
-    [
-        (of_labels(ClassifierJudge, labels=["neon", *[NOTHING] * 998, "neon"]), 0.002),  # two of its thousand classes
-        (of_labels(CLIPJudge, texts={"style": (["neon", "dots", "a photograph", "plain"], None)}), 0.25),
-        (of_labels(NudeNetJudge), 0),
-        (None, 0.1),  # of ten styles
-    ],
-)
-def test_chance_is_a_guess_among_the_judges_own_labels(judge, share):
-    assert chance(judge, tiny.concept("neon")) == share
-
-
 def test_without_a_judge_there_is_a_list_of_those_that_could_be(monkeypatch, battery):
-    from expunge.evaluation import evaluate as evaluation
-
-    monkeypatch.setattr("expunge.audits.setup.judges_for", evaluation.judges_for)
-    with pytest.raises(ExpungeError, match=r"transformers image classifier or of CLIP .* `expunge meter .*`, which needs none"):
+    monkeypatch.setattr("expunge.audits.setup.judges_for", judges_for)
+    with pytest.raises(ExpungeError) as refused:
         battery("Nothing")
+    assert (refused.value.rule, refused.value.value) == ("missing-judge", "in memory")
+    assert "`expunge meter" in refused.value.hint

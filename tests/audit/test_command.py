@@ -36,9 +36,9 @@ def audit(made, toys, tmp_path, monkeypatch):
     """`expunge audit` with the tiny model and the toys; later arguments have their way."""
     import tiny
 
-    denoiser = tiny.denoiser()
-    denoiser.__class__ = type("Small", (type(denoiser),), {"default_sampler": SAMPLER})
-    monkeypatch.setattr("expunge.audits.setup.load_model", lambda *given: denoiser)
+    model = tiny.model()
+    model.__class__ = type("Small", (type(model),), {"default_sampler": SAMPLER})
+    monkeypatch.setattr("expunge.audits.setup.load_model", lambda *given: model)
     return lambda *given: say(
         "audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", "--allow-code", *given
     )
@@ -70,7 +70,7 @@ def test_a_dry_run_prices_everything_and_touches_nothing(audit, tmp_path, own_ca
     lines = [line.split() for line in said.out.splitlines()]
     assert ["undo", "unlearned", "2", "31", "5"] in [line[:5] for line in lines]  # 7 + 2 readings of 8 and 4 pictures of a step
     assert ["nothing", "base", "3", "16", "0"] in [line[:5] for line in lines]
-    assert any(line[:3] == ["together", "94", "10"] for line in lines)
+    assert any(line[:3] == ["total", "94", "10"] for line in lines)
     assert CALLS == []
     assert not (tmp_path / "audit").exists()
     assert sorted(own_cache.rglob("*")) == before
@@ -83,7 +83,7 @@ def test_an_audit_ends_with_verdicts_and_a_page_and_is_not_done_twice(audit, tmp
     assert "Comes back" in said.out
     assert "Does not come back within this budget" in said.out
     assert "100% [68%, 100%]" in said.out
-    assert "no retrained control" in said.out
+    assert "No retrained control" in said.out
     assert f"page    {tmp_path / 'audit' / 'index.html'}" in said.out
     assert (tmp_path / "audit" / "rows.jsonl").is_file()
     begun = len(CALLS)
@@ -126,7 +126,7 @@ def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
     assert said.code == 0, said.err
     assert "6 cells" in said.out
     assert "Comes back or is learnt anew" in " ".join(said.out.split())
-    assert "no retrained control" not in said.out
+    assert "No retrained control" not in said.out
     about = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert about["control"] == "retrain-neon"
     assert about["findings"][0]["asr_retrained"]["value"] == 1
@@ -137,7 +137,7 @@ def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
     [
         (["--budget", "quik"], ["'quik' is neither (nearest: 'quick')"]),
         (["--budget", "/nowhere.toml"], ["/nowhere.toml"]),
-        (["--attack", "relern"], ["'relern' is not an attack", "Try 'relearn'"]),
+        (["--attack", "relern"], ["'relern' is not an attack.", "Try 'relearn'"]),
         (["--control", "/nowhere"], ["/nowhere", "a run is a folder"]),
         (["--auxiliary", "/nowhere", "--attack", "relearn"], ["'/nowhere' is none"]),
         (["--seed", "one"], ["--seed", "'one'"]),

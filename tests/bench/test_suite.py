@@ -127,7 +127,7 @@ def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
         ({"audit": "quick"}, ["audit is a table of settings: 'quick' is none"]),
         ({"vocabulary": 3}, ["a suite's vocabulary is a name or a file"]),
         ({"seeds": [True]}, ["different whole numbers"]),
-        ({"metrics": ["AU"]}, ["'AU' is none"]),
+        ({"metrics": ["AU"]}, ["'AU' is not a metric", "'UA'"]),
         ({"protocol": {"seed": 3}}, ["unit's own seed"]),
         ({"protocol": {"seads": 3}}, ["nearest: 'seeds'"]),
         ({"sampler": {"step": 3}}, ["nearest: 'steps'"]),

@@ -85,9 +85,9 @@ def test_teacher_and_student_see_the_same_latents_where_the_published_code_encod
 
 
 def trainer(method, tmp_path) -> Trainer:
-    denoiser, training, memo = tiny.denoiser(), Training(**tiny.TRAINING), Memo()
-    batches = gather(denoiser, tiny.concept(), method.needs, training, 0, Store(tmp_path), memo)
-    made = Trainer(method, training, batches, TrainState(denoiser.net, method.scope), memo)
+    model, training, memo = tiny.model(), Training(**tiny.TRAINING), Memo()
+    batches = gather(model, tiny.concept(), method.needs, training, 0, Store(tmp_path), memo)
+    made = Trainer(method, training, batches, TrainState(model.network, method.scope), memo)
     made.notes = method.prepare(made.models, batches)
     with torch.no_grad():  # away from the start, where factors and penalties have no slope
         for weight in made.state.trained.values():

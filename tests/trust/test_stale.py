@@ -35,7 +35,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def made(out: Path | None = None, method: str = "uce", store: Path | None = None, **more: object) -> Run:
     given = {"training": tiny.TRAINING} if method != "uce" else {}
-    return unlearn(tiny.denoiser(), tiny.concept(), method, out=out, store=Store(store) if store else None, **given | more)
+    return unlearn(tiny.model(), tiny.concept(), method, out=out, store=Store(store) if store else None, **given | more)
 
 
 def test_an_edited_method_is_another_run_in_another_folder(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -74,7 +74,7 @@ def test_a_killed_run_does_not_go_on_with_other_code(package: Path, tmp_path: Pa
 
 def test_an_older_run_is_known_by_its_configuration(tmp_path: Path):
     """Cards were once without code, and ids of the request alone."""
-    plan = make_plan(tiny.denoiser(), tiny.concept(), "uce")
+    plan = make_plan(tiny.model(), tiny.concept(), "uce")
     (tmp_path / "card.json").write_text(json.dumps({"id": plan.request, "status": "done"}))
     (tmp_path / "config.toml").write_text(to_toml(plan.tables))
     with pytest.raises(ExpungeError) as refused:
@@ -95,7 +95,7 @@ def test_an_older_run_is_read_as_it_is():
 
 def test_a_later_stage_is_another_where_the_code_of_an_earlier_one_is(package: Path):
     def stages() -> list[tuple[str, str, str]]:
-        plan = make_plan(tiny.denoiser(), tiny.concept(), "esd", training=tiny.TRAINING, before=["uce"])
+        plan = make_plan(tiny.model(), tiny.concept(), "esd", training=tiny.TRAINING, before=["uce"])
         return [(stage.code, stage.id, stage.request) for stage in plan.stages]
 
     before = stages()
@@ -115,12 +115,12 @@ def test_seeds_follow_from_the_request_and_not_from_the_code(package: Path, tmp_
 
 
 def test_a_composed_run_covers_the_code_that_composes(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    runs = [unlearn(tiny.denoiser(), tiny.concept(c), "uce", out=tmp_path / c, store=Store(tmp_path / "store")) for c in ("neon", "ring")]
+    runs = [unlearn(tiny.model(), tiny.concept(c), "uce", out=tmp_path / c, store=Store(tmp_path / "store")) for c in ("neon", "ring")]
     monkeypatch.chdir(tmp_path)
-    first = compose(runs, model=tiny.denoiser())
-    assert compose(runs, model=tiny.denoiser()).id == first.id
+    first = compose(runs, model=tiny.model())
+    assert compose(runs, model=tiny.model()).id == first.id
     edit(package / "runs" / "compose.py")
-    again = compose(runs, model=tiny.denoiser())
+    again = compose(runs, model=tiny.model())
     assert (again.id != first.id, again.card["code"] != first.card["code"]) == (True, True)
 
 
@@ -194,19 +194,19 @@ def test_a_cell_of_an_audit_covers_its_attack(package: Path, pattern: str, chang
 
 
 def test_an_image_is_cached_for_its_device_its_torch_and_its_code(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    denoiser, seen = tiny.denoiser(), []
+    model, seen = tiny.model(), []
 
     def look() -> None:
         shots = shots_of(tiny.concept(), Protocol(prompts=1))
-        files = kept_at(denoiser, shots, Sampler(1, 1.0), Store(tmp_path), "weights")
-        seen.append((json.dumps(image_key(denoiser), sort_keys=True), files[0]))
+        files = kept_at(model, shots, Sampler(1, 1.0), Store(tmp_path), "weights")
+        seen.append((json.dumps(image_key(model), sort_keys=True), files[0]))
 
     look()
     look()
     assert seen[0] == seen[1]
     monkeypatch.setattr(torch, "__version__", "99.0")
     look()
-    monkeypatch.setattr(type(denoiser), "device", property(lambda self: torch.device("mps")))
+    monkeypatch.setattr(type(model), "device", property(lambda self: torch.device("mps")))
     look()
     edit(*(package / "diffusion").glob("*.py"))
     look()

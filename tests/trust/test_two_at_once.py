@@ -13,6 +13,7 @@ from expunge.evaluation.information import retention
 from expunge.evaluation.information.interview import Meter
 from expunge.evaluation.information.retention import measure_information
 from expunge.evaluation.protocol import Protocol
+from expunge.evaluation.results import Row
 from expunge.models.sampling import Sampler
 from expunge.runs import compose as composing
 from expunge.runs import unlearn as unlearning
@@ -34,7 +35,7 @@ def refused(work: Callable[[], object], folder: Path) -> None:
 def made(tmp_path: Path) -> Callable[..., Run]:
     def run(folder: str = "run", target: str = "neon", **given: object) -> Run:
         usual = {"training": tiny.TRAINING, "out": tmp_path / folder, "store": Store(tmp_path / "store")}
-        return unlearn(tiny.denoiser(), tiny.concept(target), "esd", **usual | given)
+        return unlearn(tiny.model(), tiny.concept(target), "esd", **usual | given)
 
     return run
 
@@ -88,15 +89,15 @@ def test_each_stage_of_a_sequence_has_a_folder_of_its_own(made):
 
 def test_a_run_is_evaluated_once_at_a_time(made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run, given = made(), {"sampler": Sampler(1, 1.0), "protocol": Protocol(prompts=1, target_seeds=1), "store": Store(tmp_path / "store")}
-    drift, tried = evaluating.null_drift, []
+    weight_rows, tried = evaluating.weight_rows, []
 
-    def meanwhile(*a: object) -> list[float]:
-        refused(lambda: evaluate(run.folder, tiny.denoiser(), **given), run.folder / "evaluation")
+    def meanwhile(*a: object) -> list[Row]:
+        refused(lambda: evaluate(run.folder, tiny.model(), **given), run.folder / "evaluation")
         tried.append(True)
-        return drift(*a)
+        return weight_rows(*a)
 
-    monkeypatch.setattr(evaluating, "null_drift", meanwhile)
-    assert evaluate(run, tiny.denoiser(), **given)
+    monkeypatch.setattr(evaluating, "weight_rows", meanwhile)
+    assert evaluate(run, tiny.model(), **given)
     assert tried == [True]
 
 
@@ -105,12 +106,12 @@ def test_a_run_is_metered_once_at_a_time(made, tmp_path: Path, monkeypatch: pyte
     rows, tried = retention._rows, []
 
     def meanwhile(*a: object) -> object:
-        refused(lambda: measure_information(run.folder, tiny.denoiser(), **given), run.folder / "information")
+        refused(lambda: measure_information(run.folder, tiny.model(), **given), run.folder / "information")
         tried.append(True)
         return rows(*a)
 
     monkeypatch.setattr(retention, "_rows", meanwhile)
-    assert measure_information(run, tiny.denoiser(), **given).rows
+    assert measure_information(run, tiny.model(), **given).rows
     assert tried == [True]
 
 
@@ -122,15 +123,15 @@ def test_nothing_is_written_into_what_is_no_run(tmp_path: Path, measure: Callabl
 
 
 def test_runs_are_composed_into_a_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    runs = [unlearn(tiny.denoiser(), tiny.concept(c), "uce", out=tmp_path / c, store=Store(tmp_path / "store")) for c in ("neon", "ring")]
+    runs = [unlearn(tiny.model(), tiny.concept(c), "uce", out=tmp_path / c, store=Store(tmp_path / "store")) for c in ("neon", "ring")]
     save, tried = composing.save_delta, []
 
     def meanwhile(*a: object) -> None:
         if not tried:
             tried.append(True)
-            refused(lambda: compose(runs, tmp_path / "both", tiny.denoiser()), tmp_path / "both")
+            refused(lambda: compose(runs, tmp_path / "both", tiny.model()), tmp_path / "both")
         save(*a)
 
     monkeypatch.setattr(composing, "save_delta", meanwhile)
-    assert compose(runs, tmp_path / "both", tiny.denoiser()).card["status"] == "done"
+    assert compose(runs, tmp_path / "both", tiny.model()).card["status"] == "done"
     assert tried == [True]

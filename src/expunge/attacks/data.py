@@ -1,7 +1,6 @@
 """What may be shown to a model without showing it a concept: prompts, drawings, and a look at the captions of others."""
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from expunge.attacks.captions import Captioned
-from expunge.concepts.concept import Concept, naming
+from expunge.concepts.concept import Concept, compile_names
 from expunge.errors import ExpungeError
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
 
 T = TypeVar("T")
@@ -25,7 +24,7 @@ LISTED = 20
 
 def named(concept: Concept) -> re.Pattern[str]:
     """Finds every known name, erased or not, of the concept and of those that are removed with it."""
-    return naming([name for c in (concept, *concept.removed) for name in c.known])
+    return compile_names([name for c in (concept, *concept.removed) for name in c.known])
 
 
 def innocent(concept: Concept) -> list[str]:
@@ -65,51 +64,40 @@ def loosely(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(rf"(?<![^\W_]){form}(?:e?s)?(?![^\W_])" for form in forms if form), re.IGNORECASE)
 
 
-def reads(denoiser: StableDiffusion, prompt: str) -> bool:
+def reads(model: DiffusionModel, prompt: str) -> bool:
     """Whether the model can be asked for this. Nothing is encoded."""
     try:
-        denoiser.check_words(prompt)
+        model.check_words(prompt)
     except ExpungeError:
         return False
     return True
 
 
-def legible(denoiser: StableDiffusion, found: Sequence[Captioned]) -> list[Captioned]:
+def legible(model: DiffusionModel, found: Sequence[Captioned]) -> list[Captioned]:
     """Pictures whose captions the model reads: of a caption that is longer than the text encoder has room for, as ordinary training has
     it, the words that fit. Those with words that the model cannot read are left out.
 
     Raises:
         ExpungeError: it reads none.
     """
-    shortened = (replace(one, caption=fitting(denoiser, one.caption)) for one in found)
-    if kept := [one for one in shortened if reads(denoiser, one.caption)]:
+    shortened = (replace(one, caption=model.fitting(one.caption)) for one in found)
+    if kept := [one for one in shortened if reads(model, one.caption)]:
         return kept
     first = f"{found[0].caption!r} ({Path(found[0].source).name})"
     raise ExpungeError(
-        f"an auxiliary set has captions that the model reads: of {len(found)}, {first} for one, {denoiser.name} reads none; write them in "
+        f"an auxiliary set has captions that the model reads: of {len(found)}, {first} for one, {model.name} reads none; write them in "
         "words that it was trained on (see `expunge ls concepts`)"
     )
-
-
-def fitting(denoiser: StableDiffusion, caption: str) -> str:
-    """As many of the first words of a caption as the text encoder has room for."""
-    tokenizer, words = denoiser.pipeline.tokenizer, caption.split()
-
-    def tokens(count: int) -> int:
-        return len(tokenizer(" ".join(words[:count]), truncation=False, verbose=False).input_ids)
-
-    room = tokenizer.model_max_length
-    return caption if tokens(len(words)) <= room else " ".join(words[: bisect_right(range(len(words)), room, key=tokens) - 1])
 
 
 def drawings(concept: Concept, count: int, seed: int) -> tuple[UInt8[Tensor, "b 3 64 64"], list[str]]:
     """Fresh drawings and captions as the canvas was trained on, but for the concept and those that are removed with it."""
     from expunge.canvas.draw import draw
-    from expunge.canvas.training.train import caption, pairs_without
+    from expunge.canvas.training.train import make_caption, random_pairs_without
 
-    objects, styles = pairs_without((concept, *concept.removed), count, seed)
+    objects, styles = random_pairs_without((concept, *concept.removed), count, seed)
     generator = torch.Generator().manual_seed(seed_of(seed, "captions"))
-    captions = [caption(o, s, generator) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
+    captions = [make_caption(o, s, generator) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
     return draw(objects, styles, seed_of(seed, "strokes")), captions
 
 

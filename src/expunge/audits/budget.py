@@ -32,7 +32,7 @@ from expunge.attacks.data import legible, refuse_naming
 from expunge.attacks.relearn import Relearn
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.names import nearest
 from expunge.storage.files import lying_at
 
@@ -135,14 +135,14 @@ class Budget:
             for concept in concepts:
                 refuse_naming(concept, [one.caption for one in found], [one.source for one in found])
 
-    def refuse_unread(self, denoiser: StableDiffusion) -> None:
+    def refuse_unread(self, model: DiffusionModel) -> None:
         """Refuses data of one's own that the model reads no caption of, before any work begins.
 
         Raises:
             ExpungeError: no folder of pictures with captions, or none of which the model reads one.
         """
         for data in self._sets:
-            legible(denoiser, captioned(data))
+            legible(model, captioned(data))
 
     @property
     def _sets(self) -> list[str]:
@@ -169,8 +169,8 @@ def read_budget(name: str | Path, allow_code: bool = False) -> Budget:
             return make_budget(config.read_toml(file), str(name))
     if not Path(name).exists() and not str(name).endswith(".toml"):
         hint = nearest(str(name), builtin())
-        raise ExpungeError(f"a budget is {', '.join(builtin())} or a TOML file: {str(name)!r} is neither{hint}; see docs/audit.md")
-    made = make_budget(config.read_toml(Path(name), "see docs/audit.md"), Path(name).stem, allow_code)
+        raise ExpungeError(f"a budget is {', '.join(builtin())} or a TOML file: {str(name)!r} is neither{hint}; see docs/how-to/audit.md")
+    made = make_budget(config.read_toml(Path(name), "see docs/how-to/audit.md"), Path(name).stem, allow_code)
     outside = any(":" in entry.name for entry in made.entries)
     return dataclasses.replace(made, flags=("--budget", str(name), *(["--allow-code"] if outside else [])))
 
@@ -200,7 +200,7 @@ def find_attack(name: str, allow_code: bool = False) -> type[Attack]:
     Raises:
         ExpungeError: neither; the hint names the nearest registered one.
     """
-    return config.find_class(name, ATTACKS, (Attack,), "attack", "docs/audit.md", allow_code)
+    return config.find_class(name, ATTACKS, (Attack,), "attack", "docs/how-to/audit.md", allow_code)
 
 
 def _entry(table: Mapping[str, Any], alike: Sequence[Mapping[str, Any]], allow_code: bool) -> Entry:

@@ -43,13 +43,13 @@ from expunge.bench.suite import Attacking, Entry, Search, Suite
 from expunge.canvas import CANVAS
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several, Subject
-from expunge.concepts.tables import VOCABULARIES, told
+from expunge.concepts.tables import VOCABULARIES, read_entry
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
-from expunge.evaluation.metrics import measure
-from expunge.evaluation.metrics.base import Evidence
+from expunge.evaluation.metrics import refuse_unknown
 from expunge.evaluation.protocol import Protocol
 from expunge.methods.config import Layer
+from expunge.models.defaults import defaults_of
 from expunge.names import NO_CONTROL, RETRAINED, nearest
 from expunge.runs.run import Run
 
@@ -90,7 +90,7 @@ def _read(name: str | Path) -> dict[str, Any]:
     if not Path(name).exists() and not str(name).endswith(".toml"):
         known = builtin()
         raise ExpungeError(f"a suite is a TOML file or one of {', '.join(known)}: {str(name)!r} is neither{nearest(str(name), known)}")
-    return config.read_toml(Path(name), "see docs/bench.md")
+    return config.read_toml(Path(name), "see docs/how-to/run-a-suite.md")
 
 
 def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) -> Suite:
@@ -98,14 +98,14 @@ def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) ->
     table = _whole(table, name)
     for key in ("methods", "concepts"):
         if not isinstance(table.get(key), list) or not table[key]:
-            raise ExpungeError(f"a suite has {key}: {name!r} has {table.get(key)!r}; see docs/bench.md")
+            raise ExpungeError(f"a suite has {key}: {name!r} has {table.get(key)!r}; see docs/how-to/run-a-suite.md")
     seeds, model = table.get("seeds", [0]), str(table.get("model", CANVAS))
     _seeds(seeds, name)
     protocol = {k: v for k, v in config.settings(config.build(Protocol, table.get("protocol", {}), "protocol")).items() if k != "seed"}
     if "seed" in table.get("protocol", {}):
         raise ExpungeError("pictures start from the noise of the unit's own seed: [protocol] has a seed; remove it and use seeds = [...]")
     metrics = table.get("metrics")
-    measure(Evidence("", "", {}, {}), metrics or ())  # refuses unknown names
+    refuse_unknown(metrics or ())
     vocabulary = _vocabulary(table.get("vocabulary"), model)
     concepts = tuple(_subject(c, vocabulary) for c in table["concepts"])
     tuning = tuple(_concept(c, vocabulary) for c in table.get("tuning", []))
@@ -133,7 +133,7 @@ def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) ->
         if odd := [s for s in entry.seeds or () if s not in seeds]:
             known = ", ".join(map(str, seeds))
             raise ExpungeError(f"an entry's seeds are some of the suite's: {entry.label!r} asks for {odd[0]}, {name!r} has {known}")
-    if any(e.name == RETRAINED for e in suite.methods) and model != CANVAS:
+    if any(e.name == RETRAINED for e in suite.methods) and not defaults_of(model).has_real_images:
         raise ExpungeError(f"the canvas alone is trained anew: {name!r} is of {model}; leave {RETRAINED} out")
     first = {u.id: u for u in reversed(suite.units)}
     if twice := next((u for u in suite.units if first[u.id] is not u), None):
@@ -188,7 +188,7 @@ def _entries(tables: Sequence[Any], vocabulary: Vocabulary, allow_code: bool) ->
         if table["name"] == RETRAINED:
             entries.append(_retraining(label, settings, given, seeds, concepts))
             continue
-        layer = Layer.made(table["name"], settings, given, allow_code)
+        layer = Layer.make(table["name"], settings, given, allow_code)
         if "/" in label:
             raise ExpungeError(f"a label has no slash, which separates the parts of a unit's name: {label!r} has one; choose another")
         if any(label == e.label for e in entries):
@@ -235,7 +235,7 @@ def _concept(given: Any, vocabulary: Vocabulary) -> Concept:
     if not isinstance(table, Mapping) or not isinstance(table.get("target"), str):
         raise ExpungeError(f"a concept is a name or a table with a target: {given!r} is neither; see `expunge ls concepts`")
     _known(table, TARGET, "a concept")
-    return told(table).find(vocabulary)
+    return read_entry(table).find(vocabulary)
 
 
 def _once(reported: Sequence[Subject], name: str) -> None:
@@ -283,7 +283,7 @@ def _sampler(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _vocabulary(given: Any, model: str) -> Vocabulary:
     if given is None:
-        given = "canvas" if model == CANVAS else "general"
+        return defaults_of(model).vocabulary()
     if not isinstance(given, str):
         raise ExpungeError(f"a suite's vocabulary is a name or a file: {given!r} is neither; see `expunge show vocabulary`")
     return VOCABULARIES[given]() if given in VOCABULARIES else Vocabulary.load(Path(given))

@@ -16,8 +16,9 @@ from expunge.bench.executors import Engine
 from expunge.bench.results import Outcome, Trial
 from expunge.bench.runner import Place, is_done
 from expunge.bench.suite import Entry, Search, Suite, Unit
-from expunge.bench.summary import RETAINED, Measured, base_rows, measured, share
+from expunge.bench.summary import Measured, base_rows, measured, share
 from expunge.errors import ExpungeError
+from expunge.evaluation.metrics import describe
 from expunge.methods.base import Objective, Training
 from expunge.methods.config import find_method
 from expunge.names import dashed, nearest
@@ -162,7 +163,7 @@ def score(number: int, chosen: Mapping[str, Any], found: Sequence[Measured], uni
                 f"a search looks at UA: nothing judged {one.folder}; name a judge in the suite, or have UA among its metrics"
             )
         forgetting.append(share([mine["UA"]]).value)
-        retention += [mine[m].value / base[m].value for m in RETAINED if m in mine and base[m].value]
+        retention += [row.value / base[m].value for m, row in mine.items() if describe(m).is_retained and base[m].value]
     return Trial(number, chosen, min(forgetting), min(retention) if retention else None)
 
 

@@ -9,8 +9,8 @@ from annotated_types import Ge, Lt
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
-from expunge.evaluation.judges import load_judge
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.evaluation.judges import judge_images, judges_for
+from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
 
 
@@ -38,21 +38,25 @@ class Gone:
     judge: str | None = None
     """Who looks: main or second of the canvas (main is the default there), a transformers image classifier, or CLIP."""
 
-    def __call__(self, denoiser: StableDiffusion, concept: Subject) -> Callable[[int], bool]:
-        looks = [self._look(denoiser, c) for c in concept.parts]
+    def __call__(self, model: DiffusionModel, concept: Subject) -> Callable[[int], bool]:
+        looks = [self._look(model, c) for c in concept.parts]
         return lambda steps_done: steps_done % self.every == 0 and all(look() for look in looks)
 
-    def _look(self, denoiser: StableDiffusion, concept: Concept) -> Callable[[], bool]:
+    def _look(self, model: DiffusionModel, concept: Concept) -> Callable[[], bool]:
         """Says whether a concept is gone, when it is asked."""
-        judge = load_judge(self.judge or ("main" if denoiser.is_canvas else None), concept, denoiser.device)
-        if judge is None:
-            raise ExpungeError(f"a judge says that the concept is gone: {denoiser.name} has none of its own; give one with --judge")
+        if not (judges := judges_for(self.judge, model, concept)):
+            raise ExpungeError(
+                f"No judge can say when {concept.target!r} is gone: {model.name} has none of its own.",
+                rule="missing-judge",
+                value=model.name,
+                hint="Try --judge with an image classifier or CLIP.",
+            )
         prompts = [p.prompt for p in concept.probes()["target"]]
         chosen = [prompts[i * len(prompts) // self.pictures % len(prompts)] for i in range(self.pictures)]
         seeds = [seed_of("probe", prompt, i) for i, prompt in enumerate(chosen)]
 
         def look() -> bool:
-            labels = judge(denoiser.sample(chosen, seeds)).seen[concept.kind]
+            labels = judge_images(judges[0], model.sample(chosen, seeds), concept).seen[concept.kind]
             return labels.count(concept.member.name) <= self.seen * self.pictures
 
         return look

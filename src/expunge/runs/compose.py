@@ -15,9 +15,10 @@ from expunge.config import version_of
 from expunge.errors import ExpungeError
 from expunge.methods.base import Objective
 from expunge.methods.config import find_method
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import relative_change, save_delta
+from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
-from expunge.models.stable_diffusion import Pipeline, StableDiffusion
 from expunge.runs.card import is_done, write_card
 from expunge.runs.run import Run
 from expunge.storage.code import code_digest, modules_of
@@ -35,7 +36,7 @@ NEAR = 1e-3
 def compose(
     runs: Sequence[Run | str | Path],
     out: str | Path | None = None,
-    model: str | Path | Pipeline | StableDiffusion | None = None,
+    model: Model | None = None,
     device: str = "cpu",
     allow_code: bool = False,
 ) -> Run:
@@ -72,22 +73,22 @@ def compose(
         return Run(folder)
 
     spent = Spent()
-    denoiser = model if isinstance(model, StableDiffusion) else load_model(model or first["model"]["name"], device, first["dtype"])
-    weights = {n: p.detach().to("cpu", torch.float64) for n, p in denoiser.net.named_parameters()}
-    factors = [_factor(run, denoiser, weights, allow_code) for run in made]
-    delta = _times({n: weights[n] for n in made[0].delta(denoiser.fingerprint)}, reduce(torch.matmul, factors))
+    loaded = load_model(model or first["model"]["name"], device, first["dtype"])
+    weights = {n: p.detach().to("cpu", torch.float64) for n, p in loaded.network.named_parameters()}
+    factors = [_factor(run, loaded, weights, allow_code) for run in made]
+    delta = _times({n: weights[n] for n in made[0].delta(loaded.fingerprint)}, reduce(torch.matmul, factors))
     kept = ("method", "model", "seed", "scope", "dtype", "versions", "trainable", "total")
     same = all(run.card["config"] == first["config"] for run in made)
     card = (
         {"id": name, **{k: first[k] for k in kept}}
-        | {"config": first["config"] if same else {}, "training": None, "concept": concept_table(concept), "device": str(denoiser.device)}
+        | {"config": first["config"] if same else {}, "training": None, "concept": concept_table(concept), "device": str(loaded.device)}
         | {"composed_of": [{"id": r.id, "method": r.card["method"], "config": r.card["config"]} for r in made]}
         | {"forwards": 0, "backwards": 0, "relative_change": relative_change(delta, weights)}
         | {"code": code, "seconds": round(spent.seconds, 2), "status": "done"}
     )
     with alone_in(folder):
-        if not is_done(folder, name):  # another process may have ended meanwhile
-            save_delta(folder / "delta.safetensors", {n: w.float() for n, w in delta.items()}, denoiser.fingerprint)
+        if not is_done(folder, name):  # another process may have finished it meanwhile
+            save_delta(folder / "delta.safetensors", {n: w.float() for n, w in delta.items()}, loaded.fingerprint)
             write_card(folder, card)
     return Run(folder)
 
@@ -114,17 +115,17 @@ def _refuse(run: Run, first: Mapping, allow_code: bool) -> None:
             raise ExpungeError(f"runs of one {what} are composed: {run.folder} is of {mine}, the first of {its}; make it again on that one")
 
 
-def _factor(run: Run, denoiser: StableDiffusion, weights: Mapping[str, Tensor], allow_code: bool) -> Factor:
+def _factor(run: Run, model: DiffusionModel, weights: Mapping[str, Tensor], allow_code: bool) -> Factor:
     """The T by which a run multiplied each weight, checked against its delta."""
-    saved = run.delta(denoiser.fingerprint)
-    width = denoiser.encode([""]).states.shape[-1]
+    saved = run.delta(model.fingerprint)
+    width = model.encode([""]).states.shape[-1]
     product = torch.eye(width, dtype=torch.float64)
     for stage in run.stages or (run,):
         name = stage.card["method"]
         method = config.build(find_method(name, allow_code), stage.card["config"], name, allow_code=allow_code)
         assert not isinstance(method, Objective)
         # What an edit makes of the identity is what it multiplies by.
-        edited = method({"identity": torch.eye(width, dtype=torch.float64)}, edit_prompts(stage.concept(), denoiser))
+        edited = method({"identity": torch.eye(width, dtype=torch.float64)}, edit_prompts(stage.concept(), model))
         product = product @ edited["identity"].cpu()
     before = {n: weights[n] for n in saved}
     off = relative_change(_times(before, product), saved) / relative_change(saved, before)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from expunge.methods.base import Method, Objective
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.storage.code import code_digest, modules_of
 
 
@@ -26,7 +26,7 @@ def training_code(methods: Iterable[Method], model: Iterable[str], *rules: objec
     return code_digest(*sorted({room, *model, *modules_of(*methods, *rules)}), alone=["expunge.runs.unlearn"])
 
 
-def image_key(model: StableDiffusion, *modules: str) -> dict[str, Any]:
+def image_key(model: DiffusionModel, *modules: str) -> dict[str, Any]:
     """What decides an image, or its latents, besides weights, prompt, noise and sampler: a part of the key that it is cached under.
 
     Another kind of device and another version of torch round differently, and other code may compute something else.
@@ -35,4 +35,4 @@ def image_key(model: StableDiffusion, *modules: str) -> dict[str, Any]:
         modules: names of the modules that ask the model for it.
     """
     made_by = {"torch": torch.__version__, "device": model.device.type, "code": code_digest(*modules_of(model), alone=modules)}
-    return model.drawn_by | made_by
+    return model.rendered_by | made_by

@@ -57,7 +57,7 @@ def made_companion(method: Objective, latent_shape: tuple[int, int, int], seed: 
 class Trainer:
     """A run's training state, which may be interrupted between any two steps, by any means.
 
-    It takes its steps within `StableDiffusion.mixed`, in the precision of `dtype`.
+    It takes its steps within `DiffusionModel.mixed`, in the precision of `dtype`.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class Trainer:
     ):
         refuse_recomputing(method, training)
         self.method, self.training, self.batches, self.state, self.memo, self.folder = method, training, batches, state, memo, folder
-        denoiser, self.spent = batches.denoiser, spent or Spent()
-        self.processes = Processes(denoiser.device)
+        model, self.spent = batches.model, spent or Spent()
+        self.processes = Processes(model.device)
         refuse_uneven(training, self.processes.count)
         self.accelerator = self.processes.accelerator(dtype)
-        self.student, self.reference, self.mean = Student(denoiser, state), Reference(denoiser, state, memo), Mean(denoiser, state)
-        companion = made_companion(method, denoiser.latent_shape, batches.seed)
-        self.companion = companion.to(denoiser.device) if companion else None
+        self.student, self.reference, self.mean = Student(model, state), Reference(model, state, memo), Mean(model, state)
+        companion = made_companion(method, model.latent_shape, batches.seed)
+        self.companion = companion.to(model.device) if companion else None
         ridge = training.whiten
-        self._white = whitener(tokens(denoiser, batches.concept), ridge).to(denoiser.device) if ridge else None
+        self._white = whitener(tokens(model, batches.concept), ridge).to(model.device) if ridge else None
         self.notes: dict[str, Tensor] = {}
         self._changed: dict[str, Tensor] = {}
         self._optimizers: dict[str, AcceleratedOptimizer] = {}
@@ -101,8 +101,8 @@ class Trainer:
     @property
     def models(self) -> Models:
         """What the method is given at this moment."""
-        denoiser, trained, initial, notes = self.batches.denoiser, self.state.trained, self.state.initial, dict(self.notes)
-        path = denoiser.alphas_cumprod, denoiser.prediction_type
+        model, trained, initial, notes = self.batches.model, self.state.trained, self.state.initial, dict(self.notes)
+        path = model.alphas_cumprod, model.prediction_type
         return Models(self.student, self.reference, self.mean, trained, initial, notes, self.companion, *path, self.student.attention)
 
     def fit(self) -> Iterator[Step]:
@@ -199,7 +199,7 @@ class Trainer:
                 write_tensors(self.folder / NOTES, self.notes)
 
     def _own(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        device = self.batches.denoiser.device
+        device = self.batches.model.device
         return {name: value.detach().to(device, copy=True).contiguous() for name, value in values.items()}
 
     def _update(self, terms: Mapping[str, float]) -> None:

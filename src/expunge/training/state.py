@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from expunge.diffusion.networks import no_mean
 from expunge.diffusion.types import Latents, Maps, Point
 from expunge.errors import ExpungeError
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import relative_change
 from expunge.models.scopes import Scope
 from expunge.storage.hashing import digest
@@ -142,30 +142,22 @@ class Memo:
         return fresh
 
 
-class Predict(Protocol):
-    """A denoiser: `eps(point)`, and the attention on the way to it, optionally with other values of some tensors."""
-
-    def __call__(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents: ...
-
-    def attention(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Maps: ...
-
-
 class Student:
     """The network with gradient."""
 
-    def __init__(self, predict: Predict, state: TrainState | None = None):
-        self.predict, self.state = predict, state
+    def __init__(self, model: DiffusionModel, state: TrainState | None = None):
+        self.model, self.state = model, state
         self.calls = 0
         """With gradient."""
         self.glances = 0
         """Without."""
 
     def __call__(self, point: Point) -> Latents:
-        return self.predict(point, self._counted(point)).float()
+        return self.model.predict(point, self._counted(point)).float()
 
     def attention(self, point: Point) -> Maps:
         """What it attends to there, instead of what it predicts; counted alike."""
-        return [layer.float() for layer in self.predict.attention(point, self._counted(point))]
+        return [layer.float() for layer in self.model.attention(point, self._counted(point))]
 
     def _counted(self, point: Point) -> dict[str, Tensor] | None:
         """Counts a call, and gives the weights to put in for it, if any."""
@@ -179,22 +171,22 @@ class Student:
 class Mean:
     """The network under the running mean of the trained tensors, without gradient."""
 
-    def __init__(self, predict: Predict, state: TrainState):
-        self.predict, self.state, self.glances = predict, state, 0
+    def __init__(self, model: DiffusionModel, state: TrainState):
+        self.model, self.state, self.glances = model, state, 0
 
     @torch.no_grad()
     def __call__(self, point: Point) -> Latents:
         if not self.state.mean:
             return no_mean(point)
         self.glances += len(point)
-        return self.predict(point, self.state.present(self.state.mean)).float()
+        return self.model.predict(point, self.state.present(self.state.mean)).float()
 
 
 class Reference:
     """The untouched network, without gradient, remembering."""
 
-    def __init__(self, predict: Predict, state: TrainState, memo: Memo):
-        self.predict, self.state, self.memo, self.calls = predict, state, memo, 0
+    def __init__(self, model: DiffusionModel, state: TrainState, memo: Memo):
+        self.model, self.state, self.memo, self.calls = model, state, memo, 0
 
     @torch.no_grad()
     def __call__(self, point: Point) -> Latents:
@@ -202,5 +194,5 @@ class Reference:
         missing = [i for i, key in enumerate(keys) if key not in self.memo.rows]
         if missing:
             self.calls += len(missing)
-            self.memo.put([keys[i] for i in missing], self.predict(point[missing], self.state.untouched).float())
+            self.memo.put([keys[i] for i in missing], self.model.predict(point[missing], self.state.untouched).float())
         return torch.stack([self.memo.rows[key] for key in keys]).to(point.x_t.device)

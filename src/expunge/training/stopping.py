@@ -7,9 +7,9 @@ from typing import Any
 from expunge import config
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 
-Stop = Callable[[StableDiffusion, Subject], Callable[[int], bool]]
+Stop = Callable[[DiffusionModel, Subject], Callable[[int], bool]]
 """A rule is given the model and the concept (or several) before the first step, and gives what is asked after each step but the
 last: whether to end there, by the number of steps done. When it is asked, the model has the weights that the run would end with.
 Its answer must be a function of these alone: a run that goes on from a checkpoint asks again."""

@@ -1,4 +1,4 @@
-"""One resumable stage of the canvas's training."""
+"""A resumable stage of the canvas's training."""
 
 import math
 import time
@@ -14,16 +14,25 @@ from expunge.storage.files import append_line
 from expunge.storage.tensors import write_tensors
 
 CHECKPOINT_EVERY = 250
-"""Steps between checkpoints, from which a killed stage goes on."""
+"""Steps between checkpoints, from which an interrupted stage resumes."""
 
 
 def one_cycle(step: int, steps: int, warmup: int = 150) -> float:
-    """Learning-rate factor: linear warm-up, then a half cosine down to zero. The last points of style come with the decay."""
+    """The factor of the learning rate: a linear warm-up times a half cosine to zero. The decay improves the styles of the result."""
     return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 class Stage:
-    """Runs `steps` optimizer steps of `loss(step)` over `net`, with an EMA of the weights, a log, and checkpoints."""
+    """Optimizer steps on `loss(step)` over the weights of `net`, with an EMA of the weights, a log and checkpoints.
+
+    Args:
+        work: The folder of the log, the checkpoint and the finished weights.
+        name: The name of the stage, which begins its file names.
+        net: The network to train. At the end it has the averaged weights.
+        lr: The peak learning rate.
+        steps: The number of steps.
+        ema: The largest decay of the average; it is smaller in the first steps.
+    """
 
     def __init__(self, work: Path, name: str, net: nn.Module, lr: float, steps: int, ema: float = 0.998):
         self.work, self.name, self.net, self.lr, self.steps, self.ema = work, name, net, lr, steps, ema
@@ -32,6 +41,7 @@ class Stage:
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
 
     def run(self, loss: Callable[[int], Tensor], progress: Progress, probe: Callable[[], dict] | None = None) -> None:
+        """Train to the end, or load the finished weights. `probe` adds values to the log every 800 steps, with the averaged weights."""
         if self.done.exists():
             self.net.load_state_dict(load_file(self.done))
             return
