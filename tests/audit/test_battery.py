@@ -287,3 +287,13 @@ def test_without_a_judge_there_is_a_list_of_those_that_could_be(monkeypatch, bat
         battery("Nothing")
     assert (refused.value.rule, refused.value.value) == ("missing-judge", "in memory")
     assert "`expunge meter" in refused.value.hint
+
+
+def test_readings_count_each_prompt(audited):
+    made = audited("Undo", pictures=2 * PICTURES)
+    prompts = len(tiny.concept().probes()["target"])
+    for done in made.done:
+        for reading in done.result.readings:
+            for judge, parts in reading.by_prompt.items():
+                assert tuple(map(sum, zip(*parts, strict=True))) == (reading.hits[judge], reading.n)
+                assert len(parts) == min(prompts, reading.n)

@@ -9,7 +9,6 @@ import pytest
 from cli.commandline import say
 
 import expunge
-from expunge.cli.output import duration, paragraphs
 from expunge.cli.settings_help import Setting, settings_of
 from expunge.cli.unlearn import put_method_first
 from expunge.cli.unlearn_options import COMMON, SWITCHES
@@ -44,6 +43,13 @@ def test_static_text_needs_nothing_heavy(arguments: tuple[str, ...]):
     code = f"import sys; from expunge.cli import main; code = main({arguments}); print(*set({HEAVY}) & set(sys.modules), code)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)})
     assert done.stdout.splitlines()[-1] == "0", done.stderr  # the exit code, and none of those modules
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_help_is_as_wide_as_columns_and_at_most_100(columns: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    widest = max(len(line) for verb in ("audit", "bench", "eval") for line in say(verb, "--help").out.splitlines())
+    assert min(columns, 100) - 20 < widest <= min(columns, 100)
 
 
 def test_help_lists_every_verb_with_its_whole_first_sentence():
@@ -161,26 +167,6 @@ def test_the_method_may_stand_anywhere(given: list[str], first: list[str]):
 
 def test_switches_are_those_that_take_no_value():
     """`put_method_first` needs them before the method, and with it the options, is known."""
-    switches = {s.flag for s in settings_of(Training) if not s.metavar} | {"--dry-run", "--help", "--sequential", "--joint"}
+    switches = {s.flag for s in settings_of(Training) if not s.metavar} | {"--help", "--sequential", "--joint"}
+    switches |= {f"--{name.replace('_', '-')}" for name, (_, default) in COMMON.items() if default is False}
     assert {s.replace("--no-", "--") for s in SWITCHES} == switches
-    assert [name for name, (_, default) in COMMON.items() if default is False] == ["dry_run"]
-
-
-def test_paragraphs_are_filled_and_formulas_kept():
-    text = """First
-        line.
-
-            x = 1
-            y = 2
-
-        Raises:
-            ValueError: never.
-        """
-    assert paragraphs(text) == ["First line.", "    x = 1\n    y = 2"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (5400, "1 h 30 min")]
-)
-def test_durations(seconds: float, words: str):
-    assert duration(seconds) == words

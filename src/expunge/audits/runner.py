@@ -22,6 +22,7 @@ from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError, Inapplicable, NonFiniteLoss
 from expunge.evaluation.judges import Judge, judge_images
 from expunge.evaluation.rendering import render_rows, rows_kept_at
+from expunge.evaluation.statistics import grouped
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.sampling import Sampler
@@ -232,8 +233,9 @@ class Battery:
         first = labels[cell.judges[0].name]
         shown = tuple(Shown(found.cond.keys[i], i, file.name, first[i], first[i] == name) for i, file in enumerate(files))
         hits = {judge: seen.count(name) for judge, seen in labels.items()}
+        by_prompt = {judge: tuple(grouped([label == name for label in seen], found.cond.keys)) for judge, seen in labels.items()}
         unasked = self._unasked(cell, found, made_by) if cell.side.role == "unlearned" else None
-        return Reading(found.strength, len(files), hits, shown, unasked)
+        return Reading(found.strength, len(files), hits, shown, unasked, by_prompt)
 
     def _unasked(self, cell: Cell, found: Attacked, made_by: str) -> Seen:
         """The same of the prompts without the concept."""

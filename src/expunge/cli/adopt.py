@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import CANVAS, Device, Model, Vocabulary, best_device
+from expunge.cli.options import CANVAS, Device, Model, Vocabulary
 
 UNLEARNED = "A diffusers folder, a hub id, or a .safetensors file with U-Net tensors or a LoRA."
 TARGET = "Concept that was removed. Repeat it for other names of the concept, or for other concepts."
@@ -41,7 +41,7 @@ def adopt(
     base = model or CANVAS
     words = {"target": target, "synonym": synonym, "kind": kind, "vocabulary": vocabulary, "anchor": None}
     concept = find_concepts({}, words | {"sequential": None, "reference": None}, base)
-    run = adopt_model(base, unlearned, concept, name=name, never_saw=never_saw, out=out, device=best_device(device), dtype=dtype)
+    run = adopt_model(base, unlearned, concept, name=name, never_saw=never_saw, out=out, device=device, dtype=dtype)
     card = run.card
     print_lines(f"run     {run.folder}", f"change  {card['relative_change']:.3%} of the {card['scope']} weights' norm")
     print_lines("", f"next: expunge eval {run.folder}{'' if defaults_of(base).judges else ' --judge FOLDER|ID'}")

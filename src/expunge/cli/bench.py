@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import AllowCode, Device, best_device
+from expunge.cli.options import AllowCode, Device
 
 FAILED = 1
 """The exit code if a unit failed."""
@@ -58,6 +58,7 @@ def bench(
     from expunge.cli.output import print_lines
     from expunge.config import build
     from expunge.errors import ExpungeError
+    from expunge.models.checks import find_device
     from expunge.names import suggest
     from expunge.storage.cache import Store
 
@@ -78,7 +79,7 @@ def bench(
     is_on_ray = engine == "ray"
     if is_on_ray and device == "auto":
         device = "cuda" if gpus_per_run else "cpu"
-    place = Place(folder, Store.default().root.resolve(), best_device(device))
+    place = Place(folder, Store.default().root.resolve(), device if is_on_ray else str(find_device(device)))
     executor = build(Ray, {"address": address, "workers": workers, "gpus": gpus_per_run}, "ray") if is_on_ray else Serial()
     if search:
         command = " ".join(["expunge bench", suite, "--search", *(f"--only {shlex.quote(o)}" for o in only or [])])
@@ -110,7 +111,8 @@ def _is_selected(name: str, only: Sequence[str]) -> bool:
 
 def _print_costs(units: Sequence[Any], place: Any) -> None:
     from expunge.bench.cost import estimate
-    from expunge.cli.output import duration, print_table
+    from expunge.cli.output import print_table
+    from expunge.reports.format import duration
 
     lines = estimate(units, place)
     rows = [(e.label, str(e.units or ""), e.forwards, e.backwards, e.seconds, e.octets) for e in lines]
@@ -125,7 +127,7 @@ def _run(plan: Any, missing: Sequence[Any], place: Any, executor: Any) -> None:
     from expunge.bench.summary import labelled, markdown, measured, standings
     from expunge.cli.output import print_lines
     from expunge.cli.progress import watch_units
-    from expunge.reports.pages.leaderboard import write
+    from expunge.reports.pages.bench import write_bench_page
     from expunge.storage.files import write_atomically, write_lines
 
     outcomes = list(watch_units(executor(missing, place), len(missing))) if missing else []
@@ -135,7 +137,7 @@ def _run(plan: Any, missing: Sequence[Any], place: Any, executor: Any) -> None:
     write_lines(place.out / "rows.jsonl", labelled(finished))
     print_lines(f"rows    {place.out / 'rows.jsonl'}", f"table   {place.out / 'table.md'}")
     if finished:
-        print_lines(f"page    {write(plan.name, finished, lines, place.out / 'index.html')}")
+        print_lines(f"page    {write_bench_page(plan.name, finished, lines, place.out / 'index.html')}")
     _report_failures(outcomes)
 
 

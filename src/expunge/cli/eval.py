@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import BaseModel, Device, Guidance, Judge, RunFolder, SamplerSteps, best_device, build_sampler, find_run_folder
+from expunge.cli.options import BaseModel, Device, Guidance, Judge, RunFolder, SamplerSteps, build_sampler, find_run_folder
 
 PROMPTS = "Prompts of each prompt set at most, spread evenly over the set."
 SEEDS = "Images of each retained prompt. More images narrow the intervals."
@@ -34,7 +34,7 @@ def evaluate(
     The rows replace those of an earlier evaluation of the run. To use a second judge, evaluate a copy of the run's folder.
     """
     from expunge.cli.evaluation_table import print_evaluation
-    from expunge.cli.output import duration, print_lines
+    from expunge.cli.output import print_lines
     from expunge.cli.progress import track
     from expunge.config import build
     from expunge.evaluation.evaluate import evaluate as evaluate_run
@@ -43,6 +43,7 @@ def evaluate(
     from expunge.evaluation.protocol import Protocol
     from expunge.models.loading import load
     from expunge.models.scopes import SCOPES
+    from expunge.reports.format import duration
     from expunge.runs.cost import pace
     from expunge.runs.run import Run
     from expunge.storage.cache import Store
@@ -50,7 +51,7 @@ def evaluate(
     finished = Run(find_run_folder(run))
     protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
     refuse_unknown(metric or ())  # before a model is loaded
-    loaded = load(model or finished.card["model"]["name"], best_device(device), finished.card["dtype"])
+    loaded = load(model or finished.card["model"]["name"], device, finished.card["dtype"])
     sampler = build_sampler(loaded, steps, guidance)
     if dry_run:
         missing, total = to_draw(finished, loaded, protocol, sampler, Store.default())

@@ -69,17 +69,6 @@ def find_vocabulary(name: str | None, model: str) -> "Words":
             return Words.load(Path(file))
 
 
-def best_device(device: str) -> str:
-    """`device`, or what "auto" stands for on this machine."""
-    if device != "auto":
-        return device
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def build_sampler(model: Any, steps: int | None, guidance: float | None) -> Any:
     """The model's sampler with the given settings replaced.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import CANVAS, Device, Guidance, Model, SamplerSteps, best_device, build_sampler, find_run_folder
+from expunge.cli.options import CANVAS, Device, Guidance, Model, SamplerSteps, build_sampler, find_run_folder
 
 SHORTEST = 128
 """Pixels to which the width of smaller images is enlarged."""
@@ -51,7 +51,7 @@ def sample(
         )
     finished = Run(find_run_folder(run)) if run else None
     base = model or (finished.card["model"]["name"] if finished else CANVAS)
-    loaded = load(base, best_device(device), dtype or (finished.card["dtype"] if finished else "fp32"))
+    loaded = load(base, device, dtype or (finished.card["dtype"] if finished else "fp32"))
     sampler, noise_seeds = build_sampler(loaded, steps, guidance), [seed + i for i in range(seeds)]
     deltas: dict[str, dict] = {"base model": {}} | ({"unlearned": finished.delta(loaded.fingerprint)} if finished else {})
     loaded.encode(prompt)  # raises for a prompt that the model cannot read, before anything is generated

@@ -10,7 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from expunge.cli.declarations import read
-from expunge.cli.options import best_device, read_option_values
+from expunge.cli.options import read_option_values
 from expunge.cli.output import first_sentence, paragraphs
 from expunge.cli.settings_help import Setting, describe_method
 from expunge.cli.unlearn_options import COMMON, SWITCHES
@@ -143,10 +143,11 @@ def _build_function(name: str, options: dict[str, tuple[Any, Any]]) -> Callable[
 
 def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.cli.dry_run import print_plan
-    from expunge.cli.output import duration, print_lines
+    from expunge.cli.output import print_lines
     from expunge.cli.progress import track, watch_steps
     from expunge.cli.unlearn_request import resolve
     from expunge.models.loading import load
+    from expunge.reports.format import duration
     from expunge.runs.card import is_done
     from expunge.runs.export import merge, new_folder
     from expunge.runs.plan import make_plan
@@ -157,7 +158,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
     request = resolve(name, given)
     if given["merge"]:
         new_folder(given["merge"])
-    model = load(request.model, best_device(given["device"]), request.dtype)
+    model = load(request.model, given["device"], request.dtype)
     if request.fingerprint not in (None, model.fingerprint):
         raise ExpungeError(
             f"{given['config']} is for a model with the fingerprint {request.fingerprint}. {request.model} now has {model.fingerprint}.",

@@ -30,10 +30,11 @@ class Row:
     """The prompt set it was measured on."""
     metric: str
     value: float
+    """Not-a-number, as its interval, where a file gives none."""
     ci_low: float
     ci_high: float
     n: int
-    """Images (or other independent units) behind the number."""
+    """Images (or other independent units) behind the number; 0 where a file does not say."""
     attack: str = "none"
     """What was done to the model before it was measured."""
     strength: float = 0.0
@@ -51,7 +52,7 @@ class Row:
     """Probability of a change at least this large if the run changed nothing; below 0.05 the change is significant."""
 
     def __post_init__(self) -> None:
-        if not self.ci_low <= self.value <= self.ci_high:
+        if self.ci_low > self.value or self.value > self.ci_high:
             raise ValueError(f"an interval holds its value: {self.metric} has {self.value} outside [{self.ci_low}, {self.ci_high}]")
 
     @property

@@ -4,6 +4,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ def versions() -> dict[str, str]:
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
-    write_json(folder / "card.json", card, indent=2)
+    """Writes `card.json` with today's date in UTC under `date`."""
+    write_json(folder / "card.json", dict(card) | {"date": datetime.now(UTC).date().isoformat()}, indent=2)
 
 
 def forget_peak(device: torch.device) -> None:
