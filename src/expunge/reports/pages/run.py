@@ -86,7 +86,7 @@ def render_report(views: Sequence[RunView]) -> str:
     courses = [c for v in views if (c := course_of(v))]
     parts = [part for v in views for part in split_by_concept(v)]
     sections = [_group_section(g) for g in group_runs(parts)]
-    shown = {k.metric: meaning(k.metric) for s in sections for k in s.keys}
+    shown = dict.fromkeys(k.metric for s in sections for k in s.keys)
     return fill(
         "run.html.jinja",
         title=_title(parts),
@@ -103,8 +103,8 @@ def render_report(views: Sequence[RunView]) -> str:
         wholes=[(s, r) for s in sections for r in s.runs if not r.column.view.part],
         courses=courses,
         informations=informations,
-        glossary={metric: m for metric, m in shown.items() if m.line},
-        unexplained=[metric for metric, m in shown.items() if not m.line],
+        glossary={metric: of for metric in shown if (of := meaning(metric))},
+        unexplained=[metric for metric in shown if not meaning(metric)],
         rules=VERDICT_RULES,
         window=window_of,
     )
