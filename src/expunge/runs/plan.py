@@ -16,7 +16,7 @@ from expunge.methods.config import Before, Layer, code_outside, method_name
 from expunge.models.stable_diffusion import StableDiffusion
 from expunge.storage.hashing import digest
 from expunge.training.preconditioner import refuse_whitening
-from expunge.training.stopping import Stop, stop_table
+from expunge.training.stopping import StoppingRule, refuse_other_rules
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Plan:
     """None for closed forms."""
     seed: int
     dtype: str
-    stop: Stop | None = None
+    stop: StoppingRule | None = None
     """The rule that may end it before its last step."""
     start: Start | None = None
     """None: the untouched model."""
@@ -107,7 +107,7 @@ class Plan:
         }
         tables |= {"before": [layer.tables for layer in self.before]} if self.before else {}
         tables |= {"start": config.settings(self.start)} if self.start else {}
-        return tables | ({"stop": stop_table(self.stop)} if self.stop else {})
+        return tables | ({"stop": self.stop.table()} if self.stop else {})
 
     @property
     def id(self) -> str:
@@ -128,11 +128,12 @@ def make_plan(
     training: Training | Mapping[str, Any] | None = None,
     seed: int = 0,
     dtype: str = "fp32",
-    stop: Stop | None = None,
+    stop: StoppingRule | None = None,
     before: Before | Sequence[Before] = (),
     **settings: Any,
 ) -> Plan:
     """Resolves names and defaults, and checks everything that can be checked before work begins."""
+    refuse_other_rules(stop)
     concept = subject_of(concept, denoiser, together, reference)
     before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
     layer, earlier = Layer.made(method, settings, training), tuple(map(Layer.of, before))
@@ -147,7 +148,6 @@ def make_plan(
     if stop and training is None:
         raise ExpungeError(f"a closed form has no steps to stop after: {method_name(method)}; leave the rule out")
     made = Plan(denoiser.name, denoiser.fingerprint, concept, method, training, seed, dtype, stop, before=earlier)
-    assert made.id  # a rule without a name shows here
     for stage in made.stages or (made,):
         _check(stage, denoiser)
     return made

@@ -35,7 +35,7 @@ from expunge.training.edit_prompts import edit_prompts
 from expunge.training.loop import Trainer, refuse_recomputing
 from expunge.training.state import TrainState
 from expunge.training.steps import Step
-from expunge.training.stopping import Stop
+from expunge.training.stopping import Check, StoppingRule
 
 Watch = Callable[[Iterator[Step], int, int], Iterator[Step]]
 """Sees every step pass, told how many were done before and how many there are in all: a progress bar, or nothing."""
@@ -56,7 +56,7 @@ def unlearn(
     store: Store | None = None,
     track: Track = untracked,
     watch: Watch | None = None,
-    stop: Stop | None = None,
+    stop: StoppingRule | None = None,
     before: Before | Sequence[Before] = (),
     **settings: Any,
 ) -> Run:
@@ -138,7 +138,7 @@ def _in_one(
     if isinstance(plan.method, Objective) and plan.training:
         refuse_recomputing(plan.method, plan.training)
         refuse_uneven(plan.training, processes.count)
-    ends = plan.stop(denoiser, plan.concept) if plan.stop else None
+    check = plan.stop.start(denoiser, plan.concept) if plan.stop else None
     card = described(plan, denoiser)
     if processes.is_main:
         write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
@@ -160,7 +160,7 @@ def _in_one(
                 assert batches is not None
                 assert plan.training is not None
                 with denoiser.mixed(processes.accelerator(plan.dtype).autocast):  # for whoever looks on the way, too
-                    card |= _train(plan.method, plan.training, batches, state, folder, watch, ends, spent)
+                    card |= _train(plan.method, plan.training, batches, state, folder, watch, check, spent)
             else:
                 with torch.no_grad():
                     state.load(plan.method(state.trained, edit_prompts(plan.concept, denoiser)))
@@ -238,11 +238,11 @@ def _train(
     state: TrainState,
     folder: Path,
     watch: Watch | None,
-    is_done: Callable[[int], bool] | None,
+    stop: Check | None,
     spent: Spent,
 ) -> dict[str, Any]:
     """Trains into the folder; returns the cost, the number of steps, and those of the method's notes that are numbers."""
-    trainer = Trainer(method, training, batches, state, folder, spent, is_done)
+    trainer = Trainer(method, training, batches, state, folder, spent, stop)
     steps, is_main = trainer.fit(), trainer.processes.is_main
     try:
         for _ in watch(steps, trainer.steps_done, training.steps) if watch and is_main else steps:

@@ -1,7 +1,7 @@
 """The training loop: a generator of steps. The caller's `for` shows progress and may break off."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from expunge.training.optimizers import Optimizers
 from expunge.training.preconditioner import make_preconditioner
 from expunge.training.state import TrainState
 from expunge.training.steps import Step
+from expunge.training.stopping import Check
 
 
 def refuse_recomputing(method: Objective, training: Training) -> None:
@@ -62,8 +63,7 @@ class Trainer:
         state: the trained tensors.
         folder: where checkpoints are kept; None keeps none.
         spent: what the run has cost before training.
-        is_done: whether to end after so many steps, asked after each but the last, of the network under the weights that the run would
-            end with.
+        stop: whether to end before the last step; None for never.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Trainer:
         state: TrainState,
         folder: Path | None = None,
         spent: Spent | None = None,
-        is_done: Callable[[int], bool] | None = None,
+        stop: Check | None = None,
     ):
         refuse_recomputing(method, training)
         model = batches.denoiser
-        self.method, self.training, self.batches, self.state, self.is_done = method, training, batches, state, is_done
+        self.method, self.training, self.batches, self.state, self.stop = method, training, batches, state, stop
         self.processes = Processes(model.device)
         refuse_uneven(training, self.processes.count)
         self.accelerator = self.processes.accelerator(model.precision)
@@ -179,10 +179,10 @@ class Trainer:
     @torch.no_grad()
     def _is_stopped(self) -> bool:
         """Whether the stopping rule ends the run here. The main process decides for all."""
-        if self.is_done is None or self.steps_done == 0:
+        if self.stop is None or self.steps_done == 0:
             return False
         with swapped(self.state.net, self.state.result()):
-            return self.processes.told(self.processes.is_main and self.is_done(self.steps_done))
+            return self.processes.told(self.processes.is_main and self.stop.is_done(self.steps_done))
 
     def _not_finite(self, step: int, terms: dict[str, float]) -> NonFiniteLoss:
         """Saves the weights before the step; returns the error, of these terms or, if there are none, of the gradient."""
