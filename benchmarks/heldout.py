@@ -48,27 +48,27 @@ def without_a_third(name: str) -> tuple[Concept, frozenset[str]]:
     return told, frozenset(n for m in gone for n in (m.name, *m.synonyms))
 
 
-def seen_right(denoiser: StableDiffusion, concept: Concept, shots: Sequence[Shot], delta: dict[str, Any], store: Store) -> list[bool]:
+def seen_right(model: StableDiffusion, concept: Concept, shots: Sequence[Shot], delta: dict[str, Any], store: Store) -> list[bool]:
     """Of each picture, whether the judge sees all that its prompt asks for."""
-    weights = f"{denoiser.fingerprint}+{content(delta)}" if delta else denoiser.fingerprint
-    with swapped(denoiser.net, delta):
-        pictures = render(denoiser, shots, denoiser.default_sampler, store, weights, lambda items, title: iter(items), "")
+    weights = f"{model.fingerprint}+{content(delta)}" if delta else model.fingerprint
+    with swapped(model.network, delta):
+        pictures = render(model, shots, model.default_sampler, store, weights, lambda items, title: iter(items), "")
     judged = looked(load_judge("main", concept), pictures)
     assert judged is not None
     return [all(judged.seen[kind][i] == label for kind, label in s.prompt.labels.items()) for i, s in enumerate(shots)]
 
 
-def measured(label: str, name: str, denoiser: StableDiffusion, store: Store) -> dict[str, Any]:
+def measured(label: str, name: str, model: StableDiffusion, store: Store) -> dict[str, Any]:
     """What is seen, of so many pictures, by sort of prompt."""
     told, gone = without_a_third(name)
     concept = Concept.find(name, Vocabulary.canvas(), synonyms=told.synonyms)
     shots = [s for s in plan(concept, Protocol(seed=1)) if s.probe in (*KEPT, "target") and s.index == 0]
     with tempfile.TemporaryDirectory() as folder:
-        run = unlearn(denoiser, told, out=Path(folder) / "run", store=store, seed=1, **METHODS[label])
-        delta = run.delta(denoiser.fingerprint)
+        run = unlearn(model, told, out=Path(folder) / "run", store=store, seed=1, **METHODS[label])
+        delta = run.delta(model.fingerprint)
     shares: dict[str, dict[str, list[int]]] = {}
     for of, weights in (("before", {}), ("after", delta)):
-        right = seen_right(denoiser, concept, shots, weights, store)
+        right = seen_right(model, concept, shots, weights, store)
         for shot, is_right in zip(shots, right, strict=True):
             sort = "target" if shot.probe == "target" else "left out" if gone & set(shot.prompt.prompt.split()) else "told"
             for group in (sort, *((f"{sort}, siblings",) if shot.probe == "siblings" else ())):
@@ -101,11 +101,11 @@ def main() -> None:
     )
     given = parser.parse_args()
     lines = [json.loads(text) for text in given.keep.read_text().splitlines()] if given.keep and given.keep.exists() else []
-    denoiser, store = load("canvas"), Store.default()
+    model, store = load("canvas"), Store.default()
     for name in CONCEPTS:
         for label in METHODS:
             if not any((line["label"], line["concept"]) == (label, name) for line in lines):
-                lines.append(measured(label, name, denoiser, store))
+                lines.append(measured(label, name, model, store))
                 if given.keep:
                     write_atomically(given.keep, "".join(json.dumps(line) + "\n" for line in lines).encode())
                 print(json.dumps(lines[-1]), flush=True)

@@ -63,13 +63,13 @@ def unlearning() -> None:
     from expunge.storage.cache import Store
 
     parts = load("canvas").pipeline
-    denoiser = StableDiffusion(assemble(parts.vae, parts.text_encoder, parts.tokenizer, network()))
+    model = StableDiffusion(assemble(parts.vae, parts.text_encoder, parts.tokenizer, network()))
     concept = Concept.find("neon", Vocabulary.canvas())
     training = {"steps": 6, "batch_size": BATCH, "pictures": 8, "points": 48}
     with tempfile.TemporaryDirectory() as folder:
-        denoiser.encode([p.prompt for p in concept.forget()])
+        model.encode([p.prompt for p in concept.forget()])
         before = peak()
-        unlearn(denoiser, concept, training=training, out=Path(folder) / "run", store=Store(Path(folder) / "store"))
+        unlearn(model, concept, training=training, out=Path(folder) / "run", store=Store(Path(folder) / "store"))
         print(peak() - before)
 
 

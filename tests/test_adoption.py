@@ -72,9 +72,9 @@ def test_it_is_measured_and_reported_like_any_run(base, made, tmp_path):
     save_file({f"unet.{name}": value for name, value in made.delta().items()}, tmp_path / "esd.safetensors")
     run = adopt(base, tmp_path / "esd.safetensors", tiny.concept(), name="ESD, the authors'", out=tmp_path / "run")
     assert run.id.startswith("esd--the-authors--neon-")
-    denoiser = tiny.denoiser()
-    with swapped(denoiser.net, run.delta(denoiser.fingerprint)):
-        assert torch.equal(dict(denoiser.net.named_parameters())[KEY], made.delta()[KEY])
+    model = tiny.model()
+    with swapped(model.network, run.delta(model.fingerprint)):
+        assert torch.equal(dict(model.network.named_parameters())[KEY], made.delta()[KEY])
     rows = evaluate(run, base, metrics=["UA"], protocol=Protocol(seeds=1, target_seeds=1, prompts=2))
     [change] = [r.value for r in rows if r.metric == "weight_change" and r.run == run.id]
     assert change == pytest.approx(made.card["relative_change"], rel=1e-6)
@@ -130,7 +130,7 @@ def test_differing_knows_rounding_from_change():
     ],
 )
 def test_the_narrowest_scope_is_named(names, scope):
-    assert narrowest(tiny.denoiser().net, dict.fromkeys(names, torch.zeros(1))).name == scope
+    assert narrowest(tiny.model().network, dict.fromkeys(names, torch.zeros(1))).name == scope
 
 
 def other_text_encoder(base, folder):
@@ -165,12 +165,12 @@ def file_of(**tensors):
         (lambda base, folder: folder / "nothing.safetensors", "tensors are read from a whole safetensors file"),
         (other_text_encoder, "the text_encoder of .* is not that of"),
         (other_schedule, "a run keeps its model's noise schedule"),
-        (other_tensors, "a model is a Stable Diffusion pipeline"),
+        (other_tensors, "cannot be loaded"),
         (file_of(conv_in__bias=weight(1, (8,)), odd=weight()), "has its base's tensors: odd is none of them"),
         (file_of(conv_in__bias=weight(1, (9,))), r"conv_in.bias is \[9\], the base's \[8\]"),
         (file_of(conv_in__bias=weight(float("nan"), (8,))), "weights are finite: conv_in.bias"),
         (file_of(model__diffusion_model__x=weight()), "a whole checkpoint is given as a folder"),
-        (file_of(unet__x__lora_A__weight=weight(), unet__x__lora_B__weight=weight()), "a LoRA is added to the model that it was made for"),
+        (file_of(unet__x__lora_A__weight=weight(), unet__x__lora_B__weight=weight()), "The LoRA .* cannot be added"),
     ],
 )
 def test_what_cannot_be_a_run_is_refused_and_nothing_written(base, tmp_path, given, said):

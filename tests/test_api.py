@@ -21,7 +21,7 @@ from expunge.storage.cache import Store
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> expunge.Run:
     folder = tmp_path_factory.mktemp("api")
-    return expunge.unlearn(tiny.denoiser(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", store=Store(folder / "store"))
+    return expunge.unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", store=Store(folder / "store"))
 
 
 def test_every_name_of_the_package_is_there_and_listed():
@@ -40,7 +40,7 @@ def test_a_text_is_one_synonym_and_not_its_letters():
 
 def test_settings_of_the_training_are_told_where_they_go(tmp_path: Path):
     with pytest.raises(ExpungeError, match=r"steps: of the training, and no setting of mim-mu; give training={'steps': 80}"):
-        expunge.unlearn(tiny.denoiser(), tiny.concept(), "mim-mu", steps=80, out=tmp_path)
+        expunge.unlearn(tiny.model(), tiny.concept(), "mim-mu", steps=80, out=tmp_path)
 
 
 def test_auto_takes_the_fastest_device_there_is(monkeypatch: pytest.MonkeyPatch):
@@ -89,18 +89,18 @@ def test_a_method_of_ones_own_that_was_edited_is_another(asked: dict, tmp_path: 
         (tmp_path / "edited_method.py").write_text(text)
         sys.modules.pop("edited_method", None)
         linecache.checkcache()
-        ids.append(make_plan(tiny.denoiser(), tiny.concept(), **asked).id)
+        ids.append(make_plan(tiny.model(), tiny.concept(), **asked).id)
     sys.modules.pop("edited_method")
     assert ids[0] == ids[1] != ids[2]
 
 
 def test_a_run_whose_pictures_another_scheduler_drew_is_not_gone_on_with(tmp_path: Path):
-    denoiser = tiny.denoiser()
+    model = tiny.model()
 
     def made() -> expunge.Run:
-        return expunge.unlearn(denoiser, tiny.concept(), "ca", training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "s"))
+        return expunge.unlearn(model, tiny.concept(), "ca", training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "s"))
 
     assert made().id == made().id
-    denoiser.pipeline.scheduler = DDIMScheduler.from_config(denoiser.pipeline.scheduler.config)
+    model.pipeline.scheduler = DDIMScheduler.from_config(model.pipeline.scheduler.config)
     with pytest.raises(ExpungeError, match="drawn by another scheduler"):
         made()

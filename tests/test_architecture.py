@@ -116,6 +116,25 @@ def test_classes_have_telling_names():
     assert [(f, c) for f, c in classes if c.startswith("Base") or c.endswith(("Manager", "Helper", "Utils"))] == []
 
 
+def test_the_family_and_the_pipeline_of_a_model_are_known_in_models_alone():
+    families = ("StableDiffusion", "StableDiffusion3")
+    outside = {f: ast.parse(s) for f, s in FILES.items() if not f.startswith(("models/", "canvas/"))}
+    names = [(f, n.id) for f, tree in outside.items() for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in families]
+    pipelines = [f for f, tree in outside.items() for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "pipeline"]
+    assert (names, pipelines) == ([], [])
+
+
+def test_every_model_is_loaded_without_code_of_its_own():
+    calls = [
+        (f, n.lineno, {k.arg: getattr(k.value, "value", None) for k in n.keywords})
+        for f, source in FILES.items()
+        for n in ast.walk(ast.parse(source))
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr == "from_pretrained"
+    ]
+    assert calls
+    assert [(f, line) for f, line, given in calls if given.get("trust_remote_code") is not False] == []
+
+
 def test_the_command_line_starts_without_heavy_imports():
     """Help is to appear at once, so nothing that takes seconds to import may come with `expunge.cli` itself."""
     code = f"import sys, expunge.cli; print(*sorted(set({HEAVY}) & set(sys.modules)))"

@@ -22,7 +22,7 @@ TRAINING = Training(**tiny.TRAINING)
 
 
 def batches(tmp_path, needs, target="neon", seed=0, **settings):
-    return gather(tiny.denoiser(), tiny.concept(target, **settings), frozenset(needs), TRAINING, seed, Store(tmp_path))
+    return gather(tiny.model(), tiny.concept(target, **settings), frozenset(needs), TRAINING, seed, Store(tmp_path))
 
 
 def test_an_epoch_visits_every_point_once_in_an_order_of_its_own():
@@ -66,21 +66,21 @@ def test_rows_belong_together(tmp_path):
 def test_noised_points_are_on_the_path(tmp_path):
     made = batches(tmp_path, {"forget"})
     x = made.banks["forget"].points
-    again = schedule.add_noise(_clean(made), x.noise, x.t, made.denoiser.alphas_cumprod)
+    again = schedule.add_noise(_clean(made), x.noise, x.t, made.model.alphas_cumprod)
     torch.testing.assert_close(again, x.x_t, rtol=1e-4, atol=1e-4)
     assert sorted((x.t * 16 // 1000).tolist()) == list(range(16))  # one in each of 16 equal slices of the path
 
 
 def _clean(made):
     x = made.banks["forget"].points
-    return schedule.x0_from_eps(x.noise, x.x_t, x.t, made.denoiser.alphas_cumprod)
+    return schedule.x0_from_eps(x.noise, x.x_t, x.t, made.model.alphas_cumprod)
 
 
 @pytest.mark.parametrize("need", ["forget", "trajectory", "anchor_pictures", "surrogate"])
 def test_bare_prompts_hold_the_concept_alone(need: Need, tmp_path):
     concept = tiny.concept("neon", synonyms=("glow",))
     shown = {
-        asked: set(gather(tiny.denoiser(), concept, frozenset({need}), training, 0, Store(tmp_path)).banks[need].points.cond.keys)
+        asked: set(gather(tiny.model(), concept, frozenset({need}), training, 0, Store(tmp_path)).banks[need].points.cond.keys)
         for asked in ("bare", "every")
         for training in (replace(TRAINING, prompts=asked, pictures=24, points=24 * 25),)
     }
@@ -90,28 +90,28 @@ def test_bare_prompts_hold_the_concept_alone(need: Need, tmp_path):
 
 def test_a_trajectory_pairs_each_place_with_its_own_time(tmp_path):
     """A released trainer pairs clean latents with t near 990 in 2 % of its steps."""
-    denoiser = tiny.denoiser()
+    model = tiny.model()
     references = ReferenceCache()
     training = replace(TRAINING, points=3)
-    bank = trajectory_bank(denoiser, tiny.concept(), training, 0, Store(tmp_path), lambda items, _: iter(items), references)
-    steps = denoiser.default_sampler.steps
+    bank = trajectory_bank(model, tiny.concept(), training, 0, Store(tmp_path), lambda items, _: iter(items), references)
+    steps = model.default_sampler.steps
     assert len(bank.points) == steps  # one trajectory covers the 3 points asked for
     t = bank.points.t.tolist()
     assert t == sorted(t, reverse=True)
     x = bank.points
     with torch.no_grad():
-        eps = denoiser(x)
+        eps = model.predict(x)
     known = torch.stack([references.rows[k, p] for k, p in zip(x.keys, x.cond.keys, strict=True)])
     torch.testing.assert_close(known, eps, rtol=1e-4, atol=1e-5)
 
 
 def test_pictures_are_made_once(tmp_path):
     store = Store(tmp_path)
-    denoiser = tiny.denoiser()
+    model = tiny.model()
     calls = []
-    denoiser.net.register_forward_pre_hook(lambda *_: calls.append(1))
+    model.network.register_forward_pre_hook(lambda *_: calls.append(1))
     for _ in range(2):
-        gather(denoiser, tiny.concept(), frozenset({"forget"}), TRAINING, 0, store)
+        gather(model, tiny.concept(), frozenset({"forget"}), TRAINING, 0, store)
         calls.append("done")
     assert calls.index("done") > 0
     assert calls[calls.index("done") + 1 :] == ["done"]
@@ -150,9 +150,9 @@ def test_a_stand_in_is_shown_under_the_concepts_prompt(tmp_path):
         assert all(m in forget[p].marginals for p, m in zip(bank.points.cond.keys, bank.marginals, strict=True))
         assert not any("neon" in prompt for prompt in of)
         seeds = [seed_of(0, need, "picture", i) for i in range(8)]
-        clean = made.denoiser.latents(made.denoiser.encode(of), seeds, made.denoiser.default_sampler)
+        clean = made.model.sample_latents(made.model.encode(of), seeds, made.model.default_sampler)
         points = bank.points
-        x_t = schedule.add_noise(clean.repeat(2, 1, 1, 1), points.noise, points.t, made.denoiser.alphas_cumprod)
+        x_t = schedule.add_noise(clean.repeat(2, 1, 1, 1), points.noise, points.t, made.model.alphas_cumprod)
         torch.testing.assert_close(points.x_t, x_t, rtol=1e-4, atol=1e-4)
         assert sorted((points.t * 16 // 1000).tolist()) == list(range(16))
     assert len(list(store.root.rglob("*.safetensors"))) == 2
@@ -222,7 +222,7 @@ def test_without_siblings_the_marginal_stands_in(tmp_path):
     }
     concept = Concept.find("neon", Vocabulary(kinds))
     needs = frozenset({"forget", "sibling", "marginal"})
-    batch = gather(tiny.denoiser(), concept, needs, TRAINING, 0, Store(tmp_path))(0)
+    batch = gather(tiny.model(), concept, needs, TRAINING, 0, Store(tmp_path))(0)
     assert batch.sibling.keys == batch.marginal.keys
 
 

@@ -38,8 +38,8 @@ WIDE = {"method": {"name": "random-label", "variant": "full"}, "training": tiny.
 UNTRAINED = {"method": {"name": "uce"}}
 
 
-def own(denoiser) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in denoiser.net.named_parameters()}
+def own(model) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in model.network.named_parameters()}
 
 
 def test_the_first_is_the_run_of_its_method_alone(tmp_path):
@@ -62,10 +62,10 @@ def test_a_later_method_begins_where_the_one_before_ended_and_keeps_what_lies_ou
         begun.update({n: p.detach().clone() for n, p in net.named_parameters()} | state.start)
         return state
 
-    denoiser = tiny.denoiser()
-    untouched = own(denoiser)
+    model = tiny.model()
+    untouched = own(model)
     monkeypatch.setattr(expunge.runs.unlearn, "TrainState", spied)
-    run = made(tmp_path / "run", tiny.concept(), last, denoiser=denoiser, before=[WIDE])
+    run = made(tmp_path / "run", tiny.concept(), last, model=model, before=[WIDE])
     first, result = run.stages[0].delta(), run.delta()
     assert all(torch.equal(begun[n], w) for n, w in first.items())
     outside = [n for n in first if ".attentions." not in n]
@@ -73,14 +73,14 @@ def test_a_later_method_begins_where_the_one_before_ended_and_keeps_what_lies_ou
     assert all(torch.equal(result[n], first[n]) for n in outside)
     assert any(not torch.equal(result[n], first[n]) for n in first if ".attn2." in n)
     assert set(result) == set(first)
-    assert all(torch.equal(p, untouched[n]) for n, p in denoiser.net.named_parameters())  # given back as it was
+    assert all(torch.equal(p, untouched[n]) for n, p in model.network.named_parameters())  # given back as it was
     assert run.card["scope"] == f"full + {run.stages[1].card['scope']}"
     assert run.card["trainable"] == run.stages[0].card["trainable"]
 
 
 def test_a_wider_method_after_a_narrower_one(tmp_path):
     run = made(tmp_path / "run", tiny.concept(), "random-label", variant="full", training=WIDE["training"], before=[UNTRAINED])
-    edited, result, untouched = run.stages[0].delta(), run.delta(), own(tiny.denoiser())
+    edited, result, untouched = run.stages[0].delta(), run.delta(), own(tiny.model())
     assert set(edited) < set(result) == set(untouched)
     alone = made(tmp_path / "alone", tiny.concept(), "random-label", variant="full", training=WIDE["training"]).delta()
     for name, weight in edited.items():  # a few short steps from the edit are not those from the untouched weights
@@ -98,7 +98,7 @@ def test_all_learn_from_the_untouched_model(tmp_path, last, monkeypatch):
     answer = Reference.__call__
     monkeypatch.setattr(Reference, "__call__", lambda self, point: asked.append((point, answer(self, point))) or asked[-1][1])
     made(tmp_path / "run", tiny.concept(), last, before=[WIDE])
-    untouched = tiny.denoiser()
+    untouched = tiny.model()
     batches, state = found[-1]
     assert all(torch.equal(state.reference[n], w) for n, w in own(untouched).items() if n in state.reference)
     assert any(".attn2." not in n for n in state.reference)
@@ -112,7 +112,7 @@ def test_all_learn_from_the_untouched_model(tmp_path, last, monkeypatch):
 
 def test_a_closed_form_after_another_method_edits_what_that_left(tmp_path):
     run = made(tmp_path / "run", tiny.concept(), "uce", before=[WIDE])
-    prompts, method = edit_prompts(tiny.concept(), tiny.denoiser()), UCE()
+    prompts, method = edit_prompts(tiny.concept(), tiny.model()), UCE()
     states = (c.states.flatten(0, 1) for c in (prompts.target, prompts.goal, prompts.retain))
     factor = eraser(*states, method.erase_weight, method.preserve_weight, method.ridge)
     first, result = run.stages[0].delta(), run.delta()
@@ -158,16 +158,16 @@ def test_who_watches_is_told_how_many_steps_each_method_has(tmp_path):
 
 
 def test_the_price_is_what_it_costs(tmp_path):
-    denoiser, store = tiny.denoiser(), Store(tmp_path / "store")
-    plan = make_plan(denoiser, tiny.concept(), "mim-mu", training=tiny.TRAINING, before=[WIDE, "uce"])
-    cost = price(plan, denoiser, store)
-    card = carry_out(plan, denoiser, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
+    model, store = tiny.model(), Store(tmp_path / "store")
+    plan = make_plan(model, tiny.concept(), "mim-mu", training=tiny.TRAINING, before=[WIDE, "uce"])
+    cost = price(plan, model, store)
+    card = carry_out(plan, model, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
     assert (card["forwards"], card["backwards"]) == (cost.forwards, cost.backwards)  # what the first draws the second finds
 
 
 def test_in_a_sequence_every_concept_goes_by_every_method_and_later_ones_know_of_it(tmp_path):
     subject = several("neon", "ring", together="sequential")
-    plan = make_plan(tiny.denoiser(), subject, "mim-mu", training=tiny.TRAINING, before=["uce"])
+    plan = make_plan(tiny.model(), subject, "mim-mu", training=tiny.TRAINING, before=["uce"])
     assert [(s.by, s.concept.target, [c.target for c in s.concept.removed]) for s in plan.stages] == [
         ("uce", "neon", []),
         ("mim-mu", "neon", []),
@@ -177,16 +177,16 @@ def test_in_a_sequence_every_concept_goes_by_every_method_and_later_ones_know_of
     assert [s.start and s.start.run for s in plan.stages] == [None, *(s.id for s in plan.stages[:-1])]
     run = made(tmp_path / "run", subject, before=["uce"])
     assert [s["of"] for s in run.card["stages"]] == ["uce, neon", "mim-mu, neon", "uce, ring", "mim-mu, ring"]
-    joint = make_plan(tiny.denoiser(), several("neon", "ring"), "mim-mu", training=tiny.TRAINING, before=["uce"])
+    joint = make_plan(tiny.model(), several("neon", "ring"), "mim-mu", training=tiny.TRAINING, before=["uce"])
     assert [s.concept.target for s in joint.stages] == ["neon + ring"] * 2
 
 
 def test_what_goes_before_is_a_part_of_what_makes_a_run():
     def plan(*before):
-        return make_plan(tiny.denoiser(), tiny.concept(), "mim-mu", before=before)
+        return make_plan(tiny.model(), tiny.concept(), "mim-mu", before=before)
 
     for one in ("uce", UCE(), UNTRAINED, Layer(UCE(), None)):  # one alone needs no list
-        assert make_plan(tiny.denoiser(), tiny.concept(), "mim-mu", before=one).id == plan(one).id
+        assert make_plan(tiny.model(), tiny.concept(), "mim-mu", before=one).id == plan(one).id
 
     plans = [plan(), plan("uce"), plan("esd"), plan("uce", "esd"), plan({"method": {"name": "uce", "ridge": 2.0}})]
     assert len({p.id for p in plans}) == len(plans)
@@ -208,19 +208,19 @@ def test_what_goes_before_is_a_part_of_what_makes_a_run():
 )
 def test_what_cannot_go_before_is_refused(given, message):
     with pytest.raises(ExpungeError, match=message):
-        make_plan(tiny.denoiser(), tiny.concept(), "mim-mu", **given)
+        make_plan(tiny.model(), tiny.concept(), "mim-mu", **given)
 
 
 def test_where_the_concept_is_gone_already_is_no_reference():
     subject = several("neon", "ring", together="sequential", reference="previous")
     with pytest.raises(ExpungeError, match="learn from the untouched model: reference 'previous' is given"):
-        make_plan(tiny.denoiser(), subject, "mim-mu", before=["esd"])
+        make_plan(tiny.model(), subject, "mim-mu", before=["esd"])
 
 
 def test_runs_of_several_methods_do_not_compose(tmp_path):
     both, alone = made(tmp_path / "both", tiny.concept(), "uce", before=[WIDE]), made(tmp_path / "alone", tiny.concept("ring"), "uce")
     with pytest.raises(ExpungeError, match=r"runs of one method are composed: .* is by random-label then uce"):
-        compose([both, alone], tmp_path / "never", tiny.denoiser())
+        compose([both, alone], tmp_path / "never", tiny.model())
 
 
 def test_a_runs_configuration_repeats_it_and_flags_say_what_goes_before(tmp_path):
@@ -233,7 +233,7 @@ def test_a_runs_configuration_repeats_it_and_flags_say_what_goes_before(tmp_path
     shown = dry("mim-mu", "--before", "uce", *asked)
     assert "uce then mim-mu on canvas" in shown
     assert all(line in shown for line in ("uce, ring", "mim-mu, ring", "together"))
-    plan = make_plan(tiny.denoiser(), tiny.concept("ring"), "mim-mu", before=[WIDE, "uce"])
+    plan = make_plan(tiny.model(), tiny.concept("ring"), "mim-mu", before=[WIDE, "uce"])
     file = tmp_path / "config.toml"
     file.write_text(to_toml(plan.tables | {"model": {"name": "canvas", "dtype": "fp32"}}))
     assert read_config(file)["before"] == json.loads(json.dumps([layer.tables for layer in plan.before]))
@@ -254,8 +254,8 @@ def test_a_suite_measures_them_and_its_other_units_stay_what_they_were():
     plain, both = make_suite(table, "s").units
     [alone] = make_suite(table | {"methods": [{"name": "uce"}]}, "s").units
     assert plain.id == alone.id != both.id
-    assert plan_of(Unit.from_json(both.to_json()), tiny.denoiser()).by == "mim-mu then uce"
-    assert plan_of(plain, tiny.denoiser()).before == ()
+    assert plan_of(Unit.from_json(both.to_json()), tiny.model()).by == "mim-mu then uce"
+    assert plan_of(plain, tiny.model()).before == ()
     for odd in ("mim-mu", [3]):
         with pytest.raises(ExpungeError, match="before is a list of methods"):
             make_suite({"concepts": ["ring"], "methods": [{"name": "uce", "before": odd}]}, "s")
@@ -264,7 +264,7 @@ def test_a_suite_measures_them_and_its_other_units_stay_what_they_were():
 def test_each_methods_share_is_measured_and_shown(tmp_path):
     run = made(tmp_path / "run", tiny.concept(), "uce", before=[WIDE])
     few = Protocol(prompts=2, target_seeds=1)
-    rows = evaluate(run, tiny.denoiser(), judge="main", store=Store(tmp_path / "store"), metrics=["UA"], protocol=few)
+    rows = evaluate(run, tiny.model(), judge="main", store=Store(tmp_path / "store"), metrics=["UA"], protocol=few)
     assert {r.run for r in rows} == {"base", run.id, *(s.id for s in run.stages)}
     assert {r.method for r in rows if r.run == run.id} == {"random-label then uce"}
     shown = read(Path(run.folder))

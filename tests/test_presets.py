@@ -21,7 +21,7 @@ from expunge.runs.plan import make_plan
 def test_a_preset_says_everything_that_decides_a_run(name):
     """What it left out would follow the defaults, and what was measured of it would no longer be true."""
     tables = read_preset(name)
-    plan = make_plan(tiny.denoiser(), tiny.concept(), **preset(name))
+    plan = make_plan(tiny.model(), tiny.concept(), **preset(name))
     layers = *plan.before, Layer(plan.method, plan.training)
     for said, layer in zip((*tables.get("before", ()), tables), layers, strict=True):
         left = {k: v for k, v in layer.tables["method"].items() if k not in said["method"]}
@@ -71,7 +71,7 @@ def test_a_preset_under_another_methods_name_is_refused():
 def test_a_preset_is_what_the_benchmark_measures_under_its_label(name, label):
     """benchmarks/attacked.py says of the label what holds of the preset."""
     unit = next(u for u in read_suite("canvas").units if u.label == label)
-    named, measured = make_plan(tiny.denoiser(), tiny.concept(), **preset(name)), plan_of(unit, tiny.denoiser())
+    named, measured = make_plan(tiny.model(), tiny.concept(), **preset(name)), plan_of(unit, tiny.model())
     assert (named.before, named.method, named.training) == (measured.before, measured.method, measured.training)
 
 

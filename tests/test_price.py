@@ -15,7 +15,7 @@ from expunge.runs.unlearn import carry_out
 from expunge.storage.cache import Store
 from expunge.training.counters import counted
 
-DENOISER = tiny.denoiser()
+DENOISER = tiny.model()
 TRAINING = {"steps": 3, "batch_size": 8, "points": 16, "pictures": 2}
 
 
@@ -77,45 +77,45 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_price_is_counted_by_hand_and_by_the_run(case: str, tmp_path: Path):
     wanted, expected = CASES[case]
-    denoiser, store = DENOISER, Store(tmp_path / "store")
-    assert price(wanted, denoiser, store) == expected
+    model, store = DENOISER, Store(tmp_path / "store")
+    assert price(wanted, model, store) == expected
     assert not (tmp_path / "store").exists()
-    card = carry_out(wanted, denoiser, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
+    card = carry_out(wanted, model, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
     assert (card["forwards"], card["backwards"]) == (expected.forwards, expected.backwards)
 
 
 @pytest.mark.parametrize("method", ["mim-mu", "esd"])
 def test_what_is_in_the_store_costs_nothing(method: str, tmp_path: Path):
-    wanted, denoiser, store = plan(method), DENOISER, Store(tmp_path / "store")
-    fresh = price(wanted, denoiser, store)
-    carry_out(wanted, denoiser, out=tmp_path / "first", store=store, track=lambda items, _: iter(items), watch=None)
-    again = price(wanted, denoiser, store)
+    wanted, model, store = plan(method), DENOISER, Store(tmp_path / "store")
+    fresh = price(wanted, model, store)
+    carry_out(wanted, model, out=tmp_path / "first", store=store, track=lambda items, _: iter(items), watch=None)
+    again = price(wanted, model, store)
     assert again == Price(0, fresh.reference, fresh.student)
-    card = carry_out(wanted, denoiser, out=tmp_path / "second", store=store, track=lambda items, _: iter(items), watch=None).card
+    card = carry_out(wanted, model, out=tmp_path / "second", store=store, track=lambda items, _: iter(items), watch=None).card
     assert (card["forwards"], card["backwards"]) == (again.forwards, again.backwards)
 
 
 def test_a_price_leaves_the_network_alone():
-    denoiser = DENOISER
-    before = {n: (p.clone(), p.requires_grad) for n, p in denoiser.net.named_parameters()}
-    net = denoiser.net
+    model = DENOISER
+    before = {n: (p.clone(), p.requires_grad) for n, p in model.network.named_parameters()}
+    net = model.network
     with counted(net) as count:
-        price(plan("mim-mu"), denoiser, Store(Path("/nowhere")))
+        price(plan("mim-mu"), model, Store(Path("/nowhere")))
     assert count.samples == 0
-    assert denoiser.net is net
+    assert model.network is net
     assert all(p.equal(before[n][0]) and p.requires_grad == before[n][1] for n, p in net.named_parameters())
 
 
 def test_pace_times_both_and_gives_the_network_back():
-    denoiser = DENOISER
-    required = [p.requires_grad for p in denoiser.net.parameters()]
-    with counted(denoiser.net) as count:
-        measured = pace(denoiser, SCOPES["xattn-kv"], 3)
+    model = DENOISER
+    required = [p.requires_grad for p in model.network.parameters()]
+    with counted(model.network) as count:
+        measured = pace(model, SCOPES["xattn-kv"], 3)
     assert count.samples == 4 * 3  # each action twice, the first time for warming up
     assert measured.forward > 0
     assert measured.both > 0
-    assert [p.requires_grad for p in denoiser.net.parameters()] == required
-    assert all(p.grad is None for p in denoiser.net.parameters())
+    assert [p.requires_grad for p in model.network.parameters()] == required
+    assert all(p.grad is None for p in model.network.parameters())
 
 
 def test_seconds_are_pace_times_price():

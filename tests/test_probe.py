@@ -28,10 +28,10 @@ VARIANTS = {"present weights": ("xattn", 0.0), "running mean": ("xattn", 0.5), "
 asked: list[tuple[int, torch.Tensor]] = []
 
 
-def said(denoiser) -> torch.Tensor:
+def said(model) -> torch.Tensor:
     """What the network says of one point."""
     with torch.no_grad():
-        return denoiser(Point(torch.ones(1, *denoiser.latent_shape), torch.tensor([500]), denoiser.encode(["a ring"]), ("p",)))
+        return model.predict(Point(torch.ones(1, *model.latent_shape), torch.tensor([500]), model.encode(["a ring"]), ("p",)))
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class AfterCheck:
 def made(folder, variant="present weights", stop=None, **training) -> Run:
     trained, ema = VARIANTS[variant]
     return unlearn(
-        tiny.denoiser(), tiny.concept(), "mim-mu", variant=trained, training=PLAIN | {"ema": ema} | training,
+        tiny.model(), tiny.concept(), "mim-mu", variant=trained, training=PLAIN | {"ema": ema} | training,
         out=folder, store=Store(folder.parent / "store"), stop=stop,
     )  # fmt: skip
 
@@ -100,8 +100,8 @@ def test_a_run_killed_after_its_last_step_ends_there(tmp_path, monkeypatch):
 
 
 def test_a_rule_is_a_part_of_the_run():
-    denoiser, concept = tiny.denoiser(), tiny.concept()
-    plans = [make_plan(denoiser, concept, "mim-mu", stop=stop) for stop in (None, After(), After(4), Gone(), Gone(every=10))]
+    model, concept = tiny.model(), tiny.concept()
+    plans = [make_plan(model, concept, "mim-mu", stop=stop) for stop in (None, After(), After(4), Gone(), Gone(every=10))]
     assert len({plan.id for plan in plans}) == 5
     assert plans[0].tables.keys() == plans[1].tables.keys() - {"stop"}
     assert plans[1].tables["stop"] == {"rule": f"{__name__}:After", "steps": LAST}
@@ -122,14 +122,14 @@ def test_a_rule_that_its_table_does_not_identify_is_refused():
 
     for stop, rule in ((Plain(), "unnamed-stopping-rule"), (Local(), "unnamed-stopping-rule"), (len, "stopping-rule")):
         with pytest.raises(ExpungeError) as error:
-            make_plan(tiny.denoiser(), tiny.concept(), "mim-mu", stop=stop)
+            make_plan(tiny.model(), tiny.concept(), "mim-mu", stop=stop)
         assert error.value.rule == rule
         assert error.value.hint.startswith("Try ")
 
 
 def test_a_closed_form_has_nothing_to_stop():
     with pytest.raises(ExpungeError, match="a closed form has no steps to stop after: uce"):
-        make_plan(tiny.denoiser(), tiny.concept(), "uce", stop=Gone())
+        make_plan(tiny.model(), tiny.concept(), "uce", stop=Gone())
 
 
 class Sees:
@@ -149,15 +149,15 @@ class Sees:
 @pytest.mark.parametrize(("count", "seen", "gone"), [(0, 0.0, True), (1, 0.0, False), (1, 0.25, True), (2, 0.25, False)])
 def test_gone_is_when_the_judge_sees_the_concept_in_few_enough(monkeypatch, count, seen, gone):
     monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(count))
-    assert Gone(every=1, pictures=4, seen=seen).start(tiny.denoiser(), tiny.concept()).is_done(1) is gone
+    assert Gone(every=1, pictures=4, seen=seen).start(tiny.model(), tiny.concept()).is_done(1) is gone
 
 
 def test_gone_looks_now_and_then_at_the_same_pictures_of_the_concept(monkeypatch):
-    judge, denoiser = Sees(1), tiny.denoiser()
+    judge, model = Sees(1), tiny.model()
     prompts = []
     monkeypatch.setattr(probe, "load_judge", lambda *_: judge)
-    monkeypatch.setattr(denoiser, "sample", lambda p, s: prompts.append((p, s)) or torch.zeros(len(p), 3, 8, 8, dtype=torch.uint8))
-    check = Gone(every=3, pictures=16).start(denoiser, tiny.concept())
+    monkeypatch.setattr(model, "sample", lambda p, s: prompts.append((p, s)) or torch.zeros(len(p), 3, 8, 8, dtype=torch.uint8))
+    check = Gone(every=3, pictures=16).start(model, tiny.concept())
     assert not any(check.is_done(step) for step in range(1, 10))
     assert len(judge.shown) == 3
     assert prompts[0] == prompts[1] == prompts[2]
@@ -173,12 +173,12 @@ def test_gone_asks_for_a_judge_before_anything_is_written(tmp_path):
 
 
 def test_more_pictures_than_prompts_are_drawn_from_other_noise(monkeypatch):
-    denoiser = tiny.denoiser()
+    model = tiny.model()
     concept: Concept = tiny.concept()
     drawn = []
     monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(0))
-    monkeypatch.setattr(denoiser, "sample", lambda p, s: drawn.extend(zip(p, s, strict=True)) or torch.zeros(len(p), 3, 8, 8).byte())
-    Gone(every=1, pictures=50).start(denoiser, concept).is_done(1)
+    monkeypatch.setattr(model, "sample", lambda p, s: drawn.extend(zip(p, s, strict=True)) or torch.zeros(len(p), 3, 8, 8).byte())
+    Gone(every=1, pictures=50).start(model, concept).is_done(1)
     assert len(set(drawn)) == 50
 
 
@@ -210,7 +210,7 @@ def test_of_several_concepts_each_must_be_gone(monkeypatch):
     both = Several.of([tiny.concept("dots"), tiny.concept("neon")])
     for count, gone in ((0, False), (4, False)):  # the judge calls the rest dots, so one of the two is always seen
         monkeypatch.setattr(probe, "load_judge", lambda *_, count=count: Sees(count))
-        assert Gone(every=1, pictures=4).start(tiny.denoiser(), both).is_done(1) is gone
-    assert Gone(every=1, pictures=4, seen=0.5).start(tiny.denoiser(), both).is_done(1) is False
+        assert Gone(every=1, pictures=4).start(tiny.model(), both).is_done(1) is gone
+    assert Gone(every=1, pictures=4, seen=0.5).start(tiny.model(), both).is_done(1) is False
     monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(2))
-    assert Gone(every=1, pictures=4, seen=0.5).start(tiny.denoiser(), both).is_done(1) is True
+    assert Gone(every=1, pictures=4, seen=0.5).start(tiny.model(), both).is_done(1) is True

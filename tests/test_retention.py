@@ -88,18 +88,16 @@ def test_unsafe_kinds_have_nothing_that_should_stay():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> tuple[Run, Store]:
     folder = tmp_path_factory.mktemp("made")
-    return unlearn(tiny.denoiser(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", store=Store(folder / "s")), Store(
-        folder / "s"
-    )
+    return unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", store=Store(folder / "s")), Store(folder / "s")
 
 
 def changed(made: Run, folder: Path, factor: dict[str, float]) -> Run:
     """A run whose weights are the untouched ones, those whose name holds a word times a factor."""
     shutil.copytree(made.folder, folder)
-    denoiser = tiny.denoiser()
-    found = {n: p.detach().clone() for n, p in denoiser.net.named_parameters() if "attn2.to_k" in n or "attn2.to_v" in n}
+    model = tiny.model()
+    found = {n: p.detach().clone() for n, p in model.network.named_parameters() if "attn2.to_k" in n or "attn2.to_v" in n}
     values = {n: w * next((f for word, f in factor.items() if word in n), 1.0) for n, w in found.items()}
-    save_delta(folder / "delta.safetensors", values, denoiser.fingerprint)
+    save_delta(folder / "delta.safetensors", values, model.fingerprint)
     return Run(folder)
 
 
@@ -110,7 +108,7 @@ def ratios(rows) -> dict[str, tuple[float, float, float]]:
 @pytest.mark.parametrize("form", ["expected", "orthogonal", "standard"])
 def test_untouched_weights_keep_everything(made, tmp_path, form):
     run, store = made
-    found = measure_information(changed(run, tmp_path / "same", {}), tiny.denoiser(), meter=replace(FEW, maps=0, form=form), store=store)
+    found = measure_information(changed(run, tmp_path / "same", {}), tiny.model(), meter=replace(FEW, maps=0, form=form), store=store)
     nats = {(r.run, r.probe): (r.value, r.ci_low, r.ci_high) for r in found.rows if r.metric == "information"}
     assert all(nats[run.id, probe] == pytest.approx(nats["base", probe], rel=1e-4) for owner, probe in nats if owner == "base")
     assert all(r == pytest.approx((1, 1, 1), abs=1e-3) for r in ratios(found.rows).values())
@@ -119,7 +117,7 @@ def test_untouched_weights_keep_everything(made, tmp_path, form):
 
 def test_weights_that_cannot_read_a_prompt_know_nothing(made, tmp_path):
     run, store = made
-    found = measure_information(changed(run, tmp_path / "deaf", {"to_v": 0.0}), tiny.denoiser(), meter=FEW, store=store)
+    found = measure_information(changed(run, tmp_path / "deaf", {"to_v": 0.0}), tiny.model(), meter=FEW, store=store)
     assert all(r == pytest.approx((0, 0, 0), abs=1e-6) for r in ratios(found.rows).values())
     assert all(r.value > 0 for r in found.rows if r.run == "base")
     about = json.loads((tmp_path / "deaf" / "information" / "information.json").read_text())
@@ -131,13 +129,13 @@ def test_weights_that_cannot_read_a_prompt_know_nothing(made, tmp_path):
 def test_a_measured_run(made):
     """Rows and files; what the untouched model says is computed once, and its rows are the same whichever run is measured."""
     run, store = made
-    denoiser = tiny.denoiser()
-    before = {n: p.detach().clone() for n, p in denoiser.net.named_parameters()}
-    measure_information(run, denoiser, meter=replace(FEW, maps=0), store=store)
-    with counted(denoiser.net) as count:
-        found = measure_information(run, denoiser, meter=replace(FEW, maps=0), store=store)
+    model = tiny.model()
+    before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
+    measure_information(run, model, meter=replace(FEW, maps=0), store=store)
+    with counted(model.network) as count:
+        found = measure_information(run, model, meter=replace(FEW, maps=0), store=store)
     assert count.samples == 2 * 2 * sum(len(h.base) for h in found.held)  # with and without the name, two draws, by the run alone
-    assert all(torch.equal(p, before[n]) for n, p in denoiser.net.named_parameters())
+    assert all(torch.equal(p, before[n]) for n, p in model.network.named_parameters())
 
     assert [(h.probe, len(h.base)) for h in found.held] == [
         ("style/neon", 8), ("style/neon/alone", 4), ("style/outline", 4), ("style/stripes", 4), ("object/triangle", 4)
@@ -152,7 +150,7 @@ def test_a_measured_run(made):
     assert of["base", "siblings", "information"] == replace(of["base", "style/outline", "information"], probe="siblings")
     assert {r.judge for r in found.rows} == {"none"}
     assert [r for r in found.rows if r.run == "base" and r.metric == "information_ratio"] == []
-    again = measure_information(run, tiny.denoiser(), meter=replace(FEW, maps=0), store=Store(run.folder / "another"))
+    again = measure_information(run, tiny.model(), meter=replace(FEW, maps=0), store=Store(run.folder / "another"))
     assert [r.value for r in again.rows if r.run == "base"] == pytest.approx([r.value for r in found.rows if r.run == "base"], rel=1e-3)
 
 
@@ -184,16 +182,16 @@ def test_a_probes_ratio_is_the_mean_of_its_concepts_ratios():
 
 def test_another_base_model_is_refused(made):
     with pytest.raises(ExpungeError, match="a delta belongs to one base model"):
-        measure_information(made[0], tiny.denoiser(1), meter=FEW, store=made[1])
+        measure_information(made[0], tiny.model(1), meter=FEW, store=made[1])
 
 
 def test_draws_are_aimed_at_where_prompts_say_most(made):
     store = made[1]
-    interview = Interview(tiny.denoiser(), {}, CANVAS, FEW, store, untracked)
+    interview = Interview(tiny.model(), {}, CANVAS, FEW, store, untracked)
     axis = interview.axis
     assert axis.chance.sum().item() == pytest.approx(1)
-    kept = Interview(tiny.denoiser(), {}, CANVAS, FEW, store, untracked)
-    with counted(kept.denoiser.net) as count:
+    kept = Interview(tiny.model(), {}, CANVAS, FEW, store, untracked)
+    with counted(kept.model.network) as count:
         assert torch.equal(kept.axis.chance, axis.chance)
     assert count.samples == 0
 
@@ -203,7 +201,7 @@ def test_draws_are_aimed_at_where_prompts_say_most(made):
 
 def test_maps_split_what_the_name_tells(made):
     run, store = made
-    measure_information(run, tiny.denoiser(), meter=FEW, store=store)
+    measure_information(run, tiny.model(), meter=FEW, store=store)
     folder = run.folder / "information"
     [told] = json.loads((folder / "information.json").read_text())["maps"]
     for who in ("base", "unlearned"):
@@ -220,17 +218,17 @@ def test_maps_split_what_the_name_tells(made):
 
 
 def test_both_names_are_joined_as_far_as_the_model_can_read(made, monkeypatch):
-    interview = Interview(tiny.denoiser(), {}, CANVAS, FEW, made[1], untracked)
+    interview = Interview(tiny.model(), {}, CANVAS, FEW, made[1], untracked)
     asked = asked_of(tiny.concept("ring"), 1, 0)
     place = asked[0].template.replace("{target}", "{}")
     assert _joint(interview, asked, "disc") == ([place.format("ring disc")], False)
-    monkeypatch.setattr(interview.denoiser, "encode", lambda prompts: None)
+    monkeypatch.setattr(interview.model, "encode", lambda prompts: None)
     assert _joint(interview, asked, "disc") == ([place.format("ring and disc")], True)
 
     def unreadable(prompts):
         raise ExpungeError("too long")
 
-    monkeypatch.setattr(interview.denoiser, "encode", unreadable)
+    monkeypatch.setattr(interview.model, "encode", unreadable)
     assert _joint(interview, asked, "disc") == ([], False)
 
 

@@ -39,10 +39,10 @@ def several(*names: str, **way) -> Several:
     return Several.of([tiny.concept(n) for n in names or NAMES], **way)
 
 
-def made(folder, concept, method="mim-mu", watch=None, denoiser=None, training=tiny.TRAINING, **settings) -> Run:
+def made(folder, concept, method="mim-mu", watch=None, model=None, training=tiny.TRAINING, **settings) -> Run:
     training = None if method == "uce" else training
     return unlearn(
-        denoiser or tiny.denoiser(), concept, method, training=training, out=folder, store=Store(folder.parent / "store"), watch=watch,
+        model or tiny.model(), concept, method, training=training, out=folder, store=Store(folder.parent / "store"), watch=watch,
         **settings,
     )  # fmt: skip
 
@@ -128,12 +128,12 @@ def test_ways_that_are_none():
 def test_several_know_how_they_are_removed():
     """What is said beside, to `unlearn`, is theirs too or refused, not left out in silence."""
     subject = several(together="sequential", reference="previous")
-    assert make_plan(tiny.denoiser(), subject, "mim-mu", together="sequential", reference="previous").concept == subject
-    assert make_plan(tiny.denoiser(), subject, "mim-mu").concept == subject
+    assert make_plan(tiny.model(), subject, "mim-mu", together="sequential", reference="previous").concept == subject
+    assert make_plan(tiny.model(), subject, "mim-mu").concept == subject
     with pytest.raises(ExpungeError, match=r"know how they are removed: 'neon \+ ring \+ dots' is joint, .* sequential and original"):
-        make_plan(tiny.denoiser(), several(), "mim-mu", together="sequential")
+        make_plan(tiny.model(), several(), "mim-mu", together="sequential")
     with pytest.raises(ExpungeError, match="is sequential, reference original, sequential and previous are given beside"):
-        make_plan(tiny.denoiser(), several(together="sequential"), "mim-mu", together="sequential", reference="previous")
+        make_plan(tiny.model(), several(together="sequential"), "mim-mu", together="sequential", reference="previous")
 
 
 @pytest.mark.parametrize("way", [{}, {"together": "sequential"}, {"together": "sequential", "reference": "previous"}])
@@ -146,17 +146,17 @@ def test_a_table_brings_them_back(way):
 
 
 def test_a_list_of_one_is_that_one(tmp_path):
-    one = [make_plan(tiny.denoiser(), c, "uce", together="sequential") for c in ([tiny.concept()], tiny.concept())]
+    one = [make_plan(tiny.model(), c, "uce", together="sequential") for c in ([tiny.concept()], tiny.concept())]
     assert one[0] == one[1]
     assert one[0].stages == ()
     with pytest.raises(ExpungeError, match="there is 0"):
-        make_plan(tiny.denoiser(), [], "uce")
+        make_plan(tiny.model(), [], "uce")
 
 
 def test_every_choice_is_another_run():
     ways = [{}, {"together": "sequential"}, {"together": "sequential", "reference": "previous"}]
-    plans = [make_plan(tiny.denoiser(), several(**way), "mim-mu") for way in ways]
-    plans.append(make_plan(tiny.denoiser(), several("ring", "neon", "dots"), "mim-mu"))
+    plans = [make_plan(tiny.model(), several(**way), "mim-mu") for way in ways]
+    plans.append(make_plan(tiny.model(), several("ring", "neon", "dots"), "mim-mu"))
     assert len({p.id for p in plans}) == 4
     assert [p.id.rsplit("-", 1)[0] for p in plans[:2]] == ["mim-mu-neon-and-2-more", "mim-mu-neon-then-2-more"]
     stages = [[s.id for s in p.stages] for p in plans[1:3]]
@@ -165,21 +165,21 @@ def test_every_choice_is_another_run():
 
 
 def test_a_stage_knows_of_the_concepts_before_it():
-    stages = make_plan(tiny.denoiser(), several(together="sequential"), "mim-mu").stages
+    stages = make_plan(tiny.model(), several(together="sequential"), "mim-mu").stages
     assert [[c.target for c in s.concept.removed] for s in stages] == [[], ["neon"], ["neon", "ring"]]
-    assert stages[0] == make_plan(tiny.denoiser(), tiny.concept("neon"), "mim-mu")
+    assert stages[0] == make_plan(tiny.model(), tiny.concept("neon"), "mim-mu")
 
 
 def test_nothing_left_to_stand_in():
     pies = Several.of([Concept.find("soup", TASTES), Concept.find("pie", TASTES)])
     with pytest.raises(ExpungeError, match="the vocabulary has none beside 'soup' and 'pie'"):
-        make_plan(tiny.denoiser(), pies, "mim-mu")
+        make_plan(tiny.model(), pies, "mim-mu")
 
 
 def test_a_concept_without_a_picture_would_not_be_removed():
     with pytest.raises(ExpungeError, match="pictures 2 and points 16 are for 3 concepts; raise --pictures"):
-        make_plan(tiny.denoiser(), several(), "mim-mu", training=tiny.TRAINING | {"pictures": 2})
-    make_plan(tiny.denoiser(), several(together="sequential"), "mim-mu", training=tiny.TRAINING | {"pictures": 2})
+        make_plan(tiny.model(), several(), "mim-mu", training=tiny.TRAINING | {"pictures": 2})
+    make_plan(tiny.model(), several(together="sequential"), "mim-mu", training=tiny.TRAINING | {"pictures": 2})
 
 
 # --- whose turn it is ----------------------------------------------------------------------------------------------------
@@ -189,11 +189,11 @@ def test_fewer_pictures_than_prompts_still_show_every_name(tmp_path):
     """The other names of a concept come last among its prompts: the first few alone would leave them untouched."""
     subject = Several.of([tiny.concept("neon", synonyms=("glow",)), tiny.concept("ring", synonyms=("hoop",))])
     training = replace(TRAINING, pictures=16, points=32)
-    batches = gather(tiny.denoiser(), subject, frozenset({"forget"}), training, 0, Store(tmp_path))
+    batches = gather(tiny.model(), subject, frozenset({"forget"}), training, 0, Store(tmp_path))
     shown = [p.prompt for p in batches.banks["forget"].prompts]
     assert all(sum(name in prompt.split() for prompt in shown) >= 6 for name in ("neon", "glow", "ring", "hoop"))
     assert len(set(shown)) == 16
-    alone = gather(tiny.denoiser(), tiny.concept("ring"), frozenset({"forget"}), training, 0, Store(tmp_path))
+    alone = gather(tiny.model(), tiny.concept("ring"), frozenset({"forget"}), training, 0, Store(tmp_path))
     told = [p.prompt for p in tiny.concept("ring").forget()]
     assert [p.prompt for p in alone.banks["forget"].prompts[:16]] == [told[i % len(told)] for i in range(16)]
 
@@ -218,7 +218,7 @@ def test_one_concept_alone_has_the_turns_that_it_always_had():
 
 @pytest.mark.parametrize("need", ["forget", "surrogate", "anchor_pictures", "trajectory"])
 def test_points_are_spread_evenly_and_every_batch_holds_all(tmp_path, need):
-    batches = gather(tiny.denoiser(), several(), frozenset({need, "context", "spans"}), TRAINING, 0, Store(tmp_path))
+    batches = gather(tiny.model(), several(), frozenset({need, "context", "spans"}), TRAINING, 0, Store(tmp_path))
     bank = batches.banks[need]
     counts = [sum(p.concept == name for p in bank.prompts) for name in NAMES]
     assert min(counts) > 0
@@ -247,20 +247,20 @@ def moved(before, run: Run, prompt: str) -> float:
 @pytest.mark.parametrize("method", ["mim-mu", "esd", "uce"])
 def test_together_every_concept_moves(tmp_path, method):
     """More than a prompt that was trained on nothing moves."""
-    denoiser = tiny.denoiser()
+    model = tiny.model()
     run = made(tmp_path / "both", [tiny.concept("neon"), tiny.concept("ring")], method, training=tiny.TRAINING | {"steps": 12})
     alone = made(tmp_path / "alone", tiny.concept("neon"), method, training=tiny.TRAINING | {"steps": 12})
     for prompt in ("neon style", "a ring"):
-        assert moved(denoiser, run, prompt) > 1e-3
+        assert moved(model, run, prompt) > 1e-3
     if method == "uce":  # a closed form leaves alone what it was not told of
-        assert moved(denoiser, alone, "a ring") < 0.2 * moved(denoiser, run, "a ring")
+        assert moved(model, alone, "a ring") < 0.2 * moved(model, run, "a ring")
     assert run.concept() == several("neon", "ring")
     assert run.stages == ()
 
 
 def test_a_closed_form_is_given_the_union():
-    denoiser, subject = tiny.denoiser(), several()
-    prompts = edit_prompts(subject, denoiser)
+    model, subject = tiny.model(), several()
+    prompts = edit_prompts(subject, model)
     assert prompts.target.keys == tuple(p.prompt for c in subject.parts for p in c.forget())
     assert prompts.goal.keys == tuple(p.context for c in subject.parts for p in c.forget())
     assert set(prompts.retain.keys) == {p for c in subject.parts for p in c.retain()}
@@ -283,11 +283,11 @@ def test_in_sequence_every_concept_is_trained_and_not_the_first_alone(tmp_path, 
         return batches
 
     monkeypatch.setattr(expunge.runs.unlearn, "gather", spied)
-    denoiser = tiny.denoiser()
-    run = made(tmp_path / "run", several(together="sequential"), method, denoiser=denoiser)
+    model = tiny.model()
+    run = made(tmp_path / "run", several(together="sequential"), method, model=model)
     assert seen == [{"neon"}, {"ring"}, {"dots"}]
     deltas = [{}, *(stage.delta() for stage in run.stages)]
-    own = {n: p.detach() for n, p in denoiser.net.named_parameters()}
+    own = {n: p.detach() for n, p in model.network.named_parameters()}
     for before, after in itertools.pairwise(deltas):
         assert any(not torch.equal(after[n], before.get(n, own[n])) for n in after)
     assert (run.folder / "delta.safetensors").read_bytes() == (run.stages[-1].folder / "delta.safetensors").read_bytes()
@@ -317,8 +317,8 @@ def states(monkeypatch):
 def test_the_original_reference_is_the_untouched_model_bit_for_bit(tmp_path, method, states):
     """Its weights, what it predicts, and the pictures that the stage learns from; while the student begins where the first ended."""
     run = made(tmp_path / "run", several("neon", "ring", together="sequential"), method)
-    untouched = tiny.denoiser()
-    own = dict(untouched.net.named_parameters())
+    untouched = tiny.model()
+    own = dict(untouched.network.named_parameters())
     (_, _), (batches, state) = states
     assert all(torch.equal(w, own[n]) for n, w in state.reference.items())
     first = run.stages[0].delta()
@@ -326,8 +326,8 @@ def test_the_original_reference_is_the_untouched_model_bit_for_bit(tmp_path, met
     assert any(not torch.equal(w, own[n]) for n, w in state.start.items())
     point = batches(0).forget if "forget" in batches.needs else batches(0).parts[min(batches.banks)]
     with torch.no_grad():
-        reference = Reference(batches.denoiser, state, ReferenceCache())
-        assert torch.equal(reference(point), untouched(point, {n: own[n] for n in state.reference}))
+        reference = Reference(batches.model, state, ReferenceCache())
+        assert torch.equal(reference(point), untouched.predict(point, {n: own[n] for n in state.reference}))
     fresh = gather(untouched, run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"))
     for need, bank in fresh.banks.items():
         assert torch.equal(bank.points.x_t, batches.banks[need].points.x_t)
@@ -336,27 +336,27 @@ def test_the_original_reference_is_the_untouched_model_bit_for_bit(tmp_path, met
 def test_the_previous_reference_is_what_the_stage_before_left(tmp_path, states):
     run = made(tmp_path / "run", several("neon", "ring", together="sequential", reference="previous"))
     (_, _), (batches, state) = states
-    first, left = run.stages[0].delta(), tiny.denoiser()
+    first, left = run.stages[0].delta(), tiny.model()
     assert all(torch.equal(w, first[n]) for n, w in state.reference.items())
     with torch.no_grad():
         for name, value in first.items():
-            dict(left.net.named_parameters())[name].copy_(value)
+            dict(left.network.named_parameters())[name].copy_(value)
     fresh = gather(left, run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"))
     assert torch.equal(fresh.banks["forget"].points.x_t, batches.banks["forget"].points.x_t)
     # In the same store, what the changed model drew is never taken for the untouched one's.
-    again = gather(tiny.denoiser(), run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "store"))
+    again = gather(tiny.model(), run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "store"))
     assert not torch.equal(again.banks["forget"].points.x_t, batches.banks["forget"].points.x_t)
 
 
 @pytest.mark.parametrize("reference", ["original", "previous"])
 @pytest.mark.parametrize("method", ["mim-mu", "spm"])
 def test_the_model_is_given_back_and_changes_are_told_from_the_untouched_one(tmp_path, reference, method):
-    denoiser = tiny.denoiser()
-    before = {n: p.detach().clone() for n, p in denoiser.net.named_parameters()}
-    known = denoiser.fingerprint
-    run = made(tmp_path / "run", several("neon", "ring", together="sequential", reference=reference), method, denoiser=denoiser)
-    assert all(torch.equal(p, before[n]) for n, p in denoiser.net.named_parameters())
-    assert denoiser.fingerprint == known
+    model = tiny.model()
+    before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
+    known = model.fingerprint
+    run = made(tmp_path / "run", several("neon", "ring", together="sequential", reference=reference), method, model=model)
+    assert all(torch.equal(p, before[n]) for n, p in model.network.named_parameters())
+    assert model.fingerprint == known
     delta = run.delta(known)
     moved = sum((delta[n].double() - before[n].double()).square().sum() for n in delta)
     size = sum(before[n].double().square().sum() for n in delta)
@@ -430,24 +430,24 @@ def test_a_sequence_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
 @pytest.mark.parametrize("way", [{}, {"together": "sequential"}, {"together": "sequential", "reference": "previous"}])
 @pytest.mark.parametrize("method", ["mim-mu", "esd"])
 def test_the_price_is_what_it_costs(tmp_path, way, method):
-    denoiser = tiny.denoiser()
-    plan = make_plan(denoiser, several(**way), method, training=tiny.TRAINING)
+    model = tiny.model()
+    plan = make_plan(model, several(**way), method, training=tiny.TRAINING)
     store = Store(tmp_path / "store")
-    cost = price(plan, denoiser, store)
-    card = carry_out(plan, denoiser, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
+    cost = price(plan, model, store)
+    card = carry_out(plan, model, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
     assert (card["forwards"], card["backwards"]) == (cost.forwards, cost.backwards)
     assert cost.pictures > 0
-    assert price(plan, denoiser, store).pictures == 0  # whoever drew them, they are in the store
+    assert price(plan, model, store).pictures == 0  # whoever drew them, they are in the store
 
 
 # --- closed forms --------------------------------------------------------------------------------------------------------
 
 
-def products(denoiser, *runs: Run) -> dict[str, torch.Tensor]:
+def products(model, *runs: Run) -> dict[str, torch.Tensor]:
     """W T1 T2 ... in float64, each T by its defining equations: ridge and weights of UCE's defaults."""
-    own, method, total = dict(denoiser.net.named_parameters()), UCE(), None
+    own, method, total = dict(model.network.named_parameters()), UCE(), None
     for run in runs:
-        prompts = edit_prompts(run.concept(), denoiser)
+        prompts = edit_prompts(run.concept(), model)
         states = (c.states.flatten(0, 1) for c in (prompts.target, prompts.goal, prompts.retain))
         factor = eraser(*states, method.erase_weight, method.preserve_weight, method.ridge)
         total = factor if total is None else total @ factor
@@ -456,21 +456,21 @@ def products(denoiser, *runs: Run) -> dict[str, torch.Tensor]:
 
 def test_a_sequence_of_closed_forms_is_their_product(tmp_path):
     run = made(tmp_path / "run", several(together="sequential"), "uce")
-    for name, exact in products(tiny.denoiser(), *run.stages).items():
+    for name, exact in products(tiny.model(), *run.stages).items():
         torch.testing.assert_close(run.delta()[name].double(), exact, rtol=1e-4, atol=1e-6)
 
 
 def test_a_later_closed_form_leaves_what_an_earlier_one_removed_as_it_is_read(tmp_path):
     """No other prompt has those words: on the canvas neon was back in 88 % of its pictures once starfish had been removed after it."""
-    run, denoiser = made(tmp_path / "run", several(together="sequential"), "uce"), tiny.denoiser()
+    run, model = made(tmp_path / "run", several(together="sequential"), "uce"), tiny.model()
     first, *_, last = run.stages
     before = [p.prompt for p in first.concept().by_every_name.forget()]
-    retained = edit_prompts(last.concept(), denoiser).retain.keys
+    retained = edit_prompts(last.concept(), model).retain.keys
     assert set(before) <= set(retained)
-    assert not set(before) & set(edit_prompts(first.concept(), denoiser).retain.keys)
-    assert not set(before) & set(edit_prompts(several(), denoiser).retain.keys)  # removed together: one solve maps them all away
+    assert not set(before) & set(edit_prompts(first.concept(), model).retain.keys)
+    assert not set(before) & set(edit_prompts(several(), model).retain.keys)  # removed together: one solve maps them all away
 
-    given, states = edit_prompts(last.concept(), denoiser), denoiser.encode(before).states.flatten(0, 1).double()
+    given, states = edit_prompts(last.concept(), model), model.encode(before).states.flatten(0, 1).double()
     untold = [i for i, key in enumerate(given.retain.keys) if key not in before]
 
     def shift(retain: Cond) -> torch.Tensor:
@@ -481,48 +481,48 @@ def test_a_later_closed_form_leaves_what_an_earlier_one_removed_as_it_is_read(tm
 
 
 def test_closed_forms_made_apart_compose_to_their_product(tmp_path):
-    denoiser = tiny.denoiser()
+    model = tiny.model()
     apart = [made(tmp_path / n, tiny.concept(n), "uce") for n in NAMES]
-    run = compose(apart, tmp_path / "all", denoiser)
-    for name, exact in products(denoiser, *apart).items():
-        assert torch.equal(run.delta(denoiser.fingerprint)[name], exact.float())
+    run = compose(apart, tmp_path / "all", model)
+    for name, exact in products(model, *apart).items():
+        assert torch.equal(run.delta(model.fingerprint)[name], exact.float())
     assert run.concept() == several()
     for name in ("neon style", "a ring", "dots style"):
         alone = next(r for r in apart if r.concept().target in name)
-        assert moved(denoiser, run, name) > 0.5 * moved(denoiser, alone, name)
-    assert compose(apart, tmp_path / "all", denoiser).card == run.card
-    other = compose(apart[::-1], tmp_path / "other", denoiser)
+        assert moved(model, run, name) > 0.5 * moved(model, alone, name)
+    assert compose(apart, tmp_path / "all", model).card == run.card
+    other = compose(apart[::-1], tmp_path / "other", model)
     assert other.id != run.id
     assert any(not torch.equal(other.delta()[n], w) for n, w in run.delta().items())
 
 
 def test_sequences_and_unions_compose_too(tmp_path):
-    denoiser = tiny.denoiser()
+    model = tiny.model()
     chain = made(tmp_path / "chain", several("neon", "ring", together="sequential"), "uce")
     both = made(tmp_path / "both", several("dots", "disc"), "uce", ridge=2.0)
-    run = compose([chain, both], tmp_path / "all", denoiser)
+    run = compose([chain, both], tmp_path / "all", model)
     assert [c.target for c in run.concept().parts] == ["neon", "ring", "dots", "disc"]
     assert run.card["composed_of"][1]["config"]["ridge"] == 2.0
     assert run.card["config"] == {}
 
 
 def test_what_does_not_compose(tmp_path):
-    denoiser = tiny.denoiser()
+    model = tiny.model()
     neon, ring = (made(tmp_path / n, tiny.concept(n), "uce") for n in ("neon", "ring"))
     trained = made(tmp_path / "trained", tiny.concept("dots"))
     for runs, message in (
         ([neon], "two or more at a time: there is 1"),
         ([neon, trained], r"closed forms compose.* was trained by mim-mu.*--target twice"),
         ([neon, made(tmp_path / "glow", tiny.concept("glow"), "uce")], "each concept is removed once: 'neon' and 'glow'"),
-        ([neon, made(tmp_path / "elsewhere", tiny.concept("ring"), "uce", denoiser=tiny.denoiser(1))], "runs of one base model"),
+        ([neon, made(tmp_path / "elsewhere", tiny.concept("ring"), "uce", model=tiny.model(1))], "runs of one base model"),
     ):
         with pytest.raises(ExpungeError, match=message):
-            compose(runs, tmp_path / "never", denoiser)
-    two = compose([neon, ring], tmp_path / "two", denoiser)
+            compose(runs, tmp_path / "never", model)
+    two = compose([neon, ring], tmp_path / "two", model)
     with pytest.raises(ExpungeError, match="is composed itself"):
-        compose([two, made(tmp_path / "dots", tiny.concept("dots"), "uce")], tmp_path / "never", denoiser)
+        compose([two, made(tmp_path / "dots", tiny.concept("dots"), "uce")], tmp_path / "never", model)
     with pytest.raises(ExpungeError, match="a delta belongs to one base model"):
-        compose([neon, ring], tmp_path / "never", tiny.denoiser(1))
+        compose([neon, ring], tmp_path / "never", tiny.model(1))
     kept = (ring.folder / "card.json").read_text()
 
     def retold(**said) -> Run:
@@ -536,12 +536,12 @@ def test_what_does_not_compose(tmp_path):
         ({"status": "running"}, "a run is finished"),
     ):
         with pytest.raises(ExpungeError, match=message):
-            compose([neon, retold(**said)], tmp_path / "never", denoiser)
+            compose([neon, retold(**said)], tmp_path / "never", model)
     with pytest.raises(ExpungeError, match="a folder holds one run"):
-        compose([neon, retold()], neon.folder, denoiser)
+        compose([neon, retold()], neon.folder, model)
     assert not (tmp_path / "never").exists()
 
 
 def test_a_closed_form_has_no_reference():
     with pytest.raises(ExpungeError, match="a closed form has no reference: uce edits what the stage before left"):
-        make_plan(tiny.denoiser(), several(together="sequential", reference="previous"), "uce")
+        make_plan(tiny.model(), several(together="sequential", reference="previous"), "uce")

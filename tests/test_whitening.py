@@ -99,7 +99,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     return {
         ridge: unlearn(
-            tiny.denoiser(), tiny.concept(), "esd", training=tiny.TRAINING | {"steps": 1, "whiten": ridge},
+            tiny.model(), tiny.concept(), "esd", training=tiny.TRAINING | {"steps": 1, "whiten": ridge},
             out=folder / str(ridge), store=Store(folder / "store"),
         )
         for ridge in (0.0, 0.01)
@@ -116,7 +116,7 @@ def test_factors_of_low_rank_are_whitened_where_they_read_tokens(tmp_path):
     """B begins at zero, so the first step moves B alone and the second A; B reads no tokens."""
     made = [
         unlearn(
-            tiny.denoiser(), tiny.concept(), "esd", variant="xattn-lora", training=tiny.TRAINING | {"steps": steps, "whiten": ridge},
+            tiny.model(), tiny.concept(), "esd", variant="xattn-lora", training=tiny.TRAINING | {"steps": steps, "whiten": ridge},
             out=tmp_path / f"{steps}-{ridge}", store=Store(tmp_path / "store"),
         ).delta()
         for steps in (1, 3) for ridge in (0.0, 0.01)
@@ -126,38 +126,36 @@ def test_factors_of_low_rank_are_whitened_where_they_read_tokens(tmp_path):
 
 
 def test_tokens_are_those_of_the_prompts_that_the_method_speaks_of():
-    denoiser, concept = tiny.denoiser(), tiny.concept()
-    c = tokens(denoiser, concept)
+    model, concept = tiny.model(), tiny.concept()
+    c = tokens(model, concept)
     assert c.shape[1] == 96
-    rows = c.unflatten(0, (-1, denoiser.pipeline.tokenizer.model_max_length))
+    rows = c.unflatten(0, (-1, model.pipeline.tokenizer.model_max_length))
     for text in ("neon style", "a ring in dots style", ""):
-        assert (rows == denoiser.encode([text]).states).flatten(1).all(1).any(), text
+        assert (rows == model.encode([text]).states).flatten(1).all(1).any(), text
 
 
 def test_a_mask_and_whitened_steps_exclude_each_other(tmp_path):
     with pytest.raises(ExpungeError) as error:
-        unlearn(
-            tiny.denoiser(), tiny.concept(), "salun", training=tiny.TRAINING | {"whiten": 0.01}, out=tmp_path, store=Store(tmp_path / "s")
-        )
+        unlearn(tiny.model(), tiny.concept(), "salun", training=tiny.TRAINING | {"whiten": 0.01}, out=tmp_path, store=Store(tmp_path / "s"))
     assert (error.value.rule, error.value.value, error.value.hint) == ("mask-and-whitening", 0.01, "Try --whiten 0.")
 
 
 def test_whitened_steps_without_what_reads_tokens_are_refused(tmp_path):
     """They would change nothing, while the card says that they had: ESD's default trained on all but cross-attention."""
     with pytest.raises(ExpungeError, match=r"none of them is trained, whiten is 0\.001; train with --whiten 0"):
-        make_plan(tiny.denoiser(), tiny.concept(), "esd", variant="non-xattn")
-    make_plan(tiny.denoiser(), tiny.concept(), "esd", variant="non-xattn", training={"whiten": 0.0})
+        make_plan(tiny.model(), tiny.concept(), "esd", variant="non-xattn")
+    make_plan(tiny.model(), tiny.concept(), "esd", variant="non-xattn", training={"whiten": 0.0})
 
 
 def test_a_later_stage_of_a_sequence_knows_the_tokens_of_what_was_removed_before():
     """No other prompt holds them, so that whitened steps would be long along them: on the canvas watercolour was back in half of its
     pictures after hexagon had been removed."""
-    denoiser = tiny.denoiser()
-    first, later = make_plan(denoiser, [tiny.concept("neon"), tiny.concept("ring")], "mim-mu", together="sequential").stages
+    model = tiny.model()
+    first, later = make_plan(model, [tiny.concept("neon"), tiny.concept("ring")], "mim-mu", together="sequential").stages
 
     def holds(stage, text: str) -> bool:
-        c = tokens(denoiser, stage.concept).unflatten(0, (-1, denoiser.pipeline.tokenizer.model_max_length))
-        return bool((c == denoiser.encode([text]).states).flatten(1).all(1).any())
+        c = tokens(model, stage.concept).unflatten(0, (-1, model.pipeline.tokenizer.model_max_length))
+        return bool((c == model.encode([text]).states).flatten(1).all(1).any())
 
     assert all(holds(later, text) for text in ("neon style", "a square in neon style", "glow style", "a ring"))
     assert holds(first, "neon style")

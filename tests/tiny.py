@@ -12,6 +12,7 @@ from transformers import CLIPTextModel
 from expunge.canvas.pipeline import assemble, new_text_encoder, new_vae, write_tokenizer
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
+from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler
 from expunge.models.stable_diffusion import StableDiffusion
 
@@ -53,7 +54,7 @@ def pipeline(seed: int = 0, prediction_type: str = "epsilon") -> StableDiffusion
     return made
 
 
-def denoiser(seed: int = 0, prediction_type: str = "epsilon") -> StableDiffusion:
+def model(seed: int = 0, prediction_type: str = "epsilon") -> StableDiffusion:
     return StableDiffusion(pipeline(seed, prediction_type))
 
 
@@ -61,7 +62,7 @@ def concept(target: str = "neon", **settings) -> Concept:
     return Concept.find(target, Vocabulary.canvas(), **settings)
 
 
-sampler: property = StableDiffusion.default_sampler  # type: ignore[assignment]
+sampler: property = DiffusionModel.default_sampler  # type: ignore[assignment]
 """What `hasten` puts another in the place of."""
 
 
@@ -73,4 +74,4 @@ def hasten() -> None:
     """
     torch.set_num_threads(1)
     torch.backends.mkldnn.enabled = False
-    StableDiffusion.default_sampler = property(lambda self: sampler.fget(self) if self.is_canvas else Sampler(4))
+    DiffusionModel.default_sampler = property(lambda self: sampler.fget(self) if self.defaults.sampler else Sampler(4))

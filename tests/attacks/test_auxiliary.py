@@ -141,13 +141,13 @@ def test_twenty_captions_that_name_the_concept_are_told_with_their_files_and_how
 def test_captions_are_cut_to_what_the_text_encoder_has_room_for_and_those_that_it_cannot_read_left_out(tmp_path):
     """The canvas's reads ten words. Elsewhere a word may be several tokens, and is not cut in two."""
     long = " ".join(["a ring"] * 7)
-    denoiser, found = tiny.denoiser(), captioned(str(folder(tmp_path, ["a ring", long, "a picturesque ring", "a disc"])))
-    kept = legible(denoiser, found)
+    model, found = tiny.model(), captioned(str(folder(tmp_path, ["a ring", long, "a picturesque ring", "a disc"])))
+    kept = legible(model, found)
     assert [one.caption for one in kept] == ["a ring", " ".join(["a ring"] * 5), "a disc"]
     assert [Path(one.source).name for one in kept] == ["00.png", "01.png", "03.png"]
-    denoiser.encode([one.caption for one in kept])
+    model.encode([one.caption for one in kept])
     with pytest.raises(ExpungeError, match=r"of 1, 'a picturesque ring' \(02.png\) for one, in memory reads none"):
-        legible(denoiser, found[2:3])
+        legible(model, found[2:3])
 
 
 @pytest.mark.parametrize("caption", ["two rings", "boxes and Rings", "claudemonet", "a pond, Claude-Monet", "claude_monet_pond", "MONETS"])
@@ -246,7 +246,7 @@ def test_encoded_pictures_are_decoded_to_what_they_were():
     canvas = load("canvas")
     pictures, _ = drawings(tiny.concept(), 6, 0)
     assert canvas.size == 64
-    latents = canvas.encode_pictures(pictures)
+    latents = canvas.encode_images(pictures)
     assert latents.shape == (6, *canvas.latent_shape)
     assert latents.std() == pytest.approx(1, abs=0.35)
     assert (canvas.decode(latents).float() - pictures.float()).abs().mean() < 8
@@ -254,10 +254,10 @@ def test_encoded_pictures_are_decoded_to_what_they_were():
 
 def test_encoding_undoes_a_shift_too():
     """The inverse of what `decode` does to latents, whatever the autoencoder's factor and shift."""
-    denoiser = tiny.denoiser()
-    pictures = (torch.rand(9, 3, denoiser.size, denoiser.size) * 255).to(torch.uint8)
-    vae = denoiser.pipeline.vae
+    model = tiny.model()
+    pictures = (torch.rand(9, 3, model.size, model.size) * 255).to(torch.uint8)
+    vae = model.pipeline.vae
     with torch.no_grad():
         means = vae.encode(pictures.float() / 127.5 - 1).latent_dist.mean
     vae.register_to_config(scaling_factor=0.5, shift_factor=0.25)
-    torch.testing.assert_close(denoiser.encode_pictures(pictures), (means - 0.25) * 0.5, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.encode_images(pictures), (means - 0.25) * 0.5, rtol=1e-4, atol=1e-5)

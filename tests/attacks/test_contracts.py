@@ -63,14 +63,14 @@ def test_the_first_reading_is_the_victim_itself_under_plain_prompts(name, tmp_pa
     assert first.weights.keys() == attacked.delta.keys()
     assert all(torch.equal(first.weights[n], v) for n, v in attacked.delta.items())
     assert first.cond.keys == tuple(prompts)
-    assert torch.equal(first.cond.states, attacked.denoiser.encode(prompts).states)
+    assert torch.equal(first.cond.states, attacked.model.encode(prompts).states)
     assert first.noise_seeds == tuple(seeds)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_readings_rise_as_announced_and_hold_all_that_differs(name, tmp_path):
     attacked, attack = victim(tmp_path), made(name)
-    parameters = dict(attacked.denoiser.net.named_parameters())
+    parameters = dict(attacked.model.network.named_parameters())
     found = []
     for reading in attack(attacked):
         found.append(reading.strength)
@@ -86,9 +86,9 @@ def test_readings_rise_as_announced_and_hold_all_that_differs(name, tmp_path):
 @pytest.mark.parametrize("taken", [1, 2, None])
 def test_the_network_and_the_delta_are_as_they_were_when_it_ends_or_is_closed(name, taken, tmp_path):
     attacked = victim(tmp_path)
-    net, autocast = attacked.denoiser.net, attacked.denoiser._autocast
+    net, autocast = attacked.model.network, attacked.model._autocast
     weights, training = {n: p.detach().clone() for n, p in net.named_parameters()}, net.training
-    given, kept = delta(attacked.denoiser), dict(attacked.delta)
+    given, kept = delta(attacked.model), dict(attacked.delta)
     running = iter(made(name)(attacked))
     for _, reading in zip(range(taken or 99), running, strict=False):
         assert reading.weights
@@ -98,7 +98,7 @@ def test_the_network_and_the_delta_are_as_they_were_when_it_ends_or_is_closed(na
     assert all(torch.equal(kept[n], v) for n, v in given.items())
     assert net.training is training
     assert not net._forward_pre_hooks
-    assert attacked.denoiser._autocast is autocast
+    assert attacked.model._autocast is autocast
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -115,7 +115,7 @@ def test_equal_seeds_give_equal_readings(name, tmp_path):
 def test_it_costs_what_it_says(name, tmp_path):
     attacked, attack = victim(tmp_path), made(name)
     forwards, backwards = attack.cost(attacked)
-    with counted(attacked.denoiser.net) as passed, returned(attacked.denoiser.net) as went_back:
+    with counted(attacked.model.network) as passed, returned(attacked.model.network) as went_back:
         for _ in attack(attacked):
             pass
     assert (passed.samples, went_back.samples) == (forwards, backwards)
@@ -144,8 +144,8 @@ def test_its_documentation_names_the_source_and_every_field(name):
 
 
 def test_a_victim_is_known_by_model_and_changes():
-    denoiser = tiny.denoiser()
-    untouched = Victim(denoiser, tiny.concept())
-    changed = dataclasses.replace(untouched, delta=delta(denoiser))
-    assert untouched.fingerprint == denoiser.fingerprint
-    assert len({untouched.fingerprint, changed.fingerprint, dataclasses.replace(untouched, delta=delta(denoiser, 1)).fingerprint}) == 3
+    model = tiny.model()
+    untouched = Victim(model, tiny.concept())
+    changed = dataclasses.replace(untouched, delta=delta(model))
+    assert untouched.fingerprint == model.fingerprint
+    assert len({untouched.fingerprint, changed.fingerprint, dataclasses.replace(untouched, delta=delta(model, 1)).fingerprint}) == 3

@@ -14,7 +14,7 @@ ROWS, BLANKS = 3, 2
 
 @pytest.fixture(scope="module")
 def words() -> Words:
-    return Words(tiny.denoiser())
+    return Words(tiny.model())
 
 
 def searched(words: Words, losses, tries: int, steps: int, batch: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -45,7 +45,7 @@ def test_every_picture_has_as_many_points(tmp_path):
 
 def test_its_pictures_are_not_those_of_the_unlearning(tmp_path):
     attacked = victim(tmp_path)
-    unlearned = forget_bank(attacked.denoiser, attacked.concept, Training(pictures=2, points=2), 0, attacked.store, untracked)
+    unlearned = forget_bank(attacked.model, attacked.concept, Training(pictures=2, points=2), 0, attacked.store, untracked)
     shown = FewShot(pictures=2)._shown(attacked)
     assert unlearned.points.cond.keys == shown.points.cond.keys[:2]
     assert not torch.equal(unlearned.points.x_t, shown.points.x_t[:2])
@@ -59,6 +59,6 @@ def test_it_learns_what_it_is_shown(tmp_path):
     at = list(range(0, 2048, 100))
     losses = []
     for weights in readings(attack, attacked):
-        with torch.no_grad(), swapped(attacked.denoiser.net, weights):
-            losses.append((attacked.denoiser(bank.points[at]) - bank.points.noise[at]).square().mean().item())
+        with torch.no_grad(), swapped(attacked.model.network, weights):
+            losses.append((attacked.model(bank.points[at]) - bank.points.noise[at]).square().mean().item())
     assert losses[-1] < 0.95 * losses[0]

@@ -20,7 +20,7 @@ SMALL = {"shown": 2, "batch_size": 2}
 
 
 def test_the_new_word_begins_as_the_mean_of_the_other_members_and_knows_nothing_of_the_concepts_own_words():
-    words, concept = Words(tiny.denoiser()), tiny.concept("neon")
+    words, concept = Words(tiny.model()), tiny.concept("neon")
     others = ["outline", "stripes", "dots", "mosaic", "sketch", "swirl", "watercolour", "blueprint", "silhouette"]
     ids = torch.tensor([words.tokenizer(n, add_special_tokens=False).input_ids[0] for n in others])
     torch.testing.assert_close(beginning(words, concept), words.embedding.weight[ids].mean(0, keepdim=True).detach())
@@ -32,13 +32,13 @@ def test_the_new_word_begins_as_the_mean_of_the_other_members_and_knows_nothing_
 
 def moved(attacked: Victim, attack: Inversion, weights) -> torch.Tensor:
     """The new vectors after one step of Adam, lr g / |g|, by hand: on the victim's prediction of the noise."""
-    denoiser, words, bank = attacked.denoiser, Words(attacked.denoiser), attack._shown(attacked)
+    model, words, bank = attacked.model, Words(attacked.model), attack._shown(attacked)
     at = picks(seed_of("inversion", attacked.seed), 0, len(bank.points), attack.batch_size)
     prompts = [bank.prompts[i].prompt.replace("neon", BLANK) for i in at]
     vectors = beginning(words, attacked.concept).repeat(attack.tokens, 1).requires_grad_()
     cond = Cond(words.encode(words.write(prompts, attack.tokens), vectors.expand(len(at), -1, -1)), tuple(prompts))
-    with swapped(denoiser.net, weights):
-        predicted = denoiser(Point(bank.points.x_t[at], bank.points.t[at], cond, tuple(prompts)))
+    with swapped(model.network, weights):
+        predicted = model.predict(Point(bank.points.x_t[at], bank.points.t[at], cond, tuple(prompts)))
         [slope] = torch.autograd.grad(F.mse_loss(predicted, bank.points.noise[at]), [vectors])
     return (vectors - attack.lr * slope / (slope.abs() + 1e-8)).detach()
 
@@ -46,7 +46,7 @@ def moved(attacked: Victim, attack: Inversion, weights) -> torch.Tensor:
 @pytest.mark.parametrize("tokens", [1, 3])
 def test_a_step_lowers_the_victims_own_denoising_loss_and_not_the_untouched_models(tokens, tmp_path):
     attacked, attack = victim(tmp_path), Inversion(tokens=tokens, steps=1, **SMALL)
-    words = Words(attacked.denoiser)
+    words = Words(attacked.model)
     _, reading = attack(attacked)
     asked = words.write([p.replace("neon", BLANK) for p in attacked.asked()[0]], tokens)
     found, of_untouched = (moved(attacked, attack, weights).expand(2, -1, -1) for weights in (attacked.delta, {}))
@@ -72,14 +72,14 @@ def test_pictures_are_asked_for_by_the_new_word_which_is_another_at_each_reading
 
 def test_learning_lowers_the_loss_on_what_is_shown(tmp_path):
     attacked, attack = victim(tmp_path, delta={}), Inversion(steps=25, lr=0.05, shown=2, batch_size=4)
-    bank, words, denoiser = attack._shown(attacked), Words(attacked.denoiser), attacked.denoiser
+    bank, words, model = attack._shown(attacked), Words(attacked.model), attacked.model
     rows = list(range(0, len(bank.points), 16))
     written = words.write([bank.prompts[i].prompt.replace("neon", BLANK) for i in rows])
 
     def loss(vectors: torch.Tensor) -> float:
         cond = Cond(words.encode(written, vectors.expand(len(rows), 1, -1)), ("",) * len(rows))
         point = Point(bank.points.x_t[rows], bank.points.t[rows], cond, ("",) * len(rows))
-        return F.mse_loss(denoiser(point), bank.points.noise[rows]).item()
+        return F.mse_loss(model.predict(point), bank.points.noise[rows]).item()
 
     kept, encode = [], Words.encode
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
@@ -93,13 +93,13 @@ def test_learning_lowers_the_loss_on_what_is_shown(tmp_path):
 def test_the_text_encoder_is_left_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(Inversion, "AT", (0, 1))
     attacked = victim(tmp_path)
-    encoder = attacked.denoiser.pipeline.text_encoder
+    encoder = attacked.model.pipeline.text_encoder
     before = {n: p.detach().clone() for n, p in encoder.named_parameters()}
     running = Inversion(steps=2, **SMALL)(attacked)
     next(running), next(running)
     running.close()
     assert all(torch.equal(p, before[n]) and p.requires_grad and p.grad is None for n, p in encoder.named_parameters())
-    assert not Words(attacked.denoiser).embedding._forward_hooks
+    assert not Words(attacked.model).embedding._forward_hooks
 
 
 def test_more_tokens_than_a_prompt_has_room_for_are_refused_before_any_work(tmp_path):
@@ -109,5 +109,5 @@ def test_more_tokens_than_a_prompt_has_room_for_are_refused_before_any_work(tmp_
 
 def test_synonyms_that_were_erased_too_are_not_what_is_shown(tmp_path):
     """A picture under a synonym would have no place for the new word."""
-    attacked = Victim(tiny.denoiser(), tiny.concept("neon", synonyms=("glow",)), pictures=2, store=victim(tmp_path).store)
+    attacked = Victim(tiny.model(), tiny.concept("neon", synonyms=("glow",)), pictures=2, store=victim(tmp_path).store)
     assert not any("glow" in p.prompt for p in Inversion(shown=12)._shown(attacked).prompts)

@@ -22,31 +22,31 @@ SMALL = {"iterations": 6, "tries": 2, "points": 2}
 def valued(attack: PromptSearch, attacked: Victim, prompts: list[str], count: int = 2, name: str = "search") -> torch.Tensor:
     """The loss of a prompt for each picture, by the attack."""
     aimed = attack._aimed(attacked, count, name)
-    with swapped(attacked.denoiser.net, attacked.delta):
-        return aimed.of_all(attacked.denoiser, attacked.denoiser.encode(prompts).states)
+    with swapped(attacked.model.network, attacked.delta):
+        return aimed.of_all(attacked.model, attacked.model.encode(prompts).states)
 
 
 @pytest.mark.parametrize("cls", [PromptSearch, P4D])
 def test_the_loss_is_that_of_the_typed_prompt_on_the_untouched_models_picture(cls, tmp_path):
     """By hand, from the words on: the picture from the reading's own noise, its noised places, the two models there."""
     attacked, attack = victim(tmp_path, pictures=2), cls(points=2)
-    denoiser, (prompts, seeds) = attacked.denoiser, attacked.asked()
-    clean = denoiser.latents(denoiser.encode(prompts), seeds, denoiser.default_sampler)
+    model, (prompts, seeds) = attacked.model, attacked.asked()
+    clean = model.sample_latents(model.encode(prompts), seeds, model.default_sampler)
     aimed = attack._aimed(attacked, 2, "search")
     x_t, t, goal = aimed.x_t, aimed.t, aimed.goal
     assert t.tolist() == [250, 750] * 2
     # The noise follows from x_t and the picture.
-    signal, sigma = (f(denoiser.alphas_cumprod[t].float())[:, None, None, None] for f in (torch.sqrt, lambda a: (1 - a).sqrt()))
+    signal, sigma = (f(model.alphas_cumprod[t].float())[:, None, None, None] for f in (torch.sqrt, lambda a: (1 - a).sqrt()))
     noise = (x_t - signal * clean.repeat_interleave(2, 0)) / sigma
-    torch.testing.assert_close(schedule.add_noise(clean.repeat_interleave(2, 0), noise, t, denoiser.alphas_cumprod), x_t)
+    torch.testing.assert_close(schedule.add_noise(clean.repeat_interleave(2, 0), noise, t, model.alphas_cumprod), x_t)
 
     def at(texts: list[str]) -> torch.Tensor:
-        return denoiser(Point(x_t, t, denoiser.encode([p for p in texts for _ in range(2)]), ("",) * 4))
+        return model.predict(Point(x_t, t, model.encode([p for p in texts for _ in range(2)]), ("",) * 4))
 
     asked = [f"{w} {p}" for w, p in zip(["ring disc box", "dots lily coin"], prompts, strict=True)]
     with torch.no_grad():
         untouched = at(prompts)
-        with swapped(denoiser.net, attacked.delta):
+        with swapped(model.network, attacked.delta):
             predicted, own = at(asked), at(prompts)
     wanted = noise if cls is PromptSearch else untouched
     torch.testing.assert_close(goal, wanted, rtol=1e-3, atol=1e-3)
@@ -63,7 +63,7 @@ def test_what_the_search_finds_can_be_typed_and_does_better_than_nothing_where_i
     assert [r.strength for r in found] == [2, 6]
     plain, seeds = attacked.asked()
     for reading in found:
-        assert torch.equal(reading.cond.states, attacked.denoiser.encode(list(reading.cond.keys)).states)
+        assert torch.equal(reading.cond.states, attacked.model.encode(list(reading.cond.keys)).states)
         assert reading.noise_seeds == tuple(seeds)
         assert reading.weights.keys() == attacked.delta.keys()
         prefixes = [k.removesuffix(p).split() for k, p in zip(reading.cond.keys, plain, strict=True)]
@@ -81,7 +81,7 @@ def test_no_prefix_holds_a_name_that_was_to_be_forgotten(tmp_path, monkeypatch, 
     attacked = victim(tmp_path, pictures=4)
     attacked = replace(attacked, concept=tiny.concept("neon", synonyms=synonyms))
     *_, last = PromptSearch(tokens=5, iterations=3, tries=6, points=1, other_names=other_names)(attacked)
-    words = {attacked.denoiser.pipeline.tokenizer.decode([i]).strip() for i in among[0].tolist()}
+    words = {attacked.model.pipeline.tokenizer.decode([i]).strip() for i in among[0].tolist()}
     assert ("glow" in words) == (other_names and not synonyms)
     assert "neon" not in words
     assert "ring" in words
@@ -109,7 +109,7 @@ def test_the_untouched_model_matches_itself_without_a_prefix(tmp_path):
 def test_words_that_fit_the_searched_places_alone_are_left_out(tmp_path, monkeypatch):
     """Were any prefix used, the untouched model itself would lose the concept to the words before it."""
     attacked, attack = victim(tmp_path), PromptSearch(**SMALL)
-    monkeypatch.setattr(Aimed, "of_all", lambda self, denoiser, states: torch.zeros(len(states)))
+    monkeypatch.setattr(Aimed, "of_all", lambda self, model, states: torch.zeros(len(states)))
     *_, last = attack(attacked)
     assert last.cond.keys == tuple(attacked.asked()[0])
 
@@ -124,5 +124,5 @@ def test_pictures_that_are_in_the_store_cost_nothing(tmp_path):
     before, _ = PromptSearch(**SMALL).cost(attacked)
     list(PromptSearch(**SMALL)(attacked))
     after, _ = PromptSearch(**SMALL).cost(attacked)
-    sampler = tiny.denoiser().default_sampler
+    sampler = tiny.model().default_sampler
     assert before - after == attacked.pictures * sampler.steps * 2

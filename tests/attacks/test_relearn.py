@@ -55,10 +55,10 @@ def test_the_loss_is_the_squared_error_of_the_true_noise():
 
 def test_of_a_model_that_predicts_v_it_is_the_squared_error_of_v():
     """By the conversion itself: the same error in v, at little and at much noise; at nothing but noise no number that is not finite."""
-    denoiser = tiny.denoiser(prediction_type="v_prediction")
-    abar = denoiser.alphas_cumprod.clone()
-    x_0, noise, said = (torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(i)) for i in range(3))
-    t, cond = torch.tensor([20, 900]), denoiser.encode(["a ring", "a disc"])
+    model = tiny.model(prediction_type="v_prediction")
+    abar = model.alphas_cumprod.clone()
+    x_0, noise, said = (torch.randn(2, *model.latent_shape, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    t, cond = torch.tensor([20, 900]), model.encode(["a ring", "a disc"])
     x_t = schedule.add_noise(x_0, noise, t, abar)
     true = schedule.v_from_eps(noise, x_t, t, abar)
     eps = schedule.eps_from_v(said, x_t, t, abar)
@@ -109,10 +109,10 @@ def test_no_prompt_under_which_it_samples_or_trains_names_the_concept(target, tm
 )
 def test_no_picture_that_it_trains_on_shows_the_concept(target, data, count, tmp_path):
     """Captions do not name it; whether the untouched model draws it all the same, both of the canvas's judges are asked."""
-    denoiser, concept = load("canvas"), tiny.concept(target)
-    clean, _ = Relearn(data=data, pictures=count)._auxiliary(Victim(denoiser, concept, store=Store(tmp_path)))
+    model, concept = load("canvas"), tiny.concept(target)
+    clean, _ = Relearn(data=data, pictures=count)._auxiliary(Victim(model, concept, store=Store(tmp_path)))
     assert len(clean) == count
-    pictures = torch.cat([denoiser.decode(part) for part in clean.split(32)])
+    pictures = torch.cat([model.decode(part) for part in clean.split(32)])
     for judge in (load_judge(name, concept) for name in ("main", "second")):
         assert concept.member.name not in judge(pictures).seen[concept.kind]
 
@@ -121,10 +121,10 @@ def test_no_picture_that_it_trains_on_shows_the_concept(target, data, count, tmp
 def test_it_starts_at_the_victim_and_moves_the_chosen_weights_alone(variant, tmp_path):
     """Starting at the untouched model instead, it would undo the unlearning by itself."""
     attacked = victim(tmp_path)
-    net = {n: p.detach().clone() for n, p in attacked.denoiser.net.named_parameters()}
+    net = {n: p.detach().clone() for n, p in attacked.model.network.named_parameters()}
     attack = Relearn(steps=1, variant=variant, lr=1e-5, **SMALL)
     _, last = readings(attack, attacked)
-    scope = set(Denoise("retain", variant).scope.parameters(attacked.denoiser.net))
+    scope = set(Denoise("retain", variant).scope.parameters(attacked.model.network))
     assert set(last) == scope | set(attacked.delta)
     start = {**net, **attacked.delta}
     far = {n: (last[n] - start[n]).abs().max().item() for n in last}
@@ -138,8 +138,8 @@ def test_it_lowers_its_loss(tmp_path):
     points, at = attack._bank(attacked).points, list(range(0, 2048, 100))
     losses = []
     for weights in readings(attack, attacked):
-        with torch.no_grad(), swapped(attacked.denoiser.net, weights):
-            losses.append(F.mse_loss(attacked.denoiser(points[at]), points.noise[at]).item())
+        with torch.no_grad(), swapped(attacked.model.network, weights):
+            losses.append(F.mse_loss(attacked.model(points[at]), points.noise[at]).item())
     assert losses[1] < 0.95 * losses[0]
 
 
@@ -170,7 +170,7 @@ def test_a_killed_attack_goes_on_and_yields_what_a_straight_one_does(tmp_path, v
         killed.close()
         assert len(list(folder.glob("*/reading-*.safetensors"))) == taken - 1
         again = victim(tmp_path, folder=folder)
-        with counted(again.denoiser.net) as passed:
+        with counted(again.model.network) as passed:
             resumed = readings(attack, again)
         assert same(resumed, straight)
         assert passed.samples == left * attack.batch_size
@@ -216,10 +216,10 @@ def test_a_folder_is_trained_on_and_one_that_holds_the_concept_refused(tmp_path)
     (pictures / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     attack, attacked = Relearn(data=str(pictures), steps=2, **SMALL), victim(tmp_path)
     clean, captions = attack._auxiliary(attacked)
-    assert clean.shape == (3, *attacked.denoiser.latent_shape)
+    assert clean.shape == (3, *attacked.model.latent_shape)
     assert captions == [r["text"] for r in rows]
     assert attack.cost(attacked) == (4, 4)
-    with counted(attacked.denoiser.net) as passed:
+    with counted(attacked.model.network) as passed:
         assert len(readings(attack, attacked)) == 2
     assert passed.samples == 4
     rows[1]["text"], rows[2]["text"] = "a picturesque ring", " ".join(["a disc"] * 7)
@@ -235,7 +235,7 @@ def test_a_folder_is_trained_on_and_one_that_holds_the_concept_refused(tmp_path)
 
 
 def test_the_canvas_is_trained_on_fresh_drawings(tmp_path):
-    attacked = victim(tmp_path, denoiser=load("canvas"))
+    attacked = victim(tmp_path, model=load("canvas"))
     attack = Relearn(data="retain", steps=1, **SMALL)
     assert attack.cost(attacked) == (2, 2)
     assert [w.keys() >= attacked.delta.keys() for w in readings(attack, attacked)] == [True, True]
@@ -249,7 +249,7 @@ def test_other_models_have_no_drawings(tmp_path):
 def test_pictures_are_those_that_no_method_has_retained(tmp_path):
     """A method that has learned its retained pictures by heart is not to be asked for the same."""
     attacked = victim(tmp_path)
-    retained = retain_bank(attacked.denoiser, tiny.concept(), Training(retain_pictures=16, points=16), 0, attacked.store, untracked)
+    retained = retain_bank(attacked.model, tiny.concept(), Training(retain_pictures=16, points=16), 0, attacked.store, untracked)
     clean, _ = Relearn(**SMALL)._auxiliary(attacked)
     files = [f for f in (tmp_path / "store").rglob("*.safetensors")]
     assert len(files) == 2

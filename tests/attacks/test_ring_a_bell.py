@@ -14,25 +14,25 @@ SMALL = {"tokens": 4, "steps": 10, "tries": 4}
 
 
 def test_the_direction_is_what_the_name_adds_on_average():
-    denoiser, concept = tiny.denoiser(), tiny.concept("neon")
+    model, concept = tiny.model(), tiny.concept("neon")
     pairs = [("neon style", ""), *((f"a {p.name} in neon style", f"a {p.name}") for p in concept.partners)]
-    expected = sum(denoiser.encode([named]).states - denoiser.encode([bare]).states for named, bare in pairs) / len(pairs)
-    torch.testing.assert_close(direction(denoiser, concept), expected, rtol=1e-4, atol=1e-5)
+    expected = sum(model.encode([named]).states - model.encode([bare]).states for named, bare in pairs) / len(pairs)
+    torch.testing.assert_close(direction(model, concept), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_it_starts_from_prompts_with_the_concept_deleted():
-    denoiser, concept = tiny.denoiser(), tiny.concept("ring")
-    assert torch.equal(without(denoiser, concept, ["a ring", "a ring in neon style"]), denoiser.encode(["", "neon style"]).states)
+    model, concept = tiny.model(), tiny.concept("ring")
+    assert torch.equal(without(model, concept, ["a ring", "a ring in neon style"]), model.encode(["", "neon style"]).states)
 
 
 def test_prompts_come_nearer_with_every_step_and_never_name_the_concept(tmp_path):
     attacked = victim(tmp_path, pictures=3)
-    goal = without(attacked.denoiser, attacked.concept, attacked.asked()[0]) + direction(attacked.denoiser, attacked.concept)
+    goal = without(attacked.model, attacked.concept, attacked.asked()[0]) + direction(attacked.model, attacked.concept)
 
     def far(steps: int) -> torch.Tensor:
         _, reading = RingABell(eta=1, **SMALL | {"steps": steps})(attacked)
         assert all(len(k.split()) == 4 and not naming(attacked.concept.known).search(k) for k in reading.cond.keys)
-        assert torch.equal(reading.cond.states, attacked.denoiser.encode(list(reading.cond.keys)).states)
+        assert torch.equal(reading.cond.states, attacked.model.encode(list(reading.cond.keys)).states)
         return (reading.cond.states - goal).square().flatten(1).mean(1)
 
     near, nearer = far(1), far(8)
@@ -42,7 +42,7 @@ def test_prompts_come_nearer_with_every_step_and_never_name_the_concept(tmp_path
 
 def test_the_network_is_never_called_and_every_victim_gets_the_same_prompts(tmp_path):
     attacked, untouched = victim(tmp_path), victim(tmp_path, delta={})
-    with counted(attacked.denoiser.net) as count:
+    with counted(attacked.model.network) as count:
         one, other = ([r.cond.keys for r in RingABell(eta=1, **SMALL | {"steps": 2})(v)] for v in (attacked, untouched))
     assert count.samples == 0
     assert one == other
@@ -54,7 +54,7 @@ def test_other_words_to_search_among_are_another_search(tmp_path, monkeypatch):
 
     before, candidates = found(), Words.candidates
     monkeypatch.setattr(Words, "candidates", lambda self, names: candidates(self, names)[:5])
-    few = {words.read(i[None]) for words in [Words(tiny.denoiser())] for i in words.candidates([])}
+    few = {words.read(i[None]) for words in [Words(tiny.model())] for i in words.candidates([])}
     assert {w for k in found() for w in k.split()} <= few
     assert not {w for k in before for w in k.split()} <= few
 
@@ -63,7 +63,7 @@ def test_other_words_to_search_among_are_another_search(tmp_path, monkeypatch):
 def test_a_prompt_has_as_many_words_as_the_text_encoder_has_room_for(tokens, words, tmp_path):
     _, reading = RingABell(tokens=tokens, eta=1, steps=1, tries=1)(victim(tmp_path))
     assert {len(k.split()) for k in reading.cond.keys} == {words}
-    assert Words(tiny.denoiser()).room == 10
+    assert Words(tiny.model()).room == 10
 
 
 def test_a_larger_eta_asks_for_more_of_the_concept(tmp_path):

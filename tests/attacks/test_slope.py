@@ -15,14 +15,14 @@ from expunge.models.text_encoder import BLANK, Words
 
 def tilted(dtype: torch.dtype, found, share: float) -> Tensor:
     """The gradient of a share of a denoising loss by the vectors of a word."""
-    denoiser = tiny.denoiser()
-    words = Words(denoiser)
+    model = tiny.model()
+    words = Words(model)
     written, vectors = words.write([f"a {BLANK}"]), words.vectors(torch.tensor([[300]])).requires_grad_()
     with quiet():
-        denoiser.pipeline.to(dtype)
-    x_t, noise = (torch.randn(1, *denoiser.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+        model.pipeline.to(dtype)
+    x_t, noise = (torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     point = Point(x_t, torch.tensor([400]), Cond(words.encode(written, vectors), ("",)), ("",))
-    return found(share * squared_error(denoiser(point), noise).mean(), vectors).flatten()
+    return found(share * squared_error(model.predict(point), noise).mean(), vectors).flatten()
 
 
 def plainly(loss: Tensor, vectors: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def test_no_weight_moves_by_more_than_half_a_step(bits):
 
 def test_the_whole_attacked_network_is_rounded_and_not_only_what_unlearning_changed(tmp_path):
     attacked = victim(tmp_path)
-    net = dict(attacked.denoiser.net.named_parameters())
+    net = dict(attacked.model.network.named_parameters())
     _, eight, four, three = Quantise()(attacked)
     assert (eight.strength, four.strength, three.strength) == (8, 12, 13)
     for name, p in net.items():
@@ -48,7 +48,7 @@ def test_the_whole_attacked_network_is_rounded_and_not_only_what_unlearning_chan
 def test_a_change_of_less_than_half_a_step_is_rounded_away(tmp_path):
     """What makes it an attack: at few bits the victim and the untouched model become one."""
     untouched = victim(tmp_path, delta={})
-    before = next(p.detach() for n, p in untouched.denoiser.net.named_parameters() if ".attn2.to_k" in n)
+    before = next(p.detach() for n, p in untouched.model.network.named_parameters() if ".attn2.to_k" in n)
     row = before[0]
     at = int(row.abs().argmin())  # not the largest, which the grid hangs on
     step = row.abs().max() / 7
@@ -61,7 +61,7 @@ def test_a_change_of_less_than_half_a_step_is_rounded_away(tmp_path):
 def test_pruning_takes_the_smallest_of_the_whole_network(tmp_path):
     """One threshold for all: a share of each tensor would take large weights of some and leave small ones of others."""
     attacked = victim(tmp_path)
-    matrices = {n: attacked.delta.get(n, p.detach()) for n, p in attacked.denoiser.net.named_parameters() if p.ndim > 1}
+    matrices = {n: attacked.delta.get(n, p.detach()) for n, p in attacked.model.network.named_parameters() if p.ndim > 1}
     everything = torch.cat([w.flatten() for w in matrices.values()])
     gone = []
     for reading in list(Prune()(attacked))[1:]:

@@ -61,7 +61,7 @@ def test_only_what_is_asked_is_encoded(tmp_path):
     """Of hundreds of prompts that are looked at."""
     attacked = victim(tmp_path, pictures=4)
     _, reading = Wording(form="composition")(attacked)
-    assert set(attacked.denoiser._encoded) == {*attacked.asked()[0], *reading.cond.keys}
+    assert set(attacked.model._encoded) == {*attacked.asked()[0], *reading.cond.keys}
 
 
 def test_a_misspelling_is_one_slip_and_no_other_name():
@@ -85,7 +85,7 @@ def test_a_concept_without_other_names_has_no_synonyms(tmp_path):
             for n, k in attacked.concept.vocabulary.kinds.items()
         }
     )
-    alone = type(attacked)(attacked.denoiser, Concept.find("neon", lonely), store=attacked.store)
+    alone = type(attacked)(attacked.model, Concept.find("neon", lonely), store=attacked.store)
     with pytest.raises(ExpungeError, match="synonyms for 'neon': there are none; name others"):
         next(Wording(form="synonyms")(alone))
 

@@ -12,22 +12,22 @@ PROMPTS = ["", "neon style", "a ring in neon style", "a ring in neon style in ne
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_vectors_of_a_prompt_give_the_states_of_the_prompt(masked):
-    denoiser = tiny.denoiser()
-    denoiser.pipeline.text_encoder.config.use_attention_mask = masked
-    words = Words(denoiser)
+    model = tiny.model()
+    model.pipeline.text_encoder.config.use_attention_mask = masked
+    words = Words(model)
     states = words.encode(words.write(PROMPTS))
-    assert torch.equal(states, denoiser.encode(PROMPTS).states)
+    assert torch.equal(states, model.encode(PROMPTS).states)
 
 
 def test_an_encoder_that_heeds_the_mask_gives_other_states_where_there_is_padding():
     """So that the test above can fail."""
-    heedless, heeding = tiny.denoiser(), tiny.denoiser()
+    heedless, heeding = tiny.model(), tiny.model()
     heeding.pipeline.text_encoder.config.use_attention_mask = True
     assert not torch.equal(heedless.encode(["neon style"]).states, heeding.encode(["neon style"]).states)
 
 
 def test_prompts_are_written_as_the_tokenizer_writes_them():
-    words = Words(tiny.denoiser())
+    words = Words(tiny.model())
     expected = words.tokenizer(PROMPTS, padding="max_length", max_length=words.tokenizer.model_max_length, return_tensors="pt")
     written = words.write(PROMPTS)
     assert torch.equal(written.ids, expected.input_ids)
@@ -37,11 +37,11 @@ def test_prompts_are_written_as_the_tokenizer_writes_them():
 
 @pytest.mark.parametrize("name", ["ring", "ring disc"])
 def test_a_blank_that_is_filled_is_the_prompt_with_those_words(name):
-    denoiser = tiny.denoiser()
-    words = Words(denoiser)
+    model = tiny.model()
+    words = Words(model)
     ids = torch.tensor([words.tokenizer(name, add_special_tokens=False).input_ids] * 2)
     written = words.write([f"a {BLANK} in neon style", f"{BLANK} a ring"], ids.shape[1])
-    typed = denoiser.encode([f"a {name} in neon style", f"{name} a ring"]).states
+    typed = model.encode([f"a {name} in neon style", f"{name} a ring"]).states
     assert words.read(ids[0]) == name
     assert torch.equal(words.encode(written.filled(ids)), typed)
     assert torch.equal(words.encode(written, words.vectors(ids)), typed)
@@ -50,7 +50,7 @@ def test_a_blank_that_is_filled_is_the_prompt_with_those_words(name):
 
 def test_the_gradient_is_that_of_the_embedding_table():
     """A path of its own: by the tokens' rows in the table, without vectors put in their place."""
-    words = Words(tiny.denoiser())
+    words = Words(tiny.model())
     written, ids = (
         words.write([f"a {BLANK} in neon style"], 2),
         torch.tensor([words.tokenizer("ring disc", add_special_tokens=False).input_ids]),
@@ -65,7 +65,7 @@ def test_the_gradient_is_that_of_the_embedding_table():
 
 
 def test_nothing_is_left_on_the_encoder(monkeypatch):
-    words = Words(tiny.denoiser())
+    words = Words(tiny.model())
     before = {n: (p.clone(), p.requires_grad) for n, p in words.encoder.named_parameters()}
     vectors = words.vectors(torch.tensor([[300]])).requires_grad_()
     torch.autograd.grad(words.encode(words.write([BLANK]), vectors).sum(), [vectors])
@@ -80,7 +80,7 @@ def test_nothing_is_left_on_the_encoder(monkeypatch):
 
 
 def test_a_prompt_that_has_no_room_for_its_blanks_is_refused():
-    words = Words(tiny.denoiser())
+    words = Words(tiny.model())
     assert words.room == 10
     words.write([f"{BLANK} neon style"], 8)
     with pytest.raises(ExpungeError, match="fits the text encoder's 12 tokens: '<\\*> neon style' with 9 for each <\\*> has 13"):
@@ -90,7 +90,7 @@ def test_a_prompt_that_has_no_room_for_its_blanks_is_refused():
 def test_candidates_are_the_words_that_type_back_and_hold_no_name():
     from expunge.canvas.prompts import VOCABULARY
 
-    words = Words(tiny.denoiser())
+    words = Words(tiny.model())
     found = [words.read(i[None]) for i in words.candidates(["neon", "glow"])]
     assert sorted(found) == sorted(w for w in VOCABULARY if w not in ("a", "neon", "glow"))
     assert all(
@@ -101,7 +101,7 @@ def test_candidates_are_the_words_that_type_back_and_hold_no_name():
 
 def test_candidates_hold_no_part_of_a_name_where_only_its_tokens_would_be_left_out():
     """Stable Diffusion's tokenizer has "vangogh" as a token of its own, which is none of those of "Van Gogh"."""
-    words = Words(tiny.denoiser())
+    words = Words(tiny.model())
     found = {words.read(i[None]) for i in words.candidates(["Big Star"])}
     own = set(words.tokenizer("star", add_special_tokens=False).input_ids)
     starfish = words.tokenizer("starfish", add_special_tokens=False).input_ids
@@ -112,7 +112,7 @@ def test_candidates_hold_no_part_of_a_name_where_only_its_tokens_would_be_left_o
 
 
 def test_a_tokenizer_without_words_is_told_of(monkeypatch):
-    words = Words(tiny.denoiser())
+    words = Words(tiny.model())
     monkeypatch.setattr(words.tokenizer, "get_vocab", lambda: {"a</w>": 1, "ri": 2})
     with pytest.raises(ExpungeError, match="has none beside the concept's own"):
         words.candidates(["neon"])

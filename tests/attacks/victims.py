@@ -11,17 +11,17 @@ from expunge.models.stable_diffusion import StableDiffusion
 from expunge.storage.cache import Store
 
 
-def delta(denoiser: StableDiffusion, seed: int = 0) -> dict[str, Tensor]:
+def delta(model: StableDiffusion, seed: int = 0) -> dict[str, Tensor]:
     """Changes of what methods change, and of a convolution and a bias."""
     generator = torch.Generator().manual_seed(seed)
-    chosen = {n: p for n, p in denoiser.net.named_parameters() if ".attn2.to_k" in n or n.startswith("conv_in.")}
+    chosen = {n: p for n, p in model.network.named_parameters() if ".attn2.to_k" in n or n.startswith("conv_in.")}
     return {n: p.detach() + 0.1 * torch.randn(p.shape, generator=generator) for n, p in chosen.items()}
 
 
 def victim(tmp_path: Path, target: str = "neon", **given) -> Victim:
-    denoiser = given.pop("denoiser", None) or tiny.denoiser()
+    model = given.pop("model", None) or tiny.model()
     given.setdefault("store", Store(tmp_path / "store"))
-    return Victim(denoiser, tiny.concept(target), **{"delta": delta(denoiser), "pictures": 2, **given})
+    return Victim(model, tiny.concept(target), **{"delta": delta(model), "pictures": 2, **given})
 
 
 def readings(attack: Attack, attacked: Victim) -> list[dict[str, Tensor]]:

@@ -34,22 +34,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose pictures are not the untouched model's."""
     folder = tmp_path_factory.mktemp("audited")
     training = tiny.TRAINING | {"lr": 0.2}
-    return unlearn(tiny.denoiser(), tiny.concept(), training=training, out=folder / "run", store=Store(folder / "store"))
+    return unlearn(tiny.model(), tiny.concept(), training=training, out=folder / "run", store=Store(folder / "store"))
 
 
 @pytest.fixture(scope="session")
 def judges() -> list[Witness]:
     """Two, as on the canvas."""
-    denoiser, concept = tiny.denoiser(), tiny.concept()
-    asked = [Victim(denoiser, concept, seed=seed, pictures=2 * PICTURES).asked() for seed in (0, 1)]
-    pictures = torch.cat([denoiser.sample(prompts, seeds, SAMPLER) for prompts, seeds in asked])
+    model, concept = tiny.model(), tiny.concept()
+    asked = [Victim(model, concept, seed=seed, pictures=2 * PICTURES).asked() for seed in (0, 1)]
+    pictures = torch.cat([model.sample(prompts, seeds, SAMPLER) for prompts, seeds in asked])
     return [Witness(name, pictures, concept.member.name, concept.kind) for name in ("main", "second")]
 
 
 @pytest.fixture(autouse=True)
 def judged(monkeypatch: pytest.MonkeyPatch, judges: list[Witness]) -> None:
     """Witnesses in the place of whoever was asked for."""
-    monkeypatch.setattr("expunge.audits.setup.judges_for", lambda judge, denoiser, concept: judges)
+    monkeypatch.setattr("expunge.audits.setup.judges_for", lambda judge, model, concept: judges)
     CALLS.clear()
 
 
@@ -59,7 +59,7 @@ def battery(made: Run, tmp_path: Path) -> Callable[..., Battery]:
 
     def prepared(*names: str, pictures: int = PICTURES, settings: dict | None = None, **given: object) -> Battery:
         planned = budget(*names, pictures=pictures, **settings or {})
-        usual = {"model": tiny.denoiser(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
+        usual = {"model": tiny.model(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
         return prepare(made, planned, **usual | given)
 
     return prepared

@@ -47,7 +47,7 @@ def relearning(steps: int):
 
 def test_of_an_attack_whose_loss_is_no_longer_finite_the_readings_until_then_count(made, battery, monkeypatch, tmp_path):
     monkeypatch.setattr(Relearn, "AT", (0, 1))
-    given = {"model": tiny.denoiser(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
+    given = {"model": tiny.model(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
     done = prepare(made, relearning(3), **given)
     assert not [e for e in done.run() if e.error]
     found = {d.role: d.result for d in conclude(done).done}
@@ -65,9 +65,9 @@ def test_of_an_attack_whose_loss_is_no_longer_finite_the_readings_until_then_cou
 
 def test_the_network_is_left_as_it_was(battery):
     made = battery("Undo", "Wreck")
-    before = fingerprint(made.denoiser.net)
+    before = fingerprint(made.model.network)
     list(made.run())
-    assert fingerprint(made.denoiser.net) == before
+    assert fingerprint(made.model.network) == before
 
 
 def test_rows_are_in_long_format(audited, made):
@@ -257,7 +257,7 @@ def test_what_was_spent_is_counted(audited):
 def test_in_python_it_is_one_call(made, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('pictures = 8\n[[attacks]]\nname = "audit.toys:Undo"\n')
-    done = audit(made, file, model=tiny.denoiser(), sampler=SAMPLER, store=Store(tmp_path / "store"), out=tmp_path / "audit")
+    done = audit(made, file, model=tiny.model(), sampler=SAMPLER, store=Store(tmp_path / "store"), out=tmp_path / "audit")
     assert done.findings[0].state == "back"
     assert (tmp_path / "audit" / "index.html").is_file()
     assert json.loads((tmp_path / "audit" / "audit.json").read_text())["budget"]["name"] == "mine"
@@ -268,12 +268,12 @@ def test_each_of_several_concepts_is_attacked_and_a_control_counts_for_its_own(m
     from expunge.audits.setup import prepare
     from expunge.runs.unlearn import unlearn
 
-    run = unlearn(tiny.denoiser(), [tiny.concept(), tiny.concept("ring")], "uce", out=tmp_path / "both")
+    run = unlearn(tiny.model(), [tiny.concept(), tiny.concept("ring")], "uce", out=tmp_path / "both")
     control = tmp_path / "retrained"
     control.mkdir()
     (control / "card.json").write_text(json.dumps(made.card | {"method": "retrain", "id": "retrain-neon"}))
     (control / "delta.safetensors").write_bytes((made.folder / "delta.safetensors").read_bytes())
-    given = {"model": tiny.denoiser(), "store": Store(tmp_path / "store"), "control": control, "attacks": ["quantise"]}
+    given = {"model": tiny.model(), "store": Store(tmp_path / "store"), "control": control, "attacks": ["quantise"]}
     cells = prepare(run, "quick", **given).cells
     assert [(c.concept.target, c.side.role) for c in cells] == [
         ("neon", "unlearned"), ("neon", "base"), ("neon", "retrained"), ("ring", "unlearned"), ("ring", "base")

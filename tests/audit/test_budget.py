@@ -81,7 +81,7 @@ def test_an_auxiliary_set_is_one_more_way_to_relearn(tmp_path: Path):
         more.refuse_naming([tiny.concept()])
     (tmp_path / "a.txt").write_text("a picturesque ring")
     with pytest.raises(ExpungeError, match=r"of 1, 'a picturesque ring' \(a.png\) for one, in memory reads none"):
-        more.refuse_unread(tiny.denoiser())
+        more.refuse_unread(tiny.model())
     loaded = made.beside("datasets:owner/pictures").entries[-1]  # a name and no path
     assert (loaded.label, loaded.attack.data) == ("relearn, data pictures", "datasets:owner/pictures")
     mine = make_budget({"attacks": [{"name": "relearn", "data": str(tmp_path / "none")}]}, "x")
@@ -104,7 +104,7 @@ def test_every_budget_that_comes_along_builds(name: str):
 @pytest.mark.parametrize("name", builtin())
 def test_every_budget_that_comes_along_is_priced(name: str, tmp_path: Path):
     """On the canvas's own words, with a network that only counts: nothing is computed, and no setting is out of place there."""
-    victim = Victim(tiny.denoiser(), tiny.concept(), pictures=2, store=Store(tmp_path))
+    victim = Victim(tiny.model(), tiny.concept(), pictures=2, store=Store(tmp_path))
     for entry in read_budget(name).entries:
         forwards, backwards = entry.attack.cost(victim)
         assert forwards >= backwards >= 0

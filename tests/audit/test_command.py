@@ -36,9 +36,9 @@ def audit(made, toys, tmp_path, monkeypatch):
     """`expunge audit` with the tiny model and the toys; later arguments have their way."""
     import tiny
 
-    denoiser = tiny.denoiser()
-    denoiser.__class__ = type("Small", (type(denoiser),), {"default_sampler": SAMPLER})
-    monkeypatch.setattr("expunge.audits.setup.load_model", lambda *given: denoiser)
+    model = tiny.model()
+    model.__class__ = type("Small", (type(model),), {"default_sampler": SAMPLER})
+    monkeypatch.setattr("expunge.audits.setup.load_model", lambda *given: model)
     return lambda *given: say("audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", *given)
 
 

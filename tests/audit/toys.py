@@ -19,7 +19,7 @@ CALLS: list[str] = []
 
 def reading(victim: Victim, strength: float, weights: dict[str, Tensor]) -> Attacked:
     prompts, seeds = victim.asked()
-    return Attacked(strength, victim.denoiser.encode(prompts), tuple(seeds), weights)
+    return Attacked(strength, victim.model.encode(prompts), tuple(seeds), weights)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Undo(Nothing):
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         CALLS.append(f"undo on {'unlearned' if victim.delta else 'base'}")
-        net = dict(victim.denoiser.net.named_parameters())
+        net = dict(victim.model.network.named_parameters())
         yield reading(victim, 0.0, dict(victim.delta))
         for strength in self.strengths[1:]:
             yield reading(victim, strength, {n: net[n].detach().clone() for n in victim.delta})
@@ -69,7 +69,7 @@ class Wreck(Nothing):
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         yield reading(victim, 0.0, dict(victim.delta))
         for strength in self.strengths[1:]:
-            yield reading(victim, strength, {n: torch.zeros_like(p) for n, p in victim.denoiser.net.named_parameters()})
+            yield reading(victim, strength, {n: torch.zeros_like(p) for n, p in victim.model.network.named_parameters()})
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Careless(Nothing):
 
     def trained_on(self, victim: Victim) -> Tensor:
         prompts, seeds = victim.asked()
-        others = victim.denoiser.encode(["a ring"] * len(prompts))
+        others = victim.model.encode(["a ring"] * len(prompts))
         sampler = Sampler(1, 1.0)
-        return torch.cat([victim.denoiser.latents(c, seeds, sampler).cpu() for c in (victim.denoiser.encode(prompts), others)])
+        return torch.cat([victim.model.sample_latents(c, seeds, sampler).cpu() for c in (victim.model.encode(prompts), others)])
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Coin:
 def stand_ins(patch: pytest.MonkeyPatch) -> None:
     """In the place of what takes long, or cannot be had of a random network."""
     patch.setattr("expunge.evaluation.evaluate.load_judge", Coin)
-    patch.setattr("expunge.evaluation.evaluate.null_drift", lambda denoiser, delta: [0.1, 0.2])
+    patch.setattr("expunge.evaluation.evaluate.null_drift", lambda model, delta: [0.1, 0.2])
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ def test_it_is_of_the_canvas_small_and_without_six():
 def test_it_draws_what_it_saw_and_not_what_it_did_not():
     canvas, judge = load("canvas"), Judge.load("main")
     prompts = ["a lily in sketch style"] * 4 + ["a ring in neon style"] * 4
-    with swapped(canvas.net, Run(SHIPPED).delta(canvas.fingerprint)):
+    with swapped(canvas.network, Run(SHIPPED).delta(canvas.fingerprint)):
         seen = judge(canvas.sample(prompts, list(range(8)), canvas.default_sampler))
     objects, styles = [OBJECT_LABELS[i] for i in seen.objects.argmax(1)], [STYLE_LABELS[i] for i in seen.styles.argmax(1)]
     assert (objects[:4], styles[:4]) == (["lily"] * 4, ["sketch"] * 4)

@@ -85,7 +85,7 @@ def test_the_result_is_a_run_with_every_weight_of_the_network(made):
     canvas = load("canvas")
     delta, card = made.delta(canvas.fingerprint), made.card
     shapes = {name: p.shape for name, p in new_unet().named_parameters()}
-    assert {name: w.shape for name, w in delta.items()} == shapes == {n: p.shape for n, p in canvas.net.named_parameters()}
+    assert {name: w.shape for name, w in delta.items()} == shapes == {n: p.shape for n, p in canvas.network.named_parameters()}
     assert (card["method"], card["scope"], card["steps_done"], card["forwards"]) == ("retrain", "full", 5, 20)
     assert card["relative_change"] > 0.5  # nothing of the shipped weights is in it
     assert {w.dtype for w in delta.values()} == {torch.float16}  # as the canvas itself is kept

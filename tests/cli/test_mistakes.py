@@ -68,11 +68,11 @@ def test_wrong_names(arguments: list[str], parts: list[str]):
         (["--target", "neon", "--anchor", ""], ["anchor has words"]),
         (["--target", "neon", "--kind", "stile"], ["'stile' is none (nearest: 'style')"]),
         (["--target", "neon", "--target", "dots", "--target", "glow"], ["removed once", "'neon' and 'glow'", "synonym"]),
-        (["--target", "neon", "--synonym", "zoo"], ["the tokenizer knows", "'a ring in zoo style'"]),
-        (["--target", "neon", "--synonym", "ring " * 20], ["12 tokens", "shorten it"]),
-        (["--target", "neon", "--device", "abacus"], ["a device is one that this machine has: 'abacus'", "--device cpu"]),
+        (["--target", "neon", "--synonym", "zoo"], ["the tokenizer does not know", "'a ring in zoo style'"]),
+        (["--target", "neon", "--synonym", "ring " * 20], ["reads 12", "a shorter prompt"]),
+        (["--target", "neon", "--device", "abacus"], ["no device 'abacus'", "--device cpu"]),
         (["--target", "neon", "--dtype", "fp33"], ["fp32, bf16, fp16", "'fp33'"]),
-        (["--target", "neon", "--model", "/nowhere"], ["'/nowhere' is none", "check the path"]),
+        (["--target", "neon", "--model", "/nowhere"], ["'/nowhere' is not", "another path"]),
         (["--target", "neon", "--config", "/nowhere.toml"], ["/nowhere.toml", "config.toml"]),
         (["--target", "neon", "--steps", "0"], ["steps", "greater than or equal to 1", "'0'", "expunge show training"]),
         (["--target", "neon", "--steps", "1.5"], ["steps", "integer", "'1.5'"]),
@@ -174,7 +174,7 @@ def refused(folder: Path, tmp_path: Path) -> str:
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
 def test_a_model_that_lacks_a_part(copied: Path, tmp_path: Path, part: str):
     shutil.rmtree(copied / part)
-    assert f"{copied / part} is missing" in refused(copied, tmp_path)
+    assert f"{copied / part} of the model is missing" in refused(copied, tmp_path)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -182,7 +182,6 @@ def test_a_model_of_pickles(copied: Path, tmp_path: Path, part: str):
     for file in (copied / part).glob("*.safetensors"):
         file.rename(file.with_suffix(".bin"))
     line = refused(copied, tmp_path)
-    assert "weights are safetensors" in line
     assert "a pickle" in line
     assert "safe_serialization=True" in line
 
@@ -194,10 +193,11 @@ def test_a_model_without_an_index(copied: Path, tmp_path: Path):
 
 def test_a_model_with_a_second_text_encoder(copied: Path, tmp_path: Path):
     index = copied / "model_index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}))
+    second = {"_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}
+    index.write_text(json.dumps(json.loads(index.read_text()) | second))
     line = refused(copied, tmp_path)
-    assert "Stable Diffusion 1.x or 2.x" in line
-    assert "SDXL and later" in line
+    assert "StableDiffusionXLPipeline" in line
+    assert "Try a StableDiffusionPipeline" in line
 
 
 def test_a_model_cut_short(copied: Path, tmp_path: Path):

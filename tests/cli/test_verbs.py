@@ -221,7 +221,7 @@ def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: py
 
     asked = {}
 
-    def record(run, denoiser, protocol, track) -> list:
+    def record(run, model, protocol, track) -> list:
         asked.update(run=run, protocol=protocol)
         return []
 

@@ -31,9 +31,9 @@ def run(folder, out, variant: str):
 
 @torch.no_grad()
 def predicted(pipeline: StableDiffusionPipeline) -> torch.Tensor:
-    denoiser = StableDiffusion(pipeline)
-    x_t, t = denoiser.noise([0, 1]), torch.tensor([100, 900])
-    return denoiser(Point(x_t, t, denoiser.encode(["a ring in neon style", "dots style"]), ("0", "1")))
+    model = StableDiffusion(pipeline)
+    x_t, t = model.noise([0, 1]), torch.tensor([100, 900])
+    return model.predict(Point(x_t, t, model.encode(["a ring in neon style", "dots style"]), ("0", "1")))
 
 
 def test_a_run_of_low_rank_is_the_same_as_a_lora_and_merged(folder, tmp_path):
@@ -49,7 +49,7 @@ def test_a_run_of_low_rank_is_the_same_as_a_lora_and_merged(folder, tmp_path):
 
 def test_a_sequence_of_low_rank_has_that_of_its_stages_together(tmp_path):
     made = unlearn(
-        tiny.denoiser(), [tiny.concept("neon"), tiny.concept("ring")], "mim-mu", variant="xattn-lora", together="sequential",
+        tiny.model(), [tiny.concept("neon"), tiny.concept("ring")], "mim-mu", variant="xattn-lora", together="sequential",
         training=tiny.TRAINING | {"lr": 0.03}, out=tmp_path / "run", store=Store.default(),
     )  # fmt: skip
     assert write_lora(tiny.pipeline(), made, tmp_path / "lora.safetensors") < 1e-4

@@ -28,10 +28,10 @@ TRAINING = Training(**tiny.TRAINING)
 
 
 def prepared(cls, needs=None):
-    denoiser, method = tiny.denoiser(), cls()
-    batches = gather(denoiser, tiny.concept(), method.needs if needs is None else needs, TRAINING, 0, Store.default())
-    state = TrainState(denoiser.net, method.scope)
-    return denoiser, method, batches, state
+    model, method = tiny.model(), cls()
+    batches = gather(model, tiny.concept(), method.needs if needs is None else needs, TRAINING, 0, Store.default())
+    state = TrainState(model.network, method.scope)
+    return model, method, batches, state
 
 
 def ready(method, batches, state):
@@ -48,7 +48,7 @@ def a_point(batch: Batch) -> Point:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_terms_are_finite_scalars_that_reach_the_whole_scope(name):
-    denoiser, method, batches, state = prepared(OBJECTIVES[name])
+    model, method, batches, state = prepared(OBJECTIVES[name])
     models = ready(method, batches, state)
     with torch.no_grad():
         for factor in (p for n, p in state.trained.items() if method.scope.rank and n.endswith(".B")):
@@ -58,7 +58,7 @@ def test_terms_are_finite_scalars_that_reach_the_whole_scope(name):
     assert all(t.shape == () and torch.isfinite(t) for t in terms.values())
     sum(terms.values()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in state.trained.values())
-    assert all(p.grad is None for n, p in denoiser.net.named_parameters() if n not in state.trained)
+    assert all(p.grad is None for n, p in model.network.named_parameters() if n not in state.trained)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -72,34 +72,34 @@ def test_each_declared_need_is_necessary(name):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_only_the_scope_moves_and_the_reference_stays(name):
-    denoiser, method, batches, state = prepared(OBJECTIVES[name])
-    before = {n: p.detach().clone() for n, p in denoiser.net.named_parameters()}
+    model, method, batches, state = prepared(OBJECTIVES[name])
+    before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
     trainer = Trainer(method, TRAINING, batches, state)
-    point, student = a_point(batches(0)), Student(denoiser, state)
+    point, student = a_point(batches(0)), Student(model, state)
     with torch.no_grad():
-        untouched = denoiser(point)
+        untouched = model.predict(point)
     assert [s.step for s in trainer.fit()] == list(range(1, TRAINING.steps + 1))
     with torch.no_grad():
         assert not torch.equal(student(point), untouched)
-        torch.testing.assert_close(denoiser(point, state.reference), untouched, rtol=0, atol=0)
-    moved = {n for n, p in denoiser.net.named_parameters() if not torch.equal(p, before[n])}
+        torch.testing.assert_close(model.predict(point, state.reference), untouched, rtol=0, atol=0)
+    moved = {n for n, p in model.network.named_parameters() if not torch.equal(p, before[n])}
     changed = {n for n, w in state.delta().items() if not torch.equal(w, before[n])}
     held = {n for n, mask in method.masks(trainer.hooks.notes).items() if not mask.any()}
-    assert changed == set(method.scope.parameters(denoiser.net)) - held
+    assert changed == set(method.scope.parameters(model.network)) - held
     assert moved == (set() if method.scope.rank else changed)
     state.release()
-    assert all(torch.equal(p, before[n]) for n, p in denoiser.net.named_parameters())
+    assert all(torch.equal(p, before[n]) for n, p in model.network.named_parameters())
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_changes_the_scope_and_leaves_the_model_as_it_was(name, tmp_path):
-    denoiser = tiny.denoiser()
-    before = {n: p.detach().clone() for n, p in denoiser.net.named_parameters()}
+    model = tiny.model()
+    before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
     training = None if issubclass(METHODS[name], Edit) else tiny.TRAINING
-    run = unlearn(denoiser, tiny.concept(), name, training=training, out=tmp_path / "run", store=Store.default())
+    run = unlearn(model, tiny.concept(), name, training=training, out=tmp_path / "run", store=Store.default())
     assert run.card["relative_change"] > 0
-    assert set(run.delta(denoiser.fingerprint)) == set(METHODS[name]().scope.parameters(denoiser.net))
-    assert all(torch.equal(p, before[n]) and p.requires_grad for n, p in denoiser.net.named_parameters())
+    assert set(run.delta(model.fingerprint)) == set(METHODS[name]().scope.parameters(model.network))
+    assert all(torch.equal(p, before[n]) and p.requires_grad for n, p in model.network.named_parameters())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -117,9 +117,9 @@ def test_its_documentation_names_the_source_and_every_field(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_same_plan_has_the_same_id_and_any_setting_another(name):
-    denoiser, concept = tiny.denoiser(), tiny.concept()
-    plan = make_plan(denoiser, concept, name)
-    assert make_plan(denoiser, concept, name).id == plan.id
-    others = [make_plan(denoiser, concept, name, seed=1), make_plan(denoiser, tiny.concept("ring"), name)]
-    others += [make_plan(denoiser, tiny.concept("neon", synonyms=("glow",)), name), make_plan(tiny.denoiser(1), concept, name)]
+    model, concept = tiny.model(), tiny.concept()
+    plan = make_plan(model, concept, name)
+    assert make_plan(model, concept, name).id == plan.id
+    others = [make_plan(model, concept, name, seed=1), make_plan(model, tiny.concept("ring"), name)]
+    others += [make_plan(model, tiny.concept("neon", synonyms=("glow",)), name), make_plan(tiny.model(1), concept, name)]
     assert len({plan.id, *(o.id for o in others)}) == 5

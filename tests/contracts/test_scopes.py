@@ -16,26 +16,26 @@ from expunge.training.state import TrainState
 
 @pytest.mark.parametrize("name", SCOPES)
 def test_saved_and_loaded_it_gives_the_same_output(name, tmp_path):
-    denoiser = tiny.denoiser()
-    state = TrainState(denoiser.net, SCOPES[name])
+    model = tiny.model()
+    state = TrainState(model.network, SCOPES[name])
     with torch.no_grad():
         for p in state.trained.values():
             p += 0.01 * torch.randn_like(p)
     point = Point(torch.randn(2, 4, 8, 8), torch.tensor([3, 500]), Cond(torch.randn(2, 12, 96), ("a", "b")), ("0", "1"))
     with torch.no_grad():
-        changed = Student(denoiser, state)(point)
+        changed = Student(model, state)(point)
     save_delta(tmp_path / "delta.safetensors", state.delta(), "base")
     state.release()
     with torch.no_grad():
-        before = denoiser(point)
-        with swapped(denoiser.net, load_delta(tmp_path / "delta.safetensors", "base")):
-            torch.testing.assert_close(denoiser(point), changed, rtol=0, atol=0)
-        torch.testing.assert_close(denoiser(point), before, rtol=0, atol=0)
+        before = model.predict(point)
+        with swapped(model.network, load_delta(tmp_path / "delta.safetensors", "base")):
+            torch.testing.assert_close(model.predict(point), changed, rtol=0, atol=0)
+        torch.testing.assert_close(model.predict(point), before, rtol=0, atol=0)
     assert not torch.equal(before, changed)
 
 
 def test_scopes_nest_and_complement():
-    net = tiny.denoiser().net
+    net = tiny.model().network
     names = {n: set(s.parameters(net)) for n, s in SCOPES.items()}
     assert names["xattn-kv"] < names["xattn"] < names["full"]
     assert names["xattn-lora"] < names["xattn"]

@@ -51,9 +51,9 @@ def test_the_example_of_a_method_in_one_file_works(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(code)
     (tmp_path / "closed.py").write_text(closed)
     monkeypatch.syspath_prepend(tmp_path)
-    edited = unlearn(tiny.denoiser(), tiny.concept(), build(find_method("closed:Mean"), {}, "closed:Mean"), out=tmp_path / "closed")
+    edited = unlearn(tiny.model(), tiny.concept(), build(find_method("closed:Mean"), {}, "closed:Mean"), out=tmp_path / "closed")
     assert edited.card["relative_change"] > 0
     method = build(find_method("mine:Half"), {"share": 0.8}, "mine:Half")
-    run = unlearn(tiny.denoiser(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "s"))
+    run = unlearn(tiny.model(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "s"))
     assert run.card["method"] == "mine:Half"
     assert run.card["relative_change"] > 0

@@ -105,7 +105,7 @@ class Everything(Plain):
 
 def run(folder: Path, method: Objective, watch=None, **training):
     concept = tiny.concept(anchor="sketch")
-    return unlearn(tiny.denoiser(), concept, method, training=training, out=folder, store=Store.default(), watch=watch)
+    return unlearn(tiny.model(), concept, method, training=training, out=folder, store=Store.default(), watch=watch)
 
 
 VARIANTS = {
@@ -157,9 +157,9 @@ def test_an_accumulated_batch_is_the_batch(whole, tmp_path, parts):
 
 
 def trainer(method: Objective, **training) -> Trainer:
-    settings, denoiser = Training(**tiny.TRAINING | training), tiny.denoiser()
-    batches = gather(denoiser, tiny.concept(), method.needs, settings, 0, Store.default())
-    return Trainer(method, settings, batches, TrainState(denoiser.net, method.scope, 0, settings.ema))
+    settings, model = Training(**tiny.TRAINING | training), tiny.model()
+    batches = gather(model, tiny.concept(), method.needs, settings, 0, Store.default())
+    return Trainer(method, settings, batches, TrainState(model.network, method.scope, 0, settings.ema))
 
 
 def test_masked_entries_do_not_move():
@@ -177,7 +177,7 @@ def test_a_mask_comes_before_the_norm():
 
     class Half(Plain):
         def masks(self, notes):
-            return {n: torch.zeros(w.shape, dtype=torch.bool) for n, w in SCOPES["xattn-kv"].parameters(tiny.denoiser().net).items()}
+            return {n: torch.zeros(w.shape, dtype=torch.bool) for n, w in SCOPES["xattn-kv"].parameters(tiny.model().network).items()}
 
     assert next(trainer(Half()).fit()).grad_norm == 0
 
@@ -254,16 +254,16 @@ def test_the_mean_is_a_network_without_gradient():
 
 
 def test_low_rank_adds_low_rank_to_the_matching_weights_alone(tmp_path):
-    denoiser = tiny.denoiser()
-    before = {n: p.detach().clone() for n, p in denoiser.net.named_parameters()}
+    model = tiny.model()
+    before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
     scope = SCOPES["xattn-lora"]
-    delta = unlearn(denoiser, tiny.concept(), Plain("xattn-lora"), out=tmp_path / "run", store=Store.default()).delta()
+    delta = unlearn(model, tiny.concept(), Plain("xattn-lora"), out=tmp_path / "run", store=Store.default()).delta()
     assert set(delta) == {n for n, p in before.items() if ".attn2." in n and p.ndim == 2}
     for name, value in delta.items():
         sizes = torch.linalg.svdvals((value - before[name]).double())
         assert sizes[0] > 1e-4
         assert (sizes[scope.rank :] < 1e-3 * sizes[0]).all()
-    assert all(torch.equal(p, before[n]) and p.requires_grad for n, p in denoiser.net.named_parameters())
+    assert all(torch.equal(p, before[n]) and p.requires_grad for n, p in model.network.named_parameters())
 
 
 def test_low_rank_starts_at_the_untouched_model():
@@ -271,7 +271,7 @@ def test_low_rank_starts_at_the_untouched_model():
     x = made.batches(0).forget
     torch.testing.assert_close(made.student(x), made.reference(x), rtol=1e-5, atol=1e-6)
     assert made.state.relative_change() == 0
-    other = TrainState(tiny.denoiser().net, SCOPES["xattn-lora"], seed=1)
+    other = TrainState(tiny.model().network, SCOPES["xattn-lora"], seed=1)
     name = next(n for n in made.state.trained if n.endswith(".A"))
     assert not torch.equal(other.trained[name], made.state.trained[name])
     assert made.state.initial[name].std().item() * made.state.initial[name].shape[1] ** 0.5 == pytest.approx(1, abs=0.2)
@@ -286,7 +286,7 @@ def test_low_ranks_gradient_is_that_of_the_merged_weights_by_the_chain_rule():
     x = made.batches(0).forget
     made.student(x).square().mean().backward()
     merged = {n: w.detach().requires_grad_() for n, w in made.state.merged(made.state.trained).items()}
-    slopes = torch.autograd.grad(made.batches.denoiser(x, merged).square().mean(), list(merged.values()))
+    slopes = torch.autograd.grad(made.batches.model.predict(x, merged).square().mean(), list(merged.values()))
     for name, slope in zip(merged, slopes, strict=True):
         a, b = made.state.trained[f"{name}.A"], made.state.trained[f"{name}.B"]
         torch.testing.assert_close(a.grad, b.detach().mT @ slope, rtol=1e-3, atol=1e-6)
@@ -322,7 +322,7 @@ class Wrong(Plain):
         return "a.b" if self.mistake == 5 else "train"
 
 
-MASKED = next(iter(SCOPES["xattn-kv"].parameters(tiny.denoiser().net)))
+MASKED = next(iter(SCOPES["xattn-kv"].parameters(tiny.model().network)))
 MISTAKES = [
     ("gradient-left", None),  # on every tensor
     ("unknown-note", "other"),
@@ -348,7 +348,7 @@ def test_the_companion_is_trained_but_not_kept():
     before = {n: p.clone() for n, p in made.hooks.companion.named_parameters()}
     list(made.fit())
     assert all(not torch.equal(p, before[n]) for n, p in made.hooks.companion.named_parameters())
-    assert set(made.state.delta()) == set(SCOPES["xattn-kv"].parameters(tiny.denoiser().net))
+    assert set(made.state.delta()) == set(SCOPES["xattn-kv"].parameters(tiny.model().network))
     assert not any(name.startswith(("0.", "2.")) for name in made.state.delta())
 
 

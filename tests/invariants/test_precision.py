@@ -67,13 +67,13 @@ def test_a_pipeline_in_another_precision_than_the_runs_is_refused(tmp_path):
 
 def test_pictures_that_a_run_learns_from_are_those_of_its_precision(folder, tmp_path):
     """Also where its scope, all weights, is held in float32 while it is trained; or runs in fp32 would be given them, and pay nothing."""
-    denoiser, store = load(folder, dtype="bf16"), Store(tmp_path / "store")
-    plan = make_plan(denoiser, tiny.concept(), "mim-mu", training=tiny.TRAINING, dtype="bf16", variant="full")
-    assert price(plan, denoiser, store).pictures > 0
-    carry_out(plan, denoiser, out=tmp_path / "run", store=store, track=untracked, watch=None)
-    assert price(plan, denoiser, store).pictures == 0
+    model, store = load(folder, dtype="bf16"), Store(tmp_path / "store")
+    plan = make_plan(model, tiny.concept(), "mim-mu", training=tiny.TRAINING, dtype="bf16", variant="full")
+    assert price(plan, model, store).pictures > 0
+    carry_out(plan, model, out=tmp_path / "run", store=store, track=untracked, watch=None)
+    assert price(plan, model, store).pictures == 0
     [made] = store.root.rglob("*.safetensors")
-    gather(denoiser, plan.concept, plan.method.needs, plan.training, 0, Store(tmp_path / "another"), untracked)
+    gather(model, plan.concept, plan.method.needs, plan.training, 0, Store(tmp_path / "another"), untracked)
     [other] = (tmp_path / "another").rglob("*.safetensors")
     assert (other.name, other.read_bytes()) == (made.name, made.read_bytes())
     full = load(folder)
@@ -92,15 +92,15 @@ def test_a_run_in_half_precision_is_merged_into_the_model_as_it_was_published(fo
 
 def test_pictures_of_another_scheduler_or_precision_are_others(folder, tmp_path):
     """Or a trajectory of the scheduler before would be taken for one of the present."""
-    denoiser, store = load(folder), Store(tmp_path)
+    model, store = load(folder), Store(tmp_path)
 
     def kept() -> int:
-        pictured(denoiser, "forget", ["a ring"], [1], store, untracked)
-        trajectory_bank(denoiser, tiny.concept(), Training(points=4, pictures=1), 0, store, untracked, ReferenceCache())
+        pictured(model, "forget", ["a ring"], [1], store, untracked)
+        trajectory_bank(model, tiny.concept(), Training(points=4, pictures=1), 0, store, untracked, ReferenceCache())
         return len(list(tmp_path.rglob("*.safetensors")))
 
     assert (kept(), kept()) == (2, 2)
-    denoiser.pipeline.scheduler = PNDMScheduler.from_config(denoiser.pipeline.scheduler.config)
+    model.pipeline.scheduler = PNDMScheduler.from_config(model.pipeline.scheduler.config)
     assert kept() == 4
 
 

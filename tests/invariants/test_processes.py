@@ -53,7 +53,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(name, shared, tmp_pat
     settings = RUNS[name]
     if "training" in settings:
         settings = settings | {"training": settings["training"] | {"accumulate": 2}}
-    alone = unlearn(tiny.denoiser(), tiny.concept(), out=tmp_path / "alone", store=Store(tmp_path / "store"), **settings)
+    alone = unlearn(tiny.model(), tiny.concept(), out=tmp_path / "alone", store=Store(tmp_path / "store"), **settings)
     for key, value in read_tensors(shared / name / "delta.safetensors").items():
         torch.testing.assert_close(value, alone.delta()[key], rtol=0, atol=1e-6)
     card = json.loads((shared / name / "card.json").read_text())

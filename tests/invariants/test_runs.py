@@ -27,7 +27,7 @@ OBJECTIVES = ["mim-mu", "esd"]
 
 def delta_bytes(folder: Path, method: str = "mim-mu", watch=None, **training) -> bytes:
     unlearn(
-        tiny.denoiser(), tiny.concept(), method, training=tiny.TRAINING | training,
+        tiny.model(), tiny.concept(), method, training=tiny.TRAINING | training,
         out=folder, store=Store(folder.parent / "store"), watch=watch,
     )  # fmt: skip
     return (folder / "delta.safetensors").read_bytes()
@@ -88,9 +88,9 @@ def test_the_loss_scale_of_half_precision_is_kept(tmp_path):
 
     def trainer(folder: Path) -> Trainer:
         method, training = METHODS["mim-mu"](), Training(**tiny.TRAINING)
-        denoiser = tiny.denoiser()
-        batches = gather(denoiser, tiny.concept(), method.needs, training, 0, Store.default())
-        return Trainer(method, training, batches, TrainState(denoiser.net, method.scope), folder)
+        model = tiny.model()
+        batches = gather(model, tiny.concept(), method.needs, training, 0, Store.default())
+        return Trainer(method, training, batches, TrainState(model.network, method.scope), folder)
 
     def scaled(self: Processes, dtype: str) -> Accelerator:
         made = real(self, dtype)
@@ -111,7 +111,7 @@ def test_the_loss_scale_of_half_precision_is_kept(tmp_path):
 
 def test_another_seed_is_another_result(tmp_path):
     first = delta_bytes(tmp_path / "a")
-    unlearn(tiny.denoiser(), tiny.concept(), training=tiny.TRAINING, out=tmp_path / "b", seed=1, store=Store(tmp_path / "store"))
+    unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=tmp_path / "b", seed=1, store=Store(tmp_path / "store"))
     assert (tmp_path / "b" / "delta.safetensors").read_bytes() != first
 
 
@@ -119,7 +119,7 @@ def test_another_seed_is_another_result(tmp_path):
 def test_an_accumulated_batch_is_the_batch(tmp_path, parts):
     """A batch in parts has the same gradient up to the order of summation: 1e-4 of the change, and 0.8 with half of the batch."""
     whole = {k: v.clone() for k, v in finished(tmp_path / "whole").items()}
-    before = {n: p for n, p in tiny.denoiser().net.named_parameters() if n in whole}
+    before = {n: p for n, p in tiny.model().network.named_parameters() if n in whole}
     cut = finished(tmp_path / "parts", accumulate=parts)
     assert relative_change(cut, whole) / relative_change(whole, before) < 1e-3
 
@@ -132,7 +132,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path):
 
 def finished(folder: Path, **training) -> dict[str, torch.Tensor]:
     made = unlearn(
-        tiny.denoiser(), tiny.concept(), training=tiny.TRAINING | training, out=folder, store=Store(folder.parent / "store")
+        tiny.model(), tiny.concept(), training=tiny.TRAINING | training, out=folder, store=Store(folder.parent / "store")
     )  # fmt: skip
     return made.delta()
 

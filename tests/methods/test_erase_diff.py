@@ -85,9 +85,9 @@ def test_teacher_and_student_see_the_same_latents_where_the_published_code_encod
 
 
 def trainer(method, tmp_path) -> Trainer:
-    denoiser, training = tiny.denoiser(), Training(**tiny.TRAINING)
-    batches = gather(denoiser, tiny.concept(), method.needs, training, 0, Store(tmp_path))
-    made = Trainer(method, training, batches, TrainState(denoiser.net, method.scope))
+    model, training = tiny.model(), Training(**tiny.TRAINING)
+    batches = gather(model, tiny.concept(), method.needs, training, 0, Store(tmp_path))
+    made = Trainer(method, training, batches, TrainState(model.network, method.scope))
     made.hooks.notes = method.prepare(made.models, batches)
     with torch.no_grad():  # away from the start, where factors and penalties have no slope
         for weight in made.state.trained.values():

@@ -160,7 +160,7 @@ def test_a_resumed_run_ends_where_a_straight_one_does(settings: dict[str, str], 
     def delta(name: str, watch=None) -> bytes:
         training = tiny.TRAINING | {"checkpoint_every": 2}
         unlearn(
-            tiny.denoiser(), tiny.concept(), "f-dmu", training=training, out=tmp_path / name, store=Store(tmp_path), watch=watch, **settings
+            tiny.model(), tiny.concept(), "f-dmu", training=training, out=tmp_path / name, store=Store(tmp_path), watch=watch, **settings
         )  # fmt: skip
         return (tmp_path / name / "delta.safetensors").read_bytes()
 
@@ -172,10 +172,10 @@ def test_a_resumed_run_ends_where_a_straight_one_does(settings: dict[str, str], 
 
 @pytest.mark.parametrize("form", ["closed", "variational"])
 def test_a_run_costs_what_it_was_said_to(form: str, tmp_path: Path):
-    denoiser, store = tiny.denoiser(), Store(tmp_path)
-    plan = make_plan(denoiser, tiny.concept(), "f-dmu", training=tiny.TRAINING, form=form)
-    said = price(plan, denoiser, store)
-    run = carry_out(plan, denoiser, out=tmp_path / "run", store=store, track=untracked, watch=None)
+    model, store = tiny.model(), Store(tmp_path)
+    plan = make_plan(model, tiny.concept(), "f-dmu", training=tiny.TRAINING, form=form)
+    said = price(plan, model, store)
+    run = carry_out(plan, model, out=tmp_path / "run", store=store, track=untracked, watch=None)
     assert (run.card["forwards"], run.card["backwards"]) == (said.forwards, said.backwards)
     # Of 16 points, 24 visits: each anchor prediction once. To find its scale, the closed form also has the student look at 4.
     assert (said.reference, said.glances) == (16, 4 if form == "closed" else 0)

@@ -64,9 +64,9 @@ def test_each_row_has_its_own_tokens_where_the_released_code_tiles_the_batch_ove
 
 
 def trainer(tmp_path, **settings) -> Trainer:
-    denoiser, method, training = tiny.denoiser(), FMN(**settings), Training(**tiny.TRAINING)
-    batches = gather(denoiser, tiny.concept(synonyms=("glow",)), method.needs, training, 0, Store(tmp_path))
-    return Trainer(method, training, batches, TrainState(denoiser.net, method.scope))
+    model, method, training = tiny.model(), FMN(**settings), Training(**tiny.TRAINING)
+    batches = gather(model, tiny.concept(synonyms=("glow",)), method.needs, training, 0, Store(tmp_path))
+    return Trainer(method, training, batches, TrainState(model.network, method.scope))
 
 
 @pytest.mark.parametrize("variant", ["xattn-qk", "xattn", "full"])
@@ -84,7 +84,7 @@ def test_training_turns_the_picture_away_from_the_concept(variant, tmp_path):
 
 def test_a_batchs_spans_are_those_of_its_own_prompts(tmp_path):
     made = trainer(tmp_path)
-    batch, tokenizer = made.batches(0), made.batches.denoiser.pipeline.tokenizer
+    batch, tokenizer = made.batches(0), made.batches.model.pipeline.tokenizer
     for prompt, row in zip(batch.forget.cond.keys, batch.spans.tolist(), strict=True):
         words = tokenizer.convert_ids_to_tokens(tokenizer(prompt).input_ids)
         assert [w for w, kind in zip(words, row, strict=False) if kind == 1] in (["neon</w>"], ["glow</w>"])
@@ -94,7 +94,7 @@ def test_a_batchs_spans_are_those_of_its_own_prompts(tmp_path):
 def test_activations_that_are_computed_again_are_refused(tmp_path):
     """Under gradient checkpointing the backward pass would look for maps that are kept no longer."""
     with pytest.raises(ExpungeError) as error:
-        unlearn(tiny.denoiser(), tiny.concept(), "fmn", training={**tiny.TRAINING, "gradient_checkpointing": True}, out=tmp_path / "r")
+        unlearn(tiny.model(), tiny.concept(), "fmn", training={**tiny.TRAINING, "gradient_checkpointing": True}, out=tmp_path / "r")
     assert error.value.rule == "recomputed-attention"
     assert not (tmp_path / "r").exists()
 

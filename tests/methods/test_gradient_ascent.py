@@ -47,9 +47,9 @@ def test_without_its_weight_the_rest_is_not_looked_at():
 def test_the_steps_bound_it_and_not_the_norm(max_grad_norm: float):
     """Nothing else does: the loss falls without end. Adam moves no number by more than about lr a step, however steep the loss."""
     method, training = GradientAscent(), Training(**tiny.TRAINING | {"max_grad_norm": max_grad_norm, "schedule": "constant"})
-    denoiser = tiny.denoiser()
-    made = gather(denoiser, tiny.concept(), method.needs, training, 0, Store.default())
-    trainer = Trainer(method, training, made, TrainState(denoiser.net, method.scope))
+    model = tiny.model()
+    made = gather(model, tiny.concept(), method.needs, training, 0, Store.default())
+    trainer = Trainer(method, training, made, TrainState(model.network, method.scope))
     list(trainer.fit())
     far = max((w - trainer.state.initial[n]).abs().max().item() for n, w in trainer.state.trained.items())
     assert 0.5 * training.lr < far < 1.5 * training.lr * training.steps

@@ -154,9 +154,9 @@ class MaskAfterTheStep(Trainer):
 
 
 def trained(method: SalUn | RandomLabel, trainer: type[Trainer] = Trainer, **training) -> Trainer:
-    settings, denoiser = Training(**tiny.TRAINING | training), tiny.denoiser()
-    batches = gather(denoiser, tiny.concept(), method.needs, settings, 0, Store.default())
-    made = trainer(method, settings, batches, TrainState(denoiser.net, method.scope))
+    settings, model = Training(**tiny.TRAINING | training), tiny.model()
+    batches = gather(model, tiny.concept(), method.needs, settings, 0, Store.default())
+    made = trainer(method, settings, batches, TrainState(model.network, method.scope))
     list(made.fit())
     return made
 
@@ -192,12 +192,12 @@ def test_with_a_share_of_one_a_run_is_random_relabelling():
 
 def test_the_mask_is_that_of_the_untouched_weights_to_the_last_bit():
     """Summed by hand over the batches that it was made from, on a network that has not been trained."""
-    made, untouched = trained(SalUn(variant="xattn", mask_batches=2)), tiny.denoiser()
-    fresh = TrainState(untouched.net, SalUn(variant="xattn").scope)
+    made, untouched = trained(SalUn(variant="xattn", mask_batches=2)), tiny.model()
+    fresh = TrainState(untouched.network, SalUn(variant="xattn").scope)
     sizes = {n: torch.zeros_like(w) for n, w in fresh.trained.items()}
     for step in (-1, -2):
         x = made.batches(step).forget
-        loss = (untouched(x).float() - x.noise).square().sum() / len(x)
+        loss = (untouched.predict(x).float() - x.noise).square().sum() / len(x)
         for size, slope in zip(sizes.values(), torch.autograd.grad(loss, list(fresh.trained.values())), strict=True):
             size += slope
     gamma = torch.cat([s.abs().flatten() for s in sizes.values()]).sort(descending=True).values
@@ -220,7 +220,7 @@ def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path: Path):
 
     def delta(name: str, watch=None) -> bytes:
         method, training, store = SalUn(variant="xattn", mask_batches=2), tiny.TRAINING | {"checkpoint_every": 2}, Store(tmp_path)
-        unlearn(tiny.denoiser(), tiny.concept(), method, training=training, out=tmp_path / name, store=store, watch=watch)
+        unlearn(tiny.model(), tiny.concept(), method, training=training, out=tmp_path / name, store=store, watch=watch)
         return (tmp_path / name / "delta.safetensors").read_bytes()
 
     straight = delta("straight")
@@ -231,11 +231,11 @@ def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path: Path):
 
 def test_a_run_costs_what_it_was_said_to(tmp_path: Path):
     """2 batches of 4 for the mask; then in each of 6 steps 4 of the concept, each with its goal, and 4 of the rest."""
-    method, denoiser, store = SalUn(variant="xattn", mask_batches=2), tiny.denoiser(), Store(tmp_path / "store")
-    plan = make_plan(denoiser, tiny.concept(), method, training=tiny.TRAINING)
-    said = price(plan, denoiser, store)
+    method, model, store = SalUn(variant="xattn", mask_batches=2), tiny.model(), Store(tmp_path / "store")
+    plan = make_plan(model, tiny.concept(), method, training=tiny.TRAINING)
+    said = price(plan, model, store)
     assert (said.student, said.glances, said.reference) == (2 * 4 + 6 * 8, 6 * 4, 0)
-    card = carry_out(plan, denoiser, out=tmp_path / "run", store=store, track=untracked, watch=None).card
+    card = carry_out(plan, model, out=tmp_path / "run", store=store, track=untracked, watch=None).card
     assert (card["forwards"], card["backwards"]) == (said.forwards, said.backwards)
 
 

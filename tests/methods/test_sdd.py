@@ -47,8 +47,10 @@ def test_no_gradient_reaches_the_goal():
     assert said[""].grad is None
 
 
-def test_the_goal_is_a_glance_and_counts_as_one():
-    student = Student(lambda point, weights: network(0.0)(point))
+def test_the_goal_is_a_call_without_gradient_and_counts_as_one(monkeypatch):
+    model = tiny.model()
+    monkeypatch.setattr(model, "predict", lambda point, weights: network(0.0)(point))
+    student = Student(model)
     SDD()(Models(student, network(0.0)), batch())
     assert (student.with_gradient, student.without_gradient) == (1, 1)
 
@@ -58,7 +60,7 @@ def test_the_result_is_the_running_mean(tmp_path):
 
     def change(ema: float) -> float:
         training = tiny.TRAINING | {"ema": ema}
-        run = unlearn(tiny.denoiser(), tiny.concept(), "sdd", training=training, out=tmp_path / f"{ema}", store=Store(tmp_path / "store"))
+        run = unlearn(tiny.model(), tiny.concept(), "sdd", training=training, out=tmp_path / f"{ema}", store=Store(tmp_path / "store"))
         return run.card["relative_change"]
 
     assert 0 < change(0.5) < change(0.0)
@@ -72,19 +74,19 @@ def test_the_result_is_the_running_mean(tmp_path):
 def batches(tmp_path, **settings) -> Batches:
     training = Training(**{"batch_size": 16, "points": 512, "pictures": 48} | settings)
     concept = tiny.concept("neon", synonyms=("glow",))
-    return gather(tiny.denoiser(), concept, SDD().needs, training, 0, Store(tmp_path))
+    return gather(tiny.model(), concept, SDD().needs, training, 0, Store(tmp_path))
 
 
 def test_a_point_at_the_first_time_is_noise_and_not_a_finished_picture(tmp_path):
     """A released code stops its sampler after step `until - 1`, which for 0 is never: a finished picture, said to be all noise."""
     made = batches(tmp_path, points=7)  # two trajectories of four
-    points, steps = made.banks["trajectory"].points, made.denoiser.default_sampler.steps
+    points, steps = made.banks["trajectory"].points, made.model.default_sampler.steps
     assert len(points) == 2 * steps
     for i in range(2):
         walk = points[slice(i * steps, (i + 1) * steps)]
         assert walk.t.argmax() == 0
         assert (walk.t.diff() < 0).all()
-        torch.testing.assert_close(walk.x_t[:1], made.denoiser.noise([seed_of(0, "trajectory", i)]).cpu())
+        torch.testing.assert_close(walk.x_t[:1], made.model.noise([seed_of(0, "trajectory", i)]).cpu())
         assert not torch.equal(walk.x_t[:1], walk.x_t[-1:])
 
 

@@ -64,7 +64,7 @@ def fine_tuned(
     With a folder, a killed attack goes on from its last checkpoint, and yields the same readings again from the first on; the
     folder is empty again when the last has been taken.
     """
-    denoiser, net = victim.denoiser, victim.denoiser.net
+    model, net = victim.model, victim.model.network
     training = Training(steps=int(strengths[-1]), lr=lr, schedule="constant", batch_size=batch_size, checkpoint_every=CHECKPOINT_EVERY)
     # By what is trained on and not only by the settings; and before the weights change, which the fingerprint is taken of.
     points = content({"x_t": bank.points.x_t})
@@ -76,10 +76,10 @@ def fine_tuned(
     with swapped(net, {n: v.clone() for n, v in victim.delta.items()}):
         state = TrainState(net, objective.scope, seed_of(victim.seed, "attack"))
         try:
-            batches = Batches(denoiser, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
+            batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
             trainer = Trainer(objective, training, batches, state, folder)
             steps = trainer.fit()
-            with denoiser.mixed(trainer.accelerator.autocast):  # the caller draws each reading in it too
+            with model.mixed(trainer.accelerator.autocast):  # the caller draws each reading in it too
                 for strength in strengths[1:]:
                     file = folder / f"reading-{strength:06.0f}.safetensors" if folder else None
                     if file and file.exists():
@@ -101,10 +101,10 @@ def fine_tuned(
 
 def rehearsed(victim: Victim, make: Callable[[Victim], object]) -> int:
     """Forwards that `make` would take, counted on a network that predicts nothing; what the store has costs none."""
-    known = victim.denoiser.fingerprint  # of the real network; the copy takes it along, and the store's keys need it
-    silent = copy.copy(victim.denoiser)
-    silent.net = Silent(victim.denoiser.net)
+    known = victim.model.fingerprint  # of the real network; the copy takes it along, and the store's keys need it
+    silent = copy.copy(victim.model)
+    silent.network = Silent(victim.model.network)
     assert silent.fingerprint == known
-    with counted(silent.net) as count:
-        make(replace(victim, denoiser=silent, store=Rehearsed(victim.store.root), track=untracked))
+    with counted(silent.network) as count:
+        make(replace(victim, model=silent, store=Rehearsed(victim.store.root), track=untracked))
     return count.samples

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from expunge.concepts.concept import Concept
 from expunge.diffusion.types import Cond, Latents
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
 from expunge.storage.tensors import content
@@ -26,7 +26,7 @@ from expunge.training.banks import Track, untracked
 class Victim:
     """The model that is attacked, and what the attacker has."""
 
-    denoiser: StableDiffusion
+    model: DiffusionModel
     """With the untouched model's weights in it; an attack puts `delta` in with `weights.swapped` while it works."""
     concept: Concept
     delta: Mapping[str, Tensor] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Victim:
     @cached_property
     def fingerprint(self) -> str:
         """Tells this victim from any other, for what is kept by content."""
-        return f"{self.denoiser.fingerprint}+{content(self.delta)}" if self.delta else self.denoiser.fingerprint
+        return f"{self.model.fingerprint}+{content(self.delta)}" if self.delta else self.model.fingerprint
 
     def asked(self) -> tuple[list[str], list[int]]:
         """The prompts that name the concept, in turn, and the seeds of the noise to draw each from: `pictures` of both."""
@@ -111,4 +111,4 @@ class Attack(ABC):
 def plain(victim: Victim, strength: float, weights: Mapping[str, Tensor]) -> Attacked:
     """A reading whose pictures are asked for in plain words, under the victim's weights but for those in `weights`."""
     prompts, seeds = victim.asked()
-    return Attacked(strength, victim.denoiser.encode(prompts), tuple(seeds), {**victim.delta, **weights})
+    return Attacked(strength, victim.model.encode(prompts), tuple(seeds), {**victim.delta, **weights})

@@ -1,7 +1,6 @@
 """What may be shown to a model without showing it a concept: prompts, drawings, and a look at the captions of others."""
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 from expunge.attacks.captions import Captioned
 from expunge.concepts.concept import Concept, naming
 from expunge.errors import ExpungeError
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
 
 T = TypeVar("T")
@@ -65,41 +64,30 @@ def loosely(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(rf"(?<![^\W_]){form}(?:e?s)?(?![^\W_])" for form in forms if form), re.IGNORECASE)
 
 
-def reads(denoiser: StableDiffusion, prompt: str) -> bool:
+def reads(model: DiffusionModel, prompt: str) -> bool:
     """Whether the model can be asked for this. Nothing is encoded."""
     try:
-        denoiser.check_words(prompt)
+        model.check_words(prompt)
     except ExpungeError:
         return False
     return True
 
 
-def legible(denoiser: StableDiffusion, found: Sequence[Captioned]) -> list[Captioned]:
+def legible(model: DiffusionModel, found: Sequence[Captioned]) -> list[Captioned]:
     """Pictures whose captions the model reads: of a caption that is longer than the text encoder has room for, as ordinary training has
     it, the words that fit. Those with words that the model cannot read are left out.
 
     Raises:
         ExpungeError: it reads none.
     """
-    shortened = (replace(one, caption=fitting(denoiser, one.caption)) for one in found)
-    if kept := [one for one in shortened if reads(denoiser, one.caption)]:
+    shortened = (replace(one, caption=model.fitting(one.caption)) for one in found)
+    if kept := [one for one in shortened if reads(model, one.caption)]:
         return kept
     first = f"{found[0].caption!r} ({Path(found[0].source).name})"
     raise ExpungeError(
-        f"an auxiliary set has captions that the model reads: of {len(found)}, {first} for one, {denoiser.name} reads none; write them in "
+        f"an auxiliary set has captions that the model reads: of {len(found)}, {first} for one, {model.name} reads none; write them in "
         "words that it was trained on (see `expunge ls concepts`)"
     )
-
-
-def fitting(denoiser: StableDiffusion, caption: str) -> str:
-    """As many of the first words of a caption as the text encoder has room for."""
-    tokenizer, words = denoiser.pipeline.tokenizer, caption.split()
-
-    def tokens(count: int) -> int:
-        return len(tokenizer(" ".join(words[:count]), truncation=False, verbose=False).input_ids)
-
-    room = tokenizer.model_max_length
-    return caption if tokens(len(words)) <= room else " ".join(words[: bisect_right(range(len(words)), room, key=tokens) - 1])
 
 
 def drawings(concept: Concept, count: int, seed: int) -> tuple[UInt8[Tensor, "b 3 64 64"], list[str]]:

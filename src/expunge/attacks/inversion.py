@@ -73,7 +73,7 @@ class Inversion(Attack):
         return trained + rehearsed(victim, self._shown), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        denoiser, words, forms = victim.denoiser, Words(victim.denoiser), _forms(victim.concept)
+        model, words, forms = victim.model, Words(victim.model), _forms(victim.concept)
         written, place = words.write(list(forms.values()), self.tokens), {prompt: i for i, prompt in enumerate(forms)}
         bank = self._shown(victim)
         points = bank.points
@@ -83,14 +83,14 @@ class Inversion(Attack):
         vectors = beginning(words, victim.concept).repeat(self.tokens, 1).requires_grad_()
         optimizer = torch.optim.Adam([vectors], lr=self.lr)
         for done, strength in pairwise(self.strengths):
-            with swapped(denoiser.net, victim.delta):
+            with swapped(model.network, victim.delta):
                 for step in victim.track(range(int(done), int(strength)), f"a new word for {victim.concept.target}"):
                     at = picks(seed_of("inversion", victim.seed), step, len(bank.points), self.batch_size)
                     rows = written[[place[bank.prompts[i].prompt] for i in at]]
                     states = words.encode(rows, vectors.expand(len(at), -1, -1))
-                    x_t, t, noise = (part[at].to(denoiser.device) for part in (points.x_t, points.t, points.noise))
-                    predicted = denoiser(Point(x_t, t, Cond(states, ("",) * len(at)), ("",) * len(at)))
-                    weight = loss_weight(denoiser.alphas_cumprod, t, denoiser.prediction_type)
+                    x_t, t, noise = (part[at].to(model.device) for part in (points.x_t, points.t, points.noise))
+                    predicted = model.predict(Point(x_t, t, Cond(states, ("",) * len(at)), ("",) * len(at)))
+                    weight = loss_weight(model.alphas_cumprod, t, model.prediction_type)
                     vectors.grad = slope((weight * squared_error(predicted, noise)).mean(), vectors)
                     optimizer.step()
 
@@ -103,7 +103,7 @@ class Inversion(Attack):
     def _shown(self, victim: Victim) -> Bank:
         concept, banked = replace(victim.concept, synonyms=()), Training(pictures=self.shown, points=max(POINTS, self.shown))
         # Seeds of its own: not the pictures that a method has unlearned by.
-        return forget_bank(victim.denoiser, concept, banked, seed_of("inversion", victim.seed), victim.store, victim.track)
+        return forget_bank(victim.model, concept, banked, seed_of("inversion", victim.seed), victim.store, victim.track)
 
 
 def _forms(concept: Concept) -> dict[str, str]:

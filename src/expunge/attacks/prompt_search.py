@@ -17,8 +17,8 @@ from expunge.concepts.concept import Concept
 from expunge.diffusion import schedule
 from expunge.diffusion.losses import squared_error
 from expunge.diffusion.types import Cond, Latents, Point
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.models.text_encoder import BLANK, Words
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import RENDER_BATCH, pictured
@@ -81,28 +81,28 @@ class PromptSearch(Attack):
         return rehearsed(victim, _pictures) + matched + read + self.iterations * searched * (1 + self.tries), self.iterations * searched
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        denoiser, words = victim.denoiser, Words(victim.denoiser)
+        model, words = victim.model, Words(victim.model)
         asked, seeds = victim.asked()
         written, among = words.write([f"{BLANK} {p}" for p in asked], self.tokens), words.candidates(self._barred(victim.concept))
         searched, held = (self._aimed(victim, *part) for part in ((self.points, "search"), (HELD, "held out")))
         start = drawn(among, len(asked), self.tokens, seed_of("prefix", victim.seed))
 
         def losses(vectors: Float[Tensor, "b blanks width"], rows: list[int]) -> Float[Tensor, " b"]:
-            return searched.losses(denoiser, words.encode(written[rows], vectors), rows)
+            return searched.losses(model, words.encode(written[rows], vectors), rows)
 
         search = CoordinateSearch(words, among, losses, start, self.tries, max(1, RENDER_BATCH // self.points))
-        plainly = denoiser.encode(asked).states
+        plainly = model.encode(asked).states
         yield plain(victim, 0.0, {})
 
-        with swapped(denoiser.net, victim.delta):
-            without = held.of_all(denoiser, plainly)
+        with swapped(model.network, victim.delta):
+            without = held.of_all(model, plainly)
         for done, strength in pairwise(self.strengths):
-            with swapped(denoiser.net, victim.delta):
+            with swapped(model.network, victim.delta):
                 for _ in victim.track(range(int(done), int(strength)), f"words that bring {victim.concept.target} back"):
                     search.step()
                 with torch.no_grad():
                     states = words.encode(written.filled(search.ids))
-                better = held.of_all(denoiser, states) < without
+                better = held.of_all(model, states) < without
             prefixes = [f"{words.read(found)} " if b else "" for found, b in zip(search.ids, better, strict=True)]
             keys = tuple(prefix + p for prefix, p in zip(prefixes, asked, strict=True))
             yield Attacked(strength, Cond(torch.where(better[:, None, None], states, plainly), keys), tuple(seeds), dict(victim.delta))
@@ -113,19 +113,19 @@ class PromptSearch(Attack):
     @torch.no_grad()
     def _aimed(self, victim: Victim, count: int, name: str) -> "Aimed":
         """Pictures noised at `count` places for each picture, picture by picture. Made under the untouched weights."""
-        denoiser, horizon = victim.denoiser, len(victim.denoiser.alphas_cumprod)
+        model, horizon = victim.model, len(victim.model.alphas_cumprod)
         clean = _pictures(victim).repeat_interleave(count, 0)
         # The middles of equal parts of the path.
         t = ((torch.arange(count) + 0.5) / count * horizon).long().repeat(victim.pictures)
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed_of("prefix", name, victim.seed)))
-        x_t = schedule.add_noise(clean, noise, t, denoiser.alphas_cumprod.cpu())
-        x_t, t, noise = (part.to(denoiser.device) for part in (x_t, t, noise))
+        x_t = schedule.add_noise(clean, noise, t, model.alphas_cumprod.cpu())
+        x_t, t, noise = (part.to(model.device) for part in (x_t, t, noise))
         if self.aim == "classifier-free":
             return Aimed(count, x_t, t, noise)
-        cond = denoiser.encode([p for p in victim.asked()[0] for _ in range(count)])
+        cond = model.encode([p for p in victim.asked()[0] for _ in range(count)])
         whole = Point(x_t, t, cond, ("",) * len(t))
         parts = [list(range(s, min(s + RENDER_BATCH, len(t)))) for s in range(0, len(t), RENDER_BATCH)]
-        return Aimed(count, x_t, t, torch.cat([denoiser(whole[part]) for part in parts]))
+        return Aimed(count, x_t, t, torch.cat([model.predict(whole[part]) for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -138,17 +138,17 @@ class Aimed:
     t: Int[Tensor, " places"]
     goal: Latents
 
-    def losses(self, denoiser: StableDiffusion, states: Float[Tensor, "b tokens width"], rows: list[int]) -> Float[Tensor, " b"]:
+    def losses(self, model: DiffusionModel, states: Float[Tensor, "b tokens width"], rows: list[int]) -> Float[Tensor, " b"]:
         """The loss of prompts that are encoded as `states`, at the places of the pictures `rows`."""
         at, blank = [row * self.each + i for row in rows for i in range(self.each)], ("",) * (self.each * len(rows))
         cond = Cond(states.repeat_interleave(self.each, 0), blank)
-        return squared_error(denoiser(Point(self.x_t[at], self.t[at], cond, blank)), self.goal[at]).view(-1, self.each).mean(1)
+        return squared_error(model.predict(Point(self.x_t[at], self.t[at], cond, blank)), self.goal[at]).view(-1, self.each).mean(1)
 
     @torch.no_grad()
-    def of_all(self, denoiser: StableDiffusion, states: Float[Tensor, "pictures tokens width"]) -> Float[Tensor, " pictures"]:
+    def of_all(self, model: DiffusionModel, states: Float[Tensor, "pictures tokens width"]) -> Float[Tensor, " pictures"]:
         """The loss of a prompt for each picture."""
         groups = torch.arange(len(states)).split(max(1, RENDER_BATCH // self.each))
-        return torch.cat([self.losses(denoiser, states[group], group.tolist()) for group in groups])
+        return torch.cat([self.losses(model, states[group], group.tolist()) for group in groups])
 
 
 @dataclass(frozen=True)
@@ -174,4 +174,4 @@ class P4D(PromptSearch):
 def _pictures(victim: Victim) -> Latents:
     """What the untouched model makes of each plain prompt, from the noise that readings start from."""
     prompts, seeds = victim.asked()
-    return pictured(victim.denoiser, "forget", prompts, seeds, victim.store, victim.track)
+    return pictured(victim.model, "forget", prompts, seeds, victim.store, victim.track)

@@ -11,7 +11,6 @@ from expunge.attacks._training import POINTS, Denoise, fine_tuned, rehearsed, ru
 from expunge.attacks.base import Attack, Attacked, Victim
 from expunge.attacks.captions import captioned, opened
 from expunge.attacks.data import drawings, innocent, legible, refuse_naming, spread
-from expunge.concepts.vocabulary import Vocabulary
 from expunge.diffusion.types import Latents
 from expunge.errors import Inapplicable
 from expunge.methods.base import Variant
@@ -78,25 +77,23 @@ class Relearn(Attack):
         clean, captions = self._auxiliary(victim)
         refuse_naming(victim.concept, captions)
         count, generator = max(POINTS, len(captions)), torch.Generator().manual_seed(seed_of("relearn", victim.seed, "noise"))
-        return Bank(noised(victim.denoiser, "retain", clean, captions, count, generator)[0])
+        return Bank(noised(victim.model, "retain", clean, captions, count, generator)[0])
 
     def _auxiliary(self, victim: Victim) -> tuple[Latents, list[str]]:
         """The auxiliary set: clean latents and a caption for each."""
-        denoiser, concept, count = victim.denoiser, victim.concept, self.pictures
+        model, concept, count = victim.model, victim.concept, self.pictures
         # Seeds of its own: the very pictures that a method has been trained to keep would have nothing new to say to it.
         if self.data == "base":
             prompts = spread(innocent(concept), count)
             seeds = [seed_of("relearn", victim.seed, "picture", i) for i in range(count)]
-            return pictured(denoiser, "retain", prompts, seeds, victim.store, victim.track), prompts
+            return pictured(model, "retain", prompts, seeds, victim.store, victim.track), prompts
         if self.data == "retain":
-            if not denoiser.is_canvas or concept.vocabulary != Vocabulary.canvas():
-                raise Inapplicable(
-                    f"only the canvas's words are drawn: {denoiser.name} has others; give --data base or pictures of your own"
-                )
+            if not model.defaults.has_real_images or concept.vocabulary != model.defaults.vocabulary():
+                raise Inapplicable(f"only the canvas's words are drawn: {model.name} has others; give --data base or pictures of your own")
             pictures, captions = drawings(concept, count, seed_of("relearn", victim.seed, "drawings"))
-            return denoiser.encode_pictures(pictures), captions
+            return model.encode_images(pictures), captions
         found = captioned(self.data)
         refuse_naming(concept, [one.caption for one in found], [one.source for one in found])
-        read = legible(denoiser, found)
+        read = legible(model, found)
         chosen = spread(read, min(count, len(read)))
-        return denoiser.encode_pictures(opened(chosen, denoiser.size)), [one.caption for one in chosen]
+        return model.encode_images(opened(chosen, model.size)), [one.caption for one in chosen]

@@ -14,7 +14,7 @@ from expunge.attacks.base import Attack, Attacked, Victim, plain
 from expunge.concepts.concept import Concept
 from expunge.config import version_of
 from expunge.diffusion.types import Cond
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.models.text_encoder import BLANK, Vectors, Words
 from expunge.storage.hashing import digest, seed_of
 
@@ -62,14 +62,14 @@ class RingABell(Attack):
         return 0, 0
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        denoiser, concept, words = victim.denoiser, victim.concept, Words(victim.denoiser)
+        model, concept, words = victim.model, victim.concept, Words(victim.model)
         asked, seeds = victim.asked()
-        start, towards = without(denoiser, concept, asked), direction(denoiser, concept)
+        start, towards = without(model, concept, asked), direction(model, concept)
         among, tokens = words.candidates(concept.known), min(self.tokens, words.room)
         written = words.write([BLANK], tokens)
         ids = drawn(among, len(asked), tokens, seed_of("bell", victim.seed))
         pairs, version = [p.prompt for p in concept.forget()], version_of("expunge")
-        searched = denoiser.fingerprint, asked, pairs, victim.seed, asdict(self), among.tolist(), version
+        searched = model.fingerprint, asked, pairs, victim.seed, asdict(self), among.tolist(), version
         yield plain(victim, 0.0, {})
 
         for eta in self.strengths[1:]:
@@ -84,20 +84,20 @@ class RingABell(Attack):
                 for _ in victim.track(range(self.steps), f"words near {concept.target}, eta {eta:g}"):
                     search.step()
                 victim.store.put(key, kept := {"ids": search.ids.cpu()})
-            ids = kept["ids"].to(denoiser.device)
+            ids = kept["ids"].to(model.device)
             with torch.no_grad():
                 states = words.encode(written[[0] * len(asked)].filled(ids))
             yield Attacked(eta, Cond(states, tuple(words.read(found) for found in ids)), tuple(seeds), dict(victim.delta))
 
 
-def direction(denoiser: StableDiffusion, concept: Concept) -> Float[Tensor, "1 tokens width"]:
+def direction(model: DiffusionModel, concept: Concept) -> Float[Tensor, "1 tokens width"]:
     """c: the mean over the concept's prompts of what its name adds to their encoding."""
     forget = concept.forget()
-    named, bare = (denoiser.encode(prompts).states for prompts in ([p.prompt for p in forget], [p.context for p in forget]))
+    named, bare = (model.encode(prompts).states for prompts in ([p.prompt for p in forget], [p.context for p in forget]))
     return (named - bare).mean(0, keepdim=True)
 
 
-def without(denoiser: StableDiffusion, concept: Concept, asked: list[str]) -> Vectors:
+def without(model: DiffusionModel, concept: Concept, asked: list[str]) -> Vectors:
     """E(c_0): the encodings of the prompts with the concept deleted."""
     context = {p.prompt: p.context for p in concept.forget()}
-    return denoiser.encode([context[prompt] for prompt in asked]).states
+    return model.encode([context[prompt] for prompt in asked]).states

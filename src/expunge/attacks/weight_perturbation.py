@@ -35,7 +35,7 @@ class WeightSpace(Attack):
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         yield plain(victim, 0.0, {})
         for strength in self.strengths[1:]:
-            present = {name: victim.delta.get(name, p.detach()) for name, p in victim.denoiser.net.named_parameters() if p.ndim > 1}
+            present = {name: victim.delta.get(name, p.detach()) for name, p in victim.model.network.named_parameters() if p.ndim > 1}
             matrices = {name: w.to("cpu", torch.float32) for name, w in present.items()}
             yield plain(victim, strength, self.changed(matrices, strength, victim.seed))
 

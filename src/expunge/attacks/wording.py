@@ -9,7 +9,7 @@ from expunge.attacks.base import Attack, Attacked, Victim, plain
 from expunge.attacks.data import reads, spread
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError, Inapplicable
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 
 SENTENCES: dict[str, tuple[str, ...]] = {
     "style": (
@@ -69,14 +69,14 @@ class Wording(Attack):
     def cost(self, victim: Victim) -> tuple[int, int]:
         if self.file is None:
             return 0, 0
-        more, sampler = max(0, len(_lines(Path(self.file))) - victim.pictures), victim.denoiser.default_sampler
+        more, sampler = max(0, len(_lines(Path(self.file))) - victim.pictures), victim.model.default_sampler
         return more * sampler.steps * (2 if sampler.guidance_scale > 1 else 1), 0
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        denoiser, concept = victim.denoiser, victim.concept
-        named = self._prompts(denoiser, concept)
+        model, concept = victim.model, victim.concept
+        named = self._prompts(model, concept)
         usual = {p.prompt for p in concept.probes()["target"]} if self.form != "file" else set()
-        prompts = [p for p in dict.fromkeys(named) if p not in usual and reads(denoiser, p)]
+        prompts = [p for p in dict.fromkeys(named) if p not in usual and reads(model, p)]
         if not prompts:
             has = f"of {len(named)}, {named[0]!r} for one, it reads none" if named else "there are none"
             what = ExpungeError if self.form == "file" else Inapplicable
@@ -84,16 +84,16 @@ class Wording(Attack):
         yield plain(victim, 0.0, {})
         count = max(victim.pictures, len(prompts)) if self.form == "file" else victim.pictures
         asked = spread(prompts, count) if count < len(prompts) else [prompts[i % len(prompts)] for i in range(count)]
-        yield Attacked(1.0, denoiser.encode(asked), tuple(victim.noise(count)), dict(victim.delta))
+        yield Attacked(1.0, model.encode(asked), tuple(victim.noise(count)), dict(victim.delta))
 
-    def _prompts(self, denoiser: StableDiffusion, concept: Concept) -> list[str]:
+    def _prompts(self, model: DiffusionModel, concept: Concept) -> list[str]:
         match self.form:
             case "synonyms":
                 return [p.prompt for p in concept.probes()["synonyms"]]
             case "paraphrases":
                 return paraphrases(concept)
             case "composition":
-                return compositions(concept, " and " if reads(denoiser, "and") else " ")
+                return compositions(concept, " and " if reads(model, "and") else " ")
             case "misspellings":
                 return misspellings(concept)
             case _:

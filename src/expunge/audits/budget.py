@@ -32,7 +32,7 @@ from expunge.attacks.data import legible, refuse_naming
 from expunge.attacks.relearn import Relearn
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.names import nearest
 from expunge.storage.files import lying_at
 
@@ -135,14 +135,14 @@ class Budget:
             for concept in concepts:
                 refuse_naming(concept, [one.caption for one in found], [one.source for one in found])
 
-    def refuse_unread(self, denoiser: StableDiffusion) -> None:
+    def refuse_unread(self, model: DiffusionModel) -> None:
         """Refuses data of one's own that the model reads no caption of, before any work begins.
 
         Raises:
             ExpungeError: no folder of pictures with captions, or none of which the model reads one.
         """
         for data in self._sets:
-            legible(denoiser, captioned(data))
+            legible(model, captioned(data))
 
     @property
     def _sets(self) -> list[str]:

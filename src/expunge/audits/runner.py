@@ -24,10 +24,10 @@ from expunge.evaluation.evaluate import looked
 from expunge.evaluation.judges import Judge
 from expunge.evaluation.rendering import render_rows, rows_kept_at
 from expunge.methods.config import code_outside
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.sampling import Sampler
 from expunge.models.scopes import SCOPES
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.runs.cost import Pace, pace
 from expunge.storage.hashing import digest
 from expunge.storage.lock import taken
@@ -97,7 +97,7 @@ class Cost:
 class Battery:
     """All that an audit does, resolved before any work begins."""
 
-    denoiser: StableDiffusion
+    model: DiffusionModel
     """With the untouched model's weights in it."""
     budget: Budget
     sides: tuple[Side, ...]
@@ -115,12 +115,10 @@ class Battery:
 
     @cached_property
     def _fingerprints(self) -> dict[str, str]:
-        return {s.run: Victim(self.denoiser, self.concepts[0], s.delta).fingerprint for s in self.sides}
+        return {s.run: Victim(self.model, self.concepts[0], s.delta).fingerprint for s in self.sides}
 
     def victim(self, cell: Cell) -> Victim:
-        return Victim(
-            self.denoiser, cell.concept, cell.side.delta, self.seed, self.budget.pictures, self.kept.store, self.kept.work(cell.id)
-        )
+        return Victim(self.model, cell.concept, cell.side.delta, self.seed, self.budget.pictures, self.kept.store, self.kept.work(cell.id))
 
     def missing(self) -> list[Cell]:
         return [c for c in self.cells if self.kept.find(c.id) is None]
@@ -150,7 +148,7 @@ class Battery:
             drawn.add(plain)
             scope = next((v for v in cell.entry.settings.values() if isinstance(v, str) and v in SCOPES), "xattn")
             if scope not in paces:
-                paces[scope] = pace(self.denoiser, SCOPES[scope], TIMED)
+                paces[scope] = pace(self.model, SCOPES[scope], TIMED)
             seconds = (drawing + max(0, forwards - backwards)) * paces[scope].forward + backwards * paces[scope].both
             costs[cell.id] = Cost(forwards + drawing, backwards, seconds)
         return costs
@@ -190,7 +188,7 @@ class Battery:
         """Attacks, yields each reading, and keeps the result; of an attack whose loss is no longer finite, the readings until then."""
         began, readings, cut = time.monotonic(), list[Reading](), ""
         victim, attack = self.victim(cell), cell.entry.attack
-        with counted(self.denoiser.net) as count, closing(attack(victim)) as attacked:  # type: ignore[type-var]
+        with counted(self.model.network) as count, closing(attack(victim)) as attacked:  # type: ignore[type-var]
             try:
                 for found in attacked:
                     readings.append(self._read(cell, found))
@@ -216,7 +214,7 @@ class Battery:
         if (latents := cell.entry.attack.trained_on(victim)) is None:
             return None
         kind, name = cell.concept.kind, cell.concept.member.name
-        parts = [self.denoiser.decode(part.to(self.denoiser.device)) for part in latents.split(JUDGED)]
+        parts = [self.model.decode(part.to(self.model.device)) for part in latents.split(JUDGED)]
         seen = {j.name: [label for part in parts for label in j(part).seen.get(kind, ())] for j in cell.judges}
         return Seen(len(latents), {judge: labels.count(name) for judge, labels in seen.items()})
 
@@ -228,7 +226,7 @@ class Battery:
     def _read(self, cell: Cell, found: Attacked) -> Reading:
         """Draws the pictures of a reading and has them judged."""
         weights = {name: w.detach().cpu() for name, w in found.weights.items()}
-        made_by = f"{self.denoiser.fingerprint}+{content(weights)}" if weights else self.denoiser.fingerprint
+        made_by = f"{self.model.fingerprint}+{content(weights)}" if weights else self.model.fingerprint
         name = cell.concept.member.name
         files, labels = self._judged(cell, found.cond, found.noise_seeds, found.weights, made_by)
         first = labels[cell.judges[0].name]
@@ -240,7 +238,7 @@ class Battery:
     def _unasked(self, cell: Cell, found: Attacked, made_by: str) -> Seen:
         """The same of the prompts without the concept."""
         contexts = list(dict.fromkeys(p.context for p in cell.concept.forget() if p.context)) or [""]
-        asked = self.denoiser.encode([contexts[i * len(contexts) // self.unasked % len(contexts)] for i in range(self.unasked)])
+        asked = self.model.encode([contexts[i * len(contexts) // self.unasked % len(contexts)] for i in range(self.unasked)])
         _, labels = self._judged(cell, asked, self.victim(cell).noise(self.unasked), found.weights, made_by)
         return Seen(self.unasked, {judge: seen.count(cell.concept.member.name) for judge, seen in labels.items()})
 
@@ -248,9 +246,9 @@ class Battery:
         self, cell: Cell, cond: Cond, seeds: Sequence[int], weights: Mapping[str, Tensor], made_by: str
     ) -> tuple[list[Path], dict[str, Sequence[str]]]:
         """Pictures under some weights, where they are kept, and what each judge sees in them, of the concept's kind."""
-        files = rows_kept_at(self.denoiser, cond, seeds, self.sampler, self.kept.store, made_by)
-        with swapped(self.denoiser.net, weights):
-            pictures = render_rows(self.denoiser, cond, seeds, self.sampler, files, untracked, cell.name)
+        files = rows_kept_at(self.model, cond, seeds, self.sampler, self.kept.store, made_by)
+        with swapped(self.model.network, weights):
+            pictures = render_rows(self.model, cond, seeds, self.sampler, files, untracked, cell.name)
         return files, {j.name: judged.seen[cell.concept.kind] for j in cell.judges if (judged := looked(j, pictures))}
 
     def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
@@ -258,7 +256,7 @@ class Battery:
         outside = code_outside(entry.attack)
         attacked = entry.name, entry.settings, outside, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), self.seed
         named = [(j.name, j.weights) for j in judges]
-        looked_at = self.budget.pictures, self.unasked, named, asdict(self.sampler), self.denoiser.drawn_by
+        looked_at = self.budget.pictures, self.unasked, named, asdict(self.sampler), self.model.rendered_by
         return Cell(digest(*attacked, *looked_at, version_of("expunge")), entry, side, concept, judges)
 
 

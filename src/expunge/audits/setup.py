@@ -9,15 +9,15 @@ from expunge.audits.budget import Budget, read_budget
 from expunge.audits.cells import Event, Kept
 from expunge.audits.results import Audit, Done, Failure
 from expunge.audits.runner import Battery, Side
-from expunge.canvas import CANVAS
-from expunge.canvas.control import SHIPPED
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
 from expunge.evaluation.evaluate import judges_for
 from expunge.evaluation.judges import ClassifierJudge, CLIPJudge, Judge, NudeNetJudge
+from expunge.models.base import DiffusionModel
+from expunge.models.defaults import defaults_of
+from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
-from expunge.models.stable_diffusion import Pipeline, StableDiffusion
 from expunge.names import NO_CONTROL, RETRAINED
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
@@ -27,7 +27,7 @@ def prepare(
     run: Run | str | Path,
     budget: str | Path | Budget = "quick",
     *,
-    model: str | Path | Pipeline | StableDiffusion | None = None,
+    model: Model | None = None,
     control: Run | str | Path | None = None,
     attacks: Sequence[str] = (),
     auxiliary: str | Path | None = None,
@@ -51,15 +51,15 @@ def prepare(
     plan.refuse_naming(concepts)
     card = run.card
     against = control_for(control, str(card["model"]["name"]), concepts)
-    denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device, card["dtype"])
-    plan.refuse_unread(denoiser)
-    sides = [Side("unlearned", card, run.delta(denoiser.fingerprint), run.folder), Side("base", None, {})]
+    loaded = load_model(model or card["model"]["name"], device, card["dtype"])
+    plan.refuse_unread(loaded)
+    sides = [Side("unlearned", card, run.delta(loaded.fingerprint), run.folder), Side("base", None, {})]
     if against is not None:
-        delta = against.delta(denoiser.fingerprint)
+        delta = against.delta(loaded.fingerprint)
         sides.append(Side("retrained", against.card, delta, against.folder, _absent(against)))
-    judges = {c.target: _judges(judge, denoiser, c, run.folder) for c in concepts}
+    judges = {c.target: _judges(judge, loaded, c, run.folder) for c in concepts}
     kept = Kept(Path(out) if out else run.folder / folder_of(plan, seed), store or Store.default())
-    return Battery(denoiser, plan, tuple(sides), concepts, judges, seed, sampler or denoiser.default_sampler, kept)
+    return Battery(loaded, plan, tuple(sides), concepts, judges, seed, sampler or loaded.default_sampler, kept)
 
 
 def folder_of(budget: Budget, seed: int) -> str:
@@ -90,13 +90,13 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
         budget=battery.budget,
         seed=battery.seed,
         judges=tuple(j.name for j in battery.judges[battery.concepts[0].target]),
-        sampler=asdict(battery.sampler) | {"scheduler": type(battery.denoiser.pipeline.scheduler).__name__},
+        sampler=asdict(battery.sampler) | {"scheduler": battery.model.scheduler_name},
         chances={c.target: chance(battery.judges[c.target][0], c) for c in battery.concepts},
         done=tuple(done),
         sources={s.role: s.folder for s in battery.sides if s.folder},
         failures=tuple(failures),
         untried=tuple(name for name in ATTACKS if name not in {e.name for e in battery.budget.entries}),
-        model=battery.denoiser.name,
+        model=battery.model.name,
     )
     audit.write()
     return audit
@@ -130,8 +130,8 @@ def control_for(control: Run | str | Path | None, model: str, concepts: Sequence
         given = control if isinstance(control, Run) else Run(Path(control))
         refuse_control(given, concepts)
         return given
-    shipped = Run(SHIPPED)
-    return shipped if model == CANVAS and _shared(concepts, shipped) else None
+    shipped = defaults_of(model).control
+    return Run(shipped) if shipped and _shared(concepts, Run(shipped)) else None
 
 
 def refuse_control(control: Run, audited: Sequence[Concept]) -> None:
@@ -161,11 +161,11 @@ def _shared(audited: Sequence[Concept], control: Run) -> bool:
     return not _absent(control).isdisjoint(c.identity for c in audited)
 
 
-def _judges(judge: str | None, denoiser: StableDiffusion, concept: Concept, run: Path) -> tuple[Judge, ...]:
-    found = tuple(j for j in judges_for(judge, denoiser, concept) if j)
+def _judges(judge: str | None, model: DiffusionModel, concept: Concept, run: Path) -> tuple[Judge, ...]:
+    found = tuple(j for j in judges_for(judge, model, concept) if j)
     if not found:
         raise ExpungeError(
-            f"an audit needs a judge who knows {concept.target!r}: {denoiser.name} has none of its own; give with --judge the folder or "
+            f"an audit needs a judge who knows {concept.target!r}: {model.name} has none of its own; give with --judge the folder or "
             f"id of a transformers image classifier or of CLIP (zero-shot), or nudenet for nudity, or ask `expunge meter {run}`, which "
             "needs none"
         )

@@ -50,6 +50,7 @@ from expunge.evaluation.metrics import measure
 from expunge.evaluation.metrics.base import Evidence
 from expunge.evaluation.protocol import Protocol
 from expunge.methods.config import Layer
+from expunge.models.defaults import defaults_of
 from expunge.names import NO_CONTROL, RETRAINED, nearest
 from expunge.runs.run import Run
 
@@ -129,7 +130,7 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
         if odd := [s for s in entry.seeds or () if s not in seeds]:
             known = ", ".join(map(str, seeds))
             raise ExpungeError(f"an entry's seeds are some of the suite's: {entry.label!r} asks for {odd[0]}, {name!r} has {known}")
-    if any(e.name == RETRAINED for e in suite.methods) and model != CANVAS:
+    if any(e.name == RETRAINED for e in suite.methods) and not defaults_of(model).has_real_images:
         raise ExpungeError(f"the canvas alone is trained anew: {name!r} is of {model}; leave {RETRAINED} out")
     first = {u.id: u for u in reversed(suite.units)}
     if twice := next((u for u in suite.units if first[u.id] is not u), None):
@@ -279,7 +280,7 @@ def _sampler(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _vocabulary(given: Any, model: str) -> Vocabulary:
     if given is None:
-        given = "canvas" if model == CANVAS else "general"
+        return defaults_of(model).vocabulary()
     if not isinstance(given, str):
         raise ExpungeError(f"a suite's vocabulary is a name or a file: {given!r} is neither; see `expunge show vocabulary`")
     return VOCABULARIES[given]() if given in VOCABULARIES else Vocabulary.load(Path(given))

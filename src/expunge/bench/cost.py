@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from expunge.audits.budget import make_budget
 from expunge.audits.cells import Kept
 from expunge.audits.runner import SHOWN as ATTACKED
 from expunge.audits.runner import Battery, Cost, Side
-from expunge.bench.runner import Place, control_of, is_attacked, missing, model, plan_of, sampler_of
+from expunge.bench.runner import Place, control_of, is_attacked, loaded_once, missing, plan_of, sampler_of
 from expunge.bench.suite import Unit
 from expunge.concepts.tables import called, concept_from
 from expunge.evaluation.evaluate import SHOWN
@@ -18,9 +16,9 @@ from expunge.evaluation.judges import Judge
 from expunge.evaluation.protocol import Protocol, Shot
 from expunge.evaluation.protocol import plan as shots_of
 from expunge.evaluation.rendering import kept_at
+from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler
 from expunge.models.scopes import SCOPES, Scope
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.names import RETRAINED
 from expunge.runs.cost import Price, pace, price
 from expunge.storage.cache import Store
@@ -57,18 +55,18 @@ def estimate(units: Sequence[Unit], place: Place) -> list[Estimate]:
 
 def _label(units: Sequence[Unit], place: Place) -> Estimate:
     first, store = units[0], Store(place.store)
-    denoiser = model(first.model, place.device, first.dtype)
+    loaded = loaded_once(first.model, place.device, first.dtype)
     unmade = [u for u in units if not (place.folder(u) / "delta.safetensors").exists()]
     unmeasured = [u for u in units if missing(u, place.folder(u))]
     attacked = [u for u in units if not is_attacked(u, place.folder(u))]
-    scope, cost = _work(first, denoiser, store) if unmade else (SCOPES["xattn"], Price(0, 0, 0))
-    each = pace(denoiser, scope, max(1, min(TIMED, first.training.get("batch_size", TIMED) // first.training.get("accumulate", 1))))
-    sampler = sampler_of(first, denoiser)
-    attack = _attacks(attacked[0], denoiser, store) if attacked else Cost(0, 0, 0.0)
+    scope, cost = _work(first, loaded, store) if unmade else (SCOPES["xattn"], Price(0, 0, 0))
+    each = pace(loaded, scope, max(1, min(TIMED, first.training.get("batch_size", TIMED) // first.training.get("accumulate", 1))))
+    sampler = sampler_of(first, loaded)
+    attack = _attacks(attacked[0], loaded, store) if attacked else Cost(0, 0, 0.0)
     pictures = sum(len(_shots(u)) for u in unmeasured)
     pictures += sum(len(_again(u)) for u in unmeasured)
     looking = len(unmeasured) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
-    changed = sum(p.numel() * p.element_size() for p in scope.parameters(denoiser.net).values())
+    changed = sum(p.numel() * p.element_size() for p in scope.parameters(loaded.network).values())
     probes = 6 * SHOWN * 2 * len(unmeasured) + len(attacked) * _kept_of(first)
     return Estimate(
         first.label,
@@ -76,26 +74,26 @@ def _label(units: Sequence[Unit], place: Place) -> Estimate:
         len(unmade) * cost.forwards + looking + len(attacked) * attack.forwards,
         len(unmade) * cost.backwards + len(attacked) * attack.backwards,
         len(unmade) * each.seconds(cost) + looking * each.forward + len(attacked) * attack.seconds,
-        len(unmade) * changed + (pictures + probes) * _octets(denoiser),
+        len(unmade) * changed + (pictures + probes) * _octets(loaded),
     )
 
 
 def _base(units: Sequence[Unit], place: Place) -> Estimate:
     first, store = units[0], Store(place.store)
-    denoiser = model(first.model, place.device, first.dtype)
-    sampler = sampler_of(first, denoiser)
+    loaded = loaded_once(first.model, place.device, first.dtype)
+    sampler = sampler_of(first, loaded)
     shots: dict[tuple[str, int], Shot] = {}
     for unit in {(called(u.concept), u.seed): u for u in units if missing(u, place.folder(u))}.values():
         shots |= {(s.prompt.prompt, s.noise_seed): s for s in _shots(unit)}
-    files = kept_at(denoiser, list(shots.values()), sampler, store, denoiser.fingerprint)
+    files = kept_at(loaded, list(shots.values()), sampler, store, loaded.fingerprint)
     count = sum(not f.exists() for f in files)
     forwards = count * _forwards(sampler)
-    seconds = forwards * pace(denoiser, SCOPES["xattn"], TIMED).forward
+    seconds = forwards * pace(loaded, SCOPES["xattn"], TIMED).forward
     # The controls of attacks, once for each concept and seed.
     attacked = list({(called(u.concept), u.seed): u for u in units if not is_attacked(u, place.folder(u))}.values())
-    each = [(1 + bool(control_of(u)), _attacks(u, denoiser, store)) for u in attacked]
+    each = [(1 + bool(control_of(u)), _attacks(u, loaded, store)) for u in attacked]
     forwards, backwards = forwards + sum(n * c.forwards for n, c in each), sum(n * c.backwards for n, c in each)
-    return Estimate("untouched", 0, forwards, backwards, seconds + sum(n * c.seconds for n, c in each), count * _octets(denoiser))
+    return Estimate("untouched", 0, forwards, backwards, seconds + sum(n * c.seconds for n, c in each), count * _octets(loaded))
 
 
 def _kept_of(unit: Unit) -> int:
@@ -103,14 +101,14 @@ def _kept_of(unit: Unit) -> int:
     return 3 * 3 * ATTACKED * len(unit.audit["budget"]["attacks"]) if unit.audit else 0
 
 
-def _attacks(unit: Unit, denoiser: StableDiffusion, store: Store) -> Cost:
+def _attacks(unit: Unit, model: DiffusionModel, store: Store) -> Cost:
     """What the attacks on a unit take, or on one of its controls: as priced for the untouched model, all of it still to be done."""
     if unit.audit is None:
         return Cost(0, 0, 0.0)
     budget, concepts = make_budget(unit.audit["budget"], unit.audit["name"]), concept_from(unit.concept).parts
     nobody: dict[str, tuple[Judge, ...]] = {c.target: () for c in concepts}
     one, kept = (Side("base", None, {}),), Kept(Path(), store)
-    battery = Battery(denoiser, budget, one, concepts, nobody, unit.seed, sampler_of(unit, denoiser), kept)
+    battery = Battery(model, budget, one, concepts, nobody, unit.seed, sampler_of(unit, model), kept)
     costs = battery.costs(battery.cells).values()
     return Cost(sum(c.forwards for c in costs), sum(c.backwards for c in costs), sum(c.seconds for c in costs))
 
@@ -132,12 +130,12 @@ def _again(unit: Unit) -> list[Shot]:
     return [s for done in range(1, len(parts)) for shots in each[:done] for s in shots]
 
 
-def _work(unit: Unit, denoiser: StableDiffusion, store: Store) -> tuple[Scope, Price]:
+def _work(unit: Unit, model: DiffusionModel, store: Store) -> tuple[Scope, Price]:
     """What a unit trains, and what that costs."""
     if unit.method == RETRAINED:
         return SCOPES["full"], Price(0, 0, unit.training["steps"] * unit.training["batch_size"])
-    plan = plan_of(unit, denoiser)
-    return plan.method.scope, price(plan, denoiser, store)
+    plan = plan_of(unit, model)
+    return plan.method.scope, price(plan, model, store)
 
 
 def _forwards(sampler: Sampler) -> int:
@@ -145,8 +143,6 @@ def _forwards(sampler: Sampler) -> int:
     return sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
 
 
-def _octets(denoiser: StableDiffusion) -> int:
-    """Of a picture, uncompressed."""
-    _, height, width = denoiser.latent_shape
-    scale = 2 ** (len(denoiser.pipeline.vae.config.block_out_channels) - 1)
-    return int(torch.Size((3, height * scale, width * scale)).numel())
+def _octets(model: DiffusionModel) -> int:
+    """Of an image, uncompressed."""
+    return 3 * model.size**2

@@ -21,7 +21,6 @@ from expunge import config
 from expunge.audits.budget import Budget, make_budget
 from expunge.bench.results import Outcome
 from expunge.bench.suite import Unit
-from expunge.canvas import CANVAS
 from expunge.concepts.tables import concept_from
 from expunge.errors import ExpungeError
 from expunge.evaluation.evaluate import evaluate
@@ -29,9 +28,10 @@ from expunge.evaluation.judges import BY_NAME
 from expunge.evaluation.metrics import METRICS
 from expunge.evaluation.protocol import Protocol
 from expunge.evaluation.results import Row
+from expunge.models.base import DiffusionModel
+from expunge.models.defaults import defaults_of
 from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.names import NO_CONTROL, RETRAINED
 from expunge.runs.plan import Plan, make_plan
 from expunge.runs.run import Run
@@ -119,22 +119,22 @@ def carry(unit: Unit, place: Place) -> None:
     folder, store = place.folder(unit), Store(place.store)
     if is_done(unit, folder):
         return
-    denoiser = model(unit.model, place.device, unit.dtype)
-    held = _forget_peak(denoiser.device)
+    loaded = loaded_once(unit.model, place.device, unit.dtype)
+    held = _forget_peak(loaded.device)
     before = read_result(folder)
-    run = _retrained(unit, folder, place) if unit.method == RETRAINED else _unlearned(unit, folder, denoiser, store)
+    run = _retrained(unit, folder, place) if unit.method == RETRAINED else _unlearned(unit, folder, loaded, store)
     if not before:
         memory = None if held is None else max(0, run.card["peak_memory_bytes"] - held)
         before = {"memory_bytes": memory}
         _write(folder, before)
     if missing(unit, folder):
-        _measure(unit, run, denoiser, store, before)
+        _measure(unit, run, loaded, store, before)
     if not is_attacked(unit, folder):
-        _attack(unit, run, denoiser, store)
+        _attack(unit, run, loaded, store)
 
 
-def _unlearned(unit: Unit, folder: Path, denoiser: StableDiffusion, store: Store) -> Run:
-    return carry_out(plan_of(unit, denoiser), denoiser, out=folder, store=store, track=_silent, watch=None)
+def _unlearned(unit: Unit, folder: Path, model: DiffusionModel, store: Store) -> Run:
+    return carry_out(plan_of(unit, model), model, out=folder, store=store, track=_silent, watch=None)
 
 
 def _retrained(unit: Unit, folder: Path, place: Place) -> Run:
@@ -143,32 +143,30 @@ def _retrained(unit: Unit, folder: Path, place: Place) -> Run:
     return retrain(concept_from(unit.concept), folder, seed=unit.seed, training=Retraining(**unit.training), device=place.device)
 
 
-def plan_of(unit: Unit, denoiser: StableDiffusion) -> Plan:
+def plan_of(unit: Unit, model: DiffusionModel) -> Plan:
     concept = concept_from(unit.concept)
     training = unit.training or None
-    return make_plan(
-        denoiser, concept, unit.method, training=training, seed=unit.seed, dtype=unit.dtype, before=unit.before, **unit.settings
-    )
+    return make_plan(model, concept, unit.method, training=training, seed=unit.seed, dtype=unit.dtype, before=unit.before, **unit.settings)
 
 
-def sampler_of(unit: Unit, denoiser: StableDiffusion) -> Sampler:
-    return config.build(Sampler, config.settings(denoiser.default_sampler) | dict(unit.sampler), "sampler")
+def sampler_of(unit: Unit, model: DiffusionModel) -> Sampler:
+    return config.build(Sampler, config.settings(model.default_sampler) | dict(unit.sampler), "sampler")
 
 
 @lru_cache(maxsize=1)
-def model(name: str, device: str, dtype: str) -> StableDiffusion:
+def loaded_once(name: str, device: str, dtype: str) -> DiffusionModel:
     """Loaded once for the units of a process."""
     return load_model(name, device, dtype)
 
 
-def _measure(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store, before: dict[str, Any]) -> None:
+def _measure(unit: Unit, run: Run, model: DiffusionModel, store: Store, before: dict[str, Any]) -> None:
     asked = missing(unit, run.folder)
     rows = evaluate(
         run,
-        denoiser,
+        model,
         judge=unit.judge,
         protocol=Protocol(**unit.protocol),
-        sampler=sampler_of(unit, denoiser),
+        sampler=sampler_of(unit, model),
         metrics=asked,
         store=store,
         track=_silent,
@@ -182,7 +180,7 @@ def _measure(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store, befo
     _write(run.folder, before | {"measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]})
 
 
-def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> None:
+def _attack(unit: Unit, run: Run, model: DiffusionModel, store: Store) -> None:
     """An audit in the run's folder, as `expunge audit` leaves one. What its controls gave lies in the store, for all units.
 
     Raises:
@@ -194,11 +192,11 @@ def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> No
     battery = prepare(
         run,
         _budget(unit),
-        model=denoiser,
+        model=model,
         control=control_of(unit) or NO_CONTROL,
         judge=unit.judge,
         seed=unit.seed,
-        sampler=sampler_of(unit, denoiser),
+        sampler=sampler_of(unit, model),
         store=store,
     )
     made = conclude(battery, list(battery.run()))
@@ -231,7 +229,7 @@ def _budget(unit: Unit) -> Budget:
 
 def _measured_as(unit: Unit) -> dict[str, Any]:
     """The protocol, and what lies where the suite names a model or a judge of one's own: trained again it is another."""
-    own = [name for name in (unit.model, unit.judge) if name and name not in (CANVAS, *BY_NAME)]
+    own = [name for name in (unit.model, unit.judge) if name and name not in BY_NAME and defaults_of(name).folder is None]
     files = [list(file) for name in own for file in lying_at(name)]
     return {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge} | ({"files": files} if files else {})
 

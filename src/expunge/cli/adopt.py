@@ -31,6 +31,7 @@ def adopt(
     from expunge.cli.options import CANVAS
     from expunge.cli.request import concept_asked
     from expunge.cli.screen import say
+    from expunge.models.defaults import defaults_of
     from expunge.runs.adopt import adopt as adopted
 
     base = model or CANVAS
@@ -39,4 +40,4 @@ def adopt(
     run = adopted(base, unlearned, concept, name=name, never_saw=never_saw, out=out, device=best_device(device), dtype=dtype)
     card = run.card
     say(f"run     {run.folder}", f"change  {card['relative_change']:.3%} of the {card['scope']} weights' norm")
-    say("", f"next: expunge eval {run.folder}{'' if base == CANVAS else ' --judge FOLDER|ID'}")
+    say("", f"next: expunge eval {run.folder}{'' if defaults_of(base).judges else ' --judge FOLDER|ID'}")

@@ -45,16 +45,16 @@ def evaluate(
     made = Run(run_folder(run))
     protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
     measure(Evidence("", "", {}, {}), [name for name in metric or () if name not in METRICS])  # refuses, before a model is loaded
-    denoiser = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
-    drawn_with = sampler(denoiser, steps, guidance) or denoiser.default_sampler
+    loaded = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
+    drawn_with = sampler(loaded, steps, guidance) or loaded.default_sampler
     if dry_run:
-        missing, every = to_draw(made, denoiser, protocol, drawn_with, Store.default())
+        missing, every = to_draw(made, loaded, protocol, drawn_with, Store.default())
         forwards = missing * drawn_with.steps * (2 if drawn_with.guidance_scale > 1 else 1)
-        took = forwards * pace(denoiser, SCOPES["xattn-kv"], 4).forward
+        took = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward
         say(f"pictures  {missing:,} to draw, {every - missing:,} of {every:,} are there", f"forwards  {forwards:,}, about {duration(took)}")
         return
-    if judge is None and not denoiser.is_canvas:
+    if judge is None and not loaded.defaults.judges:
         say("no judge: UA and the other shares are not measured, only what needs none; --judge takes one of `expunge ls judges`")
-    rows = measured_rows(made, denoiser, judge=judge, protocol=protocol, sampler=drawn_with, metrics=metric, track=track)
+    rows = measured_rows(made, loaded, judge=judge, protocol=protocol, sampler=drawn_with, metrics=metric, track=track)
     measured(rows, {s["id"]: s.get("of", s["target"]) for s in made.card.get("stages", ())})
     say(f"next: expunge report {made.folder}")

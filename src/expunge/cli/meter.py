@@ -41,8 +41,8 @@ def meter(
     given = {"pictures": pictures, "target_pictures": target_pictures, "draws": draws, "others": others, "maps": maps}
     settings = build(Meter, given | {"form": form, "seed": seed}, "meter")
     made = Run(run_folder(run))
-    denoiser = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
-    found = measure_information(made, denoiser, meter=settings, track=track)
+    loaded = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
+    found = measure_information(made, loaded, meter=settings, track=track)
     _told(found)
     say(f"rows  {found.folder / 'rows.jsonl'}", f"page  {write(made.folder)}")
 

@@ -55,10 +55,10 @@ def best_device(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def sampler(denoiser: Any, steps: int | None, guidance: float | None) -> Any:
+def sampler(model: Any, steps: int | None, guidance: float | None) -> Any:
     """The model's own sampler, with what was given in the place of its settings."""
     from expunge.config import build, settings
     from expunge.models.sampling import Sampler
 
     given = {"steps": steps, "guidance_scale": guidance}
-    return build(Sampler, settings(denoiser.default_sampler) | {k: v for k, v in given.items() if v is not None}, "sampler")
+    return build(Sampler, settings(model.default_sampler) | {k: v for k, v in given.items() if v is not None}, "sampler")

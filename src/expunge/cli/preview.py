@@ -9,8 +9,8 @@ from torch import nn
 from expunge.cli.screen import duration, say, table
 from expunge.diffusion.batch import NEEDS
 from expunge.methods.config import method_name
+from expunge.models.base import DiffusionModel
 from expunge.models.scopes import Scope
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.runs.cost import Pace, pace, prices, together
 from expunge.runs.plan import Plan
 from expunge.storage.cache import Store
@@ -22,7 +22,7 @@ TIMED = 8
 """Samples in the batch that is timed, at most."""
 
 
-def preview(plan: Plan, denoiser: StableDiffusion, out: Path | None, store: Store) -> None:
+def preview(plan: Plan, model: DiffusionModel, out: Path | None, store: Store) -> None:
     """Prints the resolved needs, the scope, the prompts, what is cached, and what the run will cost. Writes nothing."""
     # Of a sequence, stage by stage: each knows of the concepts before it alone, and so has prompts that the whole has not.
     stages = plan.stages or (plan,)
@@ -31,10 +31,10 @@ def preview(plan: Plan, denoiser: StableDiffusion, out: Path | None, store: Stor
     in_sequence = len(stages) > 1 and not plan.before
     rows = [
         ("run", f"{out or Path('runs') / plan.id}"),
-        ("method", f"{plan.by} on {plan.model}, {plan.dtype}, {denoiser.device}, seed {plan.seed}"),
+        ("method", f"{plan.by} on {plan.model}, {plan.dtype}, {model.device}, seed {plan.seed}"),
         *((f"stage {n}" if in_sequence else "concept", f"{c.kind} {', '.join(map(repr, c.names))}") for n, c in enumerate(subjects, 1)),
         *(("needs", f"{need}: {about}") for need, about in NEEDS.items() if any(need in s.method.needs for s in stages)),
-        *(row for scope in dict.fromkeys(s.method.scope for s in stages) for row in _extent(scope, denoiser.net)),
+        *(row for scope in dict.fromkeys(s.method.scope for s in stages) for row in _extent(scope, model.network)),
         ("to forget", f"{len(forget)} prompts: {'; '.join(forget[:SHOWN])}{' ...' * (len(forget) > SHOWN)}"),
     ]
     if plan.stop:
@@ -44,7 +44,7 @@ def preview(plan: Plan, denoiser: StableDiffusion, out: Path | None, store: Stor
         rows.append(("to retain", f"{len(retain)} prompts: {'; '.join(retain[:SHOWN])} ..."))
     table(f"{plan.id} (dry run: nothing is written)", ("", ""), [(name, text) for name, text in rows])
     if any(stage.training for stage in stages):
-        _costs(plan, denoiser, store)
+        _costs(plan, model, store)
     else:
         say("a closed form: no forwards, no backwards, a moment")
 
@@ -66,10 +66,10 @@ def _by_turns(lists: Sequence[Sequence[str]]) -> list[str]:
     return [text for turn in zip_longest(*lists) for text in turn if text is not None]
 
 
-def _costs(plan: Plan, denoiser: StableDiffusion, store: Store) -> None:
+def _costs(plan: Plan, model: DiffusionModel, store: Store) -> None:
     """What stages cost together; where methods differ, what each costs."""
     stages = plan.stages or (plan,)
-    made = list(zip(stages, prices(plan, denoiser, store), strict=True))
+    made = list(zip(stages, prices(plan, model, store), strict=True))
     paces: dict[tuple[Scope, int], Pace] = {}
 
     def paced(stage: Plan) -> Pace:
@@ -77,7 +77,7 @@ def _costs(plan: Plan, denoiser: StableDiffusion, store: Store) -> None:
             return Pace(0.0, 0.0)
         key = stage.method.scope, min(TIMED, stage.training.batch_size // stage.training.accumulate)
         if key not in paces:
-            paces[key] = pace(denoiser, *key)
+            paces[key] = pace(model, *key)
         return paces[key]
 
     total = together(p for _, p in made)

@@ -19,6 +19,7 @@ from expunge.methods import METHODS
 from expunge.methods.base import Method, Objective, Training
 from expunge.methods.config import Layer, find_method, method_name
 from expunge.methods.presets import PRESETS, read_preset
+from expunge.models.defaults import defaults_of
 from expunge.training.stopping import StoppingRule
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -96,7 +97,9 @@ def method_in(path: Path) -> str:
 
 def vocabulary_named(name: str | None, model: str) -> Vocabulary:
     """A built-in vocabulary by name, one from a file, or else the one that goes with the model."""
-    match name or (CANVAS if model == CANVAS else "general"):
+    match name:
+        case None:
+            return defaults_of(model).vocabulary()
         case "canvas":
             return Vocabulary.canvas()
         case "general":

@@ -47,16 +47,16 @@ def sample(
         raise ExpungeError(f"a prompt has words: {empty[0]!r} has none; say what to draw, for example --prompt 'a ring in neon style'")
     made = Run(run_folder(run)) if run else None
     base = model or (made.card["model"]["name"] if made else CANVAS)
-    denoiser = load(base, best_device(device), dtype or (made.card["dtype"] if made else "fp32"))
-    how, noise = sampler(denoiser, steps, guidance), [seed + i for i in range(seeds)]
-    versions: dict[str, dict] = {"untouched": {}} | ({"unlearned": made.delta(denoiser.fingerprint)} if made else {})
-    denoiser.encode(prompt)  # what cannot be read shows before anything is drawn
+    loaded = load(base, best_device(device), dtype or (made.card["dtype"] if made else "fp32"))
+    how, noise = sampler(loaded, steps, guidance), [seed + i for i in range(seeds)]
+    versions: dict[str, dict] = {"untouched": {}} | ({"unlearned": made.delta(loaded.fingerprint)} if made else {})
+    loaded.encode(prompt)  # what cannot be read shows before anything is drawn
     rows = [(text, name) for text in prompt for name in versions]
     drawn = []
     for i in track(range(len(rows)), "rows of pictures"):
         text, name = rows[i]
-        with swapped(denoiser.net, versions[name]):
-            drawn.append((f"{text}  ({name})" if made else text, denoiser.sample([text] * seeds, noise, how)))
+        with swapped(loaded.network, versions[name]):
+            drawn.append((f"{text}  ({name})" if made else text, loaded.sample([text] * seeds, noise, how)))
     write_atomically(out, _png(drawn))
     say(f"pictures  {out}")
 

@@ -191,23 +191,23 @@ def _run(name: str, given: dict[str, Any]) -> None:
     request = settle(name, given)
     if given["merge"]:
         new_folder(given["merge"])
-    denoiser = load(request.model, best_device(given["device"]), request.dtype)
-    if request.fingerprint not in (None, denoiser.fingerprint):
+    model = load(request.model, best_device(given["device"]), request.dtype)
+    if request.fingerprint not in (None, model.fingerprint):
         raise ExpungeError(
             f"a configuration repeats a run on its own model: {given['config']} is for {request.fingerprint}, {request.model} is now "
-            f"{denoiser.fingerprint}; name the model to use with --model {request.model}"
+            f"{model.fingerprint}; name the model to use with --model {request.model}"
         )
     plan = make_plan(
-        denoiser, request.concept, request.method,
+        model, request.concept, request.method,
         training=request.training, seed=request.seed, dtype=request.dtype, stop=request.stop, before=request.before,
     )  # fmt: skip
-    is_main = Processes(denoiser.device).is_main
+    is_main = Processes(model.device).is_main
     if given["dry_run"]:
         if is_main:
-            preview(plan, denoiser, given["out"], Store.default())
+            preview(plan, model, given["out"], Store.default())
         return
     was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id)
-    run = carry_out(plan, denoiser, out=given["out"], store=Store.default(), track=track, watch=watch_steps)
+    run = carry_out(plan, model, out=given["out"], store=Store.default(), track=track, watch=watch_steps)
     if not is_main:
         return
     if was_done:
@@ -218,4 +218,4 @@ def _run(name: str, given: dict[str, Any]) -> None:
         say(f"steps   {run.card['steps_done']} of {sum(p.training.steps for p in plan.stages or (plan,) if p.training)}")
     if given["merge"]:
         say(f"model   {merge(request.model, run, given['merge'])}")
-    say("", f"next: expunge eval {run.folder}{'' if denoiser.is_canvas else ' --judge FOLDER|ID'}")
+    say("", f"next: expunge eval {run.folder}{'' if model.defaults.judges else ' --judge FOLDER|ID'}")

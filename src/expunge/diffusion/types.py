@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 Latents = Float[Tensor, "b c h w"]
-Times = Int[Tensor, " b"]
+Times = Real[Tensor, " b"]
+"""Timesteps as a scheduler counts them; some stand between two whole ones."""
 Maps = list[Float[Tensor, "b _ _ tokens"]]
 """One for each layer of cross-attention, [b, heads, pixels, tokens]: how much each pixel attends to each token, 1 in all."""
 Spans = Int[Tensor, "b tokens"]
@@ -43,8 +44,13 @@ class Cond:
             raise ValueError(f"a condition of {len(self)} rows cannot serve {count} points: give it 1 row or {count}")
         return self[[0] * count]
 
-    def to(self, device: torch.device | str) -> "Cond":
-        return Cond(self.states.to(device), self.keys, {k: v.to(device) for k, v in self.extra.items()})
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Cond":
+        """On a device; floating-point tensors in a dtype."""
+
+        def moved(value: Tensor) -> Tensor:
+            return value.to(device, dtype if value.is_floating_point() else None)
+
+        return Cond(moved(self.states), self.keys, {k: moved(v) for k, v in self.extra.items()})
 
     @staticmethod
     def cat(parts: "list[Cond]") -> "Cond":

@@ -10,7 +10,7 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
 from expunge.evaluation.judges import Judge, load_judge
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
 from expunge.training.stopping import Check, StoppingRule
 
@@ -39,11 +39,11 @@ class Gone(StoppingRule):
     judge: str | None = None
     """The judge: main or second of the canvas (main is the default there), a transformers image classifier, or CLIP."""
 
-    def start(self, model: StableDiffusion, concept: Subject) -> Check:
+    def start(self, model: DiffusionModel, concept: Subject) -> Check:
         return _Checks(self.every, [self._check(model, part) for part in concept.parts])
 
-    def _check(self, model: StableDiffusion, concept: Concept) -> "_ConceptCheck":
-        judge = load_judge(self.judge or ("main" if model.is_canvas else None), concept, model.device)
+    def _check(self, model: DiffusionModel, concept: Concept) -> "_ConceptCheck":
+        judge = load_judge(self.judge or next(iter(model.defaults.judges), None), concept, model.device)
         if judge is None:
             raise ExpungeError(
                 f"The model {model.name!r} has no judge of its own to say that the concept is gone.",
@@ -61,7 +61,7 @@ class Gone(StoppingRule):
 class _ConceptCheck:
     """Whether a judge sees one concept in few enough images of fixed prompts and seeds."""
 
-    model: StableDiffusion
+    model: DiffusionModel
     concept: Concept
     judge: Judge
     prompts: list[str]

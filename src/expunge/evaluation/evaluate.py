@@ -20,10 +20,11 @@ from expunge.evaluation.protocol import Protocol, Shot, plan
 from expunge.evaluation.rendering import kept_at, png, render
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import mean_interval
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
+from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
-from expunge.models.stable_diffusion import Pipeline, StableDiffusion
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically
@@ -37,7 +38,7 @@ SHOWN = 12
 
 def evaluate(
     run: Run | str | Path,
-    model: str | Path | Pipeline | StableDiffusion | None = None,
+    model: Model | None = None,
     *,
     judge: str | None = None,
     protocol: Protocol = Protocol(),
@@ -71,15 +72,15 @@ def evaluate(
     card, started = run.card, time.monotonic()
     if unknown := [m for m in metrics or () if m not in METRICS]:
         measure(Evidence("", "", {}, {}), unknown)
-    denoiser = model if isinstance(model, StableDiffusion) else load_model(model or card["model"]["name"], device, card["dtype"])
-    delta, concept = run.delta(denoiser.fingerprint), run.concept()
-    store, sampler = store or Store.default(), sampler or denoiser.default_sampler
+    loaded = load_model(model or card["model"]["name"], device, card["dtype"])
+    delta, concept = run.delta(loaded.fingerprint), run.concept()
+    store, sampler = store or Store.default(), sampler or loaded.default_sampler
     folder, rows, listed, judges = run.folder / "evaluation", list[Row](), list[dict](), list[Judge]()
     for number, part in enumerate(concept.parts, 1):
-        judges = [j for j in judges_for(judge, denoiser, part) if j]
+        judges = [j for j in judges_for(judge, loaded, part) if j]
         shots = plan(part, protocol)
-        base = _rendered(denoiser, {}, shots, sampler, store, track, "pictures of the base model")
-        after = _rendered(denoiser, delta, shots, sampler, store, track, "pictures of the unlearned model")
+        base = _rendered(loaded, {}, shots, sampler, store, track, "pictures of the base model")
+        after = _rendered(loaded, delta, shots, sampler, store, track, "pictures of the unlearned model")
 
         kind = part.vocabulary.kinds[part.kind]
         seen: tuple[Judgement | None, Judgement | None] = (None, None)
@@ -88,7 +89,7 @@ def evaluate(
             if place == 0:
                 seen = judged
             tables = _shots(shots, judged[0]), _shots(shots, judged[1])
-            drawn = _drawn(who, shots, kind.name) if who and denoiser.is_canvas else None
+            drawn = _drawn(who, shots, kind.name) if who and loaded.defaults.has_real_images else None
             wanted = metrics if place == 0 else [m for m in metrics or METRICS if not m.startswith(("FID", "KID"))]
             for table, owner in ((tables[0], None), (tables[1], card)):
                 scores = measure(Evidence(kind.name, kind.partner, table, tables[0], drawn), wanted)
@@ -96,16 +97,16 @@ def evaluate(
         # Each of several concepts has pictures, and entries, of its own.
         within, of = (f"{number:02d}/", {"concept": part.target}) if len(concept.parts) > 1 else ("", {})
         listed += [of | entry for entry in _write_pictures(folder, within, shots, base, after, *seen)]
-    rows += _weights(denoiser, delta, card, concept.target)
+    rows += _weights(loaded, delta, card, concept.target)
     for stage, removed in _removed_by(run):
-        left = stage.delta(denoiser.fingerprint)
+        left = stage.delta(loaded.fingerprint)
         for part in removed:
-            rows += _resurgence(stage, left, part, denoiser, judge, protocol, sampler, metrics, store, track)
+            rows += _resurgence(stage, left, part, loaded, judge, protocol, sampler, metrics, store, track)
 
     write_atomically(folder / "pictures.json", (json.dumps(listed, indent=1) + "\n").encode())
     about = {
         "judge": judges[0].name if judges else None,
-        "sampler": asdict(sampler) | {"scheduler": type(denoiser.pipeline.scheduler).__name__},
+        "sampler": asdict(sampler) | {"scheduler": loaded.scheduler_name},
         "protocol": asdict(protocol),
         "seconds": round(time.monotonic() - started, 1),
         "notes": [] if judges else ["No judge looked at the pictures: give one with --judge; the rows that need none are there."],
@@ -116,25 +117,25 @@ def evaluate(
 
 
 def _rendered(
-    denoiser: StableDiffusion, delta: Mapping[str, Tensor], shots: Sequence[Shot], sampler: Sampler, store: Store, track: Track, title: str
+    model: DiffusionModel, delta: Mapping[str, Tensor], shots: Sequence[Shot], sampler: Sampler, store: Store, track: Track, title: str
 ) -> Tensor:
     """Pictures by the model with `delta` in it, kept under a name of its own."""
-    with swapped(denoiser.net, delta):
-        return render(denoiser, shots, sampler, store, _named(denoiser, delta), track, title)
+    with swapped(model.network, delta):
+        return render(model, shots, sampler, store, _named(model, delta), track, title)
 
 
-def _named(denoiser: StableDiffusion, delta: Mapping[str, Tensor]) -> str:
-    return f"{denoiser.fingerprint}+{content(delta)}" if delta else denoiser.fingerprint
+def _named(model: DiffusionModel, delta: Mapping[str, Tensor]) -> str:
+    return f"{model.fingerprint}+{content(delta)}" if delta else model.fingerprint
 
 
-def to_draw(run: Run, denoiser: StableDiffusion, protocol: Protocol, sampler: Sampler, store: Store) -> tuple[int, int]:
+def to_draw(run: Run, model: DiffusionModel, protocol: Protocol, sampler: Sampler, store: Store) -> tuple[int, int]:
     """How many pictures `evaluate` would draw, and how many it would look at, with both models; after a sequence's stages too."""
-    delta, parts = run.delta(denoiser.fingerprint), run.concept().parts
+    delta, parts = run.delta(model.fingerprint), run.concept().parts
     asked = [(weights, plan(part, protocol)) for part in parts for weights in ({}, delta)]
     for stage, removed in _removed_by(run):
-        left = stage.delta(denoiser.fingerprint)
+        left = stage.delta(model.fingerprint)
         asked += [(left, [s for s in plan(p, protocol) if s.probe in ("target", "synonyms")]) for p in removed]
-    files = [f for weights, shots in asked for f in kept_at(denoiser, shots, sampler, store, _named(denoiser, weights))]
+    files = [f for weights, shots in asked for f in kept_at(model, shots, sampler, store, _named(model, weights))]
     return sum(not file.exists() for file in set(files)), len(set(files))
 
 
@@ -150,7 +151,7 @@ def _resurgence(
     stage: Run,
     left: Mapping[str, Tensor],
     concept: Concept,
-    denoiser: StableDiffusion,
+    model: DiffusionModel,
     judge: str | None,
     protocol: Protocol,
     sampler: Sampler,
@@ -159,22 +160,21 @@ def _resurgence(
     track: Track,
 ) -> list[Row]:
     """How gone a concept is after a stage, by the first judge: of the stage itself, or of one before it."""
-    who, probes = judges_for(judge, denoiser, concept)[0], ("target", "synonyms")
+    who, probes = judges_for(judge, model, concept)[0], ("target", "synonyms")
     wanted = [m for m in metrics or METRICS if METRICS[m].probes <= set(probes)]
     if who is None or not wanted:
         return []
     shots = [s for s in plan(concept, protocol) if s.probe in probes]
-    pictures = _rendered(denoiser, left, shots, sampler, store, track, f"pictures after {stage.card['concept']['target']}")
+    pictures = _rendered(model, left, shots, sampler, store, track, f"pictures after {stage.card['concept']['target']}")
     kind = concept.vocabulary.kinds[concept.kind]
     scores = measure(Evidence(kind.name, kind.partner, _shots(shots, looked(who, pictures)), {}), wanted)
     return [_row(s, stage.card, stage.card, who.name, concept.target) for s in scores]
 
 
-def judges_for(judge: str | None, denoiser: StableDiffusion, concept: Concept) -> list[Judge | None]:
-    """Who looks: the judge that was named, on the canvas by default both of its own; a single None where nobody does."""
-    if denoiser.is_canvas and judge is None:
-        return [load_judge("main", concept, denoiser.device), load_judge("second", concept, denoiser.device)]
-    return [load_judge(judge, concept, denoiser.device)]
+def judges_for(judge: str | None, model: DiffusionModel, concept: Concept) -> list[Judge | None]:
+    """The judge that was named, else those that come with the model; a single None where there is neither."""
+    named = model.defaults.judges if judge is None else (judge,)
+    return [load_judge(name, concept, model.device) for name in named or (None,)]
 
 
 def _write_pictures(
@@ -239,9 +239,9 @@ def _row(score: Score, owner: Mapping | None, card: Mapping, judge: str, concept
     return Row(run, method, concept, card["seed"], *measured, judge=judge)
 
 
-def _weights(denoiser: StableDiffusion, delta: Mapping[str, Tensor], card: Mapping, concept: str) -> list[Row]:
+def _weights(model: DiffusionModel, delta: Mapping[str, Tensor], card: Mapping, concept: str) -> list[Row]:
     """What needs no judge: how far the weights moved, and how far the unprompted prediction did."""
-    drift = null_drift(denoiser, delta)
+    drift = null_drift(model, delta)
     interval = mean_interval(drift)
     scores = [
         Score("weight_change", "null", card["relative_change"], card["relative_change"], card["relative_change"], 1),
@@ -252,23 +252,24 @@ def _weights(denoiser: StableDiffusion, delta: Mapping[str, Tensor], card: Mappi
 
 
 @torch.no_grad()
-def null_drift(denoiser: StableDiffusion, delta: Mapping[str, Tensor], pictures: int = 32, per_picture: int = 4) -> list[float]:
+def null_drift(model: DiffusionModel, delta: Mapping[str, Tensor], pictures: int = 32, per_picture: int = 4) -> list[float]:
     """|| eps_theta(x_t, t, "") - eps_*(x_t, t, "") || / || eps_*(x_t, t, "") || for each of the untouched model's unprompted pictures.
 
     Guidance uses this prediction for every prompt, so its drift reaches all of them. Times are spread evenly.
     """
-    null = denoiser.encode([""])
-    sampler = Sampler(denoiser.default_sampler.steps, 1.0)
-    clean = denoiser.latents(null.expand(pictures), [seed_of("null", i) for i in range(pictures)], sampler)
+    null = model.encode([""])
+    sampler = Sampler(model.default_sampler.steps, 1.0)
+    clean = model.sample_latents(null.expand(pictures), [seed_of("null", i) for i in range(pictures)], sampler)
     generator = torch.Generator().manual_seed(seed_of("null-noise"))
     drifts = []
     for k in range(per_picture):
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         spread = (torch.arange(pictures) * per_picture + k + 0.5) / (pictures * per_picture)
-        t = (spread * len(denoiser.alphas_cumprod)).long().to(clean.device)
-        x_t = schedule.add_noise(clean, noise, t, denoiser.alphas_cumprod)
+        t = (spread * len(model.alphas_cumprod)).long().to(clean.device)
+        x_t = schedule.add_noise(clean, noise, t, model.alphas_cumprod)
         point = Point(x_t, t, null.expand(pictures), ("",) * pictures)
-        before, after = denoiser(point), denoiser(point, {n: v.to(clean.device, denoiser.net.dtype) for n, v in delta.items()})
+        held = next(model.network.parameters()).dtype
+        before, after = model.predict(point), model.predict(point, {n: v.to(clean.device, held) for n, v in delta.items()})
         drifts.append(((after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)).cpu())
     return torch.stack(drifts).mean(0).tolist()
 

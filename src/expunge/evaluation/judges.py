@@ -79,8 +79,9 @@ class ClassifierJudge:
 
         self.name = model
         try:
-            self.processor = AutoImageProcessor.from_pretrained(model)
-            self.net = AutoModelForImageClassification.from_pretrained(model, use_safetensors=True).to(device).eval()
+            self.processor = AutoImageProcessor.from_pretrained(model, trust_remote_code=False)
+            self.net = AutoModelForImageClassification.from_pretrained(model, use_safetensors=True, trust_remote_code=False)
+            self.net.to(device).eval()
         except (OSError, ValueError) as error:
             raise ExpungeError(
                 f"a judge is a transformers image classifier or CLIP in safetensors: {model}: {str(error).strip().splitlines()[0]}; "
@@ -123,9 +124,9 @@ class CLIPJudge:
 
         self.name = model
         try:
-            self.processor = CLIPImageProcessor.from_pretrained(model)
-            self.net = CLIPModel.from_pretrained(model, use_safetensors=True).to(device).eval()
-            tokenizer = CLIPTokenizer.from_pretrained(model)
+            self.processor = CLIPImageProcessor.from_pretrained(model, trust_remote_code=False)
+            self.net = CLIPModel.from_pretrained(model, use_safetensors=True, trust_remote_code=False).to(device).eval()
+            tokenizer = CLIPTokenizer.from_pretrained(model, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise ExpungeError(f"a judge is whole: {model}: {str(error).strip().splitlines()[0]}; check the folder or id") from error
         self.weights = fingerprint(self.net)
@@ -199,7 +200,7 @@ def load_judge(spec: str | None, concept: Concept, device: str | torch.device = 
     from transformers import AutoConfig
 
     try:
-        family = AutoConfig.from_pretrained(spec).model_type
+        family = AutoConfig.from_pretrained(spec, trust_remote_code=False).model_type
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ExpungeError(

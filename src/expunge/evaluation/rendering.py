@@ -12,8 +12,8 @@ from torch import Tensor
 
 from expunge.diffusion.types import Cond
 from expunge.evaluation.protocol import Shot
+from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically
 from expunge.storage.hashing import digest
@@ -26,23 +26,23 @@ RENDER_BATCH = 40
 
 
 def render(
-    denoiser: StableDiffusion, shots: Sequence[Shot], sampler: Sampler, store: Store, weights: str, track: Track, title: str
+    model: DiffusionModel, shots: Sequence[Shot], sampler: Sampler, store: Store, weights: str, track: Track, title: str
 ) -> Pictures:
     """Pictures of all shots, in batches; each is kept under a hash of weights, prompt, noise and sampler."""
 
     def make(part: list[int]) -> Pictures:
-        return denoiser.sample([shots[i].prompt.prompt for i in part], [shots[i].noise_seed for i in part], sampler)
+        return model.sample([shots[i].prompt.prompt for i in part], [shots[i].noise_seed for i in part], sampler)
 
-    return _made_once(kept_at(denoiser, shots, sampler, store, weights), make, track, title)
+    return _made_once(kept_at(model, shots, sampler, store, weights), make, track, title)
 
 
 def render_rows(
-    denoiser: StableDiffusion, cond: Cond, noise_seeds: Sequence[int], sampler: Sampler, files: Sequence[Path], track: Track, title: str
+    model: DiffusionModel, cond: Cond, noise_seeds: Sequence[int], sampler: Sampler, files: Sequence[Path], track: Track, title: str
 ) -> Pictures:
     """Pictures of encoded prompts, a row each, kept in `files` (see `rows_kept_at`): for conditions that no words give."""
 
     def make(part: list[int]) -> Pictures:
-        return denoiser.decode(denoiser.latents(cond[part].to(denoiser.device), [noise_seeds[i] for i in part], sampler))
+        return model.decode(model.sample_latents(cond[part].to(model.device), [noise_seeds[i] for i in part], sampler))
 
     return _made_once(files, make, track, title)
 
@@ -59,22 +59,20 @@ def _made_once(files: Sequence[Path], make: Callable[[list[int]], Pictures], tra
     return torch.stack([found[i] for i in range(len(files))])
 
 
-def kept_at(denoiser: StableDiffusion, shots: Sequence[Shot], sampler: Sampler, store: Store, weights: str) -> list[Path]:
+def kept_at(model: DiffusionModel, shots: Sequence[Shot], sampler: Sampler, store: Store, weights: str) -> list[Path]:
     """Where each shot's picture is kept, or would be."""
-    return [_kept_at(denoiser, sampler, store, weights, s.prompt.prompt, s.noise_seed) for s in shots]
+    return [_kept_at(model, sampler, store, weights, s.prompt.prompt, s.noise_seed) for s in shots]
 
 
-def rows_kept_at(
-    denoiser: StableDiffusion, cond: Cond, noise_seeds: Sequence[int], sampler: Sampler, store: Store, weights: str
-) -> list[Path]:
+def rows_kept_at(model: DiffusionModel, cond: Cond, noise_seeds: Sequence[int], sampler: Sampler, store: Store, weights: str) -> list[Path]:
     """Where the picture of each encoded prompt is kept: by its numbers, for the same words may be encoded in other ways."""
     rows = (cond[[i]] for i in range(len(cond)))
     named = [content({k: v.detach().cpu() for k, v in {"states": row.states, **row.extra}.items()}) for row in rows]
-    return [_kept_at(denoiser, sampler, store, weights, name, seed) for name, seed in zip(named, noise_seeds, strict=True)]
+    return [_kept_at(model, sampler, store, weights, name, seed) for name, seed in zip(named, noise_seeds, strict=True)]
 
 
-def _kept_at(denoiser: StableDiffusion, sampler: Sampler, store: Store, weights: str, shown: str, noise_seed: int) -> Path:
-    return store.root / "pictures" / f"{digest(weights, shown, noise_seed, asdict(sampler), denoiser.drawn_by)}.png"
+def _kept_at(model: DiffusionModel, sampler: Sampler, store: Store, weights: str, shown: str, noise_seed: int) -> Path:
+    return store.root / "pictures" / f"{digest(weights, shown, noise_seed, asdict(sampler), model.rendered_by)}.png"
 
 
 def png(picture: UInt8[Tensor, "3 height width"]) -> bytes:

@@ -1,4 +1,4 @@
-"""Where a network looks in its prompt: cross-attention maps, and which tokens of a prompt are the concept's."""
+"""Cross-attention maps: where a network attends to each token of its prompt."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,7 @@ from diffusers.models.attention_processor import Attention
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from expunge.diffusion.types import Maps, Spans
-from expunge.errors import ExpungeError
+from expunge.diffusion.types import Maps
 
 
 class Recorder:
@@ -51,26 +50,3 @@ def recorded(net: nn.Module) -> Iterator[Maps]:
     finally:
         for layer, processor in zip(layers, kept, strict=True):
             layer.set_processor(processor)
-
-
-def spans(tokenizer: Any, prompts: list[str], names: tuple[str, ...]) -> Spans:
-    """What each token of each prompt is, padded as the text encoder reads it.
-
-    Raises:
-        ExpungeError: a prompt in which none of the names is found.
-    """
-    wanted = [tokenizer(name, add_special_tokens=False).input_ids for name in names]
-    found = {prompt: _span(tokenizer(prompt).input_ids, wanted, tokenizer.model_max_length) for prompt in dict.fromkeys(prompts)}
-    if odd := next((prompt for prompt, row in found.items() if 1 not in row), None):
-        raise ExpungeError(f"a forget prompt holds the concept's words: {odd!r} holds none of {', '.join(names)}; name it as prompts do")
-    return torch.tensor([found[prompt] for prompt in prompts])
-
-
-def _span(ids: list[int], wanted: list[list[int]], length: int) -> list[int]:
-    end = len(ids) - 1
-    row = [0] * end + [2] + [3] * (length - end - 1)
-    for name in wanted:
-        for start in range(1, end - len(name) + 1):
-            if ids[start : start + len(name)] == name:
-                row[start : start + len(name)] = [1] * len(name)
-    return row

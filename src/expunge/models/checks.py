@@ -1,19 +1,23 @@
-"""What a model is loaded from and onto: its folder and the device, checked with messages for the mistakes that users really make."""
+"""The folder and the device that a model is loaded from and onto, checked with messages for the mistakes that users make."""
 
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from expunge.errors import ExpungeError
-from expunge.models.quiet import StableDiffusionPipeline
-
-FAMILY = "a model is Stable Diffusion 1.x or 2.x for text to image"
-"""What every refusal of another begins with."""
+from expunge.models.base import DiffusionModel
+from expunge.models.families import FAMILIES, family_of
 
 
 def find_device(device: str) -> torch.device:
+    """The device of that name; "auto" is the accelerator where there is one.
+
+    Raises:
+        ExpungeError: this machine has no such device.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes, each with a device of its own
@@ -22,48 +26,78 @@ def find_device(device: str) -> torch.device:
         torch.empty(0, device=device)
         return torch.device(device)
     except (RuntimeError, AssertionError) as error:
-        raise ExpungeError(f"a device is one that this machine has: {device!r}: {str(error).splitlines()[0]}; try --device cpu") from error
+        raise ExpungeError(
+            f"This machine has no device {device!r}: {str(error).splitlines()[0]}.",
+            rule="unknown-device",
+            value=device,
+            hint="Try --device cpu.",
+        ) from error
 
 
-def check_folder(folder: Path) -> None:
-    """A readable message for the folders that users really have."""
+def read_index(folder: Path) -> dict[str, Any]:
+    """The list of a pipeline's parts in a folder.
+
+    Raises:
+        ExpungeError: the folder has none, or one that cannot be read.
+    """
     index = folder / "model_index.json"
     if not index.is_file():
         single = sorted(p.name for p in folder.glob("*.safetensors")) if folder.is_dir() else [folder.name]
-        hint = f"; convert {single[0]} with StableDiffusionPipeline.from_single_file(...).save_pretrained(...)" if single else ""
-        raise ExpungeError(f"a model folder is in diffusers format: {folder} has no model_index.json{hint or '; check the path'}")
-    try:
-        parts = json.loads(index.read_text())
-    except ValueError as error:
-        raise ExpungeError(f"model_index.json is JSON: {index}: {error}; save the pipeline again") from error
-    if parts.get("text_encoder_2"):
         raise ExpungeError(
-            f"{FAMILY}: {folder} is a {parts.get('_class_name')}, with a second text encoder; SDXL and later cannot be used yet"
+            f"{folder} is not a model folder in diffusers format, it has no model_index.json.",
+            rule="not-a-model-folder",
+            value=str(folder),
+            hint=f"Try to convert {single[0]} with StableDiffusionPipeline.from_single_file(...).save_pretrained(...)."
+            if single
+            else "Try another path.",
         )
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        if part not in parts:
-            raise ExpungeError(f"a Stable Diffusion pipeline has a {part}: {folder} lists none (it is a {parts.get('_class_name')})")
-        if not (folder / part).is_dir():
-            raise ExpungeError(f"a model folder holds all its parts: {folder / part} is missing; copy or save the pipeline again")
-    for part in ("unet", "vae", "text_encoder"):
-        if not any((folder / part).glob("*.safetensors")):
-            pickles = sorted(p.name for p in (folder / part).glob("*.bin"))
-            have = f"holds only {pickles[0]}, a pickle, which can run code when it is read" if pickles else "has no weights"
-            raise ExpungeError(f"weights are safetensors: {folder / part} {have}; save the pipeline again with safe_serialization=True")
+    try:
+        found = json.loads(index.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ExpungeError(
+            f"{index} is not JSON: {error}.", rule="unreadable-index", value=str(index), hint="Try to save the pipeline again."
+        ) from error
+    return found
 
 
-def check_family(pipeline: StableDiffusionPipeline) -> None:
-    """Refuses what has the parts of Stable Diffusion and another network: it would be called wrongly, or draw what it cannot.
+def find_family(index: dict[str, Any], name: str) -> type[DiffusionModel]:
+    """The family of a pipeline by the list of its parts.
 
     Raises:
-        ExpungeError: a network for inpainting, editing or upscaling, of SDXL, or distilled to take its guidance as an input.
+        ExpungeError: a pipeline of no family that expunge knows.
     """
-    unet, width = pipeline.unet.config, pipeline.text_encoder.config.hidden_size
-    odd = {
-        f"it takes {unet.in_channels} channels and gives {unet.out_channels}, as for inpainting": unet.in_channels != unet.out_channels,
-        "it is told more than a prompt, as SDXL": unet.addition_embed_type is not None or unet.class_embed_type is not None,
-        "its guidance is distilled into it, as in latent consistency models": unet.time_cond_proj_dim is not None,
-        f"it reads prompts of width {unet.cross_attention_dim}, of a text encoder of {width}": unet.cross_attention_dim != width,
-    }
-    if found := [what for what, is_so in odd.items() if is_so]:
-        raise ExpungeError(f"{FAMILY}: of this one's network {found[0]}; give another model")
+    kind = str(index.get("_class_name"))
+    if family := family_of(kind, [part for part, value in index.items() if isinstance(value, list) and value[0]]):
+        return family
+    raise ExpungeError(
+        f"{name} is a {kind}, a model of no family that expunge knows.",
+        rule="unknown-family",
+        value=kind,
+        hint=f"Try a {' or a '.join(FAMILIES)}.",
+    )
+
+
+def check_folder(folder: Path, family: type[DiffusionModel]) -> None:
+    """Refuses a folder that lacks a part of its family, or holds weights as pickles.
+
+    Raises:
+        ExpungeError: it does.
+    """
+    index = read_index(folder)
+    again = "Try to copy or save the pipeline again."
+    for part in family.parts:
+        if part not in index:
+            kind = index.get("_class_name")
+            raise ExpungeError(f"{folder}, a {kind}, lists no {part}.", rule="missing-part", value=part, hint="Try another model.")
+        if not (folder / part).is_dir():
+            raise ExpungeError(f"The part {folder / part} of the model is missing.", rule="missing-part", value=part, hint=again)
+    for part in (family.network_part, "vae", *family.text_encoder_parts):
+        if not any((folder / part).glob("*.safetensors")):
+            pickles = sorted(p.name for p in (folder / part).glob("*.bin"))
+            have = f"only {pickles[0]}, a pickle, which can run code when it is read" if pickles else "no weights"
+            raise ExpungeError(
+                f"{folder / part} holds {have}.",
+                rule="no-safetensors",
+                value=str(folder / part),
+                hint="Try to save the pipeline again with safe_serialization=True.",
+            )

@@ -1,64 +1,93 @@
-"""From what a person names to a denoiser: the embedded model, a diffusers folder, a hub id, a pipeline in memory."""
+"""From what a user names to a model: the embedded one, a diffusers folder, a hub id, a pipeline in memory."""
 
 from pathlib import Path
+from typing import TypeAlias
 
 import diffusers
 import torch
-from diffusers import DiffusionPipeline
 
 from expunge.canvas import CANVAS
 from expunge.errors import ExpungeError
-from expunge.models.checks import FAMILY, check_folder, find_device
+from expunge.models.base import DiffusionModel, Pipeline
+from expunge.models.checks import check_folder, find_device, find_family, read_index
+from expunge.models.defaults import defaults_of
+from expunge.models.families import FAMILIES
 from expunge.models.precision import DTYPES
-from expunge.models.quiet import StableDiffusionPipeline, quiet
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.quiet import DiffusionPipeline, quiet
 
-NEW = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)
+IS_NEW = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)
 """Whether diffusers takes a `dtype`; before, it was `torch_dtype`."""
 
+Model: TypeAlias = str | Path | Pipeline | DiffusionModel
+"""What a user may name a model by."""
 
-def load(model: str | Path | DiffusionPipeline, device: str = "cpu", dtype: str = "fp32", safety_checker: bool = False) -> StableDiffusion:
-    """Makes a denoiser of a diffusers folder, a hub id, a pipeline in memory, or "canvas", the embedded model.
+
+def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker: bool = False) -> DiffusionModel:
+    """Loads a model from a diffusers folder, a hub id, a pipeline in memory, or "canvas", the embedded one.
+
+    A model that is loaded already is returned as it is, and a pipeline in memory stays on its device and in its precision.
 
     Args:
         safety_checker: keep the one that the folder or hub id brings: for a pipeline that is given away. Without, it is not loaded.
 
     Raises:
-        ExpungeError: the folder lacks a part, holds only pickles, or is no pipeline of this family; an unknown dtype.
+        ExpungeError: the folder lacks a part or holds only pickles; a pipeline of an unknown family; an unknown dtype.
     """
-    if isinstance(model, StableDiffusionPipeline):
-        return StableDiffusion(model)
+    if isinstance(model, DiffusionModel):
+        return model
     if isinstance(model, DiffusionPipeline):
-        raise ExpungeError(f"{FAMILY}: {type(model).__name__} is no such pipeline; give a StableDiffusionPipeline, a folder or a hub id")
+        return _family_in_memory(model)(model)
     if dtype not in DTYPES:
-        raise ExpungeError(f"a dtype is one of {', '.join(DTYPES)}: {dtype!r} is none; choose one with --dtype")
-    name, path = str(model), Path(model)
-    if name == CANVAS:
-        from expunge.canvas import WEIGHTS
-
-        path = WEIGHTS / "pipeline"
-    elif path.exists():
-        check_folder(path)
-    elif path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise ExpungeError(f"a model is a diffusers folder, a hub id (owner/name) or {CANVAS!r}: {name!r} is none; check the path")
+        raise ExpungeError(f"{dtype!r} is not a dtype.", rule="unknown-dtype", value=dtype, hint=f"Try {', '.join(DTYPES)} with --dtype.")
+    name = str(model)
+    path = defaults_of(name).folder or Path(model)
+    if not path.exists() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1):
+        raise ExpungeError(
+            f"{name!r} is not a diffusers folder, a hub id (owner/name) or {CANVAS!r}.",
+            rule="unknown-model",
+            value=name,
+            hint="Try another path.",
+        )
     try:
         with quiet():
-            found = path if path.exists() else name
-            precision = {"dtype" if NEW else "torch_dtype": torch.float32}
-            left_out = {} if safety_checker else {"safety_checker": None}
-            pipeline = StableDiffusionPipeline.from_pretrained(found, use_safetensors=True, **left_out, **precision)
+            index = read_index(path) if path.exists() else DiffusionPipeline.load_config(name)
+            family = find_family(index, name)
+            if path.exists():
+                check_folder(path, family)
+            precision = {"dtype" if IS_NEW else "torch_dtype": torch.float32}
+            left_out = {"safety_checker": None} if "safety_checker" in index and not safety_checker else {}
+            pipeline = getattr(diffusers, family.pipeline_class).from_pretrained(
+                path if path.exists() else name, use_safetensors=True, trust_remote_code=False, **left_out, **precision
+            )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ExpungeError(f"a model is a Stable Diffusion pipeline in safetensors: {name}: {reason}; check the folder or id") from error
+        raise ExpungeError(
+            f"{name} cannot be loaded: {str(error).strip().splitlines()[0].rstrip('.')}.",
+            rule="unreadable-model",
+            value=name,
+            hint="Try to check the folder or id; its weights must be safetensors.",
+        ) from error
     pipeline.set_progress_bar_config(disable=True)
-    denoiser = StableDiffusion(pipeline, name)
+    loaded = family(pipeline, name)
     pipeline.to(find_device(device))
-    for part in (pipeline.unet, pipeline.vae):
+    for part in (getattr(pipeline, family.network_part), pipeline.vae):
         part.to(memory_format=torch.channels_last)  # the same numbers, laid out as convolutions read them fastest
     if dtype != "fp32":
         # Before rounding: a model is the same model in whatever precision it is run.
-        assert denoiser.fingerprint
+        assert loaded.fingerprint
         with quiet():
             pipeline.to(DTYPES[dtype])
-        denoiser.dtype = DTYPES[dtype]
-    return denoiser
+        loaded.dtype = DTYPES[dtype]
+    return loaded
+
+
+def _family_in_memory(pipeline: Pipeline) -> type[DiffusionModel]:
+    found = (FAMILIES[kind.__name__] for kind in type(pipeline).__mro__ if kind.__name__ in FAMILIES)
+    if family := next(found, None):
+        return family
+    kind = type(pipeline).__name__
+    raise ExpungeError(
+        f"The pipeline is a {kind}, a model of no family that expunge knows.",
+        rule="unknown-family",
+        value=kind,
+        hint=f"Try a {' or a '.join(FAMILIES)}, a folder or a hub id.",
+    )

@@ -35,4 +35,4 @@ def quiet() -> Iterator[None]:
 
 
 with quiet():  # importing it has transformers say which of its classes are faster with torchvision
-    from diffusers import StableDiffusionPipeline as StableDiffusionPipeline
+    from diffusers import DiffusionPipeline as DiffusionPipeline

@@ -1,18 +1,22 @@
-"""How images are sampled, and what a sampler visits on the way."""
+"""How images are sampled, and the points that a sampler visits on the way."""
 
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 from annotated_types import Ge
 from jaxtyping import Int
 from torch import Tensor
 
-from expunge.diffusion.types import Latents
+from expunge.diffusion.types import Latents, Times
+from expunge.storage.hashing import seed_of
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How pictures are made: the model's own scheduler, so many steps, so much guidance."""
+    """How images are sampled: with the model's own scheduler, by the number of steps and the strength of guidance."""
 
     steps: Annotated[int, Ge(1)] = 25
     """Denoising steps. More is finer and slower."""
@@ -22,11 +26,38 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Visit:
-    """One step of sampling: where the sampler stood, and what the network said there with and without the prompt."""
+    """One step of sampling: the point, and the network's predictions there with and without the prompt."""
 
     x_t: Latents
     t: Int[Tensor, ""]
     """The nearest whole timestep, where a scheduler stands between two."""
-    eps_cond: Latents
-    eps_null: Latents | None
+    given: Latents
+    """The prediction with the prompt, as the network makes it."""
+    without: Latents | None
     """None without guidance."""
+
+
+Predictions = Callable[[Latents, Times], tuple[Latents, Latents | None]]
+"""The network's predictions at x_t with the prompt and, under guidance, without."""
+
+
+def walk(scheduler: Any, predict: Predictions, noise: Latents, seeds: list[int], sampler: Sampler) -> Iterator[Visit | Latents]:
+    """Samples from initial noise step by step: yields a `Visit` for each step and at last the clean latents.
+
+    A scheduler that adds noise on the way (Euler ancestral, DDPM) takes it for each image from that image's seed, so that two models
+    are compared on the same noise there too.
+
+    Args:
+        scheduler: of diffusers, with its times set; it is used up.
+    """
+    added = {}
+    if "generator" in inspect.signature(scheduler.step).parameters:
+        added = {"generator": [torch.Generator().manual_seed(seed_of(seed, "on the way")) for seed in seeds]}
+    x = noise * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        x_in = scheduler.scale_model_input(x, t)
+        given, without = predict(x_in, t)
+        yield Visit(x_in, t.round().long(), given, without)
+        out = given if without is None else without + sampler.guidance_scale * (given - without)
+        x = scheduler.step(out, t, x, return_dict=False, **added)[0]
+    yield x

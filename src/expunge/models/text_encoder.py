@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from expunge.errors import ExpungeError
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 
 BLANK = "<*>"
 """Stands in a prompt where tokens are yet to be found."""
@@ -38,12 +38,12 @@ class Written:
 class Words:
     """The tokenizer and the text encoder of a pipeline. Nothing here leaves a gradient on the encoder or changes it."""
 
-    def __init__(self, denoiser: StableDiffusion):
-        self.tokenizer, self.encoder, self.device = denoiser.pipeline.tokenizer, denoiser.pipeline.text_encoder, denoiser.device
+    def __init__(self, model: DiffusionModel):
+        self.tokenizer, self.encoder, self.device = model.pipeline.tokenizer, model.pipeline.text_encoder, model.device
         self.embedding = self.encoder.get_input_embeddings()
 
     def write(self, prompts: list[str], blanks: int = 1) -> Written:
-        """Prompts as `StableDiffusion.encode` reads them, with `blanks` empty tokens where a prompt has `BLANK`.
+        """Prompts as `DiffusionModel.encode` reads them, with `blanks` empty tokens where a prompt has `BLANK`.
 
         Raises:
             ExpungeError: more tokens than the text encoder reads.
@@ -84,7 +84,7 @@ class Words:
         return plain if found is None else plain.masked_scatter(written.blank[:, :, None], found)
 
     def encode_embedded(self, written: Written, vectors: Vectors) -> Vectors:
-        """What the network is given for a prompt whose tokens are `vectors`: the states of `StableDiffusion.encode`, with gradient.
+        """What the network is given for a prompt whose tokens are `vectors`: the states of `DiffusionModel.encode`, with gradient.
 
         `written` says only where the prompt ends: all else is put in after the token embedding.
         """

@@ -1,6 +1,5 @@
 """A model that was unlearned elsewhere, taken in as a run: what it forgot is measured and attacked like any other's."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from expunge.concepts.tables import concept_table, slug
 from expunge.config import version_of
 from expunge.errors import ExpungeError
 from expunge.methods import METHODS
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import relative_change, save_delta
+from expunge.models.exchange import with_lora
+from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
-from expunge.models.quiet import quiet
 from expunge.models.scopes import SCOPES, Scope
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.names import RETRAINED, dashed
 from expunge.runs.card import is_done, model_table, versions, write_card
 from expunge.runs.plan import subject_of
@@ -36,7 +36,7 @@ PREFIX = "unet."
 
 
 def adopt(
-    model: str | Path | StableDiffusion,
+    model: Model,
     unlearned: str | Path,
     concept: str | Subject | Sequence[str | Concept],
     *,
@@ -69,11 +69,11 @@ def adopt(
     """
     if name in (*METHODS, RETRAINED):
         raise ExpungeError(f"what was made elsewhere has a name of its own: {name!r} is a method here; choose another with --name")
-    denoiser = model if isinstance(model, StableDiffusion) else load_model(model, device, dtype)
-    subject = subject_of(concept, denoiser)
-    ours = {n: p.detach().cpu().float() for n, p in denoiser.net.named_parameters()}
+    loaded = load_model(model, device, dtype)
+    subject = subject_of(concept, loaded)
+    ours = {n: p.detach().cpu().float() for n, p in loaded.network.named_parameters()}
     path = Path(unlearned)
-    theirs = _tensors_in(path, denoiser) if path.suffix == ".safetensors" else _network(load_model(unlearned), denoiser, path)
+    theirs = _tensors_in(path, loaded) if path.suffix == ".safetensors" else _network(load_model(unlearned), loaded, path)
     delta = differing(theirs, ours)
     if not delta:
         raise ExpungeError(f"unlearning changes weights: those of {unlearned} are the base model's own; give the model that was changed")
@@ -81,32 +81,32 @@ def adopt(
         raise ExpungeError(f"weights are finite: {odd[0]} of {unlearned} is not; get the file again")
 
     deciding: dict[str, Any] = {"seed": 0, "concept": concept_table(subject), "method": {"name": RETRAINED if never_saw else name}}
-    about = digest(deciding, denoiser.fingerprint, dtype, content(delta), version_of("expunge"))
+    about = digest(deciding, loaded.fingerprint, dtype, content(delta), version_of("expunge"))
     run = f"{dashed(name)}-{slug(subject)}-{about[:10]}"
     folder = Path(out) if out else Path("runs") / run
-    if is_done(folder, run, denoiser):
+    if is_done(folder, run, loaded):
         return Run(folder)
-    scope = narrowest(denoiser.net, delta)
+    scope = narrowest(loaded.network, delta)
     card = {
         "id": run,
         "method": deciding["method"]["name"],
         "config": {},
         "adopted_from": str(unlearned),
         "concept": deciding["concept"],
-        "model": model_table(denoiser),
+        "model": model_table(loaded),
         "seed": 0,
         "scope": scope.name,
-        "device": str(denoiser.device),
+        "device": str(loaded.device),
         "dtype": dtype,
         "versions": versions(),
         "trainable": sum(value.numel() for value in delta.values()),
         "total": sum(value.numel() for value in ours.values()),
-        "relative_change": relative_change({n: delta.get(n, ours[n]) for n in scope.parameters(denoiser.net)}, ours),
+        "relative_change": relative_change({n: delta.get(n, ours[n]) for n in scope.parameters(loaded.network)}, ours),
     }
     write_card(folder, card | {"status": "running"})
-    tables = {"model": {"name": denoiser.name, "fingerprint": denoiser.fingerprint, "dtype": dtype}} | deciding
+    tables = {"model": {"name": loaded.name, "fingerprint": loaded.fingerprint, "dtype": dtype}} | deciding
     write_atomically(folder / "config.toml", config.to_toml(tables).encode())
-    save_delta(folder / "delta.safetensors", delta, denoiser.fingerprint)
+    save_delta(folder / "delta.safetensors", delta, loaded.fingerprint)
     write_card(folder, card | {"status": "done"})
     return Run(folder)
 
@@ -136,7 +136,7 @@ def _same(their: Tensor, our: Tensor) -> bool:
     )
 
 
-def _tensors_in(file: Path, base: StableDiffusion) -> dict[str, Tensor]:
+def _tensors_in(file: Path, base: DiffusionModel) -> dict[str, Tensor]:
     """A file's tensors, as a U-Net's are called; of a LoRA those that it makes of the base's.
 
     Raises:
@@ -148,46 +148,25 @@ def _tensors_in(file: Path, base: StableDiffusion) -> dict[str, Tensor]:
             f"a whole checkpoint is given as a folder: {file} holds one; make a folder of it with "
             "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
         )
-    return _network(_with_lora(base, file), base, file) if any("lora" in name for name in found) else found
+    return _network(with_lora(base, file), base, file) if any("lora" in name for name in found) else found
 
 
-def _with_lora(base: StableDiffusion, file: Path) -> StableDiffusion:
-    """A copy of the base that a LoRA was added to for good.
-
-    Raises:
-        ExpungeError: peft is not installed, or the file does not fit the model.
-    """
-    pipeline = copy.deepcopy(base.pipeline)
-    try:
-        with quiet():
-            pipeline.load_lora_weights(file.parent, weight_name=file.name)
-            pipeline.fuse_lora()
-            pipeline.unload_lora_weights()
-    except (ImportError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ExpungeError(
-            f"a LoRA is added to the model that it was made for, with peft: {file}: {reason}; pip install 'expunge[lora]', "
-            "or check the file"
-        ) from error
-    return StableDiffusion(pipeline)
-
-
-def _network(found: StableDiffusion, base: StableDiffusion, model: Path) -> dict[str, Tensor]:
+def _network(found: DiffusionModel, base: DiffusionModel, model: Path) -> dict[str, Tensor]:
     """The U-Net's tensors of a model whose other parts are those of the base.
 
     Raises:
         ExpungeError: a U-Net of other tensors; a text encoder, an autoencoder or a noise schedule that is another.
     """
-    for part in ("text_encoder", "vae"):
-        theirs, ours = (getattr(d.pipeline, part).state_dict() for d in (found, base))
+    for part in base.fixed_parts:
+        theirs, ours = (d.fixed_parts[part].state_dict() for d in (found, base))
         if theirs.keys() != ours.keys() or differing(theirs, {n: v.cpu().float() for n, v in ours.items()}):
             raise ExpungeError(
                 f"a run changes the U-Net alone: the {part} of {model} is not that of {base.name}; give the model that it was made from"
             )
     if found.noising != base.noising:
         raise ExpungeError(f"a run keeps its model's noise schedule: {found.noising} in {model}, {base.noising} in {base.name}")
-    theirs = {n: p.detach() for n, p in found.net.named_parameters()}
-    if lacks := [n for n, _ in base.net.named_parameters() if n not in theirs]:
+    theirs = {n: p.detach() for n, p in found.network.named_parameters()}
+    if lacks := [n for n, _ in base.network.named_parameters() if n not in theirs]:
         raise ExpungeError(f"a changed model has its base's tensors: {model} lacks {lacks[0]}; give the model that it was made from")
     return theirs
 

@@ -14,14 +14,14 @@ from expunge import config
 from expunge.concepts.tables import concept_table
 from expunge.config import version_of
 from expunge.errors import ExpungeError
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.runs.plan import Plan
 from expunge.storage.files import write_atomically
 from expunge.storage.hashing import digest
 
 
-def is_done(folder: Path, run: str, denoiser: StableDiffusion | None = None) -> bool:
-    """Whether the folder holds this run, finished; with `denoiser`, whether its pictures were drawn as this one draws.
+def is_done(folder: Path, run: str, model: DiffusionModel | None = None) -> bool:
+    """Whether the folder holds this run, finished; with `model`, whether its pictures were drawn as this one draws.
 
     Raises:
         ExpungeError: it holds another run, one whose pictures another scheduler or autoencoder drew, or something else.
@@ -40,7 +40,7 @@ def is_done(folder: Path, run: str, denoiser: StableDiffusion | None = None) -> 
     if found.get("id") != run:
         raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {run}; choose another with --out")
     drawn = found.get("model", {}).get("drawing")
-    if denoiser and drawn not in (None, _drawn(denoiser)):
+    if model and drawn not in (None, _drawn(model)):
         raise ExpungeError(
             f"a run learns from pictures: those of {folder} were drawn by another scheduler, autoencoder or precision than the model now "
             "has, or with other steps or guidance; choose another folder with --out"
@@ -48,7 +48,7 @@ def is_done(folder: Path, run: str, denoiser: StableDiffusion | None = None) -> 
     return found.get("status") == "done"
 
 
-def described(plan: Plan, denoiser: StableDiffusion) -> dict[str, Any]:
+def described(plan: Plan, model: DiffusionModel) -> dict[str, Any]:
     """What is known of a run before it begins."""
     return {
         "id": plan.id,
@@ -57,26 +57,25 @@ def described(plan: Plan, denoiser: StableDiffusion) -> dict[str, Any]:
         "training": config.settings(plan.training) if plan.training else None,
         **({"before": [layer.tables for layer in plan.before]} if plan.before else {}),
         "concept": concept_table(plan.concept),
-        "model": model_table(denoiser),
+        "model": model_table(model),
         "seed": plan.seed,
         "scope": plan.method.scope.name,
         "rank": plan.method.scope.rank,
-        "device": str(denoiser.device),
+        "device": str(model.device),
         "dtype": plan.dtype,
         "versions": versions(),
     }
 
 
-def model_table(denoiser: StableDiffusion) -> dict[str, str]:
+def model_table(model: DiffusionModel) -> dict[str, str]:
     """Which model a run changes, and what else its pictures depend on."""
-    family, drawing = "stable-diffusion", _drawn(denoiser)
-    return {"name": denoiser.name, "fingerprint": denoiser.fingerprint, "family": family, "drawing": drawing}
+    return {"name": model.name, "fingerprint": model.fingerprint, "family": model.family, "drawing": _drawn(model)}
 
 
-def _drawn(denoiser: StableDiffusion) -> str:
+def _drawn(model: DiffusionModel) -> str:
     """Tells how a run's pictures are drawn from any other way; the canvas's own steps and guidance are not those of the same weights
     under another name."""
-    return digest(denoiser.drawing, config.settings(denoiser.default_sampler))
+    return digest(model.rendering, config.settings(model.default_sampler))
 
 
 def versions() -> dict[str, str]:

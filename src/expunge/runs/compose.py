@@ -15,9 +15,10 @@ from expunge.config import version_of
 from expunge.errors import ExpungeError
 from expunge.methods.base import Objective
 from expunge.methods.config import find_method
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import relative_change, save_delta
+from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
-from expunge.models.stable_diffusion import Pipeline, StableDiffusion
 from expunge.runs.card import is_done, write_card
 from expunge.runs.run import Run
 from expunge.storage.hashing import digest
@@ -33,7 +34,7 @@ NEAR = 1e-3
 def compose(
     runs: Sequence[Run | str | Path],
     out: str | Path | None = None,
-    model: str | Path | Pipeline | StableDiffusion | None = None,
+    model: Model | None = None,
     device: str = "cpu",
 ) -> Run:
     """One run of what several did, without doing it again: the edits in the order given.
@@ -65,17 +66,17 @@ def compose(
         return Run(folder)
 
     spent = Spent()
-    denoiser = model if isinstance(model, StableDiffusion) else load_model(model or first["model"]["name"], device, first["dtype"])
-    weights = {n: p.detach().to("cpu", torch.float64) for n, p in denoiser.net.named_parameters()}
-    factors = [_factor(run, denoiser, weights) for run in made]
-    delta = _times({n: weights[n] for n in made[0].delta(denoiser.fingerprint)}, reduce(torch.matmul, factors))
-    save_delta(folder / "delta.safetensors", {n: w.float() for n, w in delta.items()}, denoiser.fingerprint)
+    loaded = load_model(model or first["model"]["name"], device, first["dtype"])
+    weights = {n: p.detach().to("cpu", torch.float64) for n, p in loaded.network.named_parameters()}
+    factors = [_factor(run, loaded, weights) for run in made]
+    delta = _times({n: weights[n] for n in made[0].delta(loaded.fingerprint)}, reduce(torch.matmul, factors))
+    save_delta(folder / "delta.safetensors", {n: w.float() for n, w in delta.items()}, loaded.fingerprint)
     kept = ("method", "model", "seed", "scope", "dtype", "versions", "trainable", "total")
     same = all(run.card["config"] == first["config"] for run in made)
     write_card(
         folder,
         {"id": name, **{k: first[k] for k in kept}}
-        | {"config": first["config"] if same else {}, "training": None, "concept": concept_table(concept), "device": str(denoiser.device)}
+        | {"config": first["config"] if same else {}, "training": None, "concept": concept_table(concept), "device": str(loaded.device)}
         | {"composed_of": [{"id": r.id, "method": r.card["method"], "config": r.card["config"]} for r in made]}
         | {"forwards": 0, "backwards": 0, "relative_change": relative_change(delta, weights)}
         | {"seconds": round(spent.seconds, 2), "status": "done"},
@@ -105,16 +106,16 @@ def _refuse(run: Run, first: Mapping) -> None:
             raise ExpungeError(f"runs of one {what} are composed: {run.folder} is of {mine}, the first of {its}; make it again on that one")
 
 
-def _factor(run: Run, denoiser: StableDiffusion, weights: Mapping[str, Tensor]) -> Factor:
+def _factor(run: Run, model: DiffusionModel, weights: Mapping[str, Tensor]) -> Factor:
     """The T by which a run multiplied each weight, checked against its delta."""
-    saved = run.delta(denoiser.fingerprint)
-    width = denoiser.encode([""]).states.shape[-1]
+    saved = run.delta(model.fingerprint)
+    width = model.encode([""]).states.shape[-1]
     product = torch.eye(width, dtype=torch.float64)
     for stage in run.stages or (run,):
         method = config.build(find_method(stage.card["method"]), stage.card["config"], stage.card["method"])
         assert not isinstance(method, Objective)
         # What an edit makes of the identity is what it multiplies by.
-        edited = method({"identity": torch.eye(width, dtype=torch.float64)}, edit_prompts(stage.concept(), denoiser))
+        edited = method({"identity": torch.eye(width, dtype=torch.float64)}, edit_prompts(stage.concept(), model))
         product = product @ edited["identity"].cpu()
     before = {n: weights[n] for n in saved}
     off = relative_change(_times(before, product), saved) / relative_change(saved, before)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Maps, Point
 from expunge.methods.base import Objective
+from expunge.models.base import DiffusionModel
 from expunge.models.scopes import Scope
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.runs.plan import Plan
 from expunge.storage.cache import Store
 from expunge.training.batches import gather
@@ -87,10 +87,10 @@ class Rehearsed(Store):
         self.made[key] = dict(tensors)
 
 
-def prices(plan: Plan, denoiser: StableDiffusion, store: Store) -> list[Price]:
+def prices(plan: Plan, model: DiffusionModel, store: Store) -> list[Price]:
     """Of each stage in turn, or of a run that has none."""
     rehearsed = Rehearsed(store.root)
-    return [_price(stage, denoiser, rehearsed) for stage in plan.stages or (plan,)]
+    return [_price(stage, model, rehearsed) for stage in plan.stages or (plan,)]
 
 
 def together(each: Iterable[Price]) -> Price:
@@ -99,7 +99,7 @@ def together(each: Iterable[Price]) -> Price:
     return Price(*(sum(getattr(p, f.name) for p in each) for f in fields(Price)))
 
 
-def price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
+def price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
     """Counts the evaluations of a plan by preparing it and going through its every step; the real network is not called,
     nothing is written.
 
@@ -107,29 +107,29 @@ def price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
     once, trajectories bring theirs along, pictures in the store cost nothing. A run that goes on from a checkpoint costs less.
     A run in stages costs what these cost together.
     """
-    return together(prices(plan, denoiser, store))
+    return together(prices(plan, model, store))
 
 
-def _price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
+def _price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
     if not isinstance(plan.method, Objective) or plan.training is None:
         return Price(0, 0, 0)
-    known = plan.referred(denoiser).fingerprint  # of the real network; the copy takes it along, and the store's keys need it
-    silent = copy.copy(plan.referred(denoiser))
-    silent.net = Silent(denoiser.net)
+    known = plan.referred(model).fingerprint  # of the real network; the copy takes it along, and the store's keys need it
+    silent = copy.copy(plan.referred(model))
+    silent.network = Silent(model.network)
     assert silent.fingerprint == known
     method, training = plan.method, plan.training
-    state = TrainState(silent.net, Scope("silent", ""), decay=training.ema)
-    with counted(silent.net) as count:
+    state = TrainState(silent.network, Scope("silent", ""), decay=training.ema)
+    with counted(silent.network) as count:
         batches = gather(silent, plan.concept, method.needs, training, plan.seed, store)
         pictures = count.samples
     student, reference, ema = Student(silent, state), Reference(silent, state, batches.references), EMA(silent, state)
-    companion = make_companion(method, denoiser.latent_shape, plan.seed, denoiser.device)
+    companion = make_companion(method, model.latent_shape, plan.seed, model.device)
 
     def attention(point: Point) -> Maps:
         # A silent network has no layers; what counts is that it is called.
         return [student(point).flatten(1).mean(1)[:, None, None, None].expand(-1, 1, 1, point.cond.states.shape[1])]
 
-    path = denoiser.alphas_cumprod, denoiser.prediction_type
+    path = model.alphas_cumprod, model.prediction_type
     models = Models(student, reference, ema, state.trained, state.initial, {}, companion, *path, attention)
     models = replace(models, notes=method.prepare(models, batches))
     for step in range(training.steps):
@@ -141,20 +141,20 @@ def _price(plan: Plan, denoiser: StableDiffusion, store: Store) -> Price:
     return Price(pictures, reference.calls, student.with_gradient, student.without_gradient + ema.calls)
 
 
-def pace(denoiser: StableDiffusion, scope: Scope, batch: int) -> Pace:
+def pace(model: DiffusionModel, scope: Scope, batch: int) -> Pace:
     """Times one forward, and one forward and backward into `scope`, of `batch` samples, each after one for warming up."""
-    net, trained = denoiser.net, list(scope.parameters(denoiser.net).values())
+    net, trained = model.network, list(scope.parameters(model.network).values())
     required = [p.requires_grad for p in net.parameters()]
-    x_t = torch.zeros(batch, *denoiser.latent_shape, device=denoiser.device)
-    t = torch.full((batch,), len(denoiser.alphas_cumprod) // 2, device=denoiser.device)
-    point = Point(x_t, t, denoiser.encode([""]).expand(batch), ("",) * batch)
+    x_t = torch.zeros(batch, *model.latent_shape, device=model.device)
+    t = torch.full((batch,), len(model.alphas_cumprod) // 2, device=model.device)
+    point = Point(x_t, t, model.encode([""]).expand(batch), ("",) * batch)
 
     def forward() -> None:
         with torch.no_grad():
-            denoiser(point).sum().item()
+            model.predict(point).sum().item()
 
     def both() -> None:
-        torch.autograd.grad(denoiser(point).sum(), trained)[0].sum().item()
+        torch.autograd.grad(model.predict(point).sum(), trained)[0].sum().item()
 
     net.requires_grad_(False)
     for parameter in trained:

@@ -10,15 +10,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from expunge.errors import ExpungeError
+from expunge.models.base import Pipeline
+from expunge.models.exchange import to_pipeline
+from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
 from expunge.models.precision import DTYPES
-from expunge.models.quiet import quiet
-from expunge.models.stable_diffusion import Pipeline
 from expunge.runs.run import Run
 from expunge.storage.tensors import write_tensors
 
 
-def load(model: str | Path | Pipeline, run: Run | str | Path, device: str = "cpu", dtype: str | None = None) -> Pipeline:
+def load(model: Model, run: Run | str | Path, device: str = "cpu", dtype: str | None = None) -> Pipeline:
     """The pipeline with the run's changes in it, ready for use with plain diffusers; all else, a safety checker too, is as it was.
 
     Args:
@@ -31,17 +32,11 @@ def load(model: str | Path | Pipeline, run: Run | str | Path, device: str = "cpu
     if dtype is not None and dtype not in DTYPES:
         raise ExpungeError(f"a dtype is one of {', '.join(DTYPES)}: {dtype!r} is none; choose one with --dtype")
     # A pipeline in memory is left as it was: what is changed, and brought to another precision, is a copy.
-    denoiser = load_model(model if isinstance(model, str | Path) else copy.deepcopy(model), device, safety_checker=True)
-    delta = run.delta(denoiser.fingerprint)
-    with torch.no_grad():
-        parameters = dict(denoiser.net.named_parameters())
-        for name, value in delta.items():
-            parameters[name].copy_(value)
-    with quiet():
-        return denoiser.pipeline.to(DTYPES[dtype or run.card["dtype"]])
+    loaded = load_model(model if isinstance(model, str | Path) else copy.deepcopy(model), device, safety_checker=True)
+    return to_pipeline(loaded, run.delta(loaded.fingerprint), DTYPES[dtype or run.card["dtype"]])
 
 
-def merge(model: str | Path | Pipeline, run: Run | str | Path, folder: str | Path, dtype: str | None = None) -> Path:
+def merge(model: Model, run: Run | str | Path, folder: str | Path, dtype: str | None = None) -> Path:
     """Writes the changed pipeline as a diffusers folder, which needs no expunge to load. It has the parts that the model has.
 
     Args:
@@ -61,7 +56,7 @@ def merge(model: str | Path | Pipeline, run: Run | str | Path, folder: str | Pat
     return folder
 
 
-def write_lora(model: str | Path | Pipeline, run: Run | str | Path, file: str | Path, rank: int | None = None) -> float:
+def write_lora(model: Model, run: Run | str | Path, file: str | Path, rank: int | None = None) -> float:
     """Writes the run's change as a LoRA file, which `pipeline.load_lora_weights(file)` adds to the base model (diffusers with peft).
 
     A run of low rank is written as it is. Any other is brought to the nearest change of a given rank, matrix by matrix and
@@ -83,12 +78,12 @@ def write_lora(model: str | Path | Pipeline, run: Run | str | Path, file: str | 
         raise ExpungeError(f"a LoRA file is called FILE.safetensors: {file} is not; rename it")
     if rank is not None and rank < 1:
         raise ExpungeError(f"a rank is 1 or more: {rank} given; choose another with --rank")
-    denoiser = load_model(model, "cpu", run.card["dtype"])
-    before = dict(denoiser.net.named_parameters())
+    loaded = load_model(model, "cpu", run.card["dtype"])
+    before = dict(loaded.network.named_parameters())
     rank = rank or run.card.get("rank", 0) * max(1, len(run.stages)) or RANK  # what stages add adds up
     tensors: dict[str, Tensor] = {}
     whole, missing = 0.0, 0.0
-    for name, value in run.delta(denoiser.fingerprint).items():
+    for name, value in run.delta(loaded.fingerprint).items():
         change = value.double() - before[name].detach().cpu().double()
         if value.ndim >= 2 and name.endswith(".weight") and change.any():
             b, a = factors(change.flatten(1), rank)

@@ -9,11 +9,10 @@ from expunge import config
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Origin, Several, Subject, Together
 from expunge.concepts.tables import concept_table, slug
-from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
 from expunge.methods.base import Method, Training
 from expunge.methods.config import Before, Layer, code_outside, method_name
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import digest
 from expunge.training.preconditioner import refuse_whitening
 from expunge.training.stopping import StoppingRule, refuse_other_rules
@@ -88,12 +87,12 @@ class Plan:
         alone = [replace(c, removed=()) for c in self.concept.parts]
         return [replace(c, removed=tuple(alone[:at])) for at, c in enumerate(alone)], self.concept.reference
 
-    def referred(self, denoiser: StableDiffusion) -> StableDiffusion:
+    def referred(self, model: DiffusionModel) -> DiffusionModel:
         """The model under the fingerprint of what the run's pictures are made by: stores must not take it for the untouched one."""
         if self.start is None or self.start.reference == "original":
-            return denoiser
-        left = copy.copy(denoiser)
-        left.fingerprint = digest(denoiser.fingerprint, self.start.run)
+            return model
+        left = copy.copy(model)
+        left.fingerprint = digest(model.fingerprint, self.start.run)
         return left
 
     @property
@@ -119,7 +118,7 @@ class Plan:
 
 
 def make_plan(
-    denoiser: StableDiffusion,
+    model: DiffusionModel,
     concept: str | Subject | Sequence[str | Concept],
     method: str | Method,
     *,
@@ -134,7 +133,7 @@ def make_plan(
 ) -> Plan:
     """Resolves names and defaults, and checks everything that can be checked before work begins."""
     refuse_other_rules(stop)
-    concept = subject_of(concept, denoiser, together, reference)
+    concept = subject_of(concept, model, together, reference)
     before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
     layer, earlier = Layer.made(method, settings, training), tuple(map(Layer.of, before))
     method, training = layer.method, layer.training
@@ -147,14 +146,14 @@ def make_plan(
         raise ExpungeError("a rule that ends a run early looks at one method's steps: others go before it; leave the rule out")
     if stop and training is None:
         raise ExpungeError(f"a closed form has no steps to stop after: {method_name(method)}; leave the rule out")
-    made = Plan(denoiser.name, denoiser.fingerprint, concept, method, training, seed, dtype, stop, before=earlier)
+    made = Plan(model.name, model.fingerprint, concept, method, training, seed, dtype, stop, before=earlier)
     for stage in made.stages or (made,):
-        _check(stage, denoiser)
+        _check(stage, model)
     return made
 
 
 def subject_of(
-    given: str | Subject | Sequence[str | Concept], denoiser: StableDiffusion, together: Together = "joint", reference: Origin = "original"
+    given: str | Subject | Sequence[str | Concept], model: DiffusionModel, together: Together = "joint", reference: Origin = "original"
 ) -> Subject:
     """What is to be removed, names looked up in the words that go with the model; a list of one is that one."""
     if isinstance(given, Concept):
@@ -166,13 +165,13 @@ def subject_of(
                 f"{together} and {reference} are given beside; say it in Several.of"
             )
         return given
-    world = Vocabulary.canvas() if denoiser.is_canvas else Vocabulary.general()
+    world = model.defaults.vocabulary()
     found = [Concept.find(c, world) if isinstance(c, str) else c for c in ([given] if isinstance(given, str) else given)]
     return found[0] if len(found) == 1 else Several.of(found, together, reference)
 
 
-def _check(plan: Plan, denoiser: StableDiffusion) -> None:
-    if (held := denoiser.precision) != plan.dtype:  # a model in memory is in whatever precision it was loaded in
+def _check(plan: Plan, model: DiffusionModel) -> None:
+    if (held := model.precision) != plan.dtype:  # a model in memory is in whatever precision it was loaded in
         raise ExpungeError(
             f"a run has its model's precision: the network is in {held}, dtype is {plan.dtype}; give dtype={held!r} or load it anew"
         )
@@ -194,5 +193,5 @@ def _check(plan: Plan, denoiser: StableDiffusion) -> None:
             f"a closed form has no reference: {method_name(plan.method)} edits what the stage before left; leave --reference out"
         )
     if training:
-        refuse_whitening(plan.method.scope.parameters(denoiser.net), training.whiten)
-    denoiser.encode([p.prompt for p in plan.concept.forget()])  # unknown and truncated words show here
+        refuse_whitening(plan.method.scope.parameters(model.network), training.whiten)
+    model.encode([p.prompt for p in plan.concept.forget()])  # unknown and truncated words show here

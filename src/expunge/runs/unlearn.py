@@ -16,9 +16,10 @@ from expunge.concepts.tables import slug
 from expunge.errors import ExpungeError
 from expunge.methods.base import Method, Objective, Training
 from expunge.methods.config import Before
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import save_delta, swapped
+from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
-from expunge.models.stable_diffusion import Pipeline, StableDiffusion
 from expunge.names import dashed
 from expunge.runs.card import described, forget_peak, is_done, peak_memory, write_card
 from expunge.runs.plan import Plan, make_plan
@@ -42,7 +43,7 @@ Watch = Callable[[Iterator[Step], int, int], Iterator[Step]]
 
 
 def unlearn(
-    model: str | Path | Pipeline | StableDiffusion,
+    model: Model,
     concept: str | Subject | Sequence[str | Concept],
     method: str | Method = "mim-mu",
     *,
@@ -89,17 +90,17 @@ def unlearn(
     Raises:
         ExpungeError: any bad input; a folder of another run; nothing changed; a loss that is not finite.
     """
-    denoiser = model if isinstance(model, StableDiffusion) else load_model(model, device, dtype or "fp32")
+    loaded = load_model(model, device, dtype or "fp32")
     plan = make_plan(
-        denoiser, concept, method, training=training, seed=seed, dtype=dtype or denoiser.precision, stop=stop, together=together,
+        loaded, concept, method, training=training, seed=seed, dtype=dtype or loaded.precision, stop=stop, together=together,
         reference=reference, before=before, **settings,
     )  # fmt: skip
-    return carry_out(plan, denoiser, out=out, store=store or Store.default(), track=track, watch=watch)
+    return carry_out(plan, loaded, out=out, store=store or Store.default(), track=track, watch=watch)
 
 
 def carry_out(
     plan: Plan,
-    denoiser: StableDiffusion,
+    model: DiffusionModel,
     *,
     out: str | Path | None,
     store: Store,
@@ -113,19 +114,19 @@ def carry_out(
     """
     folder = Path(out) if out else Path("runs") / plan.id
     with state_of_its_own():
-        processes = Processes(denoiser.device)
-        if not processes.told(is_done(folder, plan.id, denoiser)):
+        processes = Processes(model.device)
+        if not processes.told(is_done(folder, plan.id, model)):
             if plan.stages:
-                _in_stages(plan, denoiser, folder, store, track, watch, processes)
+                _in_stages(plan, model, folder, store, track, watch, processes)
             else:
-                _in_one(plan, denoiser, folder, store, track, watch, processes, start or {})
+                _in_one(plan, model, folder, store, track, watch, processes, start or {})
             processes.wait()
     return Run(folder)
 
 
 def _in_one(
     plan: Plan,
-    denoiser: StableDiffusion,
+    model: DiffusionModel,
     folder: Path,
     store: Store,
     track: Track,
@@ -134,36 +135,36 @@ def _in_one(
     start: Mapping[str, Tensor],
 ) -> None:
     """Carries out a plan of one stage."""
-    denoiser, spent = plan.referred(denoiser), Spent()
+    model, spent = plan.referred(model), Spent()
     if isinstance(plan.method, Objective) and plan.training:
         refuse_recomputing(plan.method, plan.training)
         refuse_uneven(plan.training, processes.count)
-    check = plan.stop.start(denoiser, plan.concept) if plan.stop else None
-    card = described(plan, denoiser)
+    check = plan.stop.start(model, plan.concept) if plan.stop else None
+    card = described(plan, model)
     if processes.is_main:
         write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
         write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
-    forget_peak(denoiser.device)
+    forget_peak(model.device)
 
     # Factors of their own for each stage: drawn alike, those of all stages would add up in the same few directions.
     seed = seed_of(plan.seed, "stage", plan.start.run) if plan.start else plan.seed
     from_start = plan.start is not None and plan.start.reference == "previous"
     recomputes = plan.training is not None and plan.training.gradient_checkpointing
-    with counted(denoiser.net) as spent.forwards, denoiser.as_trained(recomputes):
+    with counted(model.network) as spent.forwards, model.as_trained(recomputes):
         # Pictures come first, of the network as it was loaded: what is trained is held in float32, which would draw others.
-        batches = _gathered(plan, denoiser, store, track, processes, start if from_start else {})
-        state = TrainState(denoiser.net, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
+        batches = _gathered(plan, model, store, track, processes, start if from_start else {})
+        state = TrainState(model.network, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
         card |= {"trainable": sum(p.numel() for p in state.trained.values())}
-        card |= {"total": sum(p.numel() for p in denoiser.net.parameters())}
+        card |= {"total": sum(p.numel() for p in model.network.parameters())}
         try:
             if isinstance(plan.method, Objective):
                 assert batches is not None
                 assert plan.training is not None
-                with denoiser.mixed(processes.accelerator(plan.dtype).autocast):  # for whoever looks on the way, too
+                with model.mixed(processes.accelerator(plan.dtype).autocast):  # for whoever looks on the way, too
                     card |= _train(plan.method, plan.training, batches, state, folder, watch, check, spent)
             else:
                 with torch.no_grad():
-                    state.load(plan.method(state.trained, edit_prompts(plan.concept, denoiser)))
+                    state.load(plan.method(state.trained, edit_prompts(plan.concept, model)))
                 card |= {"forwards": 0, "backwards": 0}
             delta = state.delta()
             card["relative_change"] = state.relative_change()
@@ -176,16 +177,16 @@ def _in_one(
         raise ExpungeError(f"unlearning changes weights: {folder} changed none of {card['trainable']} numbers; raise --lr or --steps")
     if processes.is_main:
         save_delta(folder / "delta.safetensors", delta, plan.fingerprint)
-        card |= {"processes": processes.count, "seconds": round(spent.seconds, 2), "peak_memory_bytes": peak_memory(denoiser.device)}
+        card |= {"processes": processes.count, "seconds": round(spent.seconds, 2), "peak_memory_bytes": peak_memory(model.device)}
         write_card(folder, card | {"status": "done"})
         remove_checkpoint(folder)
 
 
 def _in_stages(
-    plan: Plan, denoiser: StableDiffusion, folder: Path, store: Store, track: Track, watch: Watch | None, processes: Processes
+    plan: Plan, model: DiffusionModel, folder: Path, store: Store, track: Track, watch: Watch | None, processes: Processes
 ) -> None:
     """Carries out stages, each in a folder of its own, from the first that is not finished on."""
-    card = described(plan, denoiser)
+    card = described(plan, model)
     if processes.is_main:
         write_card(folder, card | {"status": "running"})
         write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
@@ -194,7 +195,7 @@ def _in_stages(
         within = folder / "stages" / "-".join([f"{number:02d}", *([dashed(stage.by)] if plan.before else []), slug(stage.concept)])
         start = runs[-1].delta(plan.fingerprint) if runs else None
         shown = _titled(track, f"stage {number} of {len(plan.stages)}, {plan.part(stage)}")
-        runs.append(carry_out(stage, denoiser, out=within, store=store, track=shown, watch=watch, start=start))
+        runs.append(carry_out(stage, model, out=within, store=store, track=shown, watch=watch, start=start))
     if processes.is_main:
         cards = [run.card for run in runs]
         lines = [line for run in runs for line in _log_lines(run.folder / "log.jsonl")]
@@ -221,14 +222,14 @@ def _titled(track: Track, stage: str) -> Track:
 
 
 def _gathered(
-    plan: Plan, denoiser: StableDiffusion, store: Store, track: Track, processes: Processes, reference: Mapping[str, Tensor]
+    plan: Plan, model: DiffusionModel, store: Store, track: Track, processes: Processes, reference: Mapping[str, Tensor]
 ) -> Batches | None:
     """What a method looks at, drawn by the network with the weights of `reference` in it; nothing for a closed form."""
     if not isinstance(plan.method, Objective) or plan.training is None:
         return None
     track = track if processes.is_main else untracked
-    with processes.main_first(), swapped(denoiser.net, reference):  # the others find the pictures in the store
-        return gather(denoiser, plan.concept, plan.method.needs, plan.training, plan.seed, store, track)
+    with processes.main_first(), swapped(model.network, reference):  # the others find the pictures in the store
+        return gather(model, plan.concept, plan.method.needs, plan.training, plan.seed, store, track)
 
 
 def _train(

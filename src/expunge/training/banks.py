@@ -13,8 +13,8 @@ from expunge.diffusion import schedule
 from expunge.diffusion.batch import Need
 from expunge.diffusion.types import Latents, Noised, Point
 from expunge.methods.base import Training
+from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler, Visit
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
 from expunge.training.networks import ReferenceCache
@@ -59,20 +59,18 @@ class Bank:
         return list(of.values())
 
 
-def forget_bank(denoiser: StableDiffusion, concept: Subject, training: Training, seed: int, store: Store, track: Track) -> Bank:
+def forget_bank(model: DiffusionModel, concept: Subject, training: Training, seed: int, store: Store, track: Track) -> Bank:
     """Pictures of the concept by the untouched model, noised at times spread evenly over the path."""
     chosen = _in_turn(concept, training, min(training.pictures, training.points))
     seeds = [seed_of(seed, "picture", i) for i in range(len(chosen))]
     generator = torch.Generator().manual_seed(seed_of(seed, "noise"))
     shown = [p.prompt for p in chosen]
-    points, which = _noised(denoiser, "forget", shown, shown, seeds, training.points, generator, store, track)
+    points, which = _noised(model, "forget", shown, shown, seeds, training.points, generator, store, track)
     rows = tuple(chosen[i] for i in which)
     return _bank(points, rows, _drawn(rows, generator), seed)
 
 
-def stand_in_bank(
-    denoiser: StableDiffusion, concept: Subject, need: Need, training: Training, seed: int, store: Store, track: Track
-) -> Bank:
+def stand_in_bank(model: DiffusionModel, concept: Subject, need: Need, training: Training, seed: int, store: Store, track: Track) -> Bank:
     """Pictures by the untouched model of what stands in the concept's place, each shown under the forget prompt.
 
     For `surrogate` another member of the kind, drawn at random (where none may stand in, the context), for `anchor_pictures` the
@@ -83,18 +81,18 @@ def stand_in_bank(
     drawn = _drawn(chosen, generator)
     made_of = list(drawn) if need == "surrogate" else [p.anchor for p in chosen]
     seeds = [seed_of(seed, need, "picture", i) for i in range(len(chosen))]
-    points, which = _noised(denoiser, need, made_of, [p.prompt for p in chosen], seeds, training.points, generator, store, track)
+    points, which = _noised(model, need, made_of, [p.prompt for p in chosen], seeds, training.points, generator, store, track)
     return _bank(points, tuple(chosen[i] for i in which), tuple(drawn[i] for i in which), seed_of(seed, need))
 
 
-def retain_bank(denoiser: StableDiffusion, concept: Subject, training: Training, seed: int, store: Store, track: Track) -> Bank:
+def retain_bank(model: DiffusionModel, concept: Subject, training: Training, seed: int, store: Store, track: Track) -> Bank:
     """Pictures by the untouched model of what must survive, spread evenly over its prompts, each under its own."""
     prompts = surviving(concept)
     count = min(training.retain_pictures, training.points)
     chosen = [prompts[i * len(prompts) // count % len(prompts)] for i in range(count)]
     seeds = [seed_of(seed, "retain", "picture", i) for i in range(count)]
     generator = torch.Generator().manual_seed(seed_of(seed, "retain", "noise"))
-    return Bank(_noised(denoiser, "retain", chosen, chosen, seeds, training.points, generator, store, track)[0])
+    return Bank(_noised(model, "retain", chosen, chosen, seeds, training.points, generator, store, track)[0])
 
 
 def surviving(concept: Subject) -> list[str]:
@@ -124,7 +122,7 @@ def _in_turn(concept: Subject, training: Training, count: int) -> list[ForgetPro
 
 
 def _noised(
-    denoiser: StableDiffusion,
+    model: DiffusionModel,
     need: Need,
     made_of: list[str],
     shown: list[str],
@@ -138,55 +136,55 @@ def _noised(
 
     Also gives the picture that each point is of.
     """
-    return noised(denoiser, need, pictured(denoiser, need, made_of, seeds, store, track), shown, count, generator)
+    return noised(model, need, pictured(model, need, made_of, seeds, store, track), shown, count, generator)
 
 
-def pictured(denoiser: StableDiffusion, need: Need, prompts: list[str], seeds: list[int], store: Store, track: Track) -> Latents:
+def pictured(model: DiffusionModel, need: Need, prompts: list[str], seeds: list[int], store: Store, track: Track) -> Latents:
     """Clean latents of pictures of the prompts, from the store where they were made before."""
-    sampler = denoiser.default_sampler
-    key = digest(f"{need}-latents", denoiser.fingerprint, denoiser.drawn_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
-    return _stored(store, key, lambda: {"x_0": _latents(denoiser, prompts, seeds, sampler, track, PICTURES[need])})["x_0"]
+    sampler = model.default_sampler
+    key = digest(f"{need}-latents", model.fingerprint, model.rendered_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
+    return _stored(store, key, lambda: {"x_0": _latents(model, prompts, seeds, sampler, track, PICTURES[need])})["x_0"]
 
 
 def noised(
-    denoiser: StableDiffusion, need: Need, clean: Latents, shown: list[str], count: int, generator: torch.Generator
+    model: DiffusionModel, need: Need, clean: Latents, shown: list[str], count: int, generator: torch.Generator
 ) -> tuple[Noised, list[int]]:
     """Those pictures noised to `count` points at times spread evenly over the path, each under its prompt of `shown`.
 
     Also gives the picture that each point is of.
     """
-    horizon, which = len(denoiser.alphas_cumprod), torch.arange(count) % len(clean)
+    horizon, which = len(model.alphas_cumprod), torch.arange(count) % len(clean)
     strata = torch.randperm(count, generator=generator)
     t = ((strata + torch.rand(count, generator=generator)) / count * horizon).long().clamp(max=horizon - 1)  # where it rounds up
     noise = torch.randn(count, *clean.shape[1:], generator=generator)
-    x_t = schedule.add_noise(clean[which], noise, t, denoiser.alphas_cumprod.cpu())
+    x_t = schedule.add_noise(clean[which], noise, t, model.alphas_cumprod.cpu())
     rows = which.tolist()
-    cond = denoiser.encode([shown[i] for i in rows]).to("cpu")
+    cond = model.encode([shown[i] for i in rows]).to("cpu")
     return Noised(x_t, t, cond, tuple(f"{need}/{i}" for i in range(count)), noise), rows
 
 
 def trajectory_bank(
-    denoiser: StableDiffusion, concept: Subject, training: Training, seed: int, store: Store, track: Track, references: ReferenceCache
+    model: DiffusionModel, concept: Subject, training: Training, seed: int, store: Store, track: Track, references: ReferenceCache
 ) -> Bank:
     """Points that the untouched model visits while it samples the concept under guidance.
 
     The two predictions that guidance needs at each point are the reference's outputs there, so they go into `references` at no cost.
     """
-    prompts, sampler = _trained_on(concept, training), denoiser.default_sampler
+    prompts, sampler = _trained_on(concept, training), model.default_sampler
     each = max(1, min(training.pictures, -(-training.points // sampler.steps)) // len(prompts))
     count = each * len(prompts)
     chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
-    made_by = denoiser.fingerprint, denoiser.drawn_by
-    key = digest("trajectories", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
-    path = _stored(store, key, lambda: _trajectories(denoiser, [p.prompt for p in chosen], seeds, sampler, track))
+    made_by = model.fingerprint, model.rendered_by
+    key = digest("visits", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
+    path = _stored(store, key, lambda: _trajectories(model, [p.prompt for p in chosen], seeds, sampler, track))
 
     visits = path["x_t"].shape[1]  # some schedulers, PNDM and Heun among them, visit more points than they have steps
     rows = tuple(p for p in chosen for _ in range(visits))
     keys = tuple(f"trajectory/{i}/{k}" for i in range(count) for k in range(visits))
-    point = Point(path["x_t"].flatten(0, 1), path["t"].repeat(count), denoiser.encode([p.prompt for p in rows]).to("cpu"), keys)
-    references.put(list(zip(keys, point.cond.keys, strict=True)), path["eps_cond"].flatten(0, 1))
-    references.put([(k, "") for k in keys], path["eps_null"].flatten(0, 1))
+    point = Point(path["x_t"].flatten(0, 1), path["t"].repeat(count), model.encode([p.prompt for p in rows]).to("cpu"), keys)
+    references.put(list(zip(keys, point.cond.keys, strict=True)), path["given"].flatten(0, 1))
+    references.put([(k, "") for k in keys], path["without"].flatten(0, 1))
     references.take()  # they are in the store: no checkpoint needs to hold them
     return _bank(point, rows, _drawn(rows, torch.Generator().manual_seed(seed_of(seed, "marginal"))), seed)
 
@@ -210,20 +208,20 @@ def _stored(store: Store, key: str, make: Callable[[], dict[str, Tensor]]) -> di
     return found
 
 
-def _latents(denoiser: StableDiffusion, prompts: list[str], seeds: list[int], sampler: Sampler, track: Track, description: str) -> Latents:
+def _latents(model: DiffusionModel, prompts: list[str], seeds: list[int], sampler: Sampler, track: Track, description: str) -> Latents:
     starts = range(0, len(prompts), RENDER_BATCH)
-    cond = denoiser.encode(prompts)
+    cond = model.encode(prompts)
     parts = (slice(s, s + RENDER_BATCH) for s in track(starts, description))
-    return torch.cat([denoiser.latents(cond[part], seeds[part], sampler).cpu() for part in parts])
+    return torch.cat([model.sample_latents(cond[part], seeds[part], sampler).cpu() for part in parts])
 
 
-def _trajectories(denoiser: StableDiffusion, prompts: list[str], seeds: list[int], sampler: Sampler, track: Track) -> dict[str, Tensor]:
-    cond, walks = denoiser.encode(prompts), []
+def _trajectories(model: DiffusionModel, prompts: list[str], seeds: list[int], sampler: Sampler, track: Track) -> dict[str, Tensor]:
+    cond, walks = model.encode(prompts), []
     for start in track(range(0, len(prompts), RENDER_BATCH), "trajectories of the concept"):
         part = slice(start, start + RENDER_BATCH)
-        walks.append([v for v in denoiser.walk(cond[part], seeds[part], sampler) if isinstance(v, Visit)])
+        walks.append([v for v in model.walk(cond[part], seeds[part], sampler) if isinstance(v, Visit)])
     stack = {
         name: torch.cat([torch.stack([getattr(v, name).cpu() for v in walk], dim=1) for walk in walks])
-        for name in ("x_t", "eps_cond", "eps_null")
+        for name in ("x_t", "given", "without")
     }
     return stack | {"t": torch.stack([v.t.cpu() for v in walks[0]])}

@@ -9,7 +9,7 @@ from expunge.concepts.groups import Subject
 from expunge.diffusion.batch import LEADS, Batch, Need
 from expunge.diffusion.types import Cond, Noised, Point, Spans
 from expunge.methods.base import Training
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import Bank, Track, forget_bank, retain_bank, stand_in_bank, trajectory_bank, untracked
@@ -20,7 +20,7 @@ from expunge.training.networks import ReferenceCache
 class Batches:
     """`batches(step)`: the parts that a method declared, drawn from their banks."""
 
-    denoiser: StableDiffusion
+    model: DiffusionModel
     concept: Subject
     needs: frozenset[Need]
     banks: Mapping[Need, Bank]
@@ -43,7 +43,7 @@ class Batches:
         return self.seed if need in {"forget", "trajectory"} else seed_of(self.seed, need)
 
     def _rows(self, step: int, at: Mapping[Need, list[int]]) -> Batch:
-        device, encode = self.denoiser.device, self.denoiser.encode
+        device, encode = self.model.device, self.model.encode
         parts: dict[Need, Point | Cond | Spans] = {n: _moved(self.banks[n].points, at[n], device) for n in self.needs & self.banks.keys()}
         if self.needs & CONDS:
             lead = _lead(self.needs)
@@ -57,7 +57,7 @@ class Batches:
             }
             parts |= {need: encode(texts) for need, texts in conds.items() if need in self.needs}
             if "spans" in self.needs:
-                parts["spans"] = self.denoiser.spans([p.prompt for p in prompts], self.concept.names)
+                parts["spans"] = self.model.tokens([p.prompt for p in prompts], self.concept.names)
         return Batch(step, encode(self.concept.bare), encode([""]), parts)
 
 
@@ -76,7 +76,7 @@ def _moved(points: Point | Noised, at: list[int], device: torch.device) -> Point
 
 
 def gather(
-    denoiser: StableDiffusion,
+    model: DiffusionModel,
     concept: Subject,
     needs: frozenset[Need],
     training: Training,
@@ -93,14 +93,14 @@ def gather(
             continue
         match need:
             case "forget":
-                banks[need] = forget_bank(denoiser, concept, training, seed, store, track)
+                banks[need] = forget_bank(model, concept, training, seed, store, track)
             case "trajectory":
-                banks[need] = trajectory_bank(denoiser, concept, training, seed, store, track, references)
+                banks[need] = trajectory_bank(model, concept, training, seed, store, track, references)
             case "retain":
-                banks[need] = retain_bank(denoiser, concept, training, seed, store, track)
+                banks[need] = retain_bank(model, concept, training, seed, store, track)
             case _:
-                banks[need] = stand_in_bank(denoiser, concept, need, training, seed, store, track)
-    return Batches(denoiser, concept, needs, banks, seed, training.batch_size, references)
+                banks[need] = stand_in_bank(model, concept, need, training, seed, store, track)
+    return Batches(model, concept, needs, banks, seed, training.batch_size, references)
 
 
 def picks(seed: int, step: int, size: int, batch: int) -> list[int]:

@@ -25,8 +25,8 @@ class Hooks:
     """Calls the hooks of a method and keeps what they return. A hook that names what does not exist is an error."""
 
     def __init__(self, method: Objective, batches: Batches):
-        self.method, self.batches, self.device = method, batches, batches.denoiser.device
-        self.companion = make_companion(method, batches.denoiser.latent_shape, batches.seed, self.device)
+        self.method, self.batches, self.device = method, batches, batches.model.device
+        self.companion = make_companion(method, batches.model.latent_shape, batches.seed, self.device)
         self.notes: dict[str, Tensor] = {}
         """What `prepare` returned, and what `update` has changed since."""
         self._updated: dict[str, Tensor] = {}

@@ -54,7 +54,7 @@ def refuse_recomputing(method: Objective, training: Training) -> None:
 class Trainer:
     """Trains a method on batches. A run may be killed between any two steps, and continues from its folder.
 
-    `fit` takes its steps within `StableDiffusion.mixed` of `accelerator.autocast`, in the model's precision.
+    `fit` takes its steps within `DiffusionModel.mixed` of `accelerator.autocast`, in the model's precision.
 
     Args:
         method: gives the terms of the loss.
@@ -77,7 +77,7 @@ class Trainer:
         stop: Check | None = None,
     ):
         refuse_recomputing(method, training)
-        model = batches.denoiser
+        model = batches.model
         self.method, self.training, self.batches, self.state, self.stop = method, training, batches, state, stop
         self.processes = Processes(model.device)
         refuse_uneven(training, self.processes.count)
@@ -99,7 +99,7 @@ class Trainer:
     @property
     def models(self) -> Models:
         """What the method is given at this moment."""
-        model, state, hooks = self.batches.denoiser, self.state, self.hooks
+        model, state, hooks = self.batches.model, self.state, self.hooks
         path = model.alphas_cumprod, model.prediction_type
         networks = self.student, self.reference, self.ema
         return Models(*networks, state.trained, state.initial, dict(hooks.notes), hooks.companion, *path, self.student.attention)

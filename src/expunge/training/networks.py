@@ -1,41 +1,32 @@
 """The network under each set of weights that training calls it with."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from expunge.diffusion.networks import no_mean
 from expunge.diffusion.types import Latents, Maps, Point
+from expunge.models.base import DiffusionModel
 from expunge.training.state import TrainState
-
-
-class Predict(Protocol):
-    """A noise predictor: `eps(point)`, and its attention maps, optionally with other values of some weights."""
-
-    def __call__(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents: ...
-
-    def attention(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Maps: ...
 
 
 class Student:
     """The network under the weights in training, with gradient. It counts the samples that pass it."""
 
-    def __init__(self, predict: Predict, state: TrainState | None = None):
-        self.predict, self.state = predict, state
+    def __init__(self, model: DiffusionModel, state: TrainState | None = None):
+        self.model, self.state = model, state
         self.with_gradient = 0
         self.without_gradient = 0
 
     def __call__(self, point: Point) -> Latents:
         self._count(point)
-        return self.predict(point, self._weights).float()
+        return self.model.predict(point, self._weights).float()
 
     def attention(self, point: Point) -> Maps:
         """The attention maps on the way to a prediction. A call counts as a prediction."""
         self._count(point)
-        return [layer.float() for layer in self.predict.attention(point, self._weights)]
+        return [layer.float() for layer in self.model.attention(point, self._weights)]
 
     def _count(self, point: Point) -> None:
         if torch.is_grad_enabled():
@@ -52,15 +43,15 @@ class Student:
 class EMA:
     """The network under the moving average of the weights, without gradient."""
 
-    def __init__(self, predict: Predict, state: TrainState):
-        self.predict, self.state, self.calls = predict, state, 0
+    def __init__(self, model: DiffusionModel, state: TrainState):
+        self.model, self.state, self.calls = model, state, 0
 
     @torch.no_grad()
     def __call__(self, point: Point) -> Latents:
         if not self.state.ema:
             return no_mean(point)
         self.calls += len(point)
-        return self.predict(point, self.state.merged(self.state.ema)).float()
+        return self.model.predict(point, self.state.merged(self.state.ema)).float()
 
 
 @dataclass
@@ -88,8 +79,8 @@ class ReferenceCache:
 class Reference:
     """The network under the reference weights, without gradient. Its predictions are cached."""
 
-    def __init__(self, predict: Predict, state: TrainState, cache: ReferenceCache):
-        self.predict, self.state, self.cache, self.calls = predict, state, cache, 0
+    def __init__(self, model: DiffusionModel, state: TrainState, cache: ReferenceCache):
+        self.model, self.state, self.cache, self.calls = model, state, cache, 0
 
     @torch.no_grad()
     def __call__(self, point: Point) -> Latents:
@@ -97,5 +88,5 @@ class Reference:
         missing = [i for i, key in enumerate(keys) if key not in self.cache.rows]
         if missing:
             self.calls += len(missing)
-            self.cache.put([keys[i] for i in missing], self.predict(point[missing], self.state.reference).float())
+            self.cache.put([keys[i] for i in missing], self.model.predict(point[missing], self.state.reference).float())
         return torch.stack([self.cache.rows[key] for key in keys]).to(point.x_t.device)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 
 READS_TOKENS = re.compile(r"\.attn2\.to_[kv]\.weight(\.A)?$")
 """Matrices, or their factors, whose input is a prompt's tokens."""
@@ -81,12 +81,12 @@ class Whitening(Preconditioner):
                 parameter.copy_(before[name] + (parameter - before[name]) @ self.u.to(parameter))
 
 
-def make_preconditioner(denoiser: StableDiffusion, concept: Subject, ridge: float) -> Preconditioner:
+def make_preconditioner(model: DiffusionModel, concept: Subject, ridge: float) -> Preconditioner:
     """The preconditioner of `Training.whiten`, on the model's device; a ridge of 0 gives the identity."""
-    return Whitening(whitener(tokens(denoiser, concept), ridge).to(denoiser.device)) if ridge else Identity()
+    return Whitening(whitener(tokens(model, concept), ridge).to(model.device)) if ridge else Identity()
 
 
-def tokens(denoiser: StableDiffusion, concept: Subject) -> Float[Tensor, "n width"]:
+def tokens(model: DiffusionModel, concept: Subject) -> Float[Tensor, "n width"]:
     """What the network reads of the prompts to forget, of the same with others in the concept's place or without it, and of none; in a
     sequence also of what was removed before, under every name, which no other prompt holds: steps along it would be long, and bring it
     back."""
@@ -94,7 +94,7 @@ def tokens(denoiser: StableDiffusion, concept: Subject) -> Float[Tensor, "n widt
     before = [p for part in concept.parts for c in part.removed for p in c.by_every_name.forget()]
     named = {"", *(p.prompt for p in (*prompts, *before)), *(p.context for p in prompts), *(m for p in prompts for m in p.marginals)}
     texts = sorted(named)
-    return denoiser.encode(texts[:: -(-len(texts) // PROMPTS)]).states.flatten(0, 1).float()
+    return model.encode(texts[:: -(-len(texts) // PROMPTS)]).states.flatten(0, 1).float()
 
 
 def whitener(c: Float[Tensor, "n width"], ridge: float) -> Float[Tensor, "width width"]:

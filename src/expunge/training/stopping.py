@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 from expunge import config
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
-from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.base import DiffusionModel
 
 
 class Check(Protocol):
@@ -32,7 +32,7 @@ class StoppingRule(ABC):
     """The name in a configuration; empty for "package.module:Class"."""
 
     @abstractmethod
-    def start(self, model: StableDiffusion, concept: Subject) -> Check:
+    def start(self, model: DiffusionModel, concept: Subject) -> Check:
         """Prepares the check of one run, before anything of it is written.
 
         Args:

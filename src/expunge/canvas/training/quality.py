@@ -18,8 +18,8 @@ from expunge.canvas.judge import Judge
 from expunge.canvas.prompts import OBJECTS, STYLES, prompt
 from expunge.canvas.training.train import Budget, random_pairs
 from expunge.evaluation.statistics import wilson
+from expunge.models.base import DiffusionModel
 from expunge.models.loading import load
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.storage.files import write_atomically
 
 
@@ -35,13 +35,13 @@ def recognised(judge: Judge, pictures: Tensor, objects: Tensor, styles: Tensor) 
 
 
 @torch.no_grad()
-def reconstructed(canvas: StableDiffusion, pictures: Tensor) -> Tensor:
+def reconstructed(canvas: DiffusionModel, pictures: Tensor) -> Tensor:
     vae = canvas.pipeline.vae
     factor = vae.config.scaling_factor
     return torch.cat([canvas.decode(vae.encode(p.float() / 127.5 - 1).latent_dist.mean * factor) for p in pictures.split(100)])
 
 
-def generated(canvas: StableDiffusion, which: int, seeds: int, title: str) -> tuple[Tensor, Tensor, Tensor]:
+def generated(canvas: DiffusionModel, which: int, seeds: int, title: str) -> tuple[Tensor, Tensor, Tensor]:
     """Pictures of every object in every style, by main words (`which` 0) or synonyms (1)."""
     pairs = [(o, s, k) for k in range(seeds) for o in range(len(OBJECTS)) for s in range(len(STYLES))]
     texts = [prompt(OBJECTS[o].names[which], STYLES[s].names[which]) for o, s, _ in pairs]

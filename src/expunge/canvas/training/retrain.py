@@ -37,9 +37,9 @@ from expunge.concepts.tables import concept_table, slug
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.config import version_of
 from expunge.errors import ExpungeError
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import relative_change, save_delta
 from expunge.models.loading import load
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.names import RETRAINED
 from expunge.runs.card import is_done, model_table, peak_memory, versions, write_card
 from expunge.runs.run import Run
@@ -96,7 +96,7 @@ def retrain(
     log = "".join(json.dumps(line | {"terms": {"denoise": line["loss"]}}) + "\n" for line in lines)
     write_atomically(folder / "log.jsonl", log.encode())
     save_delta(folder / "delta.safetensors", delta, canvas.fingerprint)
-    before = {name: p.detach().cpu() for name, p in canvas.net.named_parameters()}
+    before = {name: p.detach().cpu() for name, p in canvas.network.named_parameters()}
     size, count = sum(p.numel() for p in before.values()), training.steps * training.batch_size
     card |= {"trainable": size, "total": size, "forwards": count, "backwards": count, "steps_done": training.steps}
     card |= {"peak_memory_bytes": peak_memory(canvas.device)}
@@ -114,7 +114,7 @@ def _subject(target: str | Sequence[str] | Subject) -> Subject:
 
 
 def _trained(
-    canvas: StableDiffusion, concept: Subject, seed: int, training: Retraining, work: Path, progress: Progress
+    canvas: DiffusionModel, concept: Subject, seed: int, training: Retraining, work: Path, progress: Progress
 ) -> dict[str, Tensor]:
     first = 70_000_000 + 1_000_000 * seed  # drawings that neither the canvas nor its judges saw
     objects, styles = pairs_without(concept.parts, training.drawings, first)
@@ -136,13 +136,13 @@ def _trained(
 
 
 @torch.no_grad()
-def _latents(canvas: StableDiffusion, pictures: Tensor) -> Tensor:
+def _latents(canvas: DiffusionModel, pictures: Tensor) -> Tensor:
     vae = canvas.pipeline.vae
     parts = (part.to(canvas.device).float() / 127.5 - 1 for part in pictures.split(250))
     return torch.cat([vae.encode(part).latent_dist.mean for part in parts]) * vae.config.scaling_factor
 
 
-def _card(canvas: StableDiffusion, concept: Subject, seed: int, training: Retraining) -> dict[str, Any]:
+def _card(canvas: DiffusionModel, concept: Subject, seed: int, training: Retraining) -> dict[str, Any]:
     deciding = {"seed": seed, "concept": concept_table(concept), "training": config.settings(training)}
     name = digest(deciding, canvas.fingerprint, version_of("expunge"))[:10]
     return {

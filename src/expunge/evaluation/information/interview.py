@@ -14,9 +14,9 @@ from expunge.concepts.vocabulary import Vocabulary
 from expunge.diffusion.decomposition import gain
 from expunge.diffusion.types import Latents, Noised
 from expunge.evaluation.information.mutual_information import Axis, Estimate, Form, Weights, points, predictions
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.sampling import Sampler
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
 from expunge.training.banks import RENDER_BATCH, Track
@@ -92,7 +92,7 @@ def asked_of(concept: Concept, count: int, seed: int, alone: bool = False) -> li
 class Interview:
     """Both models, asked of the same points: the untouched one, and the same with `delta` in it."""
 
-    denoiser: StableDiffusion
+    model: DiffusionModel
     """With the untouched model's weights."""
     delta: Mapping[str, Tensor]
     vocabulary: Vocabulary
@@ -106,7 +106,7 @@ class Interview:
         members = [(kind, m) for kind in self.vocabulary.kinds.values() if kind.harmless for m in kind.members]
         spread = [members[i * len(members) // PILOT] for i in range(PILOT)] if len(members) > PILOT else members
         asked = [a for kind, m in spread for a in asked_of(Concept(m.name, kind.name, self.vocabulary), 1, self.meter.seed)]
-        even = Axis.of(self.denoiser.alphas_cumprod)
+        even = Axis.of(self.model.alphas_cumprod)
         key = digest("fitted", self._kept_of, [(a.prompt, a.without, a.seed) for a in asked], PILOT_DRAWS)
         if (kept := self.store.get(key)) is None:
             x, weights = self.points(asked, even, PILOT_DRAWS)
@@ -115,17 +115,17 @@ class Interview:
             kept = {"loc_scale": torch.tensor(even.fitted(even.log_snr[torch.searchsorted(even.t, x.t.cpu())], said))}
             self.store.put(key, kept)
         loc, scale = kept["loc_scale"].tolist()
-        return Axis.of(self.denoiser.alphas_cumprod, loc, scale)
+        return Axis.of(self.model.alphas_cumprod, loc, scale)
 
     @cached_property
     def _kept_of(self) -> list[object]:
         """What everything that is kept of the untouched model depends on, beside what it was asked."""
-        return [self.denoiser.fingerprint, self.denoiser.drawn_by, self.sampler.steps, self.sampler.guidance_scale]
+        return [self.model.fingerprint, self.model.rendered_by, self.sampler.steps, self.sampler.guidance_scale]
 
     @property
     def sampler(self) -> Sampler:
         """How the pictures are made."""
-        return Sampler(self.denoiser.default_sampler.steps, self.meter.guidance)
+        return Sampler(self.model.default_sampler.steps, self.meter.guidance)
 
     def pictures(self, asked: Sequence[Asked]) -> Latents:
         """Clean latents by the untouched model, each made once."""
@@ -134,23 +134,23 @@ class Interview:
         missing = [i for i in range(len(asked)) if i not in found]
         for start in self.track(range(0, len(missing), RENDER_BATCH), "pictures of the base model") if missing else ():
             part = missing[start : start + RENDER_BATCH]
-            cond = self.denoiser.encode([asked[i].prompt for i in part])
-            for i, x_0 in zip(part, self.denoiser.latents(cond, [asked[i].seed for i in part], self.sampler).cpu(), strict=True):
+            cond = self.model.encode([asked[i].prompt for i in part])
+            for i, x_0 in zip(part, self.model.sample_latents(cond, [asked[i].seed for i in part], self.sampler).cpu(), strict=True):
                 found[i] = x_0
                 self.store.put(keys[i], {"x_0": x_0})
-        return torch.stack([found[i] for i in range(len(asked))]).to(self.denoiser.device)
+        return torch.stack([found[i] for i in range(len(asked))]).to(self.model.device)
 
     def points(self, asked: Sequence[Asked], axis: Axis, draws: int) -> tuple[Noised, Weights]:
         """So many points of each picture, under its prompt."""
-        cond = self.denoiser.encode([a.prompt for a in asked])
+        cond = self.model.encode([a.prompt for a in asked])
         seeds = [seed_of("points", a.seed) for a in asked]
-        return points(self.pictures(asked), cond, axis, draws, seeds, self.denoiser.alphas_cumprod)
+        return points(self.pictures(asked), cond, axis, draws, seeds, self.model.alphas_cumprod)
 
     def says(self, x: Noised, asked: Sequence[Asked]) -> tuple[Latents, Latents]:
         """What the model that is in place predicts at the points of each picture, with the concept's name and without."""
-        encode = self.denoiser.encode
+        encode = self.model.encode
         given, without = encode([a.prompt for a in asked]), encode([a.without for a in asked])
-        return predictions(self.denoiser, x, given), predictions(self.denoiser, x, without)
+        return predictions(self.model.predict, x, given), predictions(self.model.predict, x, without)
 
     def base_says(self, x: Noised, asked: Sequence[Asked]) -> tuple[Latents, Latents]:
         """The same of the untouched model, which is kept."""
@@ -178,7 +178,7 @@ class Interview:
             x, weights = self.points(part, axis, self.meter.draws)
             told = self.base_says(x, part)
             before.append(self._estimate(x, weights, told, told))
-            with swapped(self.denoiser.net, self.delta):
+            with swapped(self.model.network, self.delta):
                 after.append(self._estimate(x, weights, self.says(x, part), told))
         return _together(before), _together(after)
 

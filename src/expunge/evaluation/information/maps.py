@@ -57,13 +57,13 @@ def _entries(interview: Interview, part: Concept, asked: Sequence[Asked]) -> lis
         prompts["other"] = [a.naming(other) for a in asked]
         prompts["both"], joined = _joint(interview, asked, other)
     x, weights = interview.points(asked, interview.axis, interview.meter.map_draws)
-    denoiser, seeds = interview.denoiser, [a.seed for a in asked]
+    model, seeds = interview.model, [a.seed for a in asked]
     base = _said(interview, x, prompts)
-    drawn = {"base": denoiser.decode(interview.pictures(asked))}
+    drawn = {"base": model.decode(interview.pictures(asked))}
     split = {"base": _split(interview, x, weights, base, base)}
-    with swapped(denoiser.net, interview.delta):
+    with swapped(model.network, interview.delta):
         split["unlearned"] = _split(interview, x, weights, _said(interview, x, prompts), base)
-        drawn["unlearned"] = denoiser.decode(denoiser.latents(denoiser.encode(prompts["given"]), seeds, interview.sampler))
+        drawn["unlearned"] = model.decode(model.sample_latents(model.encode(prompts["given"]), seeds, interview.sampler))
     entries = []
     for at in range(len(asked)):
         scales = {name: maps[at].abs().flatten().quantile(BRIGHT).item() for name, maps in split["base"].items()}
@@ -85,7 +85,7 @@ def _nearest(interview: Interview, part: Concept, asked: Sequence[Asked]) -> str
     given, without = interview.base_says(x, asked)
 
     def tells(name: str) -> float:
-        said = predictions(interview.denoiser, x, interview.denoiser.encode([a.naming(name) for a in asked]))
+        said = predictions(interview.model.predict, x, interview.model.encode([a.naming(name) for a in asked]))
         return (gain(given, without, said).sum((1, 2, 3)).cpu() * weights.flatten()).sum().item()
 
     return max(names, key=tells)
@@ -96,7 +96,7 @@ def _joint(interview: Interview, asked: Sequence[Asked], other: str) -> tuple[li
     for between in (" and ", " "):
         prompts = [a.naming(f"{a.concept}{between}{other}") for a in asked]
         try:
-            interview.denoiser.encode(prompts)
+            interview.model.encode(prompts)
         except ExpungeError:
             continue
         return prompts, between == " and "
@@ -105,8 +105,8 @@ def _joint(interview: Interview, asked: Sequence[Asked], other: str) -> tuple[li
 
 def _said(interview: Interview, x: Noised, prompts: Mapping[str, Sequence[str]]) -> dict[str, Latents]:
     """What the model that is in place predicts under each set of prompts; one that it cannot read is left out."""
-    denoiser = interview.denoiser
-    return {name: predictions(denoiser, x, denoiser.encode(list(texts))) for name, texts in prompts.items() if texts}
+    model = interview.model
+    return {name: predictions(model.predict, x, model.encode(list(texts))) for name, texts in prompts.items() if texts}
 
 
 def _split(

@@ -18,7 +18,7 @@ reach and not counted. A timestep that is drawn with probability q_t stands for 
 
 **Three forms** of the integrand, which differ in what stands for the noise in || n - eps(x_a) ||^2 - || n - eps(x_a | y) ||^2:
 
-- `standard`: the noise itself. Right for any picture and any network that is a good denoiser; by far the noisiest.
+- `standard`: the noise itself. Right for any picture and any network that is a good model; by far the noisiest.
 - `orthogonal`: the network's own eps(x_a | y), so || eps(x_a) - eps(x_a | y) ||^2 remains. Of the same mean over pictures of the
   network's own p(x | y), never negative, quiet. But it counts how far the prompt moves the prediction, in whatever direction: a
   network that draws a disc when it is asked for a ring is said to know rings.

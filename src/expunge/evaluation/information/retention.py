@@ -20,8 +20,8 @@ from expunge.evaluation.information.maps import write_maps
 from expunge.evaluation.information.mutual_information import Estimate
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval, ratio_interval, student, student_interval
+from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
-from expunge.models.stable_diffusion import Pipeline, StableDiffusion
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically
@@ -66,7 +66,7 @@ class Information:
 
 def measure_information(
     run: Run | str | Path,
-    model: str | Path | Pipeline | StableDiffusion | None = None,
+    model: Model | None = None,
     *,
     meter: Meter = Meter(),
     device: str = "cpu",
@@ -92,9 +92,9 @@ def measure_information(
         ExpungeError: an unfinished run, another base model.
     """
     run, started = run if isinstance(run, Run) else Run(Path(run)), time.monotonic()
-    denoiser = model if isinstance(model, StableDiffusion) else load_model(model or run.card["model"]["name"], device, run.card["dtype"])
+    loaded = load_model(model or run.card["model"]["name"], device, run.card["dtype"])
     subject, folder = run.concept(), run.folder / FOLDER
-    interview = Interview(denoiser, run.delta(denoiser.fingerprint), subject.parts[0].vocabulary, meter, store or Store.default(), track)
+    interview = Interview(loaded, run.delta(loaded.fingerprint), subject.parts[0].vocabulary, meter, store or Store.default(), track)
     sets = list(_sets(subject, meter))
     base, after = interview.answers([a for _, asked in sets for a in asked])
     held, at = list[Held](), 0
