@@ -240,7 +240,7 @@ def moved(before, run: Run, prompt: str) -> float:
     """How far a prediction has moved, against its length."""
     point = Point(torch.randn(4, *before.latent_shape), torch.tensor([100, 400, 600, 900]), before.encode([prompt]).expand(4), ("",) * 4)
     with torch.no_grad():
-        untouched, now = before(point), before(point, run.delta())
+        untouched, now = before.predict(point), before.predict(point, run.delta())
     return ((now - untouched).norm() / untouched.norm()).item()
 
 

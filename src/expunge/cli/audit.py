@@ -42,6 +42,7 @@ def audit(
     from expunge.cli.progress import watch_readings
     from expunge.cli.screen import say
     from expunge.names import NO_CONTROL
+    from expunge.progress import Progress
     from expunge.reports.pages.audit import write
 
     battery = prepare(
@@ -62,7 +63,7 @@ def audit(
         _price(battery, missing)
     if dry_run:
         return
-    events = list(watch_readings(battery.run())) if missing else []
+    events = list(watch_readings(battery.run(), Progress.default())) if missing else []
     made = conclude(battery, events)
     _verdicts(made)
     say(f"rows    {made.folder / 'rows.jsonl'}", f"page    {write(made)}")
@@ -71,7 +72,8 @@ def audit(
 
 
 def _price(battery: Any, missing: Sequence[Any]) -> None:
-    from expunge.cli.screen import duration, table
+    from expunge.cli.screen import table
+    from expunge.progress import duration
 
     costs, several = battery.costs(missing), len(battery.concepts) > 1
     rows = []

@@ -91,7 +91,8 @@ def _wanted(name: str, only: Sequence[str]) -> bool:
 
 def _price(left: Sequence[Any], place: Any) -> None:
     from expunge.bench.cost import estimate
-    from expunge.cli.screen import duration, table
+    from expunge.cli.screen import table
+    from expunge.progress import duration
 
     lines = estimate(left, place)
     rows = [(e.label, str(e.units or ""), e.forwards, e.backwards, e.seconds, e.octets) for e in lines]
@@ -105,10 +106,11 @@ def _run(plan: Any, units: Sequence[Any], left: Sequence[Any], place: Any, engin
     from expunge.bench.summary import labelled, markdown, measured, standings
     from expunge.cli.progress import watch_units
     from expunge.cli.screen import say
+    from expunge.progress import Progress
     from expunge.reports.pages.leaderboard import write
     from expunge.storage.files import write_atomically
 
-    outcomes = list(watch_units(engine(left, place), len(left))) if left else []
+    outcomes = list(watch_units(engine(left, place), len(left), Progress.default())) if left else []
     found = measured(plan.units, place.out)
     lines = standings(found)
     write_atomically(place.out / "table.md", markdown(lines).encode())
@@ -140,6 +142,7 @@ def _search(plan: Any, place: Any, engine: Any, only: Sequence[str], dry_run: bo
     from expunge.cli.screen import say, table
     from expunge.errors import ExpungeError
     from expunge.names import RETRAINED
+    from expunge.progress import Progress
 
     entries = [e for e in plan.methods if e.name != RETRAINED and _wanted(e.label, only)]
     if not entries:
@@ -153,7 +156,7 @@ def _search(plan: Any, place: Any, engine: Any, only: Sequence[str], dry_run: bo
             _price([unit for _ in range(trials) for unit in plan.tuned(entry)], place)
             continue
         tried: list[Any] = []
-        for event in watch_trials(search(plan, entry, engine, place, command), entry.label, trials, _told):
+        for event in watch_trials(search(plan, entry, engine, place, command), entry.label, trials, _told, Progress.default()):
             (outcomes if isinstance(event, Outcome) else tried).append(event)
         columns = ("trial", *space, "UA", "retention")
         winners = best(tried, plan.search)

@@ -24,8 +24,7 @@ def demo(
     network, no GPU and no model of yours.
     """
     from expunge.cli.measured import measured
-    from expunge.cli.progress import track, watch_steps
-    from expunge.cli.screen import duration, say
+    from expunge.cli.screen import say
     from expunge.concepts.concept import Concept
     from expunge.concepts.vocabulary import Vocabulary
     from expunge.config import build
@@ -33,6 +32,7 @@ def demo(
     from expunge.evaluation.protocol import Protocol
     from expunge.methods.config import find_method
     from expunge.models.loading import load
+    from expunge.progress import Progress, duration
     from expunge.reports.pages.run import write
     from expunge.runs.plan import make_plan
     from expunge.runs.unlearn import carry_out
@@ -45,11 +45,11 @@ def demo(
 
     model = load(CANVAS, best_device(device))
     say(f"removing the {concept.kind} {' / '.join(concept.names)} from the embedded model with {method}")
-    began = time.monotonic()
+    progress, began = Progress.default(), time.monotonic()
     plan = make_plan(model, concept, how)
-    run = carry_out(plan, model, out=out, store=Store.default(), track=track, watch=watch_steps)
+    run = carry_out(plan, model, out=out, store=Store.default(), track=progress.track, watch=progress.steps)
     unlearnt = time.monotonic()
-    measured(evaluate(run, model, protocol=Protocol(**PICTURES), track=track))
+    measured(evaluate(run, model, protocol=Protocol(**PICTURES), track=progress.track))
     evaluated = time.monotonic()
     page = write([run.folder], run.folder / "report.html")
     parts = (("unlearning", unlearnt - began), ("measuring", evaluated - unlearnt), ("the report", time.monotonic() - evaluated))

@@ -28,8 +28,7 @@ def evaluate(
     of the run replaces its rows: for a second judge, evaluate a copy of the run's folder.
     """
     from expunge.cli.measured import measured
-    from expunge.cli.progress import track
-    from expunge.cli.screen import duration, say
+    from expunge.cli.screen import say
     from expunge.config import build
     from expunge.evaluation.evaluate import evaluate as measured_rows
     from expunge.evaluation.evaluate import to_draw
@@ -38,6 +37,7 @@ def evaluate(
     from expunge.evaluation.protocol import Protocol
     from expunge.models.loading import load
     from expunge.models.scopes import SCOPES
+    from expunge.progress import Progress, duration
     from expunge.runs.cost import pace
     from expunge.runs.run import Run
     from expunge.storage.cache import Store
@@ -55,6 +55,6 @@ def evaluate(
         return
     if judge is None and not loaded.defaults.judges:
         say("no judge: UA and the other shares are not measured, only what needs none; --judge takes one of `expunge ls judges`")
-    rows = measured_rows(made, loaded, judge=judge, protocol=protocol, sampler=drawn_with, metrics=metric, track=track)
+    rows = measured_rows(made, loaded, judge=judge, protocol=protocol, sampler=drawn_with, metrics=metric, track=Progress.default().track)
     measured(rows, {s["id"]: s.get("of", s["target"]) for s in made.card.get("stages", ())})
     say(f"next: expunge report {made.folder}")

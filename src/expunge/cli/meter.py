@@ -29,12 +29,12 @@ def meter(
     In nats, by the model's own predictions of noise: no judge looks, and the unlearned model need draw nothing. What the untouched
     model says is kept, so that its next run takes half the time. `docs/information.md` says what the number means and where it ends.
     """
-    from expunge.cli.progress import track
     from expunge.cli.screen import say
     from expunge.config import build
     from expunge.evaluation.information.interview import Meter
     from expunge.evaluation.information.retention import measure_information
     from expunge.models.loading import load
+    from expunge.progress import Progress
     from expunge.reports.pages.information import write
     from expunge.runs.run import Run
 
@@ -42,14 +42,15 @@ def meter(
     settings = build(Meter, given | {"form": form, "seed": seed}, "meter")
     made = Run(run_folder(run))
     loaded = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
-    found = measure_information(made, loaded, meter=settings, track=track)
+    found = measure_information(made, loaded, meter=settings, track=Progress.default().track)
     _told(found)
     say(f"rows  {found.folder / 'rows.jsonl'}", f"page  {write(made.folder)}")
 
 
 def _told(found: Any) -> None:
     """Prints both models' information and their ratio, first of the probes, then of what is kept least."""
-    from expunge.cli.screen import duration, say, table
+    from expunge.cli.screen import say, table
+    from expunge.progress import duration
 
     several = len({r.concept for r in found.rows if r.probe == "target"}) > 1
     each = {held.probe for held in found.held}

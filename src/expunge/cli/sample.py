@@ -35,11 +35,11 @@ def sample(
     unlearning did.
     """
     from expunge.cli.options import sampler
-    from expunge.cli.progress import track
     from expunge.cli.screen import say
     from expunge.errors import ExpungeError
     from expunge.models.delta import swapped
     from expunge.models.loading import load
+    from expunge.progress import Progress
     from expunge.runs.run import Run
     from expunge.storage.files import write_atomically
 
@@ -53,7 +53,7 @@ def sample(
     loaded.encode(prompt)  # what cannot be read shows before anything is drawn
     rows = [(text, name) for text in prompt for name in versions]
     drawn = []
-    for i in track(range(len(rows)), "rows of pictures"):
+    for i in Progress.default().track(range(len(rows)), "rows of pictures"):
         text, name = rows[i]
         with swapped(loaded.network, versions[name]):
             drawn.append((f"{text}  ({name})" if made else text, loaded.sample([text] * seeds, noise, how)))

@@ -61,15 +61,3 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 def shorten(text: str, width: int = 60) -> str:
     return textwrap.shorten(text, width, placeholder=" ...")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them.
-
-    >>> duration(0.42), duration(75), duration(7320)
-    ('0.4 s', '1 min 15 s', '2 h 2 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -176,11 +176,11 @@ def _function(name: str, flags: dict[str, tuple[Any, Any]]) -> Callable[..., Non
 
 def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.cli.preview import preview
-    from expunge.cli.progress import track, watch_steps
     from expunge.cli.request import settle
-    from expunge.cli.screen import duration, say
+    from expunge.cli.screen import say
     from expunge.errors import ExpungeError
     from expunge.models.loading import load
+    from expunge.progress import Progress, duration
     from expunge.runs.card import is_done
     from expunge.runs.export import merge, new_folder
     from expunge.runs.plan import make_plan
@@ -207,7 +207,8 @@ def _run(name: str, given: dict[str, Any]) -> None:
             preview(plan, model, given["out"], Store.default())
         return
     was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id)
-    run = carry_out(plan, model, out=given["out"], store=Store.default(), track=track, watch=watch_steps)
+    progress = Progress.default()
+    run = carry_out(plan, model, out=given["out"], store=Store.default(), track=progress.track, watch=progress.steps)
     if not is_main:
         return
     if was_done:
