@@ -1,6 +1,7 @@
 """Which way imports point, and other rules of the architecture that reading the source can hold."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,6 +134,12 @@ def test_every_model_is_loaded_without_code_of_its_own():
     ]
     assert calls
     assert [(f, line) for f, line, given in calls if given.get("trust_remote_code") is not False] == []
+
+
+def test_json_is_written_in_one_place():
+    """So that every file of results is written whole, in the same form."""
+    by_hand = re.compile(r"write_(?:atomically|text|bytes)\(.*json\.dumps|json\.dump\(")
+    assert [f for f, source in FILES.items() if by_hand.search(source)] == ["canvas/pipeline.py", "storage/files.py"]  # a vocabulary
 
 
 def test_the_command_line_starts_without_heavy_imports():

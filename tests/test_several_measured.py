@@ -238,12 +238,12 @@ def test_other_names_and_several_concepts_are_told_apart(unlearned):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--target", "neon", "--target", "dots", "--target", "glow"], ["removed once", "'neon' and 'glow'"]),
-        (["--target", "neon", "--target", "dots", "--target", "dots style"], ["removed once", "'dots' and 'dots'"]),
+        (["--target", "neon", "--target", "dots", "--target", "glow"], ["'neon' and 'glow' are names of the same concept"]),
+        (["--target", "neon", "--target", "dots", "--target", "dots style"], ["'dots' and 'dots' are names of the same concept"]),
         ([*BOTH, "--synonym", "shine"], ["a synonym is one that the vocabulary knows", "'shine'"]),
         ([*BOTH, "--anchor", "dots"], ["an anchor is of its concept's kind", "'dots'", "object, style"]),
-        (["--target", "neon", "--target", "dots", "--anchor", "dots"], ["an anchor stays", "'dots'"]),
-        ([*BOTH, "--target", "neom"], ["'neom'", "nearest: 'neon'"]),
+        (["--target", "neon", "--target", "dots", "--anchor", "dots"], ["The anchor of 'neon' is 'dots'"]),
+        ([*BOTH, "--target", "neom"], ["'neom'", "Try 'neon'"]),
         ([*BOTH, "--reference", "previous"], ["a reference is chosen for stages", "--sequential"]),
         ([*BOTH, "--sequential", "--reference", "last"], ["original or previous", "'last'"]),
         (["--target", "neon", "--sequential"], ["stages are of several concepts", "'neon'"]),
@@ -267,8 +267,8 @@ def test_mistakes(unlearned, tmp_path, arguments, parts):
         ('target = "neon"\ntargets = [{target = "ring"}]', "name each one once"),
         ('targets = [{targt = "ring"}]', "it has {'targt': 'ring'}"),
         ('targets = [{target = "ring", synonym = ["hoop"]}]', "'synonym' is none (nearest: 'synonyms')"),
-        ('target = ["neon", "glow"]', "removed once"),
-        ('target = ["neon", "ring"]\ntogether = "both"', "joint or sequential: 'both'"),
+        ('target = ["neon", "glow"]', "names of the same concept"),
+        ('target = ["neon", "ring"]\ntogether = "both"', "'both' is not a way"),
     ],
 )
 def test_a_configuration_lists_them(unlearned, tmp_path, concept, shown):
@@ -320,10 +320,10 @@ def test_a_suite_lists_them(tmp_path):
     for unit in suite.units:
         assert Unit.from_json(unit.to_json()) == unit
     for concept, message in (
-        (["neon", "glow"], "each concept is removed once"),
+        (["neon", "glow"], "names of the same concept"),
         ({"targets": "neon"}, "targets are a list"),
         ({"targets": ["neon", "ring"], "way": "joint"}, "'way' is none"),
-        ({"targets": ["neon", "ring"], "together": "both"}, "joint or sequential"),
+        ({"targets": ["neon", "ring"], "together": "both"}, "'both' is not a way"),
     ):
         with pytest.raises(ExpungeError, match=message):
             make_suite({"concepts": [concept], "methods": [{"name": "uce"}]}, "s")

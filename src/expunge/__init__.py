@@ -84,7 +84,8 @@ def audit(
         judge: who says whether the concept is seen; default the canvas's own two, else one is needed.
         seed: of everything random in the attacks, and of the noise that pictures start from.
         out: default `audit` in the run's folder, or beside it by budget, attacks and seed.
-        given: further arguments of `expunge.audits.setup.prepare`: model, sampler, device, store.
+        given: further arguments of `expunge.audits.setup.prepare`: model, sampler, device, store; allow_code, for a budget's file that
+            you trust and that names attacks outside the package.
 
     Returns:
         The audit; its findings, its rows, and its folder, which holds `index.html`.

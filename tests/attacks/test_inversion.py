@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from expunge.attacks.base import Victim
 from expunge.attacks.inversion import Inversion, beginning
-from expunge.concepts.concept import naming
+from expunge.concepts.concept import compile_names
 from expunge.diffusion.types import Cond, Point
 from expunge.errors import ExpungeError
 from expunge.models.delta import swapped
@@ -64,7 +64,7 @@ def test_pictures_are_asked_for_by_the_new_word_which_is_another_at_each_reading
         [word] = {k.split("<")[1].split(">")[0] for k in reading.cond.keys}
         named = [p.replace("neon", f"<{word}>") for p in attacked.asked()[0]]
         assert list(reading.cond.keys) == named
-        assert not any(naming(attacked.concept.known).search(k) for k in reading.cond.keys)
+        assert not any(compile_names(attacked.concept.known).search(k) for k in reading.cond.keys)
         assert reading.noise_seeds == tuple(attacked.noise_seeds)
         assert reading.weights.keys() == attacked.delta.keys()
     assert found[0].cond.keys != found[1].cond.keys  # equal keys would mean equal rows

@@ -25,7 +25,9 @@ PICTURES = 8
 def budget(*names: str, pictures: int = PICTURES, **settings: object):
     """Toy attacks by their classes' names, all with the same settings."""
     return make_budget(
-        {"pictures": pictures, "attacks": [{"name": f"audit.toys:{n}", "label": n.lower(), **settings} for n in names]}, "toys"
+        {"pictures": pictures, "attacks": [{"name": f"audit.toys:{n}", "label": n.lower(), **settings} for n in names]},
+        "toys",
+        allow_code=True,
     )
 
 

@@ -39,13 +39,15 @@ def audit(made, toys, tmp_path, monkeypatch):
     model = tiny.model()
     model.__class__ = type("Small", (type(model),), {"default_sampler": SAMPLER})
     monkeypatch.setattr("expunge.audits.setup.load_model", lambda *given: model)
-    return lambda *given: say("audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", *given)
+    return lambda *given: say(
+        "audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", "--allow-code", *given
+    )
 
 
 def test_the_page_says_how_to_repeat_it(audit, made, toys, tmp_path):
     audit("--attack", "nothing", "--seed", "1")
     page = (tmp_path / "audit" / "index.html").read_text()
-    assert f"expunge audit {made.folder} --budget {toys} --attack nothing --seed 1 --control none --out {tmp_path / 'audit'}</pre>" in page
+    assert f"expunge audit {made.folder} --budget {toys} --allow-code --attack nothing --seed 1 --control none" in page
 
 
 def test_what_is_the_runs_own_need_not_be_repeated(made, tmp_path):
@@ -135,7 +137,7 @@ def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
     [
         (["--budget", "quik"], ["'quik' is neither (nearest: 'quick')"]),
         (["--budget", "/nowhere.toml"], ["/nowhere.toml"]),
-        (["--attack", "relern"], ["'relern' is none (nearest: 'relearn')"]),
+        (["--attack", "relern"], ["'relern' is not an attack.", "Try 'relearn'"]),
         (["--control", "/nowhere"], ["/nowhere", "a run is a folder"]),
         (["--auxiliary", "/nowhere", "--attack", "relearn"], ["'/nowhere' is none"]),
         (["--seed", "one"], ["--seed", "'one'"]),

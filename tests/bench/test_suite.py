@@ -98,7 +98,7 @@ def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
         ({"concepts": []}, ["a suite has concepts"]),
         ({"concepts": [{"name": "neon"}]}, ["a table with a target"]),
         ({"concepts": [{"target": "neon", "ancor": "dots"}]}, ["'ancor' is none (nearest: 'anchor')"]),
-        ({"methods": [{"name": "uec"}]}, ["'uec' is none (nearest: 'uce')"]),
+        ({"methods": [{"name": "uec"}]}, ["'uec' is not a method", "Try 'uce'"]),
         ({"methods": [{"name": "retrain", "eta": 1}]}, ["no settings but those of its training: eta"]),
         ({"methods": [{"name": "retrain"}], "model": "./sd", "vocabulary": "canvas"}, ["the canvas alone is trained anew", "./sd"]),
         ({"methods": [{"name": "uce", "concepts": ["neom"]}]}, ["'neom'", "nearest: 'neon'"]),

@@ -9,7 +9,7 @@ import pytest
 from cli.commandline import say
 
 from expunge.cli.fields import Setting, settings_of
-from expunge.cli.screen import duration, nearest, paragraphs
+from expunge.cli.screen import duration, paragraphs
 from expunge.cli.unlearn import COMMON, method_first
 from expunge.methods import METHODS
 from expunge.methods.base import Objective, Training
@@ -149,9 +149,9 @@ def test_switches_are_those_that_take_no_value():
     """`method_first` has to know them before the method, and with it the flags, is known."""
     from expunge.cli.unlearn import SWITCHES
 
-    switches = {s.flag for s in settings_of(Training) if not s.metavar} | {"--dry-run", "--help", "--sequential", "--joint"}
+    switches = {s.flag for s in settings_of(Training) if not s.metavar} | {"--dry-run", "--help", "--sequential", "--joint", "--allow-code"}
     assert {s.replace("--no-", "--") for s in SWITCHES} == switches
-    assert [name for name, (_, default) in COMMON.items() if default is False] == ["dry_run"]
+    assert [name for name, (_, default) in COMMON.items() if default is False] == ["allow_code", "dry_run"]
 
 
 def test_paragraphs_are_filled_and_formulas_kept():
@@ -165,11 +165,6 @@ def test_paragraphs_are_filled_and_formulas_kept():
             ValueError: never.
         """
     assert paragraphs(text) == ["First line.", "    x = 1\n    y = 2"]
-
-
-def test_the_nearest_name_is_found_whatever_its_case():
-    assert nearest("ira", ["UA", "IRA"]) == " (nearest: 'IRA')"
-    assert nearest("quux", ["UA", "IRA"]) == ""
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import apart
 import pytest
 import tiny
 import torch
+from raising import raises_error
 
-from expunge.errors import ExpungeError
 from expunge.methods.base import Training
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
@@ -85,7 +85,7 @@ def test_only_the_main_process_writes_and_shows(shared):
 
 def test_a_batch_that_falls_into_unequal_parts_is_refused():
     refuse_uneven(Training(batch_size=12, accumulate=2), 3)
-    with pytest.raises(ExpungeError, match="batch_size 16 is no multiple of 2 x 3; choose another"):
+    with raises_error("uneven-batch", 16, "multiple of 6"):
         refuse_uneven(Training(batch_size=16, accumulate=2), 3)
 
 

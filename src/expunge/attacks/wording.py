@@ -103,7 +103,7 @@ class Wording(Attack):
     def _way(self) -> str:
         match self.form:
             case "synonyms":
-                return "name others in a vocabulary of your own (see docs/own-model.md), or choose another form"
+                return "name others in a vocabulary of your own (see docs/how-to/vocabulary.md), or choose another form"
             case "misspellings":
                 return "they are for models that read letters, not whole words only as the canvas does; choose another form"
             case "file":

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from expunge.evaluation.statistics import Interval, wilson
 from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
+from expunge.storage.files import inside, write_atomically, write_json
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,9 @@ class Result:
     cut: str = ""
     """Why there is no reading beyond the last, where the attack was to go on."""
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
-
     @classmethod
     def from_json(cls, text: str) -> "Result":
+        """The inverse of `asdict`, as JSON."""
         table = json.loads(text)
         readings = tuple(
             Reading(**r | {"shown": tuple(Shown(**s) for s in r["shown"]), "unasked": Seen.of(r.get("unasked"))}) for r in table["readings"]
@@ -136,12 +134,10 @@ class Kept:
     def put(self, result: Result, shared: bool = False) -> None:
         """Keeps a result: its pictures first, so that a result that is there is whole. `shared`: for other audits too."""
         for name in {s.picture for r in result.readings for s in r.shown}:
-            if not (self.pictures / name).exists():
-                write_atomically(self.pictures / name, (self.store.root / "pictures" / name).read_bytes())
-        text = (result.to_json() + "\n").encode()
-        write_atomically(self._own(result.id), text)
-        if shared:
-            write_atomically(self._shared(result.id), text)
+            if not (own := inside(self.pictures, name)).exists():
+                write_atomically(own, inside(self.store.root / "pictures", name).read_bytes())
+        for file in (self._own(result.id), *([self._shared(result.id)] if shared else [])):
+            write_json(file, asdict(result))
         shutil.rmtree(self.work(result.id), ignore_errors=True)
 
     def _own(self, cell: str) -> Path:
@@ -152,12 +148,17 @@ class Kept:
 
     @staticmethod
     def _read(file: Path, pictures: Path) -> Result | None:
-        """A result, or None where it is missing, damaged, or lacks its pictures: all of that can be made again."""
+        """A result, or None where it is missing, damaged, of another cell, or lacks its pictures: all of that can be made again.
+
+        Raises:
+            ExpungeError: it names a picture outside the folder of its pictures.
+        """
         try:
             found = Result.from_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        return found if all((pictures / s.picture).exists() for r in found.readings for s in r.shown) else None
+        is_whole = all(inside(pictures, s.picture).exists() for r in found.readings for s in r.shown)
+        return found if is_whole and found.id == file.stem else None
 
 
 Role = Literal["unlearned", "base", "retrained"]

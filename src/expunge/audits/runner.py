@@ -199,7 +199,7 @@ class Battery:
                 cut = " ".join(str(error).split())
         if not readings or readings[0].strength:
             raise ExpungeError(
-                f"an attack's first reading is the model as it is: {cell.entry.name} gave none at strength 0; see docs/audit.md"
+                f"an attack's first reading is the model as it is: {cell.entry.name} gave none at strength 0; see docs/how-to/audit.md"
             )
         names = tuple(j.name for j in cell.judges)
         taught = self._taught(cell, victim) if cell.side.role == "unlearned" else None

@@ -37,14 +37,16 @@ def prepare(
     out: str | Path | None = None,
     device: str = "cpu",
     store: Store | None = None,
+    allow_code: bool = False,
 ) -> Battery:
     """Resolves an audit. The arguments are those of `expunge.audit`.
 
     Raises:
-        ExpungeError: an unfinished run, another base model, a control of something else, an unknown budget or attack, no judge.
+        ExpungeError: an unfinished run, another base model, a control of something else, an unknown budget or attack, no judge; a
+            budget's file that names code outside the package, without `allow_code`.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
-    plan = budget if isinstance(budget, Budget) else read_budget(budget)
+    plan = budget if isinstance(budget, Budget) else read_budget(budget, allow_code)
     plan = plan.only(attacks) if attacks else plan
     concepts = run.concept().parts
     plan = plan.beside(str(auxiliary)) if auxiliary else plan

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.audits.budget import make_budget
 from expunge.audits.cells import Kept
 from expunge.audits.runner import SHOWN as ATTACKED
 from expunge.audits.runner import Battery, Cost, Side
-from expunge.bench.runner import Place, control_of, is_attacked, loaded_once, missing, plan_of, sampler_of
+from expunge.bench.runner import Place, budget_of, control_of, is_attacked, loaded_once, missing, plan_of, sampler_of
 from expunge.bench.suite import Unit
-from expunge.concepts.tables import called, concept_from
+from expunge.concepts.tables import concept_from, target_of
 from expunge.evaluation.evaluate import SHOWN
 from expunge.evaluation.judges import Judge
 from expunge.evaluation.protocol import Protocol, Shot
@@ -83,14 +82,14 @@ def _base(units: Sequence[Unit], place: Place) -> Estimate:
     loaded = loaded_once(first.model, place.device, first.dtype)
     sampler = sampler_of(first, loaded)
     shots: dict[tuple[str, int], Shot] = {}
-    for unit in {(called(u.concept), u.seed): u for u in units if missing(u, place.folder(u))}.values():
+    for unit in {(target_of(u.concept), u.seed): u for u in units if missing(u, place.folder(u))}.values():
         shots |= {(s.prompt.prompt, s.noise_seed): s for s in _shots(unit)}
     files = kept_at(loaded, list(shots.values()), sampler, store, loaded.fingerprint)
     count = sum(not f.exists() for f in files)
     forwards = count * _forwards(sampler)
     seconds = forwards * pace(loaded, SCOPES["xattn"], TIMED).forward
     # The controls of attacks, once for each concept and seed.
-    attacked = list({(called(u.concept), u.seed): u for u in units if not is_attacked(u, place.folder(u))}.values())
+    attacked = list({(target_of(u.concept), u.seed): u for u in units if not is_attacked(u, place.folder(u))}.values())
     each = [(1 + bool(control_of(u)), _attacks(u, loaded, store)) for u in attacked]
     forwards, backwards = forwards + sum(n * c.forwards for n, c in each), sum(n * c.backwards for n, c in each)
     return Estimate("untouched", 0, forwards, backwards, seconds + sum(n * c.seconds for n, c in each), count * _octets(loaded))
@@ -105,7 +104,7 @@ def _attacks(unit: Unit, model: DiffusionModel, store: Store) -> Cost:
     """What the attacks on a unit take, or on one of its controls: as priced for the untouched model, all of it still to be done."""
     if unit.audit is None:
         return Cost(0, 0, 0.0)
-    budget, concepts = make_budget(unit.audit["budget"], unit.audit["name"]), concept_from(unit.concept).parts
+    budget, concepts = budget_of(unit), concept_from(unit.concept).parts
     nobody: dict[str, tuple[Judge, ...]] = {c.target: () for c in concepts}
     one, kept = (Side("base", None, {}),), Kept(Path(), store)
     battery = Battery(model, budget, one, concepts, nobody, unit.seed, sampler_of(unit, model), kept)

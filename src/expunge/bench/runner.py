@@ -37,7 +37,7 @@ from expunge.runs.plan import Plan, make_plan
 from expunge.runs.run import Run
 from expunge.runs.unlearn import carry_out
 from expunge.storage.cache import Store
-from expunge.storage.files import lying_at, write_atomically
+from expunge.storage.files import lying_at, write_json, write_lines
 from expunge.storage.lock import taken
 
 RESULT = "bench.json"
@@ -110,7 +110,7 @@ def failed(unit: Unit, place: Place, error: Exception) -> Outcome:
     line = line if isinstance(error, ExpungeError) else f"{type(error).__name__}: {line}"
     trace = None if isinstance(error, ExpungeError) else "".join(traceback.format_exception(error))
     record = {"unit": unit.name, "error": line, "traceback": trace}
-    write_atomically(place.failure(unit), (json.dumps(record, indent=1) + "\n").encode())
+    write_json(place.failure(unit), record)
     return Outcome(unit.id, unit.name, "failed", line)
 
 
@@ -175,7 +175,7 @@ def _measure(unit: Unit, run: Run, model: DiffusionModel, store: Store, before: 
     kept = [Row(**r) for r in before.get("rows", ())] if as_now else []
     merged = list({(r.run, r.concept, r.metric, r.probe, r.attack, r.judge): r for r in (*kept, *rows)}.values())
     # The report reads the run's own rows, which hold only what was asked for last; what counts for the suite is written after them.
-    write_atomically(run.folder / "evaluation" / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in merged).encode())
+    write_lines(run.folder / "evaluation" / "rows.jsonl", map(asdict, merged))
     known = [*(before.get("metrics", ()) if as_now else ()), *asked]
     _write(run.folder, before | {"measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]})
 
@@ -191,7 +191,7 @@ def _attack(unit: Unit, run: Run, model: DiffusionModel, store: Store) -> None:
     assert unit.audit is not None
     battery = prepare(
         run,
-        _budget(unit),
+        budget_of(unit),
         model=model,
         control=control_of(unit) or NO_CONTROL,
         judge=unit.judge,
@@ -207,7 +207,7 @@ def _attack(unit: Unit, run: Run, model: DiffusionModel, store: Store) -> None:
 
 def _attacked_as(unit: Unit) -> dict[str, Any]:
     """The budget, and what lies in the files that it and the suite name: a control that was trained again is another."""
-    attacks = _budget(unit).entries if unit.audit else ()
+    attacks = budget_of(unit).entries if unit.audit else ()
     found = control_of(unit)
     control = lying_at(str(found.folder / "delta.safetensors")) if found else []
     judge = lying_at(unit.judge) if unit.judge and unit.judge not in BY_NAME else []
@@ -222,9 +222,10 @@ def control_of(unit: Unit) -> Run | None:
     return control_for(unit.audit["control"] or None, unit.model, concept_from(unit.concept).parts) if unit.audit else None
 
 
-def _budget(unit: Unit) -> Budget:
+def budget_of(unit: Unit) -> Budget:
+    """What a unit is attacked with. Code that it names was allowed when the suite was read."""
     assert unit.audit is not None
-    return make_budget(unit.audit["budget"], unit.audit["name"])
+    return make_budget(unit.audit["budget"], unit.audit["name"], allow_code=True)
 
 
 def _measured_as(unit: Unit) -> dict[str, Any]:
@@ -235,7 +236,7 @@ def _measured_as(unit: Unit) -> dict[str, Any]:
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:
-    write_atomically(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
+    write_json(folder / RESULT, result)
 
 
 def _silent(items: Any, description: str) -> Iterator[int]:

@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
-from expunge.concepts.tables import called, concept_table
+from expunge.concepts.tables import concept_table, target_of
 from expunge.config import version_of
 from expunge.names import RETRAINED, dashed
 from expunge.storage.hashing import digest
@@ -92,7 +92,7 @@ class Unit:
     @property
     def name(self) -> str:
         """As `--only` takes it."""
-        return f"{self.label}/{called(self.concept)}/{self.seed}"
+        return f"{self.label}/{target_of(self.concept)}/{self.seed}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -161,7 +161,7 @@ class Suite:
 def _short(concept: Mapping[str, Any]) -> str:
     """Of many concepts the first and how many more: a folder's name has an end."""
     targets = [t["target"] for t in concept.get("targets", ())]
-    return called(concept) if len(targets) <= 3 else f"{targets[0]} and {len(targets) - 1} more {concept['together']}"
+    return target_of(concept) if len(targets) <= 3 else f"{targets[0]} and {len(targets) - 1} more {concept['together']}"
 
 
 def _described(concept: Subject, synonyms: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from expunge.bench.runner import is_attacked, missing, read_result
 from expunge.bench.suite import Unit
-from expunge.concepts.tables import called
+from expunge.concepts.tables import target_of
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import clustered, student_interval
 from expunge.names import RETRAINED
@@ -90,7 +90,7 @@ def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
         findings = result["findings"] if unit.audit and is_attacked(unit, folder) else ()
         rows += tuple(row for finding in findings for row in _attacked(finding, card["id"], unit))
         costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
-        found.append(Measured(_label(unit), unit.method, called(unit.concept), unit.seed, folder, rows, costs, stages))
+        found.append(Measured(_label(unit), unit.method, target_of(unit.concept), unit.seed, folder, rows, costs, stages))
     return found
 
 

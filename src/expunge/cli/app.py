@@ -22,9 +22,9 @@ from expunge.cli.meter import meter
 from expunge.cli.options import values_of
 from expunge.cli.report import report
 from expunge.cli.sample import sample
-from expunge.cli.screen import nearest
 from expunge.cli.show import show
 from expunge.cli.unlearn import unlearn
+from expunge.names import nearest
 
 USERS_MISTAKE, INTERRUPTED = 2, 130
 

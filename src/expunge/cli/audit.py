@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import BaseModel, Device, Judge, RunFolder, best_device, run_folder
+from expunge.cli.options import AllowCode, BaseModel, Device, Judge, RunFolder, best_device, run_folder
 
 FAILED = 1
 """The exit code where an attack could not be made."""
@@ -31,11 +31,12 @@ def audit(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is to be done and what it costs. Writes nothing.")] = False,
     device: Device = "auto",
+    allow_code: AllowCode = False,
 ) -> None:
     """Attack a run: can what was unlearned be brought back?
 
     Tries a battery of attacks on the run and, as controls, on the untouched model and on one that never saw the concept, where there
-    is one, and writes one page for an auditor. What is done is kept: after an interruption the same command goes on. `docs/audit.md`
+    is one, and writes one page for an auditor. What is done is kept: after an interruption the same command goes on. `docs/how-to/audit.md`
     says what each attack asks and how to read the verdicts.
     """
     from expunge.audits.setup import conclude, prepare
@@ -56,6 +57,7 @@ def audit(
         seed=seed,
         out=out,
         device=best_device(device),
+        allow_code=allow_code,
     )
     missing = battery.missing()
     say(f"{battery.budget.name}: {len(battery.cells)} cells, {len(battery.cells) - len(missing)} done, {len(missing)} to do")

@@ -1,6 +1,5 @@
 """`expunge bench SUITE`: a whole table, from one file."""
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import Device, best_device
+from expunge.cli.options import AllowCode, Device, best_device
 
 FAILED = 1
 """The exit code where units failed."""
@@ -33,22 +32,24 @@ def bench(
     workers: Annotated[int | None, typer.Option(metavar="N", help="Units at a time on a cluster of its own.  [default: cores]")] = None,
     gpus_per_run: Annotated[float, typer.Option(metavar="SHARE", help="Of a GPU for each unit on Ray: 0.25 puts four on one.")] = 0.0,
     device: Device = "auto",
+    allow_code: AllowCode = False,
 ) -> None:
     """Run a benchmark: methods x concepts x seeds, each measured, into one table and one page.
 
     Does what is missing and nothing twice: after an interruption the same command goes on. A unit that fails is named at the
-    end and tried again the next time. `docs/bench.md` says how a suite is written.
+    end and tried again the next time. `docs/how-to/run-a-suite.md` says how a suite is written.
     """
     from expunge.bench.config import read_suite
     from expunge.bench.executors import Ray, Serial
     from expunge.bench.runner import Place, is_done
     from expunge.bench.summary import markdown, measured, standings
-    from expunge.cli.screen import nearest, say
+    from expunge.cli.screen import say
     from expunge.config import build
     from expunge.errors import ExpungeError
+    from expunge.names import nearest
     from expunge.storage.cache import Store
 
-    plan = read_suite(suite)
+    plan = read_suite(suite, allow_code)
     folder = out or Path("runs") / "bench" / plan.name
     if table:
         found = measured([u for u in plan.units if _wanted(u.name, only or [])], folder)
@@ -108,13 +109,13 @@ def _run(plan: Any, units: Sequence[Any], left: Sequence[Any], place: Any, engin
     from expunge.cli.screen import say
     from expunge.progress import Progress
     from expunge.reports.pages.leaderboard import write
-    from expunge.storage.files import write_atomically
+    from expunge.storage.files import write_atomically, write_lines
 
     outcomes = list(watch_units(engine(left, place), len(left), Progress.default())) if left else []
     found = measured(plan.units, place.out)
     lines = standings(found)
     write_atomically(place.out / "table.md", markdown(lines).encode())
-    write_atomically(place.out / "rows.jsonl", "".join(json.dumps(r) + "\n" for r in labelled(found)).encode())
+    write_lines(place.out / "rows.jsonl", labelled(found))
     say(f"rows    {place.out / 'rows.jsonl'}", f"table   {place.out / 'table.md'}")
     if found:
         say(f"page    {write(plan.name, found, lines, place.out / 'index.html')}")

@@ -38,7 +38,7 @@ def demo(
     from expunge.runs.unlearn import carry_out
     from expunge.storage.cache import Store
 
-    how = build(find_method(method), {}, method)
+    how = build(find_method(method, allow_code=True), {}, method)
     main = Concept.find(target, Vocabulary.canvas())
     other_names = tuple(n for n in (main.member.name, *main.member.synonyms) if n != main.target)
     concept = Concept.find(main.target, main.vocabulary, other_names, kind=main.kind)

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from expunge.cli.options import CANVAS, Model, Vocabulary
-from expunge.cli.screen import first_sentence, nearest, say, table
+from expunge.cli.screen import first_sentence, say, table
+from expunge.names import nearest
 from expunge.progress import duration
 
 

@@ -27,7 +27,7 @@ def meter(
     """Measure how much the weights still know: of the concept, wanted nothing, and of every other, wanted all.
 
     In nats, by the model's own predictions of noise: no judge looks, and the unlearned model need draw nothing. What the untouched
-    model says is kept, so that its next run takes half the time. `docs/information.md` says what the number means and where it ends.
+    model says is kept, so that its next run takes half the time. `docs/explanation/information.md` says what the number means.
     """
     from expunge.cli.screen import say
     from expunge.config import build

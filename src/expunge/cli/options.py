@@ -22,6 +22,9 @@ Vocabulary = Annotated[str | None, typer.Option(metavar="FILE", help=VOCABULARY)
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps; auto takes the fastest there is.")]
 JUDGE = "Who says what a picture shows (see `expunge ls judges`).  [default: main on the canvas, else none]"
 Judge = Annotated[str | None, typer.Option(metavar="NAME|FOLDER|ID", help=JUDGE)]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Import the code that a file names as package.module:NAME. For files that you trust.")
+]
 SamplerSteps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Denoising steps.  [default: the model's]")]
 Guidance = Annotated[float | None, typer.Option(metavar="NUMBER", help="Classifier-free guidance.  [default: the model's]")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its id under runs/.", show_default=False)]

@@ -8,10 +8,9 @@ from typing import Any
 
 from expunge import config
 from expunge.cli.options import CANVAS
-from expunge.cli.screen import nearest
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several, Subject
-from expunge.concepts.tables import Told, told
+from expunge.concepts.tables import ConceptEntry, read_entry
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
 from expunge.evaluation.early_stopping import RULES
@@ -20,6 +19,7 @@ from expunge.methods.base import Method, Objective, Training
 from expunge.methods.config import Layer, find_method, method_name
 from expunge.methods.presets import PRESETS, read_preset
 from expunge.models.defaults import defaults_of
+from expunge.names import nearest
 from expunge.training.stopping import StoppingRule
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -87,11 +87,16 @@ def _is_preset(path: Path) -> bool:
     return str(path) in PRESETS and not path.is_file()
 
 
-def method_in(path: Path) -> str:
-    """The method that a configuration names."""
+def method_in(path: Path, allow_code: bool) -> str:
+    """The method that a configuration names.
+
+    Raises:
+        ExpungeError: it names none; without `allow_code`, code outside the package.
+    """
     name = read_config(path).get("method", {}).get("name")
     if not isinstance(name, str):
         raise ExpungeError(f"[method] has a name in a configuration: {path} has {name!r}; add one, or type it after `expunge unlearn`")
+    find_method(name, allow_code)
     return name
 
 
@@ -124,10 +129,12 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
         raise ExpungeError(
             f"a preset is of its own method: {given['config']} is of {own}, and {method} is asked for; leave one of them out"
         )
-    cls = find_method(method)
+    cls, allow_code = find_method(method, allow_code=True), given["allow_code"]
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     kept = {k: v for k, v in method_table.items() if k != "name"} if same else {}
-    built = config.build(cls, kept | _given(given, names), method)
+    if not allow_code and (named := config.code_named(cls, kept)):
+        raise config.outside_code(named[0])
+    built = config.build(cls, kept | _given(given, names), method, allow_code=True)
     training = _training(built, (tables.get("training", {}) if same else {}) | _given(given, [f.name for f in fields(Training)]))
     model = given["model"] or model_table.get("name") or CANVAS
     concept = concept_asked(tables.get("concept", {}), given, model)
@@ -143,7 +150,8 @@ def settle(method: str, given: Mapping[str, Any]) -> Request:
         concept,
         built,
         training,
-        tuple(_before(name) for name in given["before"] or ()) or tuple(map(Layer.of, tables.get("before", ()) if same else ())),
+        tuple(_before(name, allow_code) for name in given["before"] or ())
+        or tuple(Layer.of(table, allow_code) for table in (tables.get("before", ()) if same else ())),
         tables.get("seed", 0) if given["seed"] is None else given["seed"],
         _stop(tables.get("stop"), given, training is not None),
     )
@@ -161,14 +169,14 @@ def _training(method: Method, given: Mapping[str, Any]) -> Training | None:
     return None
 
 
-def _before(given: str) -> Layer:
+def _before(given: str, allow_code: bool) -> Layer:
     """What `--before` names: a method with its defaults, or the one of a configuration or preset."""
     if ":" in given or given in METHODS:
-        return Layer.of(given)
+        return Layer.of(given, allow_code=True)
     tables = read_config(Path(given))
     if tables.get("before"):
         raise ExpungeError(f"--before names one method: {given} is of several itself; give the configuration with --config")
-    return Layer.of({name: tables[name] for name in ("method", "training") if name in tables})
+    return Layer.of({name: tables[name] for name in ("method", "training") if name in tables}, allow_code)
 
 
 def _stop(table: Mapping[str, Any] | None, given: Mapping[str, Any], trained: bool) -> StoppingRule | None:
@@ -240,9 +248,9 @@ def _entries(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return listed
 
 
-def _told(entry: Mapping[str, Any]) -> Told:
+def _told(entry: Mapping[str, Any]) -> ConceptEntry:
     """Of an entry that may hold what is said of all of them beside."""
-    return told({key: value for key, value in entry.items() if key in ENTRY})
+    return read_entry({key: value for key, value in entry.items() if key in ENTRY})
 
 
 def _found(name: str, entries: Sequence[Mapping[str, Any]], vocabulary: Vocabulary, kind: str | None) -> Concept:
@@ -254,7 +262,7 @@ def _one(
     concept: Concept, entries: Sequence[Mapping[str, Any]], other_names: list[str], synonyms: list[str] | None, anchor: str | None
 ) -> Concept:
     """The concept with its other words: those given, else the configuration's."""
-    kept = next((_told(e) for e in entries if e["target"] == concept.target), Told(concept.target))
+    kept = next((_told(e) for e in entries if e["target"] == concept.target), ConceptEntry(concept.target))
     words = other_names + (synonyms or list(kept.names))
     words = [s for s in dict.fromkeys(words) if s != concept.target]
     anchor = kept.anchor if anchor is None else anchor

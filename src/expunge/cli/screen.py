@@ -1,6 +1,5 @@
-"""What a person reads: tables on standard output, and the nearest name for a misspelt one."""
+"""What a person reads: tables on standard output, and the words of durations."""
 
-import difflib
 import inspect
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
@@ -50,13 +49,6 @@ def paragraphs(docstring: str) -> list[str]:
 
 def first_sentence(docstring: str) -> str:
     return paragraphs(docstring)[0]
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint for a misspelt name: " (nearest: 'esd')", or nothing."""
-    folded = {v.casefold(): v for v in valid}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.4)
-    return f" (nearest: {folded[close[0]]!r})" if close else ""
 
 
 def shorten(text: str, width: int = 60) -> str:

@@ -89,7 +89,7 @@ def _method(name: str) -> None:
     from expunge.methods.base import Objective
     from expunge.methods.config import find_method
 
-    cls = find_method(name)
+    cls = find_method(name, allow_code=True)
     say(f"{name}: {cls.__name__}", "")
     prose(cls.__doc__ or "")
     _table("settings", cls)
@@ -136,9 +136,9 @@ def _table(title: str, cls: type, defaults: object = None, flags: bool = True) -
 def _concept(name: str, model: str | None, file: str | None, others: tuple[str, ...]) -> None:
     """Prints the concept, looked up in the vocabulary that was named, else in the built-in ones; `others` are valid names too."""
     from expunge.cli.request import vocabulary_named
-    from expunge.cli.screen import nearest
     from expunge.concepts.concept import Concept
     from expunge.errors import ExpungeError
+    from expunge.names import nearest
 
     worlds = [vocabulary_named(v, model or "") for v in ([file] if file or model else ["canvas", "general"])]
     for world in worlds:

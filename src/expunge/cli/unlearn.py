@@ -9,9 +9,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from expunge.cli.options import Device, Model, Vocabulary, best_device, values_of
+from expunge.cli.options import AllowCode, Device, Model, Vocabulary, best_device, values_of
 
-SWITCHES = ("--dry-run", "--help", "--gradient-checkpointing", "--no-gradient-checkpointing", "--sequential", "--joint")
+SWITCHES = ("--dry-run", "--help", "--gradient-checkpointing", "--no-gradient-checkpointing", "--sequential", "--joint", "--allow-code")
 """Flags that take no value."""
 
 
@@ -54,6 +54,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "stop_when_gone": (Annotated[int | None, _option("N", STOP)], None),
     "judge": (Annotated[str | None, _option("NAME|FOLDER|ID", "Who looks, with --stop-when-gone.  [default: main on the canvas]")], None),
     "merge": (Annotated[Path | None, _option("FOLDER", "Write the whole changed pipeline too.")], None),
+    "allow_code": (AllowCode, False),
     "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it costs. Writes nothing.")], False),
 }
 """The flags of every method: type and default."""
@@ -121,7 +122,7 @@ def method_first(arguments: list[str]) -> list[str]:
     files = values_of(["--config"], arguments)
     if not files:
         raise ExpungeError("a method is named: there is none; for example `expunge unlearn mim-mu --target neon` (`expunge ls methods`)")
-    return [method_in(Path(files[-1])), *arguments]
+    return [method_in(Path(files[-1]), "--allow-code" in arguments), *arguments]
 
 
 def _command(name: str) -> Any:
@@ -136,7 +137,7 @@ def _command(name: str) -> Any:
     from expunge.methods.base import Objective, Training
     from expunge.methods.config import find_method
 
-    cls = find_method(name)
+    cls = find_method(name, allow_code=True)
     panels = {f"Settings of {name}": settings_of(cls)}
     if issubclass(cls, Objective):
         panels["Training"] = settings_of(Training, cls.training)

@@ -27,7 +27,7 @@ from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_atomically, write_json, write_lines
 from expunge.storage.hashing import seed_of
 from expunge.storage.tensors import content
 from expunge.training.banks import Track, untracked
@@ -103,7 +103,7 @@ def evaluate(
         for part in removed:
             rows += _resurgence(stage, left, part, loaded, judge, protocol, sampler, metrics, store, track)
 
-    write_atomically(folder / "pictures.json", (json.dumps(listed, indent=1) + "\n").encode())
+    write_json(folder / "pictures.json", listed)
     about = {
         "judge": judges[0].name if judges else None,
         "sampler": asdict(sampler) | {"scheduler": loaded.scheduler_name},
@@ -111,8 +111,8 @@ def evaluate(
         "seconds": round(time.monotonic() - started, 1),
         "notes": [] if judges else ["No judge looked at the pictures: give one with --judge; the rows that need none are there."],
     }
-    write_atomically(folder / "evaluation.json", (json.dumps(about, indent=2) + "\n").encode())
-    write_atomically(folder / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in rows).encode())
+    write_json(folder / "evaluation.json", about, indent=2)
+    write_lines(folder / "rows.jsonl", map(asdict, rows))
     return rows
 
 

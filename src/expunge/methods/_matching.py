@@ -23,6 +23,7 @@ from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
 
+from expunge.config import NamesCode
 from expunge.diffusion.batch import Batch, Terms
 from expunge.diffusion.divergence import find_divergence
 from expunge.diffusion.losses import denoising_error, prediction_error, squared_error
@@ -49,11 +50,11 @@ class Hold(NamedTuple):
 class Matching(Objective):
     """A method whose student is to predict a goal. It says which in `goal`, and uses `match` for the loss."""
 
-    divergence: str = "kl"
+    divergence: Annotated[str, NamesCode()] = "kl"
     """How the student's prediction is drawn to its goal. `kl` is the squared error, and so are `reverse-kl`, `jeffreys` and
     `renyi=NUMBER`; `hellinger`, `js` (which damps a little more) and `tv` let go of points that are far off, and so hurt less where
     the goal is out of reach; `chi2` and `alpha=NUMBER` above 1 or below 0 press on just these, and forget harder; `alpha=NUMBER`
-    between 0 and 1 damps. Or any convex f(r) of yours with f(1) = 0, as `package.module:function`. See docs/divergences.md."""
+    between 0 and 1 damps. Or any convex f(r) of yours with f(1) = 0, as `package.module:function`. See docs/explanation/divergences.md."""
     kappa: Annotated[float, Gt(0)] | Literal["auto", "exact"] = "auto"
     """Scale of the squared difference inside the divergence, M = kappa m; `kl` does not feel it. `auto` finds it on the first batch,
     so that the median M there is `start`; `exact` is that of DDPM's reverse steps (if `time_weight` is path, else of the largest of

@@ -16,13 +16,13 @@ from expunge.methods import METHODS
 from expunge.methods.base import Edit, Method, Objective, Training
 
 
-def find_method(name: str) -> type[Method]:
-    """A registered method by name, or any importable one as "package.module:Class".
+def find_method(name: str, allow_code: bool = False) -> type[Method]:
+    """A registered method by name; with `allow_code`, any importable one as "package.module:Class" (see `config.find_class`).
 
     Raises:
-        ExpungeError: neither; the message names the nearest registered one.
+        ExpungeError: neither; the hint names the nearest registered one.
     """
-    return find_class(name, METHODS, (Objective, Edit), "method", "docs/add-a-method.md")
+    return find_class(name, METHODS, (Objective, Edit), "method", "docs/how-to/add-a-method.md", allow_code)
 
 
 def method_name(method: Method) -> str:
@@ -61,11 +61,12 @@ class Layer:
         return {"method": method} | ({"training": config.settings(self.training)} if self.training else {})
 
     @classmethod
-    def of(cls, given: "Before") -> "Layer":
+    def of(cls, given: "Before", allow_code: bool = False) -> "Layer":
         """A layer from a method or its name, with its defaults, or from a configuration's `method` and `training`.
 
         Raises:
-            ExpungeError: an unknown key, method or setting; training given to a closed form.
+            ExpungeError: an unknown key, method or setting; training given to a closed form; without `allow_code`, code outside the
+                package.
         """
         match given:
             case Layer():
@@ -77,18 +78,24 @@ class Layer:
                 if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
                     raise ExpungeError(f"a method that goes before has a name: {table!r} has none; see a run's config.toml")
                 settings = {k: v for k, v in table.items() if k != "name"}
-                return cls.made(table["name"], settings, given.get("training"))
+                return cls.made(table["name"], settings, given.get("training"), allow_code)
             case _:
-                return cls.made(given, {}, None)
+                return cls.made(given, {}, None, allow_code)
 
     @classmethod
-    def made(cls, method: str | Method, settings: Mapping[str, Any], training: Training | Mapping[str, Any] | None) -> "Layer":
+    def made(
+        cls,
+        method: str | Method,
+        settings: Mapping[str, Any],
+        training: Training | Mapping[str, Any] | None,
+        allow_code: bool = False,
+    ) -> "Layer":
         """A method with its settings and what its training is to be other than its own."""
         if isinstance(method, str):
-            found, trained = find_method(method), {f.name for f in fields(Training)}
+            found, trained = find_method(method, allow_code), {f.name for f in fields(Training)}
             if moved := {k: v for k, v in settings.items() if k in trained and k not in {f.name for f in fields(found)}}:  # type: ignore[arg-type]
                 raise ExpungeError(f"{', '.join(moved)}: of the training, and no setting of {method}; give training={moved}")
-            method = config.build(found, settings, method)
+            method = config.build(found, settings, method, allow_code=allow_code)
         elif settings:
             raise ExpungeError(
                 f"settings go with a method's name: {', '.join(settings)} given beside a method made beforehand; use one of the two"

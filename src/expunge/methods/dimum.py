@@ -23,7 +23,7 @@ class DiMUM(Objective):
     Choose it where the untouched model can be asked for nothing but pictures. Its aim is that the concept does not come back when the
     model is fine-tuned on other data: at the minimum the loss of what is retained has no slope, so training on that has nothing to
     undo. That holds as far as training has converged, hence many steps and pictures; on the canvas, with all weights, it came back
-    (docs/results-attacks.md), and the preset `picture-then-name` is what was tested against that. It is slower than methods that follow a
+    (docs/results), and the preset `picture-then-name` is what was tested against that. It is slower than methods that follow a
     teacher's predictions, and costs quality where retained pictures are few.
 
     Source: arXiv 2512.03564 for the objective, true noise in both terms, and alternative data under the concept's condition. The

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from expunge.config import NamesCode
 from expunge.diffusion.batch import Batch, Need, Terms
 from expunge.diffusion.divergence import BOUNDS
 from expunge.diffusion.networks import Models
@@ -42,7 +43,7 @@ class FDMU(Matching):
     no use for `kappa`, `start` and `time_weight`, and knows `kl`, `reverse-kl`, `hellinger`, `js`, `tv` and `chi2`."""
     variant: Variant = "xattn-kv"
     """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
-    divergence: str = "hellinger"  # described where it is shared; this is the paper's choice
+    divergence: Annotated[str, NamesCode()] = "hellinger"  # described where it is shared; this is the paper's choice
 
     training: ClassVar[Training] = Training(steps=120, lr=6e-4, batch_size=24, whiten=1e-3)
 

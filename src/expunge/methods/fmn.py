@@ -21,7 +21,7 @@ class FMN(Objective):
         L = mean over layers, points, heads, pixels of  sum_{i in S} A_i^2,      A = softmax(Q K^T / sqrt(d)),  x_0 ~ D_f,  t,  eps
 
     with S the tokens that `tokens` names. Choose it as a quick baseline: few steps, no teacher, no anchor. On the
-    canvas it removes two of three styles and next to nothing of the objects (docs/results.md). It says where a pixel may not look, not
+    canvas it removes two of three styles and next to nothing of the objects (docs/results). It says where a pixel may not look, not
     what it is to show, so what is drawn instead is left to the other tokens, and a concept that they carry too stays. Nothing is held:
     more steps hurt the rest more.
 

@@ -25,7 +25,7 @@ class SalUn(Relabelling):
 
     with x_t of the concept's pictures, c' their prompt with another member of the kind in the concept's place, and x_t' of pictures
     that must survive. Choose it to compare with what is published, or as the first step of the preset `picture-then-name`: on the canvas
-    the mask brought nothing, UA 73 % with it and 76 % without, all weights trained (`--variant full --lr 1e-4`; docs/results.md).
+    the mask brought nothing, UA 73 % with it and 76 % without, all weights trained (`--variant full --lr 1e-4`; docs/results/index.md).
 
     Source: arXiv 2310.12508 for the loss and the mask: the gradient of the whole loss, summed over the pictures before its magnitude is
     taken, with gamma the median over all weights together. The released code takes the mask's gradient through a guided prediction

@@ -19,7 +19,7 @@ class SDD(Matching):
 
         L = E_{z_t, t} || eps_theta(z_t, t, c) - sg[ eps_theta(z_t, t, "") ] ||^2,      result: the running mean of theta
 
-    Choose it as a baseline: on the canvas it forgets least of all methods, and leaves styles nearly whole (docs/results.md). The goal is
+    Choose it as a baseline: on the canvas it forgets least of all methods, and leaves styles nearly whole (docs/results). The goal is
     the student's own, on latents that show the concept, and moves along, so nothing pulls the empty prompt back where it was; the mean is
     what keeps the result near. With the untouched model's goal instead it is ESD without negative guidance.
 

@@ -16,7 +16,7 @@ from expunge.config import version_of
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.runs.plan import Plan
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_json
 from expunge.storage.hashing import digest
 
 
@@ -84,7 +84,7 @@ def versions() -> dict[str, str]:
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
-    write_atomically(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
+    write_json(folder / "card.json", card, indent=2)
 
 
 def forget_peak(device: torch.device) -> None:

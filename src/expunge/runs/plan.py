@@ -135,7 +135,8 @@ def make_plan(
     refuse_other_rules(stop)
     concept = subject_of(concept, model, together, reference)
     before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
-    layer, earlier = Layer.made(method, settings, training), tuple(map(Layer.of, before))
+    # What is passed as an argument may name code of one's own.
+    layer, earlier = Layer.made(method, settings, training, allow_code=True), tuple(Layer.of(b, allow_code=True) for b in before)
     method, training = layer.method, layer.training
     if before and isinstance(concept, Several) and concept.reference == "previous":
         raise ExpungeError(

@@ -12,6 +12,7 @@ from expunge.concepts.groups import Subject
 from expunge.concepts.tables import concept_from
 from expunge.errors import ExpungeError
 from expunge.models.delta import load_delta
+from expunge.storage.files import inside
 
 CARD = ("id", "method", "concept", "model", "seed", "dtype")
 """What a run's card holds at least."""
@@ -55,5 +56,9 @@ class Run:
 
     @property
     def stages(self) -> "tuple[Run, ...]":
-        """The runs that it was made of in turn, one for each concept of a sequence and for each method; none of any other run."""
-        return tuple(Run(self.folder / stage["folder"]) for stage in self.card.get("stages", ()))
+        """The runs that it was made of in turn, one for each concept of a sequence and for each method; none of any other run.
+
+        Raises:
+            ExpungeError: the card names a folder outside the run's own.
+        """
+        return tuple(Run(inside(self.folder, stage["folder"])) for stage in self.card.get("stages", ()))

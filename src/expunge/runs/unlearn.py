@@ -25,7 +25,7 @@ from expunge.runs.card import described, forget_peak, is_done, peak_memory, writ
 from expunge.runs.plan import Plan, make_plan
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_atomically, write_lines
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import Track, untracked
 from expunge.training.batches import Batches, gather
@@ -199,9 +199,8 @@ def _in_stages(
     if processes.is_main:
         cards = [run.card for run in runs]
         lines = [line for run in runs for line in _log_lines(run.folder / "log.jsonl")]
-        renumbered = [json.dumps(json.loads(line) | {"step": number}) for number, line in enumerate(lines, 1)]
         if lines:
-            write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in renumbered).encode())
+            write_lines(folder / "log.jsonl", (json.loads(line) | {"step": number} for number, line in enumerate(lines, 1)))
         write_atomically(folder / "delta.safetensors", (runs[-1].folder / "delta.safetensors").read_bytes())
         card |= {name: cards[-1][name] for name in ("total", "processes", "relative_change")}
         card |= {"trainable": max(c["trainable"] for c in cards), "scope": " + ".join(dict.fromkeys(c["scope"] for c in cards))}

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from expunge.concepts.concept import ForgetPrompt, naming
+from expunge.concepts.concept import ForgetPrompt, compile_names
 from expunge.concepts.groups import Subject
 from expunge.diffusion import schedule
 from expunge.diffusion.batch import Need
@@ -100,7 +100,7 @@ def surviving(concept: Subject) -> list[str]:
 
     An open vocabulary may have them inside another name, as "Monet" in "Monet's garden"; a picture of that is one of the concept.
     """
-    words = naming([*concept.names, *(n for c in concept.parts for removed in c.removed for n in removed.known)])
+    words = compile_names([*concept.names, *(n for c in concept.parts for removed in c.removed for n in removed.known)])
     return [p for p in concept.retain() if not words.search(p)]
 
 

@@ -93,6 +93,9 @@ def refuse_uneven(training: Training, count: int) -> None:
     """
     if training.batch_size % (training.accumulate * count):
         raise ExpungeError(
-            f"a batch is cut into equal parts, accumulate for each process: batch_size {training.batch_size} is no multiple of "
-            f"{training.accumulate} x {count}; choose another --batch-size, or another number of processes"
+            f"A batch of {training.batch_size} does not fall into equal parts for {count} processes with accumulate "
+            f"{training.accumulate} each.",
+            rule="uneven-batch",
+            value=training.batch_size,
+            hint=f"Try a --batch-size that is a multiple of {training.accumulate * count}, or another number of processes.",
         )

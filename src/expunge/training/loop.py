@@ -167,7 +167,7 @@ class Trainer:
         masks = self.hooks.masks(self.state.trained)
         if masks and self.preconditioner.mixes_entries:
             raise ExpungeError(
-                f"This method masks entries of weights, and whitened steps mix them; whiten is {self.training.whiten}.",
+                f"This method masks entries of weights, and whitened steps mix them (whiten is {self.training.whiten}).",
                 rule="mask-and-whitening",
                 value=self.training.whiten,
                 hint="Try --whiten 0.",
@@ -192,7 +192,7 @@ class Trainer:
         what = ", ".join(f"the term {name!r} is {value}" for name, value in terms.items()) or "the gradient is not finite"
         return NonFiniteLoss(
             f"Training failed at step {step + 1}: {what}. The weights of step {step} are kept.",
-            rule="finite-loss" if terms else "finite-gradient",
+            rule="non-finite-loss",
             value=terms or None,
             hint="Try a lower --lr, or fp32.",
         )

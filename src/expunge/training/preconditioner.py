@@ -115,7 +115,10 @@ def refuse_whitening(names: Iterable[str], ridge: float) -> None:
     """
     if ridge and not any(READS_TOKENS.search(name) for name in names):
         raise ExpungeError(
-            f"whitened steps are of keys and values of cross-attention: none of them is trained, whiten is {ridge}; train with --whiten 0"
+            f"Whitened steps change keys and values of cross-attention, and none of them is trained (whiten is {ridge}).",
+            rule="nothing-to-whiten",
+            value=ridge,
+            hint="Try --whiten 0.",
         )
 
 

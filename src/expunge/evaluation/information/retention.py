@@ -4,7 +4,6 @@ The untouched model draws pictures of every concept; then both models say, by th
 much the concept's name tells of them (see `meter`). The unlearned model draws nothing, and no judge looks.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_json, write_lines
 from expunge.training.banks import Track, untracked
 
 FOLDER = "information"
@@ -110,8 +109,8 @@ def measure_information(
         "maps": maps,
         "seconds": seconds,
     }
-    write_atomically(folder / "information.json", (json.dumps(told, indent=1) + "\n").encode())
-    write_atomically(folder / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in rows).encode())
+    write_json(folder / "information.json", told)
+    write_lines(folder / "rows.jsonl", map(asdict, rows))
     return Information(tuple(held), rows, folder, seconds)
 
 

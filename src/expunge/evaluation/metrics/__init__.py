@@ -1,6 +1,5 @@
 """Metrics: judged pictures in, numbers with intervals out."""
 
-import difflib
 from collections.abc import Iterable
 
 from expunge.errors import ExpungeError
@@ -9,6 +8,29 @@ from expunge.evaluation.metrics.base import Evidence, Metric, Score, Shots
 from expunge.evaluation.metrics.frechet import FIDBase, FIDDrawn, fid
 from expunge.evaluation.metrics.kernel import KIDBase, KIDDrawn, kid
 from expunge.evaluation.statistics import Interval
+from expunge.names import nearest
+
+__all__ = [
+    "CRA",
+    "IRA",
+    "METRICS",
+    "NRA",
+    "ORA",
+    "UA",
+    "Evidence",
+    "FIDBase",
+    "FIDDrawn",
+    "Interval",
+    "KIDBase",
+    "KIDDrawn",
+    "Metric",
+    "Score",
+    "Shots",
+    "UASynonyms",
+    "fid",
+    "kid",
+    "measure",
+]  # fmt: skip
 
 METRICS: dict[str, Metric] = {
     "UA": UA(),
@@ -33,8 +55,7 @@ def measure(evidence: Evidence, names: Iterable[str] | None = None) -> list[Scor
     names = list(METRICS if names is None else names)
     for name in names:
         if name not in METRICS:
-            folded = {known.casefold(): known for known in METRICS}
-            close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
-            hint = f" (nearest: {folded[close[0]]!r})" if close else ""
-            raise ExpungeError(f"a metric is one of {', '.join(METRICS)}: {name!r} is none{hint}; see `expunge ls metrics`")
+            raise ExpungeError(
+                f"a metric is one of {', '.join(METRICS)}: {name!r} is none{nearest(name, METRICS)}; see `expunge ls metrics`"
+            )
     return [score for name in names for score in METRICS[name](evidence)]
