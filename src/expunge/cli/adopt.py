@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import Device, Model, Vocabulary, best_device
+from expunge.cli.options import Device, Model, Vocabulary
 
 UNLEARNED = "A diffusers folder, a hub id, or a .safetensors file of U-Net tensors or of a LoRA."
 
@@ -37,7 +37,7 @@ def adopt(
     base = model or CANVAS
     words = {"target": target, "synonym": synonym, "kind": kind, "vocabulary": vocabulary, "anchor": None}
     concept = concept_asked({}, words | {"sequential": None, "reference": None}, base)
-    run = adopted(base, unlearned, concept, name=name, never_saw=never_saw, out=out, device=best_device(device), dtype=dtype)
+    run = adopted(base, unlearned, concept, name=name, never_saw=never_saw, out=out, device=device, dtype=dtype)
     card = run.card
     say(f"run     {run.folder}", f"change  {card['relative_change']:.3%} of the {card['scope']} weights' norm")
     say("", f"next: expunge eval {run.folder}{'' if defaults_of(base).judges else ' --judge FOLDER|ID'}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import AllowCode, BaseModel, Device, Judge, RunFolder, best_device, run_folder
+from expunge.cli.options import AllowCode, BaseModel, Device, Judge, RunFolder, run_folder
 
 FAILED = 1
 """The exit code where an attack could not be made."""
@@ -40,10 +40,9 @@ def audit(
     says what each attack asks and how to read the verdicts.
     """
     from expunge.audits.setup import conclude, prepare
-    from expunge.cli.progress import watch_readings
+    from expunge.cli.progress import report_failures
     from expunge.cli.screen import say
     from expunge.names import NO_CONTROL
-    from expunge.progress import Progress
     from expunge.reports.pages.audit import write
 
     battery = prepare(
@@ -56,7 +55,7 @@ def audit(
         judge=judge,
         seed=seed,
         out=out,
-        device=best_device(device),
+        device=device,
         allow_code=allow_code,
     )
     missing = battery.missing()
@@ -65,7 +64,7 @@ def audit(
         _price(battery, missing)
     if dry_run:
         return
-    events = list(watch_readings(battery.run(), Progress.default())) if missing else []
+    events = list(report_failures(battery.run())) if missing else []
     made = conclude(battery, events)
     _verdicts(made)
     say(f"rows    {made.folder / 'rows.jsonl'}", f"page    {write(made)}")

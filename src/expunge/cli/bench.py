@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import AllowCode, Device, best_device
+from expunge.cli.options import AllowCode, Device
 
 FAILED = 1
 """The exit code where units failed."""
@@ -63,7 +63,7 @@ def bench(
     on_ray = engine == "ray"
     if on_ray and device == "auto":
         device = "cuda" if gpus_per_run else "cpu"
-    place = Place(folder, Store.default().root.resolve(), best_device(device))
+    place = Place(folder, Store.default().root.resolve(), device)
     doing = build(Ray, {"address": address, "workers": workers, "gpus": gpus_per_run}, "ray") if on_ray else Serial()
     if search:
         command = " ".join(["expunge bench", suite, "--search", *(f"--only {shlex.quote(o)}" for o in only or [])])

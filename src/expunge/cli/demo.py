@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import CANVAS, Device, best_device
+from expunge.cli.options import CANVAS, Device
 
 PICTURES = {"seeds": 1, "target_seeds": 5}
 """How many of each prompt: as many as two cores draw in minutes."""
@@ -31,25 +31,24 @@ def demo(
     from expunge.evaluation.evaluate import evaluate
     from expunge.evaluation.protocol import Protocol
     from expunge.methods.config import find_method
-    from expunge.models.loading import load
-    from expunge.progress import Progress, duration
+    from expunge.progress import duration
     from expunge.reports.pages.run import write
     from expunge.runs.plan import make_plan
     from expunge.runs.unlearn import carry_out
-    from expunge.storage.cache import Store
+    from expunge.training.session import Session
 
     how = build(find_method(method, allow_code=True), {}, method)
     main = Concept.find(target, Vocabulary.canvas())
     other_names = tuple(n for n in (main.member.name, *main.member.synonyms) if n != main.target)
     concept = Concept.find(main.target, main.vocabulary, other_names, kind=main.kind)
 
-    model = load(CANVAS, best_device(device))
+    session = Session.open(CANVAS, device=device)
     say(f"removing the {concept.kind} {' / '.join(concept.names)} from the embedded model with {method}")
-    progress, began = Progress.default(), time.monotonic()
-    plan = make_plan(model, concept, how)
-    run = carry_out(plan, model, out=out, store=Store.default(), track=progress.track, watch=progress.steps)
+    began = time.monotonic()
+    plan = make_plan(session.model, concept, how)
+    run = carry_out(plan, session, out)
     unlearnt = time.monotonic()
-    measured(evaluate(run, model, protocol=Protocol(**PICTURES), track=progress.track))
+    measured(evaluate(run, session.model, protocol=Protocol(**PICTURES)))
     evaluated = time.monotonic()
     page = write([run.folder], run.folder / "report.html")
     parts = (("unlearning", unlearnt - began), ("measuring", evaluated - unlearnt), ("the report", time.monotonic() - evaluated))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import BaseModel, Device, Guidance, Judge, RunFolder, SamplerSteps, best_device, run_folder, sampler
+from expunge.cli.options import BaseModel, Device, Guidance, Judge, RunFolder, SamplerSteps, run_folder, sampler
 
 
 def evaluate(
@@ -35,26 +35,26 @@ def evaluate(
     from expunge.evaluation.metrics import METRICS, measure
     from expunge.evaluation.metrics.base import Evidence
     from expunge.evaluation.protocol import Protocol
-    from expunge.models.loading import load
     from expunge.models.scopes import SCOPES
-    from expunge.progress import Progress, duration
+    from expunge.progress import duration
     from expunge.runs.cost import pace
     from expunge.runs.run import Run
-    from expunge.storage.cache import Store
+    from expunge.training.session import Session
 
     made = Run(run_folder(run))
     protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
     measure(Evidence("", "", {}, {}), [name for name in metric or () if name not in METRICS])  # refuses, before a model is loaded
-    loaded = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
+    session = Session.open(model or made.card["model"]["name"], device=device, dtype=made.card["dtype"])
+    loaded = session.model
     drawn_with = sampler(loaded, steps, guidance) or loaded.default_sampler
     if dry_run:
-        missing, every = to_draw(made, loaded, protocol, drawn_with, Store.default())
+        missing, every = to_draw(made, session, protocol, drawn_with)
         forwards = missing * drawn_with.steps * (2 if drawn_with.guidance_scale > 1 else 1)
         took = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward
         say(f"pictures  {missing:,} to draw, {every - missing:,} of {every:,} are there", f"forwards  {forwards:,}, about {duration(took)}")
         return
     if judge is None and not loaded.defaults.judges:
         say("no judge: UA and the other shares are not measured, only what needs none; --judge takes one of `expunge ls judges`")
-    rows = measured_rows(made, loaded, judge=judge, protocol=protocol, sampler=drawn_with, metrics=metric, track=Progress.default().track)
+    rows = measured_rows(made, loaded, judge=judge, protocol=protocol, sampler=drawn_with, metrics=metric)
     measured(rows, {s["id"]: s.get("of", s["target"]) for s in made.card.get("stages", ())})
     say(f"next: expunge report {made.folder}")

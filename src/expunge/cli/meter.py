@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import BaseModel, Device, RunFolder, best_device, run_folder
+from expunge.cli.options import BaseModel, Device, RunFolder, run_folder
 
 FORM = "What stands for the noise: orthogonal takes any change of the prediction for knowledge, standard is exact and far noisier."
 
@@ -33,16 +33,13 @@ def meter(
     from expunge.config import build
     from expunge.evaluation.information.interview import Meter
     from expunge.evaluation.information.retention import measure_information
-    from expunge.models.loading import load
-    from expunge.progress import Progress
     from expunge.reports.pages.information import write
     from expunge.runs.run import Run
 
     given = {"pictures": pictures, "target_pictures": target_pictures, "draws": draws, "others": others, "maps": maps}
     settings = build(Meter, given | {"form": form, "seed": seed}, "meter")
     made = Run(run_folder(run))
-    loaded = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
-    found = measure_information(made, loaded, meter=settings, track=Progress.default().track)
+    found = measure_information(made, model, meter=settings, device=device)
     _told(found)
     say(f"rows  {found.folder / 'rows.jsonl'}", f"page  {write(made.folder)}")
 

@@ -47,17 +47,6 @@ def run_folder(given: Path) -> Path:
     return under if not given.exists() and under.is_dir() else given
 
 
-def best_device(device: str) -> str:
-    """`device`, or what "auto" stands for on this machine."""
-    if device != "auto":
-        return device
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def sampler(model: Any, steps: int | None, guidance: float | None) -> Any:
     """The model's own sampler, with what was given in the place of its settings."""
     from expunge.config import build, settings

@@ -9,12 +9,11 @@ from torch import nn
 from expunge.cli.screen import say, table
 from expunge.diffusion.batch import NEEDS
 from expunge.methods.config import method_name
-from expunge.models.base import DiffusionModel
 from expunge.models.scopes import Scope
 from expunge.progress import duration
 from expunge.runs.cost import Pace, pace, prices, together
 from expunge.runs.plan import Plan
-from expunge.storage.cache import Store
+from expunge.training.session import Session
 
 SHOWN = 3
 """Prompts shown of each set."""
@@ -23,8 +22,9 @@ TIMED = 8
 """Samples in the batch that is timed, at most."""
 
 
-def preview(plan: Plan, model: DiffusionModel, out: Path | None, store: Store) -> None:
+def preview(plan: Plan, session: Session, out: Path | None) -> None:
     """Prints the resolved needs, the scope, the prompts, what is cached, and what the run will cost. Writes nothing."""
+    model = session.model
     # Of a sequence, stage by stage: each knows of the concepts before it alone, and so has prompts that the whole has not.
     stages = plan.stages or (plan,)
     subjects = [concept for stage in stages[:: 1 + len(plan.before)] for concept in stage.concept.parts]
@@ -45,7 +45,7 @@ def preview(plan: Plan, model: DiffusionModel, out: Path | None, store: Store) -
         rows.append(("to retain", f"{len(retain)} prompts: {'; '.join(retain[:SHOWN])} ..."))
     table(f"{plan.id} (dry run: nothing is written)", ("", ""), [(name, text) for name, text in rows])
     if any(stage.training for stage in stages):
-        _costs(plan, model, store)
+        _costs(plan, session)
     else:
         say("a closed form: no forwards, no backwards, a moment")
 
@@ -67,10 +67,10 @@ def _by_turns(lists: Sequence[Sequence[str]]) -> list[str]:
     return [text for turn in zip_longest(*lists) for text in turn if text is not None]
 
 
-def _costs(plan: Plan, model: DiffusionModel, store: Store) -> None:
+def _costs(plan: Plan, session: Session) -> None:
     """What stages cost together; where methods differ, what each costs."""
     stages = plan.stages or (plan,)
-    made = list(zip(stages, prices(plan, model, store), strict=True))
+    made = list(zip(stages, prices(plan, session), strict=True))
     paces: dict[tuple[Scope, int], Pace] = {}
 
     def paced(stage: Plan) -> Pace:
@@ -78,7 +78,7 @@ def _costs(plan: Plan, model: DiffusionModel, store: Store) -> None:
             return Pace(0.0, 0.0)
         key = stage.method.scope, min(TIMED, stage.training.batch_size // stage.training.accumulate)
         if key not in paces:
-            paces[key] = pace(model, *key)
+            paces[key] = pace(session.model, *key)
         return paces[key]
 
     total = together(p for _, p in made)

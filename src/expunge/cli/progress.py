@@ -1,4 +1,4 @@
-"""The progress of a benchmark, a search and an audit, unit by unit, and at once what failed."""
+"""The progress of a benchmark and of a search, and at once what failed."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterator
 from expunge.audits.cells import Event
 from expunge.bench.results import Outcome, Trial
 from expunge.progress import Progress
-
-DUST = 1e-6
-"""Rounding error of a sum of parts that is whole."""
 
 
 def watch_units(outcomes: Iterator[Outcome], total: int, progress: Progress) -> Iterator[Outcome]:
@@ -33,17 +30,11 @@ def watch_trials(
             yield event
 
 
-def watch_readings(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
-    """Shows the readings of an audit in per cent of its price, and reports each failed cell at once."""
-    with progress.task("per cent of the audit", 100) as task:
-        shown = 0
-        for event in events:
-            note = event.cell if event.seen is None else f"{event.cell}: seen in {event.seen:.0%} after {event.strength}"
-            if (done := int(100 * event.done + DUST)) > shown:
-                task.advance(note, done - shown)
-                shown = done
-            _report(event.cell, event.error)
-            yield event
+def report_failures(events: Iterator[Event]) -> Iterator[Event]:
+    """Reports each failed cell of an audit at once."""
+    for event in events:
+        _report(event.cell, event.error)
+        yield event
 
 
 def _report(name: str, error: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import CANVAS, Device, Guidance, Model, SamplerSteps, best_device, run_folder
+from expunge.cli.options import CANVAS, Device, Guidance, Model, SamplerSteps, run_folder
 
 LEAST = 128
 """Pixels to which small pictures are enlarged."""
@@ -47,7 +47,7 @@ def sample(
         raise ExpungeError(f"a prompt has words: {empty[0]!r} has none; say what to draw, for example --prompt 'a ring in neon style'")
     made = Run(run_folder(run)) if run else None
     base = model or (made.card["model"]["name"] if made else CANVAS)
-    loaded = load(base, best_device(device), dtype or (made.card["dtype"] if made else "fp32"))
+    loaded = load(base, device, dtype or (made.card["dtype"] if made else "fp32"))
     how, noise = sampler(loaded, steps, guidance), [seed + i for i in range(seeds)]
     versions: dict[str, dict] = {"untouched": {}} | ({"unlearned": made.delta(loaded.fingerprint)} if made else {})
     loaded.encode(prompt)  # what cannot be read shows before anything is drawn

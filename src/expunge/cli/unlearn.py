@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from expunge.cli.options import AllowCode, Device, Model, Vocabulary, best_device, values_of
+from expunge.cli.options import AllowCode, Device, Model, Vocabulary, values_of
 
 SWITCHES = ("--dry-run", "--help", "--gradient-checkpointing", "--no-gradient-checkpointing", "--sequential", "--joint", "--allow-code")
 """Flags that take no value."""
@@ -180,19 +180,19 @@ def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.cli.request import settle
     from expunge.cli.screen import say
     from expunge.errors import ExpungeError
-    from expunge.models.loading import load
-    from expunge.progress import Progress, duration
+    from expunge.progress import duration
     from expunge.runs.card import is_done
     from expunge.runs.export import merge, new_folder
     from expunge.runs.plan import make_plan
     from expunge.runs.unlearn import carry_out
-    from expunge.storage.cache import Store
     from expunge.training.distributed import Processes
+    from expunge.training.session import Session
 
     request = settle(name, given)
     if given["merge"]:
         new_folder(given["merge"])
-    model = load(request.model, best_device(given["device"]), request.dtype)
+    session = Session.open(request.model, device=given["device"], dtype=request.dtype)
+    model = session.model
     if request.fingerprint not in (None, model.fingerprint):
         raise ExpungeError(
             f"a configuration repeats a run on its own model: {given['config']} is for {request.fingerprint}, {request.model} is now "
@@ -202,14 +202,13 @@ def _run(name: str, given: dict[str, Any]) -> None:
         model, request.concept, request.method,
         training=request.training, seed=request.seed, dtype=request.dtype, stop=request.stop, before=request.before,
     )  # fmt: skip
-    is_main = Processes(model.device).is_main
+    is_main = Processes.launched(model.device).is_main
     if given["dry_run"]:
         if is_main:
-            preview(plan, model, given["out"], Store.default())
+            preview(plan, session, given["out"])
         return
     was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id)
-    progress = Progress.default()
-    run = carry_out(plan, model, out=given["out"], store=Store.default(), track=progress.track, watch=progress.steps)
+    run = carry_out(plan, session, given["out"])
     if not is_main:
         return
     if was_done:

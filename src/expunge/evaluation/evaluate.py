@@ -23,14 +23,14 @@ from expunge.evaluation.statistics import mean_interval
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.loading import Model
-from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
+from expunge.progress import Progress
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically, write_json, write_lines
 from expunge.storage.hashing import seed_of
 from expunge.storage.tensors import content
-from expunge.training.banks import Track, untracked
+from expunge.training.session import Session
 
 SHOWN = 12
 """Pictures of each probe that are kept for the report."""
@@ -44,9 +44,10 @@ def evaluate(
     protocol: Protocol = Protocol(),
     sampler: Sampler | None = None,
     metrics: Sequence[str] | None = None,
-    device: str = "cpu",
-    store: Store | None = None,
-    track: Track = untracked,
+    device: str = "auto",
+    cache: Store | None = None,
+    progress: Progress | None = None,
+    render_batch: int | None = None,
 ) -> list[Row]:
     """Measures a run against its own untouched model and writes `evaluation/` into the run's folder.
 
@@ -59,7 +60,11 @@ def evaluate(
         judge: who looks: "main" or "second" of the canvas (by default both, the second as a check of the first), a transformers
             image classifier or CLIP. Without one, what needs no judge is measured and the pictures are there to be looked at.
         sampler: default the model's own.
-        store: pictures are kept there by content, so that an interrupted evaluation goes on and the base is rendered once.
+        device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
+        cache: images are kept there by content, so that an interrupted evaluation continues and the base model is sampled once;
+            default `Store.default()`.
+        progress: shows how far the evaluation is on standard error; default `Progress.default()`. `Silent()` shows nothing.
+        render_batch: images that are sampled at once; default 40. Larger is faster on an accelerator and needs more memory.
 
     Returns:
         Rows of the untouched model (run "base") and of the run, in long format; also in `evaluation/rows.jsonl`. Those of a stage
@@ -72,15 +77,17 @@ def evaluate(
     card, started = run.card, time.monotonic()
     if unknown := [m for m in metrics or () if m not in METRICS]:
         measure(Evidence("", "", {}, {}), unknown)
-    loaded = load_model(model or card["model"]["name"], device, card["dtype"])
-    delta, concept = run.delta(loaded.fingerprint), run.concept()
-    store, sampler = store or Store.default(), sampler or loaded.default_sampler
+    session = Session.open(
+        model or card["model"]["name"], device=device, dtype=card["dtype"], cache=cache, progress=progress, render_batch=render_batch
+    )
+    loaded, concept = session.model, run.concept()
+    delta, sampler = run.delta(loaded.fingerprint), sampler or loaded.default_sampler
     folder, rows, listed, judges = run.folder / "evaluation", list[Row](), list[dict](), list[Judge]()
     for number, part in enumerate(concept.parts, 1):
         judges = [j for j in judges_for(judge, loaded, part) if j]
         shots = plan(part, protocol)
-        base = _rendered(loaded, {}, shots, sampler, store, track, "pictures of the base model")
-        after = _rendered(loaded, delta, shots, sampler, store, track, "pictures of the unlearned model")
+        base = _rendered(session, {}, shots, sampler, "images of the base model")
+        after = _rendered(session, delta, shots, sampler, "images of the unlearned model")
 
         kind = part.vocabulary.kinds[part.kind]
         seen: tuple[Judgement | None, Judgement | None] = (None, None)
@@ -99,9 +106,8 @@ def evaluate(
         listed += [of | entry for entry in _write_pictures(folder, within, shots, base, after, *seen)]
     rows += _weights(loaded, delta, card, concept.target)
     for stage, removed in _removed_by(run):
-        left = stage.delta(loaded.fingerprint)
         for part in removed:
-            rows += _resurgence(stage, left, part, loaded, judge, protocol, sampler, metrics, store, track)
+            rows += _resurgence(session, stage, part, judge, protocol, sampler, metrics)
 
     write_json(folder / "pictures.json", listed)
     about = {
@@ -116,26 +122,25 @@ def evaluate(
     return rows
 
 
-def _rendered(
-    model: DiffusionModel, delta: Mapping[str, Tensor], shots: Sequence[Shot], sampler: Sampler, store: Store, track: Track, title: str
-) -> Tensor:
-    """Pictures by the model with `delta` in it, kept under a name of its own."""
-    with swapped(model.network, delta):
-        return render(model, shots, sampler, store, _named(model, delta), track, title)
+def _rendered(session: Session, delta: Mapping[str, Tensor], shots: Sequence[Shot], sampler: Sampler, title: str) -> Tensor:
+    """Images by the model with the weights `delta`."""
+    with swapped(session.model.network, delta):
+        return render(session, shots, sampler, _named(session.model, delta), title)
 
 
 def _named(model: DiffusionModel, delta: Mapping[str, Tensor]) -> str:
     return f"{model.fingerprint}+{content(delta)}" if delta else model.fingerprint
 
 
-def to_draw(run: Run, model: DiffusionModel, protocol: Protocol, sampler: Sampler, store: Store) -> tuple[int, int]:
+def to_draw(run: Run, session: Session, protocol: Protocol, sampler: Sampler) -> tuple[int, int]:
     """How many pictures `evaluate` would draw, and how many it would look at, with both models; after a sequence's stages too."""
-    delta, parts = run.delta(model.fingerprint), run.concept().parts
+    model, parts = session.model, run.concept().parts
+    delta = run.delta(model.fingerprint)
     asked = [(weights, plan(part, protocol)) for part in parts for weights in ({}, delta)]
     for stage, removed in _removed_by(run):
         left = stage.delta(model.fingerprint)
         asked += [(left, [s for s in plan(p, protocol) if s.probe in ("target", "synonyms")]) for p in removed]
-    files = [f for weights, shots in asked for f in kept_at(model, shots, sampler, store, _named(model, weights))]
+    files = [f for weights, shots in asked for f in kept_at(session, shots, sampler, _named(model, weights))]
     return sum(not file.exists() for file in set(files)), len(set(files))
 
 
@@ -148,24 +153,22 @@ def _removed_by(run: Run) -> Iterator[tuple[Run, tuple[Concept, ...]]]:
 
 
 def _resurgence(
+    session: Session,
     stage: Run,
-    left: Mapping[str, Tensor],
     concept: Concept,
-    model: DiffusionModel,
     judge: str | None,
     protocol: Protocol,
     sampler: Sampler,
     metrics: Sequence[str] | None,
-    store: Store,
-    track: Track,
 ) -> list[Row]:
     """How gone a concept is after a stage, by the first judge: of the stage itself, or of one before it."""
-    who, probes = judges_for(judge, model, concept)[0], ("target", "synonyms")
+    who, probes = judges_for(judge, session.model, concept)[0], ("target", "synonyms")
     wanted = [m for m in metrics or METRICS if METRICS[m].probes <= set(probes)]
     if who is None or not wanted:
         return []
     shots = [s for s in plan(concept, protocol) if s.probe in probes]
-    pictures = _rendered(model, left, shots, sampler, store, track, f"pictures after {stage.card['concept']['target']}")
+    left = stage.delta(session.model.fingerprint)
+    pictures = _rendered(session, left, shots, sampler, f"images after {stage.card['concept']['target']}")
     kind = concept.vocabulary.kinds[concept.kind]
     scores = measure(Evidence(kind.name, kind.partner, _shots(shots, looked(who, pictures)), {}), wanted)
     return [_row(s, stage.card, stage.card, who.name, concept.target) for s in scores]

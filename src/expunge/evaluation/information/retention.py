@@ -20,11 +20,11 @@ from expunge.evaluation.information.mutual_information import Estimate
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval, ratio_interval, student, student_interval
 from expunge.models.loading import Model
-from expunge.models.loading import load as load_model
+from expunge.progress import Progress
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.storage.files import write_json, write_lines
-from expunge.training.banks import Track, untracked
+from expunge.training.session import Session
 
 FOLDER = "information"
 """In the run's folder."""
@@ -68,9 +68,10 @@ def measure_information(
     model: Model | None = None,
     *,
     meter: Meter = Meter(),
-    device: str = "cpu",
-    store: Store | None = None,
-    track: Track = untracked,
+    device: str = "auto",
+    cache: Store | None = None,
+    progress: Progress | None = None,
+    render_batch: int | None = None,
 ) -> Information:
     """Measures how much of the removed concept, and of every other, a run's weights hold; writes `information/` into its folder.
 
@@ -79,7 +80,10 @@ def measure_information(
 
     Args:
         model: the base model; default the one that the run's card names.
-        store: pictures, and what the untouched model says of them, are kept there by content.
+        device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
+        cache: images, and the base model's predictions for them, are kept there by content; default `Store.default()`.
+        progress: shows how far it is on standard error; default `Progress.default()`. `Silent()` shows nothing.
+        render_batch: images that are sampled at once; default 32. Larger is faster on an accelerator and needs more memory.
 
     Returns:
         What is held of each concept, and rows: `information` of both models, in nats, with Student's interval over pictures, and
@@ -91,9 +95,10 @@ def measure_information(
         ExpungeError: an unfinished run, another base model.
     """
     run, started = run if isinstance(run, Run) else Run(Path(run)), time.monotonic()
-    loaded = load_model(model or run.card["model"]["name"], device, run.card["dtype"])
+    name, dtype = run.card["model"]["name"], run.card["dtype"]
+    session = Session.open(model or name, device=device, dtype=dtype, cache=cache, progress=progress, render_batch=render_batch)
     subject, folder = run.concept(), run.folder / FOLDER
-    interview = Interview(loaded, run.delta(loaded.fingerprint), subject.parts[0].vocabulary, meter, store or Store.default(), track)
+    interview = Interview(session, run.delta(session.model.fingerprint), subject.parts[0].vocabulary, meter)
     sets = list(_sets(subject, meter))
     base, after = interview.answers([a for _, asked in sets for a in asked])
     held, at = list[Held](), 0
