@@ -26,12 +26,12 @@ FEW = Protocol(target_seeds=2, prompts=4)
 def made(tmp_path_factory) -> tuple[Run, Store]:
     folder = tmp_path_factory.mktemp("made")
     store = Store(folder / "store")
-    return unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", store=store), store
+    return unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", cache=store), store
 
 
 def test_rows_pictures_and_the_untouched_model(made):
     run, store = made
-    rows = evaluate(run, tiny.model(), judge="main", protocol=FEW, store=store)
+    rows = evaluate(run, tiny.model(), judge="main", protocol=FEW, cache=store)
     assert rows == read_rows(run)
     by = {(r.run, r.metric): r for r in rows}
     owners = {r.run for r in rows}
@@ -50,16 +50,16 @@ def test_rows_pictures_and_the_untouched_model(made):
 
 def test_an_evaluation_repeated_draws_nothing_again_and_a_lost_picture_alone(made):
     run, store = made
-    first = evaluate(run, tiny.model(), judge="main", protocol=FEW, store=store)
+    first = evaluate(run, tiny.model(), judge="main", protocol=FEW, cache=store)
     model, calls = tiny.model(), []
     sample = model.sample
     model.sample = lambda prompts, seeds, sampler: calls.append(prompts) or sample(prompts, seeds, sampler)
-    assert evaluate(run, model, judge="main", protocol=FEW, store=store) == first
+    assert evaluate(run, model, judge="main", protocol=FEW, cache=store) == first
     assert calls == []
     lost, cut = sorted((store.root / "pictures").glob("*.png"))[:2]
     lost.unlink()
     cut.write_bytes(cut.read_bytes()[:40])
-    evaluate(run, model, judge="main", protocol=FEW, store=store)
+    evaluate(run, model, judge="main", protocol=FEW, cache=store)
     assert sum(map(len, calls)) == 2
 
 
@@ -72,7 +72,7 @@ def test_both_models_start_from_the_same_noise_and_no_two_pictures_from_one():
 
 def test_without_a_judge_what_needs_none_remains(made):
     run, store = made
-    rows = evaluate(run, tiny.model(), protocol=FEW, store=store)
+    rows = evaluate(run, tiny.model(), protocol=FEW, cache=store)
     assert {r.metric for r in rows} == {"weight_change", "null_drift"}
     about = json.loads((run.folder / "evaluation" / "evaluation.json").read_text())
     assert about["judge"] is None
@@ -81,7 +81,7 @@ def test_without_a_judge_what_needs_none_remains(made):
 
 def test_another_base_model_is_refused(made):
     with pytest.raises(ExpungeError, match="a delta belongs to one base model"):
-        evaluate(made[0], tiny.model(1), protocol=FEW, store=made[1])
+        evaluate(made[0], tiny.model(1), protocol=FEW, cache=made[1])
 
 
 def classifier(folder, labels) -> str:

@@ -58,7 +58,7 @@ def made(folder, variant="present weights", stop=None, **training) -> Run:
     trained, ema = VARIANTS[variant]
     return unlearn(
         tiny.model(), tiny.concept(), "mim-mu", variant=trained, training=PLAIN | {"ema": ema} | training,
-        out=folder, store=Store(folder.parent / "store"), stop=stop,
+        out=folder, cache=Store(folder.parent / "store"), stop=stop,
     )  # fmt: skip
 
 

@@ -6,13 +6,15 @@ import sys
 import time
 from dataclasses import dataclass
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 
 from expunge import progress
 from expunge.audits.cells import Event
+from expunge.audits.runner import Battery
 from expunge.bench.results import Outcome, Trial
-from expunge.cli.progress import watch_readings, watch_trials, watch_units
+from expunge.cli.progress import report_failures, watch_trials, watch_units
 from expunge.progress import Progress, Silent
 
 
@@ -190,15 +192,19 @@ def test_trials_and_what_failed(monkeypatch, capsys):
 
 
 def test_readings_are_shown_in_per_cent_of_the_price(monkeypatch, capsys):
-    """Shares of the price that add up to 1 but for rounding; a failure is reported whatever else is shown."""
+    """Shares of the price that add up to 1 but for rounding."""
     monkeypatch.setattr(progress, "time", Clock(20))
     events = [Event("relearn", 0.1, 0.25, 50), Event("relearn", 0.1 + 0.2, error="out of memory"), Event("prune", 0.1 * 3 + 0.7 - 1e-12)]
-    assert list(watch_readings(iter(events), Progress())) == events
+    battery = SimpleNamespace(session=SimpleNamespace(progress=Progress()), _events=lambda: iter(events))
+    assert list(Battery.run(battery)) == events
     assert lines(capsys) == [
         "per cent of the audit: 10 of 100, 3 min 0 s left, relearn: seen in 25% after 50",
         "per cent of the audit: 30 of 100, 1 min 33 s left, relearn",
-        "failed: relearn: out of memory",
         "per cent of the audit: 100 of 100, in 1 min 0 s, prune",
     ]
-    assert list(watch_readings(iter(events[1:2]), Silent())) == events[1:2]
+
+
+def test_what_failed_in_an_audit_is_reported_whatever_is_shown(capsys):
+    events = [Event("relearn", 0.1, 0.25, "50 steps"), Event("relearn", 0.3, error="out of memory")]
+    assert list(report_failures(iter(events))) == events
     assert lines(capsys) == ["failed: relearn: out of memory"]

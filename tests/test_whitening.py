@@ -100,7 +100,7 @@ def runs(tmp_path_factory):
     return {
         ridge: unlearn(
             tiny.model(), tiny.concept(), "esd", training=tiny.TRAINING | {"steps": 1, "whiten": ridge},
-            out=folder / str(ridge), store=Store(folder / "store"),
+            out=folder / str(ridge), cache=Store(folder / "store"),
         )
         for ridge in (0.0, 0.01)
     }  # fmt: skip
@@ -117,7 +117,7 @@ def test_factors_of_low_rank_are_whitened_where_they_read_tokens(tmp_path):
     made = [
         unlearn(
             tiny.model(), tiny.concept(), "esd", variant="xattn-lora", training=tiny.TRAINING | {"steps": steps, "whiten": ridge},
-            out=tmp_path / f"{steps}-{ridge}", store=Store(tmp_path / "store"),
+            out=tmp_path / f"{steps}-{ridge}", cache=Store(tmp_path / "store"),
         ).delta()
         for steps in (1, 3) for ridge in (0.0, 0.01)
     ]  # fmt: skip
@@ -136,7 +136,7 @@ def test_tokens_are_those_of_the_prompts_that_the_method_speaks_of():
 
 def test_a_mask_and_whitened_steps_exclude_each_other(tmp_path):
     with raises_error("mask-and-whitening", 0.01, "--whiten 0"):
-        unlearn(tiny.model(), tiny.concept(), "salun", training=tiny.TRAINING | {"whiten": 0.01}, out=tmp_path, store=Store(tmp_path / "s"))
+        unlearn(tiny.model(), tiny.concept(), "salun", training=tiny.TRAINING | {"whiten": 0.01}, out=tmp_path, cache=Store(tmp_path / "s"))
 
 
 def test_whitened_steps_without_what_reads_tokens_are_refused(tmp_path):

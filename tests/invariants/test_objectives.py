@@ -105,7 +105,7 @@ class Everything(Plain):
 
 def run(folder: Path, method: Objective, watch=None, **training):
     concept = tiny.concept(anchor="sketch")
-    return unlearn(tiny.model(), concept, method, training=training, out=folder, store=Store.default(), watch=watch)
+    return unlearn(tiny.model(), concept, method, training=training, out=folder, cache=Store.default(), progress=tiny.watching(watch))
 
 
 VARIANTS = {
@@ -158,8 +158,8 @@ def test_an_accumulated_batch_is_the_batch(whole, tmp_path, parts):
 
 def trainer(method: Objective, **training) -> Trainer:
     settings, model = Training(**tiny.TRAINING | training), tiny.model()
-    batches = gather(model, tiny.concept(), method.needs, settings, 0, Store.default())
-    return Trainer(method, settings, batches, TrainState(model.network, method.scope, 0, settings.ema))
+    batches = gather(tiny.session(model), tiny.concept(), method.needs, settings, 0)
+    return Trainer(tiny.session(model), method, settings, batches, TrainState(model.network, method.scope, 0, settings.ema))
 
 
 def test_masked_entries_do_not_move():
@@ -257,7 +257,7 @@ def test_low_rank_adds_low_rank_to_the_matching_weights_alone(tmp_path):
     model = tiny.model()
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
     scope = SCOPES["xattn-lora"]
-    delta = unlearn(model, tiny.concept(), Plain("xattn-lora"), out=tmp_path / "run", store=Store.default()).delta()
+    delta = unlearn(model, tiny.concept(), Plain("xattn-lora"), out=tmp_path / "run", cache=Store.default()).delta()
     assert set(delta) == {n for n, p in before.items() if ".attn2." in n and p.ndim == 2}
     for name, value in delta.items():
         sizes = torch.linalg.svdvals((value - before[name]).double())

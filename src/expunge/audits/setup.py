@@ -37,7 +37,7 @@ def prepare(
     sampler: Sampler | None = None,
     out: str | Path | None = None,
     device: str = "auto",
-    cache: Store | None = None,
+    cache: Store | str | Path | None = None,
     progress: Progress | None = None,
     render_batch: int | None = None,
     allow_code: bool = False,

@@ -45,7 +45,7 @@ def evaluate(
     sampler: Sampler | None = None,
     metrics: Sequence[str] | None = None,
     device: str = "auto",
-    cache: Store | None = None,
+    cache: Store | str | Path | None = None,
     progress: Progress | None = None,
     render_batch: int | None = None,
 ) -> list[Row]:
@@ -62,8 +62,9 @@ def evaluate(
         sampler: default the model's own.
         device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
         cache: images are kept there by content, so that an interrupted evaluation continues and the base model is sampled once;
-            default `Store.default()`.
-        progress: shows how far the evaluation is on standard error; default `Progress.default()`. `Silent()` shows nothing.
+            default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
+        progress: shows how far the evaluation is on standard error; default `expunge.progress.Progress()`.
+            `expunge.progress.Silent()` shows nothing.
         render_batch: images that are sampled at once; default 40. Larger is faster on an accelerator and needs more memory.
 
     Returns:

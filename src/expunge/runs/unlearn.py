@@ -52,7 +52,7 @@ def unlearn(
     before: Before | Sequence[Before] = (),
     device: str = "auto",
     dtype: str | None = None,
-    cache: Store | None = None,
+    cache: Store | str | Path | None = None,
     progress: Progress | None = None,
     render_batch: int | None = None,
     **settings: Any,
@@ -78,8 +78,9 @@ def unlearn(
             untouched model: names, methods, or tables `{"method": {"name": ..., ...}, "training": {...}}`.
         device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
         dtype: "fp32", "bf16" or "fp16", of what is loaded; default fp32, and for a pipeline in memory the one that it has.
-        cache: where images and predictions of the base model are kept for other runs; default `Store.default()`.
-        progress: shows how far the run is on standard error; default `Progress.default()`. `Silent()` shows nothing.
+        cache: where images and predictions of the base model are kept for other runs; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
+        progress: shows how far the run is on standard error; default `expunge.progress.Progress()`.
+            `expunge.progress.Silent()` shows nothing.
         render_batch: images that are sampled at once; default 32. Larger is faster on an accelerator and needs more memory.
 
     Returns:

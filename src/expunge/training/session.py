@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
@@ -39,7 +40,7 @@ class Session:
         *,
         device: str = "auto",
         dtype: str | None = None,
-        cache: Store | None = None,
+        cache: Store | str | Path | None = None,
         progress: Progress | None = None,
         render_batch: int | None = None,
     ) -> "Session":
@@ -50,7 +51,7 @@ class Session:
                 in their precision.
             device: of what is loaded; "auto" takes the fastest one there is.
             dtype: of what is loaded: "fp32" (the default), "bf16" or "fp16".
-            cache: default `Store.default()`.
+            cache: a folder or a store; default `Store.default()`.
             progress: default `Progress.default()`.
             render_batch: images that are sampled at once.
 
@@ -58,7 +59,8 @@ class Session:
             ExpungeError: the model cannot be loaded.
         """
         loaded = load(model, device, dtype or "fp32")
-        return cls(loaded, cache or Store.default(), progress or Progress.default(), render_batch=render_batch)
+        store = Store(Path(cache)) if isinstance(cache, str | Path) else cache or Store.default()
+        return cls(loaded, store, progress or Progress.default(), render_batch=render_batch)
 
     def in_batches(self, count: int, title: str, size: int) -> Iterator[slice]:
         """Yields slices of `count` images, `render_batch` or else `size` at a time, and shows how many the caller is done with."""

@@ -69,7 +69,7 @@ def measure_information(
     *,
     meter: Meter = Meter(),
     device: str = "auto",
-    cache: Store | None = None,
+    cache: Store | str | Path | None = None,
     progress: Progress | None = None,
     render_batch: int | None = None,
 ) -> Information:
@@ -81,8 +81,10 @@ def measure_information(
     Args:
         model: the base model; default the one that the run's card names.
         device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
-        cache: images, and the base model's predictions for them, are kept there by content; default `Store.default()`.
-        progress: shows how far it is on standard error; default `Progress.default()`. `Silent()` shows nothing.
+        cache: images, and the base model's predictions for them, are kept there by content; default `$EXPUNGE_CACHE`,
+            else `~/.cache/expunge`.
+        progress: shows how far it is on standard error; default `expunge.progress.Progress()`.
+            `expunge.progress.Silent()` shows nothing.
         render_batch: images that are sampled at once; default 32. Larger is faster on an accelerator and needs more memory.
 
     Returns:
