@@ -3,7 +3,7 @@
 import pytest
 
 from expunge.cli.output import console, paragraphs, print_docstring, print_table
-from expunge.reports.format import duration
+from expunge.progress import duration
 
 LONG = "every word of this sentence takes some room and all of them together take more than two lines at forty columns"
 
