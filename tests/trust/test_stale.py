@@ -198,7 +198,7 @@ def test_an_image_is_cached_for_its_device_its_torch_and_its_code(package: Path,
 
     def look() -> None:
         shots = shots_of(tiny.concept(), Protocol(prompts=1))
-        files = kept_at(model, shots, Sampler(1, 1.0), Store(tmp_path), "weights")
+        files = kept_at(tiny.session(model, Store(tmp_path)), shots, Sampler(1, 1.0), "weights")
         seen.append((json.dumps(image_key(model), sort_keys=True), files[0]))
 
     look()
