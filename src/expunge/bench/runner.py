@@ -1,6 +1,6 @@
-"""Does one unit of work, or goes on with it: unlearns into its folder, measures what is missing there, and says how it went.
+"""Do one unit of work: unlearn into its folder, and measure and attack what is missing there. An interrupted unit is resumed.
 
-A unit is decided by its JSON alone and its result is the files in its folder, so any process that sees the folder can do it.
+A unit is determined by its JSON and its results are the files in its folder, so any process that sees the folder can do it.
 """
 
 import ctypes
@@ -41,7 +41,7 @@ from expunge.storage.files import lying_at, write_atomically
 from expunge.storage.lock import taken
 
 RESULT = "bench.json"
-"""Of a unit: what was measured, and under which protocol. Everything else in the folder is as of any run."""
+"""The file of a unit's measurements and their protocol. The other files in the folder are those of any run."""
 
 
 @dataclass(frozen=True)
@@ -49,39 +49,43 @@ class Place:
     """Where units are done."""
 
     out: Path
-    """The suite's folder: `runs/<id>` for each unit, `failures/<id>.json` for those that failed last time."""
+    """The suite's folder: `runs/<id>` for each unit, `failures/<id>.json` for the last failure of each."""
     store: Path
+    """The cache of images and base-model predictions."""
     device: str = "cpu"
 
     def folder(self, unit: Unit) -> Path:
+        """The run folder of a unit."""
         return self.out / "runs" / unit.id
 
     def failure(self, unit: Unit) -> Path:
+        """The file that records a unit's failure."""
         return self.out / "failures" / f"{unit.id}.json"
 
     def describe(self, unit: Unit) -> str:
-        """The piece of work as text."""
+        """A unit and its place as JSON text."""
         return json.dumps({"out": str(self.out.resolve()), "store": str(self.store), "device": self.device, "unit": unit.to_json()})
 
 
 def missing(unit: Unit, folder: Path) -> list[str]:
-    """The metrics that are still to be computed for a unit; all where nothing was measured, or under another protocol or judge."""
+    """The metrics of a unit that are not computed yet, or were computed with another protocol or judge."""
     wanted = list(unit.metrics or METRICS)
     found = read_result(folder)
     return [m for m in wanted if m not in found.get("metrics", ())] if found.get("measured_as") == _measured_as(unit) else wanted
 
 
 def is_attacked(unit: Unit, folder: Path) -> bool:
-    """Whether all that the suite asks for was tried on the unit, or nothing is asked for."""
+    """Whether all attacks of the suite are done on the unit, or there are none."""
     return unit.audit is None or read_result(folder).get("attacked_as") == _attacked_as(unit)
 
 
 def is_done(unit: Unit, folder: Path) -> bool:
+    """Whether nothing is missing."""
     return not missing(unit, folder) and is_attacked(unit, folder)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What stands in a unit's `bench.json`; nothing where there is none."""
+    """The content of a unit's `bench.json`; empty if there is none."""
     try:
         return json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -89,23 +93,23 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def work(description: str) -> str:
-    """Does a unit as `Place.describe` tells it and gives its outcome, both as JSON. Whatever goes wrong is recorded, nothing raised."""
-    told = json.loads(description)
-    unit, place = Unit.from_json(told["unit"]), Place(Path(told["out"]), Path(told["store"]), told["device"])
+    """Do a unit that `Place.describe` described and return its outcome as JSON. Exceptions are recorded, not raised."""
+    table = json.loads(description)
+    unit, place = Unit.from_json(table["unit"]), Place(Path(table["out"]), Path(table["store"]), table["device"])
     try:
         with taken(place.out / "locks" / unit.id) as mine:
             if mine:
-                carry(unit, place)
+                run_unit(unit, place)
     except Exception as error:
-        return json.dumps(asdict(failed(unit, place, error)))
+        return json.dumps(asdict(record_failure(unit, place, error)))
     if not mine:
         return json.dumps(asdict(Outcome(unit.id, unit.name, "taken")))
     place.failure(unit).unlink(missing_ok=True)
     return json.dumps(asdict(Outcome(unit.id, unit.name, "done")))
 
 
-def failed(unit: Unit, place: Place, error: Exception) -> Outcome:
-    """Records a failure in one line, with the trace of what is no user's mistake."""
+def record_failure(unit: Unit, place: Place, error: Exception) -> Outcome:
+    """Record a failure in one line, with the traceback of unexpected errors."""
     line = " ".join(str(error).split()) or "no message"
     line = line if isinstance(error, ExpungeError) else f"{type(error).__name__}: {line}"
     trace = None if isinstance(error, ExpungeError) else "".join(traceback.format_exception(error))
@@ -114,15 +118,15 @@ def failed(unit: Unit, place: Place, error: Exception) -> Outcome:
     return Outcome(unit.id, unit.name, "failed", line)
 
 
-def carry(unit: Unit, place: Place) -> None:
-    """Unlearns, measures and attacks, each from where it stands."""
+def run_unit(unit: Unit, place: Place) -> None:
+    """Unlearn, measure and attack, each from where it was interrupted."""
     folder, store = place.folder(unit), Store(place.store)
     if is_done(unit, folder):
         return
     denoiser = model(unit.model, place.device, unit.dtype)
-    held = _forget_peak(denoiser.device)
+    held = _reset_peak_memory(denoiser.device)
     before = read_result(folder)
-    run = _retrained(unit, folder, place) if unit.method == RETRAINED else _unlearned(unit, folder, denoiser, store)
+    run = _retrain(unit, folder, place) if unit.method == RETRAINED else _unlearn(unit, folder, denoiser, store)
     if not before:
         memory = None if held is None else max(0, run.card["peak_memory_bytes"] - held)
         before = {"memory_bytes": memory}
@@ -133,17 +137,18 @@ def carry(unit: Unit, place: Place) -> None:
         _attack(unit, run, denoiser, store)
 
 
-def _unlearned(unit: Unit, folder: Path, denoiser: StableDiffusion, store: Store) -> Run:
+def _unlearn(unit: Unit, folder: Path, denoiser: StableDiffusion, store: Store) -> Run:
     return carry_out(plan_of(unit, denoiser), denoiser, out=folder, store=store, track=_silent, watch=None)
 
 
-def _retrained(unit: Unit, folder: Path, place: Place) -> Run:
+def _retrain(unit: Unit, folder: Path, place: Place) -> Run:
     from expunge.canvas.training.retrain import Retraining, retrain
 
     return retrain(concept_from(unit.concept), folder, seed=unit.seed, training=Retraining(**unit.training), device=place.device)
 
 
 def plan_of(unit: Unit, denoiser: StableDiffusion) -> Plan:
+    """The plan of a unit's run."""
     concept = concept_from(unit.concept)
     training = unit.training or None
     return make_plan(
@@ -152,12 +157,13 @@ def plan_of(unit: Unit, denoiser: StableDiffusion) -> Plan:
 
 
 def sampler_of(unit: Unit, denoiser: StableDiffusion) -> Sampler:
+    """The sampler of a unit's images."""
     return config.build(Sampler, config.settings(denoiser.default_sampler) | dict(unit.sampler), "sampler")
 
 
 @lru_cache(maxsize=1)
 def model(name: str, device: str, dtype: str) -> StableDiffusion:
-    """Loaded once for the units of a process."""
+    """The model, cached for the units of a process."""
     return load_model(name, device, dtype)
 
 
@@ -176,17 +182,17 @@ def _measure(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store, befo
     as_now = before.get("measured_as") == _measured_as(unit)
     kept = [Row(**r) for r in before.get("rows", ())] if as_now else []
     merged = list({(r.run, r.concept, r.metric, r.probe, r.attack, r.judge): r for r in (*kept, *rows)}.values())
-    # The report reads the run's own rows, which hold only what was asked for last; what counts for the suite is written after them.
+    # `evaluate` wrote only the metrics of this call. The report reads the run's own rows, so all rows are written there.
     write_atomically(run.folder / "evaluation" / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in merged).encode())
     known = [*(before.get("metrics", ()) if as_now else ()), *asked]
     _write(run.folder, before | {"measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]})
 
 
 def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> None:
-    """An audit in the run's folder, as `expunge audit` leaves one. What its controls gave lies in the store, for all units.
+    """Write an audit to the run's folder, as `expunge audit` does. Results of controls are cached for all units.
 
     Raises:
-        ExpungeError: attacks that could not be made; those that could are kept.
+        ExpungeError: attacks failed; the results of the others are kept.
     """
     from expunge.audits.setup import conclude, prepare
 
@@ -203,12 +209,13 @@ def _attack(unit: Unit, run: Run, denoiser: StableDiffusion, store: Store) -> No
     )
     made = conclude(battery, list(battery.run()))
     if failed := [f for f in made.failures if f.applicable]:
-        raise ExpungeError("; ".join(f"{f.label} on {f.role}, {f.concept}: {f.error}" for f in failed))
+        message = " ".join(f"{f.label} on {f.role}, {f.concept}: {f.error}" for f in failed)
+        raise ExpungeError(message, rule="attacks-failed", value=[f.label for f in failed], hint="Try to run the suite again.")
     _write(run.folder, read_result(run.folder) | {"attacked_as": _attacked_as(unit), "findings": made.table})
 
 
 def _attacked_as(unit: Unit) -> dict[str, Any]:
-    """The budget, and what lies in the files that it and the suite name: a control that was trained again is another."""
+    """What determines a unit's attacks: the budget and the state of the files that it and the suite name."""
     attacks = _budget(unit).entries if unit.audit else ()
     found = control_of(unit)
     control = lying_at(str(found.folder / "delta.safetensors")) if found else []
@@ -218,7 +225,7 @@ def _attacked_as(unit: Unit) -> dict[str, Any]:
 
 
 def control_of(unit: Unit) -> Run | None:
-    """What never saw the unit's concepts, and is attacked beside it; None: nothing is attacked, or there is none."""
+    """The run that was never trained on the unit's concepts and is attacked too; None if there is none or nothing is attacked."""
     from expunge.audits.setup import control_for
 
     return control_for(unit.audit["control"] or None, unit.model, concept_from(unit.concept).parts) if unit.audit else None
@@ -230,7 +237,7 @@ def _budget(unit: Unit) -> Budget:
 
 
 def _measured_as(unit: Unit) -> dict[str, Any]:
-    """The protocol, and what lies where the suite names a model or a judge of one's own: trained again it is another."""
+    """What determines a unit's measurements: the protocol and the state of files that the suite names as model or judge."""
     own = [name for name in (unit.model, unit.judge) if name and name not in (CANVAS, *BY_NAME)]
     files = [list(file) for name in own for file in lying_at(name)]
     return {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge} | ({"files": files} if files else {})
@@ -244,14 +251,14 @@ def _silent(items: Any, description: str) -> Iterator[int]:
     return iter(items)
 
 
-def _forget_peak(device: torch.device) -> int | None:
-    """Bytes held now, with the peak so far forgotten, so that the next peak is the run's; None where the system cannot do so."""
+def _reset_peak_memory(device: torch.device) -> int | None:
+    """Reset the peak of used memory and return the bytes used now; None if the system cannot."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     gc.collect()
     with suppress(OSError, AttributeError):
-        # What was freed is still held by the allocator and would be used again: a run in it would seem to need nothing.
+        # Return freed memory to the system. A run that reused it would seem to need none.
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

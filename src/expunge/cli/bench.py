@@ -135,7 +135,7 @@ def _failures(outcomes: Sequence[Any]) -> None:
 
 def _search(plan: Any, place: Any, engine: Any, only: Sequence[str], dry_run: bool, command: str) -> None:
     from expunge.bench.results import Outcome
-    from expunge.bench.tune import best, search, space_of
+    from expunge.bench.tune import search, select_best, space_of
     from expunge.cli.progress import watch_trials
     from expunge.cli.screen import say, table
     from expunge.errors import ExpungeError
@@ -150,13 +150,13 @@ def _search(plan: Any, place: Any, engine: Any, only: Sequence[str], dry_run: bo
         trials = plan.search.trials if space else 1
         say(f"{entry.label}: {trials} trials on {', '.join(c.target for c in plan.tuning)}, over {', '.join(space) or 'nothing'}")
         if dry_run:
-            _price([unit for _ in range(trials) for unit in plan.tuned(entry)], place)
+            _price([unit for _ in range(trials) for unit in plan.tuning_units(entry)], place)
             continue
         tried: list[Any] = []
         for event in watch_trials(search(plan, entry, engine, place, command), entry.label, trials, _told):
             (outcomes if isinstance(event, Outcome) else tried).append(event)
         columns = ("trial", *space, "UA", "retention")
-        winners = best(tried, plan.search)
+        winners = select_best(tried, plan.search)
         rows = [
             (str(t.number + 1), *(_short(t.settings.get(n)) for n in space), _short(t.forgetting), _short(t.retention)) for t in winners
         ]
