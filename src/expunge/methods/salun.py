@@ -18,7 +18,7 @@ from expunge.methods.base import Training
 
 @dataclass(frozen=True)
 class SalUn(Relabelling):
-    """Fine-tune on wrong labels, updating only the most select_salient weights (SalUn).
+    """Fine-tune on wrong labels, updating only the most salient weights (SalUn).
 
     The loss is that of random relabelling. Only the weights for which the gradient of the concept's denoising loss is largest may change.
     Choose it to compare with published results, or as the first step of the preset `picture-then-name`. On the canvas the mask had no
