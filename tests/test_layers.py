@@ -265,7 +265,7 @@ def test_a_suite_measures_them_and_its_other_units_stay_what_they_were():
     assert plan_of(Unit.from_json(both.to_json()), tiny.model()).by == "mim-mu then uce"
     assert plan_of(plain, tiny.model()).before == ()
     for odd in ("mim-mu", [3]):
-        with pytest.raises(ExpungeError, match="before is a list of methods"):
+        with raises_error("invalid-before", odd):
             make_suite({"concepts": ["ring"], "methods": [{"name": "uce", "before": odd}]}, "s")
 
 

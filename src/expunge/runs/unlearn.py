@@ -37,7 +37,7 @@ from expunge.training.edit_prompts import edit_prompts
 from expunge.training.loop import Trainer, refuse_recomputing
 from expunge.training.session import Session
 from expunge.training.state import TrainState
-from expunge.training.stopping import StoppingRule
+from expunge.training.stopping import Check, StoppingRule
 
 
 def unlearn(
@@ -111,12 +111,14 @@ def _carry_out(plan: Plan, session: Session, folder: Path, start: Mapping[str, T
     """The same of a run or one of its stages, which begins with the weights `start`."""
     processes = session.distributed
     if not processes.agree(is_done(folder, plan.id, session.model, plan.tables)):
+        # Before anything is written, since it may find no judge.
+        check = plan.stop.start(session.model, plan.concept) if plan.stop else None
         with _alone_in(folder, processes):
             if not processes.agree(is_done(folder, plan.id, session.model)):  # another process may have finished it meanwhile
                 if plan.stages:
                     _in_stages(plan, session, folder)
                 else:
-                    _in_one(plan, session, folder, start)
+                    _in_one(plan, session, folder, start, check)
             processes.wait()
     return Run(folder)
 
@@ -140,14 +142,13 @@ def _alone_in(folder: Path, processes: Processes) -> Iterator[None]:
         yield
 
 
-def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tensor]) -> None:
+def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tensor], check: Check | None) -> None:
     """Carries out a plan of one stage."""
     session, spent, processes = replace(session, model=plan.referred(session.model)), Spent(), session.distributed
     model = session.model
     if isinstance(plan.method, Objective) and plan.training:
         refuse_recomputing(plan.method, plan.training)
         refuse_uneven(plan.training, processes.count)
-    check = plan.stop.start(model, plan.concept) if plan.stop else None
     card = described(plan, model)
     if processes.is_main:
         write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
