@@ -1,6 +1,5 @@
 """What the package takes and gives in Python, where that is more than one function's own affair."""
 
-import linecache
 import sys
 from pathlib import Path
 
@@ -84,14 +83,16 @@ class Mine(methods.METHODS["ca"]):
 def test_a_method_of_ones_own_that_was_edited_is_another(asked: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
-    ids = []
-    for text in (MINE, MINE, MINE + "# edited"):
+    ids, requests = [], []
+    for text in (MINE, MINE + "# a comment", MINE.replace("...", "companion_lr = 1e-3")):
         (tmp_path / "edited_method.py").write_text(text)
         sys.modules.pop("edited_method", None)
-        linecache.checkcache()
-        ids.append(make_plan(tiny.model(), tiny.concept(), **asked).id)
+        plan = make_plan(tiny.model(), tiny.concept(), **asked)
+        ids.append(plan.id)
+        requests.append(plan.request)
     sys.modules.pop("edited_method")
     assert ids[0] == ids[1] != ids[2]
+    assert len(set(requests)) == 1  # from which seeds follow
 
 
 def test_a_run_whose_pictures_another_scheduler_drew_is_not_gone_on_with(tmp_path: Path):

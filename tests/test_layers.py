@@ -22,9 +22,9 @@ from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.protocol import Protocol
 from expunge.methods.config import Layer
 from expunge.methods.uce import UCE, eraser
-from expunge.reports.charts.sequence import course
-from expunge.reports.pages.run import _settings
-from expunge.reports.run_folder import read
+from expunge.reports.charts.sequence import course_of
+from expunge.reports.pages.run import settings_of
+from expunge.reports.run_view import read_view
 from expunge.runs.compose import compose
 from expunge.runs.cost import price
 from expunge.runs.plan import make_plan
@@ -275,10 +275,10 @@ def test_each_methods_share_is_measured_and_shown(tmp_path):
     rows = evaluate(run, tiny.model(), judge="main", store=Store(tmp_path / "store"), metrics=["UA"], protocol=few)
     assert {r.run for r in rows} == {"base", run.id, *(s.id for s in run.stages)}
     assert {r.method for r in rows if r.run == run.id} == {"random-label then uce"}
-    shown = read(Path(run.folder))
-    assert (shown.card.method, [name for _, name in shown.card.stages]) == ("random-label then uce", ["random-label", "uce"])
-    assert {("1. method.name", "random-label"), ("1. training.steps", "3"), ("ridge", "0.5")} <= set(_settings(shown.card))
-    found = course(shown)
+    shown = read_view(Path(run.folder))
+    assert (shown.card.method, [stage.of for stage in shown.card.stages]) == ("random-label then uce", ["random-label", "uce"])
+    assert {("1. method.name", "random-label"), ("1. training.steps", "3"), ("ridge", "0.5")} <= set(settings_of(shown.card))
+    found = course_of(shown)
     assert found is not None
     assert found.stages == ("random-label", "uce")
-    assert [(line.target, len([c for c in line.cells if c])) for line in found.lines] == [("neon", 2)]
+    assert [(line.target, len([v for v in line.values if v])) for line in found.lines] == [("neon", 2)]

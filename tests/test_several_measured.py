@@ -20,11 +20,12 @@ from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.protocol import Protocol
 from expunge.evaluation.results import read_rows
 from expunge.models.sampling import Sampler
-from expunge.reports.charts.sequence import course, split
-from expunge.reports.pages.leaderboard import write as write_board
-from expunge.reports.pages.run import write
-from expunge.reports.run_folder import Target, read
+from expunge.reports.charts.sequence import course_of
+from expunge.reports.pages.bench import write_bench_page
+from expunge.reports.pages.run import write_report
+from expunge.reports.run_view import read_view, split_by_concept
 from expunge.reports.tables import compare
+from expunge.runs.folder import Card
 from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
@@ -99,9 +100,9 @@ def test_a_stage_is_a_run_to_measure(runs, tmp_path):
 
 def test_the_report_shows_a_run_of_each_concept(runs, tmp_path):
     for way, run in runs.items():
-        parts = split(read(run.folder))
+        parts = split_by_concept(read_view(run.folder))
         assert [p.card.target for p in parts] == list(NAMES)
-        assert [p.card.beside for p in parts] == [("ring", "dots"), ("neon", "dots"), ("neon", "ring")]
+        assert [p.beside for p in parts] == [("ring", "dots"), ("neon", "dots"), ("neon", "ring")]
         rows = read_rows(run.folder)
         for part in parts:
             found = compare(part)
@@ -110,8 +111,8 @@ def test_the_report_shows_a_run_of_each_concept(runs, tmp_path):
                 assert (row.run, base.run) == (run.id, "base")
                 whose = (part.card.target, run.concept().target)
                 assert row.value == next(r.value for r in rows if r.run == run.id and r.metric == metric and r.concept in whose)
-            assert {p.concept for p in part.evaluation.pictures} == {part.card.target}
-        page = write([run.folder], tmp_path / f"{way}.html").read_text()
+            assert {p.concept for p in part.evaluation.pairs} == {part.card.target}
+        page = write_report([run.folder], tmp_path / f"{way}.html").read_text()
         assert all(f"<caption>{n}</caption>" in page for n in NAMES)
         assert page.count("To repeat this run") == page.count('<figure class="drawing">') == 1
         assert ("After each stage" in page) is (way == "sequential")
@@ -119,40 +120,40 @@ def test_the_report_shows_a_run_of_each_concept(runs, tmp_path):
 
 
 def test_the_course_of_a_sequence(runs):
-    shown = course(read(runs["sequential"].folder))
+    shown = course_of(read_view(runs["sequential"].folder))
     rows = {(r.run, r.concept): r.value for r in read_rows(runs["sequential"].folder) if r.metric == "UA"}
     ids = [s.id for s in runs["sequential"].stages]
     assert shown.stages == NAMES
     for at, line in enumerate(shown.lines):
-        assert [c and c.value for c in line.cells] == [rows.get((i, NAMES[at])) for i in ids]
-        assert [c is None for c in line.cells] == [stage < at for stage in range(3)]
+        assert [v and v.value for v in line.values] == [rows.get((i, NAMES[at])) for i in ids]
+        assert [v is None for v in line.values] == [stage < at for stage in range(3)]
         assert line.base.value == rows["base", NAMES[at]]
     assert "1. neon" in shown.chart
-    assert course(read(runs["joint"].folder)) is None
+    assert course_of(read_view(runs["joint"].folder)) is None
 
 
 def test_the_names_of_many_stages_have_room(runs):
     """Slanted so as to end under their ticks; a few stand upright."""
-    run = read(runs["sequential"].folder)
+    run = read_view(runs["sequential"].folder)
     rows = run.evaluation.rows
-    few = course(run)
+    few = course_of(run)
     stages = tuple((f"s{n}", f"watercolour {n}") for n in range(10))
-    [last] = {r.run for r in rows if r.run == run.card.stages[-1][0]}
+    [last] = {r.run for r in rows if r.run == run.card.stages[-1].id}
     many = [replace(r, run=stage, concept=target) for stage, target in stages for r in rows if r.run == last and r.concept == "dots"]
-    targets = tuple(Target(target, "style", (), None) for _, target in stages)
-    card = replace(run.card, stages=stages, targets=targets)
-    crowded = course(replace(run, card=card, evaluation=replace(run.evaluation, rows=(*rows, *many))))
+    targets = [{"target": target, "kind": "style"} for _, target in stages]
+    card = Card(run.card | {"concept": {"targets": targets}, "stages": [{"id": stage, "of": target} for stage, target in stages]})
+    crowded = course_of(replace(run, card=card, evaluation=replace(run.evaluation, rows=(*rows, *many))))
     slant = re.compile(r"rotate\(-40")
     assert not slant.search(few.chart)
     assert len(slant.findall(crowded.chart)) == 10
 
 
 def test_a_sequence_of_which_no_stage_was_measured_has_no_course(runs):
-    run = read(runs["sequential"].folder)
+    run = read_view(runs["sequential"].folder)
     kept = tuple(r for r in run.evaluation.rows if r.run in ("base", run.card.id))
-    assert course(replace(run, evaluation=replace(run.evaluation, rows=kept))) is None
-    assert course(replace(run, evaluation=None)) is None
-    assert [p.evaluation for p in split(replace(run, evaluation=None))] == [None] * 3
+    assert course_of(replace(run, evaluation=replace(run.evaluation, rows=kept))) is None
+    assert course_of(replace(run, evaluation=None)) is None
+    assert [p.evaluation for p in split_by_concept(replace(run, evaluation=None))] == [None] * 3
 
 
 # --- the command line ----------------------------------------------------------------------------------------------------
@@ -364,7 +365,7 @@ def test_units_of_several_are_done_and_pooled(tmp_path):
     # Of the untouched model the same pictures, whichever way the two go.
     assert [line.metrics["UA"].n for line in (base, together, later)] == [4, 4, 4]
     assert (together.units, later.units) == (1, 1)
-    page = write_board("s", found, [base, together, later], tmp_path / "page.html").read_text()
+    page = write_bench_page("s", found, [base, together, later], tmp_path / "page.html").read_text()
     assert page.count("uce, 2 in sequence, seed 0: neon then ring") == 2  # a heading, and the name of its chart
     for of in ("neon + ring", "neon then ring"):
         assert all(f'<span class="name">{name}, of {of}</span>' in page for name in ("neon", "ring"))

@@ -54,7 +54,7 @@ def report(runs: "Run | str | Path | Sequence[Run | str | Path]", out: str | Pat
     Raises:
         ExpungeError: a folder that is no run, or a page that cannot be written.
     """
-    write = import_module("expunge.reports.pages.run").write
+    write = import_module("expunge.reports.pages.run").write_report
     several = runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
     return write([Path(r) if isinstance(r, str | Path) else r.folder for r in several], Path(out))
 
@@ -97,7 +97,7 @@ def audit(
     steps, page = import_module("expunge.audits.setup"), import_module("expunge.reports.pages.audit")
     battery = steps.prepare(run, budget, control=control, attacks=attacks, auxiliary=auxiliary, judge=judge, seed=seed, out=out, **given)
     made = steps.conclude(battery, list(battery.run()))
-    page.write(made)
+    page.write_audit_page(made)
     return made
 
 

@@ -146,7 +146,7 @@ def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_p
         monkeypatch.setattr(judge, "weights", "trained again")
     again = ids("Nothing")
     assert not again & base
-    monkeypatch.setattr(module, "code_outside", lambda attack: {"audit.toys": "edited"})
+    monkeypatch.setattr(module, "code_digest", lambda *roots, alone: "edited")
     assert not ids("Nothing") & again
     monkeypatch.setattr(module, "version_of", lambda package: "another")
     assert not ids("Nothing") & (again | base)
@@ -287,3 +287,13 @@ def test_without_a_judge_there_is_a_list_of_those_that_could_be(monkeypatch, bat
         battery("Nothing")
     assert (refused.value.rule, refused.value.value) == ("missing-judge", "in memory")
     assert "`expunge meter" in refused.value.hint
+
+
+def test_readings_count_each_prompt(audited):
+    made = audited("Undo", pictures=2 * PICTURES)
+    prompts = len(tiny.concept().probes()["target"])
+    for done in made.done:
+        for reading in done.result.readings:
+            for judge, parts in reading.by_prompt.items():
+                assert tuple(map(sum, zip(*parts, strict=True))) == (reading.hits[judge], reading.n)
+                assert len(parts) == min(prompts, reading.n)

@@ -11,7 +11,7 @@ from audit.toys import CALLS
 from cli.commandline import say
 
 from expunge.attacks import ATTACKS
-from expunge.reports.pages.audit import _command
+from expunge.reports.pages.audit import command_of
 
 TOYS = """
 pictures = 8
@@ -52,7 +52,7 @@ def test_the_page_says_how_to_repeat_it(audit, made, toys, tmp_path):
 
 def test_what_is_the_runs_own_need_not_be_repeated(made, tmp_path):
     def told(**given: object) -> str:
-        return _command(
+        return command_of(
             replace(invented(made.folder / "audit-seed-1"), card=made.card, seed=1, sources={"unlearned": made.folder}, **given)
         )
 
@@ -138,7 +138,7 @@ def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
         (["--budget", "quik"], ["'quik' is neither (nearest: 'quick')"]),
         (["--budget", "/nowhere.toml"], ["/nowhere.toml"]),
         (["--attack", "relern"], ["'relern' is not an attack.", "Try 'relearn'"]),
-        (["--control", "/nowhere"], ["/nowhere", "a run is a folder"]),
+        (["--control", "/nowhere"], ["/nowhere", "card.json"]),
         (["--auxiliary", "/nowhere", "--attack", "relearn"], ["'/nowhere' is none"]),
         (["--seed", "one"], ["--seed", "'one'"]),
     ],
@@ -159,4 +159,4 @@ def test_every_attack_is_listed_and_shown_with_its_settings(name):
 
 
 def test_an_unfinished_run_is_refused(tmp_path):
-    assert "a run is a folder with a card.json" in say("audit", tmp_path).error
+    assert "card.json" in say("audit", tmp_path).error

@@ -109,7 +109,7 @@ def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
         ({"like": "canvos"}, ["'canvos' is neither (nearest: 'canvas')"]),
         ({"audit": {"budgets": "quick"}}, ["nearest: 'budget'"]),
         ({"audit": {"budget": "quik"}}, ["nearest: 'quick'"]),
-        ({"audit": {"control": "nowhere"}}, ["a run is a folder with a card.json"]),
+        ({"audit": {"control": "nowhere"}}, ["card.json"]),
         ({"methods": [{"name": "uce", "seeds": [3]}]}, ["seeds are some of the suite's: 'uce' asks for 3, 's' has 0"]),
         ({"methods": ["uce"]}, ["an entry of methods has a name: 'uce'"]),
         ({"methods": [{"name": "esd", "negative_guidence": 1.0}]}, ["nearest: 'negative_guidance'"]),

@@ -91,7 +91,7 @@ def test_the_result_is_a_run_with_every_weight_of_the_network(made):
     assert card["relative_change"] > 0.5  # nothing of the shipped weights is in it
     assert {w.dtype for w in delta.values()} == {torch.float16}  # as the canvas itself is kept
     assert made.concept() == Concept.find("hoop", Vocabulary.canvas())
-    assert sorted(p.name for p in made.folder.iterdir()) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
+    assert sorted(p.name for p in made.folder.glob("[!.]*")) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
 
 
 def test_it_is_measured_and_reported_as_a_run(made, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def test_what_is_known_is_printed_and_written(run: Path, metered: Said):
 
 def test_the_report_has_it_from_then_on(run: Path, metered: Said, tmp_path: Path):
     assert say("report", run, "--out", tmp_path / "page.html").code == 0
-    assert 'id="known"' in (tmp_path / "page.html").read_text()
+    assert 'id="information"' in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ Unlearn = Callable[..., Said]
 
 
 def written(folder: Path) -> list[Path]:
-    return [p for p in folder.rglob("*") if p.is_file()]
+    """Files but for hidden ones, such as locks."""
+    return [p for p in folder.rglob("[!.]*") if p.is_file()]
 
 
 # --- the command line's own errors ------------------------------------------------------------------------------------------
@@ -316,7 +317,7 @@ def test_a_card_cut_short(broken: Path, unlearn: Unlearn):
 @pytest.mark.parametrize("card", ["[]", "{}", '{"status": "done", "id": "r"}', '{"status": "done", "concept": 3}'])
 def test_a_card_that_lacks_what_cards_have(broken: Path, card: str):
     (broken / "card.json").write_text(card)
-    assert "a run's card has" in (error := say("eval", broken).error) or "a run is finished" in error
+    assert str(broken) in say("eval", broken).error
     assert "unreadable" in say("ls", "runs", "--runs", broken.parent).out
 
 
@@ -325,8 +326,8 @@ def test_an_unfinished_run(broken: Path, tmp_path: Path):
     (broken / "card.json").write_text(json.dumps(card | {"status": "running"}))
     for arguments in (("eval", broken), ("sample", broken, "--prompt", "a ring"), ("merge", broken, tmp_path / "merged")):
         line = say(*arguments).error
-        assert "a run is finished" in line
-        assert "repeat its `expunge unlearn`" in line
+        assert "not finished" in line
+        assert "expunge unlearn" in line
 
 
 def test_a_checkpoint_cut_short(unlearn: Unlearn, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

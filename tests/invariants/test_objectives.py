@@ -134,7 +134,7 @@ def test_a_resumed_run_ends_where_a_straight_one_does(straight, stop, tmp_path):
     resumed = run(tmp_path / "resumed", method, **training).folder
     for file in ("delta.safetensors", "log.jsonl"):
         assert (resumed / file).read_bytes() == (folder / file).read_bytes()
-    assert sorted(p.name for p in resumed.iterdir()) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
+    assert sorted(p.name for p in resumed.glob("[!.]*")) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
 
 
 def test_a_resumed_run_reads_its_notes(tmp_path, monkeypatch):

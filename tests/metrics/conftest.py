@@ -1,4 +1,4 @@
-"""A small world for metrics: four styles in two families, three objects, pictures with random verdicts."""
+"""A small world for metrics: four styles in two families, three objects, images with random verdicts."""
 
 import numpy as np
 import pytest

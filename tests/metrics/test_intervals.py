@@ -56,13 +56,13 @@ def test_single_images_are_no_groups():
 
 
 def shares_missed(groups: int, size: int, correlation: float, share: float = 0.9, times: int = 2000) -> tuple[float, float]:
-    """How often `clustered` and `wilson` miss the share of which groups of images, correlated within, are a sample."""
+    """How often `clustered` and `wilson` miss a share that is estimated from groups of images, correlated within."""
     generator, spread = np.random.default_rng(0), (1 - correlation) / correlation
     chances = generator.beta(share * spread, (1 - share) * spread, (times, groups))
     hits = generator.binomial(size, chances)
     misses = [0, 0]
-    for drawn in hits.tolist():
-        found = clustered([(h, size) for h in drawn]), wilson(sum(drawn), groups * size)
+    for counts in hits.tolist():
+        found = clustered([(h, size) for h in counts]), wilson(sum(counts), groups * size)
         misses = [m + (not low <= share <= high) for m, (_, low, high) in zip(misses, found, strict=True)]
     return misses[0] / times, misses[1] / times
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from jaxtyping import UInt8
@@ -15,8 +14,6 @@ from expunge.concepts.concept import Concept, compile_names
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
-
-T = TypeVar("T")
 
 LISTED = 20
 """Captions that a refusal names."""
@@ -99,8 +96,3 @@ def drawings(concept: Concept, count: int, seed: int) -> tuple[UInt8[Tensor, "b 
     generator = torch.Generator().manual_seed(seed_of(seed, "captions"))
     captions = [make_caption(o, s, generator) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
     return draw(objects, styles, seed_of(seed, "strokes")), captions
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """So many of the items, evenly spaced; some of them more than once where there are fewer."""
-    return [items[i * len(items) // count % len(items)] for i in range(count)]

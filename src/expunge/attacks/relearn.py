@@ -10,9 +10,10 @@ from annotated_types import Ge, Gt
 from expunge.attacks._training import POINTS, Denoise, fine_tuned, rehearsed, rungs
 from expunge.attacks.base import Attack, Attacked, Victim
 from expunge.attacks.captions import captioned, opened
-from expunge.attacks.data import drawings, innocent, legible, refuse_naming, spread
+from expunge.attacks.data import drawings, innocent, legible, refuse_naming
 from expunge.diffusion.types import Latents
 from expunge.errors import Inapplicable
+from expunge.evaluation.protocol import spread
 from expunge.methods.base import Variant
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import Bank, noised, pictured

@@ -16,6 +16,7 @@ from expunge.config import version_of
 from expunge.diffusion.types import Cond
 from expunge.models.base import DiffusionModel
 from expunge.models.text_encoder import BLANK, Vectors, Words
+from expunge.storage.code import code_digest, modules_of
 from expunge.storage.hashing import digest, seed_of
 
 BATCH = 256
@@ -68,8 +69,8 @@ class RingABell(Attack):
         among, tokens = words.candidates(concept.known), min(self.tokens, words.room)
         written = words.write([BLANK], tokens)
         ids = drawn(among, len(asked), tokens, seed_of("bell", victim.seed))
-        pairs, version = [p.prompt for p in concept.forget()], version_of("expunge")
-        searched = model.fingerprint, asked, pairs, victim.seed, asdict(self), among.tolist(), version
+        pairs, code = [p.prompt for p in concept.forget()], code_digest(*modules_of(self, model))
+        searched = model.fingerprint, asked, pairs, victim.seed, asdict(self), among.tolist(), version_of("expunge"), code
         yield plain(victim, 0.0, {})
 
         for eta in self.strengths[1:]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from expunge.attacks.base import Attack, Attacked, Victim, plain
-from expunge.attacks.data import reads, spread
+from expunge.attacks.data import reads
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError, Inapplicable
+from expunge.evaluation.protocol import spread
 from expunge.models.base import DiffusionModel
 
 SENTENCES: dict[str, tuple[str, ...]] = {

@@ -91,6 +91,20 @@ class Budget:
         told = [{"name": e.name, "label": e.label} | {k: v for k, v in _plain(e.attack).items() if v is not None} for e in self.entries]
         return {"pictures": self.pictures, "attacks": told}
 
+    @property
+    def is_builtin(self) -> bool:
+        """Whether its name is that of a budget of the package."""
+        return self.name in builtin()
+
+    def folder_name(self, seed: int) -> str:
+        """The folder of an audit in the run's folder. Other budgets, attacks or seeds have other folders.
+
+        >>> read_budget("quick").folder_name(0), read_budget("standard").only(["p4d"]).folder_name(1)
+        ('audit', 'audit-standard-p4d-seed-1')
+        """
+        name = [] if self.name == "quick" else [self.name]
+        return "-".join(["audit", *name, *self.changed, *([f"seed-{seed}"] if seed else [])])
+
     def only(self, wanted: Sequence[str]) -> "Budget":
         """The same with the attacks of these names or labels alone; one that it lacks is added with its own defaults.
 

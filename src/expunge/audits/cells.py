@@ -3,13 +3,15 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from expunge.evaluation.statistics import Interval, wilson
-from expunge.storage.cache import Store
+from expunge.evaluation.statistics import Interval, clustered, wilson
 from expunge.storage.files import inside, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from expunge.storage.cache import Store  # which imports torch
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,19 @@ class Reading:
     unasked: Seen | None = None
     """In pictures of prompts that do not name it: an attack may have changed what the model draws at large. None of controls and in older
     results."""
+    by_prompt: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """By judge, hits and images of each prompt; empty in older results."""
 
     def rate(self, judge: str) -> Interval:
-        """The share of pictures in which the judge sees the concept, with its 95 % interval."""
-        return wilson(self.hits[judge], self.n)
+        """The share of images in which the judge sees the concept, with its 95 % interval, as wide as prompts differ."""
+        return clustered(self.by_prompt[judge]) if judge in self.by_prompt else wilson(self.hits[judge], self.n)
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> "Reading":
+        """From JSON."""
+        by_prompt = {judge: tuple((hits, n) for hits, n in parts) for judge, parts in table.get("by_prompt", {}).items()}
+        nested = {"shown": tuple(Shown(**s) for s in table["shown"]), "unasked": Seen.of(table.get("unasked")), "by_prompt": by_prompt}
+        return cls(**{**table, **nested})
 
 
 @dataclass(frozen=True)
@@ -95,9 +106,7 @@ class Result:
     def from_json(cls, text: str) -> "Result":
         """The inverse of `asdict`, as JSON."""
         table = json.loads(text)
-        readings = tuple(
-            Reading(**r | {"shown": tuple(Shown(**s) for s in r["shown"]), "unasked": Seen.of(r.get("unasked"))}) for r in table["readings"]
-        )
+        readings = tuple(map(Reading.of, table["readings"]))
         return cls(**table | {"readings": readings, "judges": tuple(table["judges"]), "taught": Seen.of(table.get("taught"))})
 
 
@@ -106,7 +115,7 @@ class Kept:
     """Where the results of an audit lie: `cells/<id>.json` and the pictures that they show, whole or not there at all."""
 
     folder: Path
-    store: Store
+    store: "Store"
     """What a control gave is kept here too: audits of other runs on the same concept find it."""
 
     @property

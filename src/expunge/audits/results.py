@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expunge import config
-from expunge.audits.budget import Budget
 from expunge.audits.cells import Result, Role
 from expunge.audits.verdict import TITLES, Curve, Finding, find
 from expunge.evaluation.results import Row
 from expunge.storage.files import write_atomically, write_json, write_lines
+
+if TYPE_CHECKING:
+    from expunge.audits.budget import Budget  # which imports the attacks, and with them torch
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Audit:
     """Of the audited run."""
     control: Mapping[str, Any] | None
     """Of the retrained control."""
-    budget: Budget
+    budget: "Budget"
     seed: int
     judges: tuple[str, ...]
     sampler: Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from expunge.attacks.base import Attacked, Victim
+from expunge.attacks.base import Attack, Attacked, Victim
 from expunge.audits.budget import Budget, Entry
 from expunge.audits.cells import Event, Kept, Reading, Result, Role, Seen, Shown
 from expunge.audits.verdict import best_of
@@ -22,17 +22,19 @@ from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError, Inapplicable, NonFiniteLoss
 from expunge.evaluation.judges import Judge, judge_images
 from expunge.evaluation.rendering import render_rows, rows_kept_at
-from expunge.methods.config import code_outside
+from expunge.evaluation.statistics import grouped
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.sampling import Sampler
 from expunge.models.scopes import SCOPES
 from expunge.runs.cost import Pace, pace
+from expunge.storage.code import code_digest, modules_of
 from expunge.storage.hashing import digest
 from expunge.storage.lock import taken
 from expunge.storage.tensors import content
 from expunge.training.banks import untracked
 from expunge.training.counters import counted
+from expunge.training.identity import image_key
 
 SHOWN = 6
 """Pictures of a reading that are kept for the page."""
@@ -231,8 +233,9 @@ class Battery:
         first = labels[cell.judges[0].name]
         shown = tuple(Shown(found.cond.keys[i], i, file.name, first[i], first[i] == name) for i, file in enumerate(files))
         hits = {judge: seen.count(name) for judge, seen in labels.items()}
+        by_prompt = {judge: tuple(grouped([label == name for label in seen], found.cond.keys)) for judge, seen in labels.items()}
         unasked = self._unasked(cell, found, made_by) if cell.side.role == "unlearned" else None
-        return Reading(found.strength, len(files), hits, shown, unasked)
+        return Reading(found.strength, len(files), hits, shown, unasked, by_prompt)
 
     def _unasked(self, cell: Cell, found: Attacked, made_by: str) -> Seen:
         """The same of the prompts without the concept."""
@@ -253,11 +256,21 @@ class Battery:
 
     def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
         judges = self.judges[concept.target]
-        outside = code_outside(entry.attack)
-        attacked = entry.name, entry.settings, outside, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), self.seed
+        code, words = attack_code(entry.attack, modules_of(self.model)), asdict(concept.vocabulary)
+        attacked = entry.name, entry.settings, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), words, self.seed
         named = [(j.name, j.weights) for j in judges]
-        looked_at = self.budget.pictures, self.unasked, named, asdict(self.sampler), self.model.rendered_by
-        return Cell(digest(*attacked, *looked_at, version_of("expunge")), entry, side, concept, judges)
+        looked_at = self.budget.pictures, self.unasked, named, asdict(self.sampler), image_key(self.model)
+        return Cell(digest(*attacked, *looked_at, code, version_of("expunge")), entry, side, concept, judges)
+
+
+def attack_code(attack: Attack, model: Iterable[str]) -> str:
+    """A digest of the code that decides what an attack finds and what judges see in it.
+
+    Args:
+        model: names of the modules, or packages, of the model's family; see `modules_of`.
+    """
+    looking = "expunge.evaluation.judges", "expunge.evaluation.rendering"
+    return code_digest(*sorted({*modules_of(attack), *model, *looking}), alone=[__name__])
 
 
 def _trimmed(readings: Sequence[Reading], judge: str) -> tuple[Reading, ...]:

@@ -59,18 +59,8 @@ def prepare(
         delta = against.delta(loaded.fingerprint)
         sides.append(Side("retrained", against.card, delta, against.folder, _absent(against)))
     judges = {c.target: _judges(judge, loaded, c, run.folder) for c in concepts}
-    kept = Kept(Path(out) if out else run.folder / folder_of(plan, seed), store or Store.default())
+    kept = Kept(Path(out) if out else run.folder / plan.folder_name(seed), store or Store.default())
     return Battery(loaded, plan, tuple(sides), concepts, judges, seed, sampler or loaded.default_sampler, kept)
-
-
-def folder_of(budget: Budget, seed: int) -> str:
-    """Where an audit goes within the run's folder: another budget, other attacks or another seed lie beside and not over it.
-
-    >>> folder_of(read_budget("quick"), 0), folder_of(read_budget("standard").only(["p4d"]), 1)
-    ('audit', 'audit-standard-p4d-seed-1')
-    """
-    said = [] if budget.name == "quick" else [budget.name]
-    return "-".join(["audit", *said, *budget.changed, *([f"seed-{seed}"] if seed else [])])
 
 
 def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:

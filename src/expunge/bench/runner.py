@@ -6,7 +6,7 @@ A unit is decided by its JSON alone and its result is the files in its folder, s
 import ctypes
 import gc
 import json
-import os
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,10 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from expunge import config
 from expunge.audits.budget import Budget, make_budget
+from expunge.audits.runner import attack_code
 from expunge.bench.results import Outcome
 from expunge.bench.suite import Unit
 from expunge.concepts.tables import concept_from
@@ -37,6 +39,7 @@ from expunge.runs.plan import Plan, make_plan
 from expunge.runs.run import Run
 from expunge.runs.unlearn import carry_out
 from expunge.storage.cache import Store
+from expunge.storage.code import code_digest
 from expunge.storage.files import lying_at, write_json, write_lines
 from expunge.storage.lock import taken
 
@@ -206,13 +209,15 @@ def _attack(unit: Unit, run: Run, model: DiffusionModel, store: Store) -> None:
 
 
 def _attacked_as(unit: Unit) -> dict[str, Any]:
-    """The budget, and what lies in the files that it and the suite name: a control that was trained again is another."""
+    """The budget, the code of its attacks, and what lies in the files that it and the suite name: a control that was trained again is
+    another."""
     attacks = budget_of(unit).entries if unit.audit else ()
     found = control_of(unit)
     control = lying_at(str(found.folder / "delta.safetensors")) if found else []
     judge = lying_at(unit.judge) if unit.judge and unit.judge not in BY_NAME else []
     files = [list(file) for file in (*control, *judge, *(f for e in attacks for f in e.found_on_disk))]
-    return {"audit": dict(unit.audit or {}), "files": files, "sampler": dict(unit.sampler), "judge": unit.judge}
+    code = [attack_code(e.attack, ("expunge.models",)) for e in attacks]
+    return {"audit": dict(unit.audit or {}), "files": files, "sampler": dict(unit.sampler), "judge": unit.judge, "code": code}
 
 
 def control_of(unit: Unit) -> Run | None:
@@ -229,10 +234,13 @@ def budget_of(unit: Unit) -> Budget:
 
 
 def _measured_as(unit: Unit) -> dict[str, Any]:
-    """The protocol, and what lies where the suite names a model or a judge of one's own: trained again it is another."""
+    """The protocol, the code that measures, and what lies where the suite names a model or a judge of one's own: trained again it is
+    another."""
     own = [name for name in (unit.model, unit.judge) if name and name not in BY_NAME and defaults_of(name).folder is None]
     files = [list(file) for name in own for file in lying_at(name)]
-    return {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge} | ({"files": files} if files else {})
+    code = code_digest("expunge.evaluation.evaluate", "expunge.models")
+    asked = {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge, "code": code}
+    return asked | ({"files": files} if files else {})
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:
@@ -249,9 +257,10 @@ def _forget_peak(device: torch.device) -> int | None:
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     gc.collect()
-    with suppress(OSError, AttributeError):
-        # What was freed is still held by the allocator and would be used again: a run in it would seem to need nothing.
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            # What was freed is still held by the allocator and would be used again: a run in it would seem to need nothing.
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
+            return psutil.Process().memory_info().rss
     return None

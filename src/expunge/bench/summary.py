@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from expunge.bench.runner import is_attacked, missing, read_result
 from expunge.bench.suite import Unit
 from expunge.concepts.tables import target_of
 from expunge.evaluation.metrics import METRICS, describe, described
@@ -79,6 +78,8 @@ class Standing:
 
 def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
     """The units that are measured as the suite says, in order, and what attacks brought back of those that are attacked so."""
+    from expunge.bench.runner import is_attacked, missing, read_result  # which imports torch; pages and tables need none
+
     found = []
     for unit in units:
         folder = out / "runs" / unit.id

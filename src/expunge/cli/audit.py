@@ -45,7 +45,7 @@ def audit(
     from expunge.cli.output import print_lines
     from expunge.cli.progress import watch_readings
     from expunge.names import NO_CONTROL
-    from expunge.reports.pages.audit import write
+    from expunge.reports.pages.audit import write_audit_page
 
     battery = prepare(
         find_run_folder(run),
@@ -69,14 +69,15 @@ def audit(
     events = list(watch_readings(battery.run())) if missing else []
     concluded = conclude(battery, events)
     _print_verdicts(concluded)
-    print_lines(f"rows    {concluded.folder / 'rows.jsonl'}", f"page    {write(concluded)}")
+    print_lines(f"rows    {concluded.folder / 'rows.jsonl'}", f"page    {write_audit_page(concluded)}")
     if any(f.applicable for f in concluded.failures):
         raise typer.Exit(FAILED)
 
 
 def _print_costs(battery: Any, missing: Sequence[Any]) -> None:
     """Prints the estimated cost of each cell that is missing."""
-    from expunge.cli.output import duration, print_table
+    from expunge.cli.output import print_table
+    from expunge.reports.format import duration
 
     costs, is_several = battery.costs(missing), len(battery.concepts) > 1
     rows = []

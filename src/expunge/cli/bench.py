@@ -111,7 +111,8 @@ def _is_selected(name: str, only: Sequence[str]) -> bool:
 
 def _print_costs(units: Sequence[Any], place: Any) -> None:
     from expunge.bench.cost import estimate
-    from expunge.cli.output import duration, print_table
+    from expunge.cli.output import print_table
+    from expunge.reports.format import duration
 
     lines = estimate(units, place)
     rows = [(e.label, str(e.units or ""), e.forwards, e.backwards, e.seconds, e.octets) for e in lines]
@@ -126,7 +127,7 @@ def _run(plan: Any, missing: Sequence[Any], place: Any, executor: Any) -> None:
     from expunge.bench.summary import labelled, markdown, measured, standings
     from expunge.cli.output import print_lines
     from expunge.cli.progress import watch_units
-    from expunge.reports.pages.leaderboard import write
+    from expunge.reports.pages.bench import write_bench_page
     from expunge.storage.files import write_atomically, write_lines
 
     outcomes = list(watch_units(executor(missing, place), len(missing))) if missing else []
@@ -136,7 +137,7 @@ def _run(plan: Any, missing: Sequence[Any], place: Any, executor: Any) -> None:
     write_lines(place.out / "rows.jsonl", labelled(finished))
     print_lines(f"rows    {place.out / 'rows.jsonl'}", f"table   {place.out / 'table.md'}")
     if finished:
-        print_lines(f"page    {write(plan.name, finished, lines, place.out / 'index.html')}")
+        print_lines(f"page    {write_bench_page(plan.name, finished, lines, place.out / 'index.html')}")
     _report_failures(outcomes)
 
 

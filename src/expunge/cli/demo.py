@@ -26,7 +26,7 @@ def demo(
     no model of your own.
     """
     from expunge.cli.evaluation_table import print_evaluation
-    from expunge.cli.output import duration, print_lines
+    from expunge.cli.output import print_lines
     from expunge.cli.progress import track, watch_steps
     from expunge.concepts.concept import Concept
     from expunge.concepts.vocabulary import Vocabulary
@@ -35,7 +35,8 @@ def demo(
     from expunge.evaluation.protocol import Protocol
     from expunge.methods.config import find_method
     from expunge.models.loading import load
-    from expunge.reports.pages.run import write
+    from expunge.reports.format import duration
+    from expunge.reports.pages.run import write_report
     from expunge.runs.plan import make_plan
     from expunge.runs.unlearn import carry_out
     from expunge.storage.cache import Store
@@ -53,6 +54,6 @@ def demo(
     unlearned = time.monotonic()
     print_evaluation(evaluate(run, model, protocol=Protocol(**IMAGES), track=track))
     evaluated = time.monotonic()
-    page = write([run.folder], run.folder / "report.html")
+    page = write_report([run.folder], run.folder / "report.html")
     parts = (("unlearning", unlearned - began), ("evaluation", evaluated - unlearned), ("report", time.monotonic() - evaluated))
     print_lines("took    " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts), f"report  {page.resolve()}")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
-from expunge.cli.output import duration, print_lines, print_table
+from expunge.cli.output import print_lines, print_table
 from expunge.diffusion.batch import NEEDS
 from expunge.methods.config import method_name
 from expunge.models.base import DiffusionModel
 from expunge.models.scopes import Scope
+from expunge.reports.format import duration
 from expunge.runs.cost import Pace, pace, prices, together
 from expunge.runs.plan import Plan
 from expunge.storage.cache import Store

@@ -34,7 +34,7 @@ def evaluate(
     The rows replace those of an earlier evaluation of the run. To use a second judge, evaluate a copy of the run's folder.
     """
     from expunge.cli.evaluation_table import print_evaluation
-    from expunge.cli.output import duration, print_lines
+    from expunge.cli.output import print_lines
     from expunge.cli.progress import track
     from expunge.config import build
     from expunge.evaluation.evaluate import evaluate as evaluate_run
@@ -43,6 +43,7 @@ def evaluate(
     from expunge.evaluation.protocol import Protocol
     from expunge.models.loading import load
     from expunge.models.scopes import SCOPES
+    from expunge.reports.format import duration
     from expunge.runs.cost import pace
     from expunge.runs.run import Run
     from expunge.storage.cache import Store

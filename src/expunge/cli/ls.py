@@ -9,10 +9,11 @@ import typer
 
 from expunge.cli.declarations import read
 from expunge.cli.options import CANVAS, Model, Vocabulary, find_vocabulary
-from expunge.cli.output import duration, first_sentence, print_lines, print_table
+from expunge.cli.output import first_sentence, print_lines, print_table
 from expunge.cli.presets import read_presets
 from expunge.errors import ExpungeError
 from expunge.names import suggest
+from expunge.reports.format import duration
 
 LISTS = ("methods", "presets", "attacks", "metrics", "concepts", "scopes", "runs", "judges")
 

@@ -93,15 +93,3 @@ def paragraphs(docstring: str) -> list[str]:
 def first_sentence(docstring: str) -> str:
     """A docstring's first paragraph, which by convention is one sentence."""
     return paragraphs(docstring)[0]
-
-
-def duration(seconds: float) -> str:
-    """Seconds to a tenth; a minute or more in minutes, an hour or more in hours.
-
-    >>> duration(0.42), duration(75), duration(7320)
-    ('0.4 s', '1 min 15 s', '2 h 2 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

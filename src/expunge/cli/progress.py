@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from expunge.audits.cells import Event
 from expunge.bench.results import Outcome, Trial
-from expunge.cli.output import duration
+from expunge.reports.format import duration
 from expunge.training.steps import Step
 
 EVERY = 10.0

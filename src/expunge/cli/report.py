@@ -17,6 +17,6 @@ def report(
     The page holds images, numbers, settings and costs, and needs no network. Runs on the same concept are compared side by side.
     """
     from expunge.cli.output import print_lines
-    from expunge.reports.pages.run import write
+    from expunge.reports.pages.run import write_report
 
-    print_lines(f"report  {write([find_run_folder(run) for run in runs], out)}")
+    print_lines(f"report  {write_report([find_run_folder(run) for run in runs], out)}")

@@ -143,10 +143,11 @@ def _build_function(name: str, options: dict[str, tuple[Any, Any]]) -> Callable[
 
 def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.cli.dry_run import print_plan
-    from expunge.cli.output import duration, print_lines
+    from expunge.cli.output import print_lines
     from expunge.cli.progress import track, watch_steps
     from expunge.cli.unlearn_request import resolve
     from expunge.models.loading import load
+    from expunge.reports.format import duration
     from expunge.runs.card import is_done
     from expunge.runs.export import merge, new_folder
     from expunge.runs.plan import make_plan
@@ -174,7 +175,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
         if is_main:
             print_plan(plan, model, given["out"], Store.default())
         return
-    was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id)
+    was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id, asked=plan.tables)
     run = carry_out(plan, model, out=given["out"], store=Store.default(), track=track, watch=watch_steps)
     if not is_main:
         return

@@ -1,6 +1,5 @@
 """Measures a run: renders both models from the same noise, has a judge label the images, and writes samples and rows."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,20 +14,21 @@ from expunge.evaluation.judges import Judge, judge_images, judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
 from expunge.evaluation.protocol import Protocol, Shot, plan
 from expunge.evaluation.rendering import Pictures, kept_at, render
-from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample, write_lines
+from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
 from expunge.evaluation.rows import AFTER_STAGES, of_stages, rows_of
 from expunge.evaluation.weights import weight_rows
 from expunge.models.base import DiffusionModel, Pipeline
 from expunge.models.delta import swapped
 from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
-from expunge.runs.run import Run
+from expunge.runs.run import Run, writes
 from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_json, write_lines
 from expunge.storage.tensors import content
 from expunge.training.banks import Track, untracked
 
 
+@writes("evaluation")
 def evaluate(
     run: Run | str | Path,
     model: str | Path | Pipeline | DiffusionModel | None = None,
@@ -60,7 +60,7 @@ def evaluate(
         image is in `evaluation/samples.jsonl`.
 
     Raises:
-        ExpungeError: an unfinished run, another base model, an unknown metric or judge.
+        ExpungeError: an unfinished run, another base model, an unknown metric or judge, or another process that measures the run.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     card, began = run.card, time.monotonic()
@@ -151,17 +151,17 @@ def _measure_stage(found: _Found, settings: _Settings, card: Mapping[str, Any], 
 
 def _write(found: _Found, settings: _Settings, seconds: float) -> None:
     judges = settings.judges
-    write_atomically(found.folder / "pictures.json", (json.dumps(found.pairs, indent=1) + "\n").encode())
+    write_json(found.folder / "pictures.json", found.pairs)
     about = {
         "judge": judges[0].name if judges else None,
-        "sampler": asdict(settings.sampler) | {"scheduler": type(settings.model.pipeline.scheduler).__name__},
+        "sampler": asdict(settings.sampler) | {"scheduler": settings.model.scheduler_name},
         "protocol": asdict(settings.protocol),
         "seconds": round(seconds, 1),
         "notes": [] if judges else ["No judge labelled the images: give one with --judge; the rows that need none are there."],
     }
-    write_atomically(found.folder / "evaluation.json", (json.dumps(about, indent=2) + "\n").encode())
-    write_lines(found.folder / SAMPLES, found.samples)
-    write_lines(found.folder / ROWS, found.rows)
+    write_json(found.folder / "evaluation.json", about, indent=2)
+    write_lines(found.folder / SAMPLES, map(asdict, found.samples))
+    write_lines(found.folder / ROWS, map(asdict, found.rows))
 
 
 def _named(model: DiffusionModel, delta: Mapping[str, Tensor]) -> str:

@@ -58,7 +58,7 @@ def _by_image(columns: Mapping[str, tuple[Any, ...]], count: int) -> list[dict[s
 
 
 def _array(features: Tensor | None) -> np.ndarray | None:
-    return None if features is None else features.numpy()
+    return None if features is None else features.detach().cpu().numpy()
 
 
 def fresh_drawings(judge: Judge, concept: Concept, shots: Sequence[Shot]) -> Float[Tensor, "m d"] | None:

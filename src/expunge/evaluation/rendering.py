@@ -19,6 +19,7 @@ from expunge.storage.files import write_atomically
 from expunge.storage.hashing import digest
 from expunge.storage.tensors import content
 from expunge.training.banks import Track
+from expunge.training.identity import image_key
 
 Pictures = UInt8[Tensor, "n 3 height width"]
 
@@ -72,7 +73,8 @@ def rows_kept_at(model: DiffusionModel, cond: Cond, noise_seeds: Sequence[int], 
 
 
 def _kept_at(model: DiffusionModel, sampler: Sampler, store: Store, weights: str, shown: str, noise_seed: int) -> Path:
-    return store.root / "pictures" / f"{digest(weights, shown, noise_seed, asdict(sampler), model.rendered_by)}.png"
+    key = digest(weights, shown, noise_seed, asdict(sampler), image_key(model, __name__))
+    return store.root / "pictures" / f"{key}.png"
 
 
 def png(picture: UInt8[Tensor, "3 height width"]) -> bytes:

@@ -1,14 +1,13 @@
 """What an evaluation leaves in a run's folder: rows, one for each number, and samples, one for each judged image. Imports no torch."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from expunge.errors import ExpungeError
 from expunge.evaluation.statistics import PairedChange
-from expunge.storage.files import write_atomically
 
 ROWS, SAMPLES = "rows.jsonl", "samples.jsonl"
 """Files of the folder `evaluation`."""
@@ -31,10 +30,11 @@ class Row:
     """The prompt set it was measured on."""
     metric: str
     value: float
+    """Not-a-number, as its interval, where a file gives none."""
     ci_low: float
     ci_high: float
     n: int
-    """Images (or other independent units) behind the number."""
+    """Images (or other independent units) behind the number; 0 where a file does not say."""
     attack: str = "none"
     """What was done to the model before it was measured."""
     strength: float = 0.0
@@ -52,7 +52,7 @@ class Row:
     """Probability of a change at least this large if the run changed nothing; below 0.05 the change is significant."""
 
     def __post_init__(self) -> None:
-        if not self.ci_low <= self.value <= self.ci_high:
+        if self.ci_low > self.value or self.value > self.ci_high:
             raise ValueError(f"an interval holds its value: {self.metric} has {self.value} outside [{self.ci_low}, {self.ci_high}]")
 
     @property
@@ -120,8 +120,3 @@ def _read(file: Path, cls: type[T]) -> list[T]:
             value=str(file),
             hint=f"Try `expunge eval {file.parent.parent}`.",
         ) from error
-
-
-def write_lines(file: Path, entries: Iterable[Any]) -> None:
-    """Writes dataclasses as JSON, one a line."""
-    write_atomically(file, "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries).encode())

@@ -8,7 +8,7 @@ from expunge.evaluation.metrics import METRICS, Evidence, Score, measure
 from expunge.evaluation.results import Row, Sample
 
 AFTER_STAGES = ("target", "synonyms")
-"""The probes that are rendered after each stage: they tell whether a concept that was removed comes back."""
+"""The probes that are rendered after each stage: they show whether a removed concept comes back."""
 
 
 def of_stages(metrics: Collection[str] | None = None) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically, write_lines
 from expunge.storage.hashing import seed_of
+from expunge.storage.lock import alone_in, in_use
 from expunge.training.banks import Track, untracked
 from expunge.training.batches import Batches, gather
 from expunge.training.counters import Spent, counted
@@ -115,13 +117,34 @@ def carry_out(
     folder = Path(out) if out else Path("runs") / plan.id
     with state_of_its_own():
         processes = Processes(model.device)
-        if not processes.told(is_done(folder, plan.id, model)):
-            if plan.stages:
-                _in_stages(plan, model, folder, store, track, watch, processes)
-            else:
-                _in_one(plan, model, folder, store, track, watch, processes, start or {})
-            processes.wait()
+        if not processes.told(is_done(folder, plan.id, model, plan.tables)):
+            with _alone_in(folder, processes):
+                if not processes.told(is_done(folder, plan.id, model)):  # another process may have finished it meanwhile
+                    if plan.stages:
+                        _in_stages(plan, model, folder, store, track, watch, processes)
+                    else:
+                        _in_one(plan, model, folder, store, track, watch, processes, start or {})
+                processes.wait()
     return Run(folder)
+
+
+@contextmanager
+def _alone_in(folder: Path, processes: Processes) -> Iterator[None]:
+    """The same as `alone_in`, for the processes of one run together: the main one has the lock, and all of them end where it has not.
+
+    Raises:
+        ExpungeError: a process of another run is writing into the folder.
+    """
+    with ExitStack() as held:
+        refusal: ExpungeError | None = None
+        if processes.is_main:
+            try:
+                held.enter_context(alone_in(folder))
+            except ExpungeError as error:
+                refusal = error
+        if processes.told(refusal is not None):
+            raise refusal or in_use(folder)
+        yield
 
 
 def _in_one(
@@ -147,7 +170,7 @@ def _in_one(
     forget_peak(model.device)
 
     # Factors of their own for each stage: drawn alike, those of all stages would add up in the same few directions.
-    seed = seed_of(plan.seed, "stage", plan.start.run) if plan.start else plan.seed
+    seed = seed_of(plan.seed, "stage", plan.start.request) if plan.start else plan.seed
     from_start = plan.start is not None and plan.start.reference == "previous"
     recomputes = plan.training is not None and plan.training.gradient_checkpointing
     with counted(model.network) as spent.forwards, model.as_trained(recomputes):

@@ -47,6 +47,18 @@ def inside(folder: Path, name: object) -> Path:
     return folder / str(name)
 
 
+def inner_file(folder: Path, name: object) -> Path | None:
+    """A file that another file of `folder` names; None if it is missing or not inside the folder.
+
+    Use it instead of `inside` for what can be left out, such as an image on a page.
+    """
+    try:
+        path = inside(folder, name)
+    except ExpungeError:
+        return None
+    return path if path.is_file() else None
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A place beside `path` to write to, which becomes `path` at the end: a reader sees the old file or the whole new one, never half.

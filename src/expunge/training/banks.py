@@ -17,6 +17,7 @@ from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler, Visit
 from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
+from expunge.training.identity import image_key
 from expunge.training.state import Memo
 
 Track = Callable[[Sequence[int], str], Iterator[int]]
@@ -142,7 +143,8 @@ def _noised(
 def pictured(model: DiffusionModel, need: Need, prompts: list[str], seeds: list[int], store: Store, track: Track) -> Latents:
     """Clean latents of pictures of the prompts, from the store where they were made before."""
     sampler = model.default_sampler
-    key = digest(f"{need}-latents", model.fingerprint, model.rendered_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
+    made_by = model.fingerprint, image_key(model, __name__)
+    key = digest(f"{need}-latents", *made_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
     return _stored(store, key, lambda: {"x_0": _latents(model, prompts, seeds, sampler, track, PICTURES[need])})["x_0"]
 
 
@@ -173,7 +175,7 @@ def trajectory_bank(model: DiffusionModel, concept: Subject, training: Training,
     count = each * len(prompts)
     chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
-    made_by = model.fingerprint, model.rendered_by
+    made_by = model.fingerprint, image_key(model, __name__)
     key = digest("visits", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
     path = _stored(store, key, lambda: _trajectories(model, [p.prompt for p in chosen], seeds, sampler, track))
 

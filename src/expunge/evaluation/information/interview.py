@@ -20,6 +20,7 @@ from expunge.models.sampling import Sampler
 from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
 from expunge.training.banks import RENDER_BATCH, Track
+from expunge.training.identity import image_key
 
 CHUNK = 8
 """Images whose points are in memory at the same time."""
@@ -126,7 +127,8 @@ class Interview:
     @cached_property
     def _kept_of(self) -> list[object]:
         """The part of the cache keys that all results of the base model share."""
-        return [self.model.fingerprint, self.model.rendered_by, self.sampler.steps, self.sampler.guidance_scale]
+        made_by = image_key(self.model, __name__, "expunge.evaluation.information.mutual_information")
+        return [self.model.fingerprint, made_by, self.sampler.steps, self.sampler.guidance_scale]
 
     @property
     def sampler(self) -> Sampler:

@@ -21,7 +21,7 @@ from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval, ratio_interval, student, student_interval
 from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
-from expunge.runs.run import Run
+from expunge.runs.run import Run, writes
 from expunge.storage.cache import Store
 from expunge.storage.files import write_json, write_lines
 from expunge.training.banks import Track, untracked
@@ -70,6 +70,7 @@ class Information:
     """Duration of the measurement."""
 
 
+@writes(FOLDER)
 def measure_information(
     run: Run | str | Path,
     model: Model | None = None,
@@ -99,7 +100,7 @@ def measure_information(
         ratio where the base model's information is not significantly different from 0, which can happen with the form `standard`.
 
     Raises:
-        ExpungeError: the run is not finished, or has another base model.
+        ExpungeError: the run is not finished, has another base model, or is measured by another process now.
     """
     run, started = run if isinstance(run, Run) else Run(Path(run)), time.monotonic()
     loaded = load_model(model or run.card["model"]["name"], device, run.card["dtype"])

@@ -41,7 +41,7 @@ class Evidence:
                 raise ValueError(f"each sample has a row of {name}: there are {len(self.samples)} samples and {len(features)} rows")
 
     def of_base(self) -> "Evidence":
-        """The base model's images, judged in the run's stead: its own values are what the run's are compared with."""
+        """The same with the base model's images as the run's: from it follow the base model's own values."""
         samples = tuple(replace(s, seen=s.base, confidence=s.base_confidence, base={}, base_confidence={}) for s in self.samples)
         return replace(self, samples=samples, features=self.base_features)
 
@@ -63,7 +63,7 @@ class Score:
 
 
 class Metric(ABC):
-    """Judged images in, numbers out; never sees a model. `about` says what it is, and nothing else has to be told of it."""
+    """Judged images in, numbers out; never sees a model. `about` describes it; no other file has to be changed for it."""
 
     about: ClassVar[Description]
 
@@ -129,10 +129,11 @@ class Share(Metric):
 
 
 def concepts(samples: Sequence[Sample]) -> list[str]:
-    """Which of the images resemble each other beyond their noise: those of one concept, or of one prompt where all are of one concept.
+    """The group of each image: images of a group resemble each other beyond their noise. A group is a concept, or a prompt where all
+    images are of one concept.
 
-    A prompt of two concepts counts for the one of the erased kind. A share's interval then says how far other concepts would move it.
-    A paired change is grouped by prompt instead: it asks whether these images changed, and damage to one concept alone is a change.
+    A prompt of two concepts counts for the one of the erased kind. A share's interval then covers other concepts of the kind. A paired
+    change is grouped by prompt instead: it answers whether these prompts' images changed, and damage to a single concept is a change.
     """
     named = [s.wanted.get(s.kind, s.wanted.get(s.partner, "")) for s in samples]
     return named if len(set(named)) > 1 else [s.prompt for s in samples]

@@ -1,4 +1,4 @@
-"""Charts: what is drawn, and that it fits into the page."""
+"""Charts: what they show, and that they fit into the page."""
 
 import math
 from collections.abc import Callable
@@ -7,9 +7,11 @@ from pathlib import Path
 from report.folders import row
 from report.markup import Markup
 
-from expunge.reports.charts.figures import forests, loss, running_mean, thin
-from expunge.reports.run_folder import Step, read
-from expunge.reports.tables import group
+from expunge.reports.charts.forest import forests
+from expunge.reports.charts.loss import loss_chart, running_mean, thin
+from expunge.reports.run_view import read_view
+from expunge.reports.tables import group_runs
+from expunge.training.steps import Step
 
 Make = Callable[..., Path]
 
@@ -30,48 +32,52 @@ def test_a_thinned_curve_keeps_every_extreme():
     assert thin(range(3), [1.0, 2.0, 1.0]) == ([0, 1, 2], [1.0, 2.0, 1.0])
 
 
+def step(number: int, **terms: float) -> Step:
+    return Step(number, 5, terms, 1.0)
+
+
 def test_losses_that_are_not_finite_are_left_out():
-    steps = [Step(i, math.nan if i == 2 else float(i), {"a": 1.0, "b": math.inf}) for i in range(1, 6)]
-    assert "over 4 steps" in str(loss(steps, 0))
-    assert loss([Step(1, 1.0, {}), Step(2, math.nan, {})], 0) is None
-    assert loss([], 0) is None
+    steps = [step(i, a=math.nan if i == 2 else float(i)) for i in range(1, 6)]
+    assert "over 4 steps" in str(loss_chart(steps, 0))
+    assert loss_chart([step(1, a=1.0), step(2, a=math.nan)], 0) is None
+    assert loss_chart([], 0) is None
 
 
-def test_a_term_of_its_own_for_each_part_of_the_loss():
-    two = str(loss([Step(i, 2.0, {"forget": 1.5, "null": 0.5}) for i in (1, 2)], 0))
-    one = str(loss([Step(i, 2.0, {"forget": 2.0}) for i in (1, 2)], 0))
+def test_each_of_several_terms_of_the_loss_has_a_line():
+    two = str(loss_chart([step(i, forget=1.5, null=0.5) for i in (1, 2)], 0))
+    one = str(loss_chart([step(i, forget=2.0) for i in (1, 2)], 0))
     assert ("forget" in two, "null" in two, "forget" in one) == (True, True, False)
 
 
 def test_forests_have_a_line_for_every_measured_metric(run_folder: Make):
     measured = [row("UA", 0.9, 0.8, 1.0, "target"), row("FID_drawn", 9.0, 8.0, 10.0, "siblings"), row("x$y$", math.nan, 0.0, 1.0, "")]
-    (found,) = group([read(run_folder(measured=measured))])
+    (found,) = group_runs([read_view(run_folder(measured=measured))])
     shares, others = (Markup.of(str(drawn)) for drawn in forests(found))
     assert "UA ↑" in shares.text
     assert "100 %" in shares.text
     assert "FID_drawn ↓" in others.text
     assert "x$y$" not in shares.text + others.text
-    assert forests(group([read(run_folder("empty", measured=[]))])[0]) == []
+    assert forests(group_runs([read_view(run_folder("empty", measured=[]))])[0]) == []
 
 
-def test_base_rows_that_differ_are_all_drawn(run_folder: Make):
+def test_base_rows_that_differ_are_all_shown(run_folder: Make):
     def circles(*bases: float) -> int:
         """Hollow markers, the base's, of runs with these base rows."""
         runs = []
         for i, base in enumerate(bases):
             name = f"{bases}-{i}"
             measured = [row("UA", base, 0.0, 0.3, "target", "base"), row("UA", 0.9, 0.8, 1.0, "target", name)]
-            runs.append(read(run_folder(name, card={"id": name}, measured=measured)))
-        (drawn,) = forests(group(runs)[0])
+            runs.append(read_view(run_folder(name, card={"id": name}, measured=measured)))
+        (drawn,) = forests(group_runs(runs)[0])
         return str(drawn).count("fill: var(--paper); stroke: var(--base)")
 
     assert circles(0.1, 0.2) == 2 * circles(0.1, 0.1) > 0
 
 
 def test_charts_take_their_colours_from_the_page(run_folder: Make):
-    run = read(run_folder())
-    (found,) = group([run])
-    for drawn in (*map(str, forests(found)), str(loss(run.steps, 0))):
+    run = read_view(run_folder())
+    (found,) = group_runs([run])
+    for drawn in (*map(str, forests(found)), str(loss_chart(run.run.steps, 0))):
         assert drawn.startswith('<svg class="chart" role="img" viewBox="0 0 ')
         assert "var(--run0)" in drawn
         assert "#0" not in drawn.replace("url(#", "").replace('href="#', "")

@@ -10,7 +10,7 @@ from report.folders import make_run, prompts, row, rows
 from report.markup import Markup
 
 from expunge.errors import ExpungeError
-from expunge.reports.pages.run import write
+from expunge.reports.pages.run import write_report
 
 Make = Callable[..., Path]
 HOSTILE = "</title></style><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
@@ -43,7 +43,7 @@ def test_every_text_is_escaped(run_folder: Make, tmp_path: Path):
     runs = [tmp_path / "runs" / "one", tmp_path / "runs" / "two"]
 
     for given in (runs[:1], runs):
-        page = Markup.of(write(given, tmp_path / "report.html"))
+        page = Markup.of(write_report(given, tmp_path / "report.html"))
         assert page.dangers == []
         assert page.unclosed == []
         assert sum(text.count(HOSTILE) for text in page.texts) > 20
@@ -51,7 +51,7 @@ def test_every_text_is_escaped(run_folder: Make, tmp_path: Path):
 
 
 def test_nothing_is_loaded(run_folder: Make, tmp_path: Path):
-    out = write([run_folder("a"), run_folder("b", card={"id": "b"})], tmp_path / "report.html")
+    out = write_report([run_folder("a"), run_folder("b", card={"id": "b"})], tmp_path / "report.html")
     page, text = Markup.of(out), out.read_text(encoding="utf-8")
     assert page.dangers == []
     assert "http://" not in text
@@ -60,21 +60,21 @@ def test_nothing_is_loaded(run_folder: Make, tmp_path: Path):
 
 
 def test_markup_is_sound(run_folder: Make, tmp_path: Path):
-    page = Markup.of(write([run_folder()], tmp_path / "report.html"))
+    page = Markup.of(write_report([run_folder()], tmp_path / "report.html"))
     assert page.unclosed == []
     headings = [t for t in page.tags if t in ("h1", "h2", "h3")]
     assert headings[0] == "h1"
     assert headings.count("h1") == 1
     sections = page.values("section", "id")
     assert [a.removeprefix("#") for a in page.values("a", "href")] == sections == [
-        "verdict", "pictures", "metrics", "training", "settings", "glossary"
+        "verdict", "images", "metrics", "training", "settings", "glossary"
     ]  # fmt: skip
     assert len(page.values("img", "alt")) == len(page.values("img", "src"))
     assert all(page.values("img", "alt"))
 
 
 def test_each_row_is_shown_once_and_unrounded(run_folder: Make, tmp_path: Path):
-    page = Markup.of(write([run_folder()], tmp_path / "report.html"))
+    page = Markup.of(write_report([run_folder()], tmp_path / "report.html"))
     assert Counter(map(float, page.values("data", "value"))) == Counter(r["value"] for r in rows())
     assert "98.9\u202f%" in page.text
     assert "95.9 to 99.7\u202f%" in page.text  # 0.9889 - 0.03 and 0.9889 + 0.008
@@ -89,11 +89,11 @@ def test_several_runs_share_one_base_line(run_folder: Make, tmp_path: Path):
     ring = {"id": "c", "concept": {"target": "ring", "kind": "object"}}
     of_ring = [row("UA", 0.625, 0.5, 0.75, "target", "c"), row("UA", 0.125, 0.1, 0.2, "target", "base")]
     runs.append(run_folder("c", card=ring, measured=of_ring))
-    page = Markup.of(write(runs, tmp_path / "report.html"))
+    page = Markup.of(write_report(runs, tmp_path / "report.html"))
     # A cell of this table prints the second judge's number as text, so only the main judge's values are machine-readable.
     main = [r for r in [*rows("a"), *(r for r in rows("b", 0.7) if r["run"] != "base")] if r["judge"] != "second"]
     assert Counter(map(float, page.values("data", "value"))) == Counter([r["value"] for r in main] + [0.625, 0.125])
-    assert page.text.startswith("Erasing “neon” and “ring” from canvas with mim-mu and esd")
+    assert page.text.startswith("Removing “neon” and “ring” from canvas with mim-mu and esd")
 
 
 def test_base_lines_that_differ_all_stand(run_folder: Make, tmp_path: Path):
@@ -102,25 +102,25 @@ def test_base_lines_that_differ_all_stand(run_folder: Make, tmp_path: Path):
         return run_folder(name, card={"id": name, "seed": seed}, measured=measured)
 
     runs = [of("a", 0, 0.1), of("b", 1, 0.2)]
-    page = Markup.of(write(runs, tmp_path / "report.html"))
+    page = Markup.of(write_report(runs, tmp_path / "report.html"))
     assert sorted(map(float, page.values("data", "value"))) == [0.1, 0.2, 0.9, 0.9]
-    assert "untouched, with mim-mu, seed 0" in page.text
-    assert "untouched, with mim-mu, seed 1" in page.text
+    assert "base model, evaluated with mim-mu, seed 0" in page.text
+    assert "base model, evaluated with mim-mu, seed 1" in page.text
 
 
 def test_runs_that_were_sampled_differently_say_so(run_folder: Make, tmp_path: Path):
     runs = [run_folder("a", card={"id": "a"}), run_folder("b", card={"id": "b"})]
-    assert "do not compare like for like" not in Markup.of(write(runs, tmp_path / "report.html")).text
+    assert "different sampler settings" not in Markup.of(write_report(runs, tmp_path / "report.html")).text
     (runs[1] / "evaluation" / "evaluation.json").write_text('{"judge": "canvas main judge", "sampler": {"steps": 50}}')
-    assert "evaluated with different sampler settings" in Markup.of(write(runs, tmp_path / "report.html")).text
+    assert "different sampler settings" in Markup.of(write_report(runs, tmp_path / "report.html")).text
 
 
 def test_a_run_without_evaluation_says_how_to_make_one(run_folder: Make, tmp_path: Path):
     run = run_folder(evaluated=False)
-    page = Markup.of(write([run], tmp_path / "report.html"))
+    page = Markup.of(write_report([run], tmp_path / "report.html"))
     assert f"expunge eval {run}" in page.text
-    assert "Is it gone?" not in page.text
-    both = Markup.of(write([run, run_folder("other", card={"id": "other"})], tmp_path / "report.html"))
+    assert "article" not in page.tags
+    both = Markup.of(write_report([run, run_folder("other", card={"id": "other"})], tmp_path / "report.html"))
     assert f"expunge eval {run}" in both.text
 
 
@@ -129,64 +129,95 @@ def test_a_run_without_evaluation_says_how_to_make_one(run_folder: Make, tmp_pat
 )
 def test_a_missing_part_costs_only_itself(run_folder: Make, tmp_path: Path, absent: str):
     run = run_folder()
-    whole = Markup.of(write([run], tmp_path / "whole.html"))
+    whole = Markup.of(write_report([run], tmp_path / "whole.html"))
     gone = run / absent
     for file in sorted(gone.iterdir()) if gone.is_dir() else [gone]:
         file.unlink()
-    page = Markup.of(write([run], tmp_path / "report.html"))
+    page = Markup.of(write_report([run], tmp_path / "report.html"))
     assert Counter(page.values("data", "value")) == Counter(whole.values("data", "value"))
-    assert len(page.text) < len(whole.text) or page.text.count("no picture") > 0
+    assert len(page.text) < len(whole.text) or page.text.count("no image") > 0
 
 
 def test_an_empty_card_and_empty_rows_make_a_page(run_folder: Make, tmp_path: Path):
     run = run_folder(measured=[], pictures=[])
     (run / "card.json").write_text("{}")
-    page = Markup.of(write([run], tmp_path / "report.html"))
-    assert page.text.startswith("Erasing an unnamed concept from an unnamed model with an unnamed method")
+    page = Markup.of(write_report([run], tmp_path / "report.html"))
+    assert page.text.startswith("Removing an unnamed concept from an unnamed model with an unnamed method")
     assert page.text.count("Not measured") == 3
     assert "–" in page.text
 
 
 def test_an_unfinished_run_says_so(run_folder: Make, tmp_path: Path):
-    page = Markup.of(write([run_folder(card={"status": "running"}, evaluated=False)], tmp_path / "report.html"))
-    assert "is not finished (running)" in page.text
+    page = Markup.of(write_report([run_folder(card={"status": "running"}, evaluated=False)], tmp_path / "report.html"))
+    assert "(running)" in page.text
 
 
 def test_the_same_runs_give_the_same_bytes(run_folder: Make, tmp_path: Path):
     run = run_folder()
-    first = write([run], tmp_path / "1.html").read_bytes()
-    assert write([run], tmp_path / "new" / "2.html").read_bytes() == first
+    first = write_report([run], tmp_path / "1.html").read_bytes()
+    assert write_report([run], tmp_path / "new" / "2.html").read_bytes() == first
 
 
-def test_a_failure_half_way_leaves_what_was_there(run_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_page_has_the_date_and_the_versions_of_its_runs(run_folder: Make, tmp_path: Path):
+    runs = [run_folder("a", card={"id": "a"}), run_folder("b", card={"id": "b", "date": "2026-12-01", "versions": {"expunge": "0.2.0"}})]
+    assert "2026-11-28 · expunge 0.1.0 · torch 2.13.0" in Markup.of(write_report(runs[:1], tmp_path / "report.html")).text
+    assert "2026-11-28 to 2026-12-01 · expunge 0.1.0 and 0.2.0 · torch" in Markup.of(write_report(runs, tmp_path / "report.html")).text
+    old = run_folder("c", card={"date": None, "versions": {}})
+    assert "origin" not in Markup.of(write_report([old], tmp_path / "report.html")).values("p", "class")
+
+
+def test_a_page_is_written_whole_or_not_at_all(run_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run, folder = run_folder(steps=3), tmp_path / "out"
     folder.mkdir()
-    whole = Path.write_text
+    (folder / "report.html").write_bytes(b"before")
+    whole = Path.write_bytes
 
-    def full(path: Path, text: str, **options) -> int:
-        whole(path, text[: len(text) // 2], **options)
+    def full(path: Path, content: bytes) -> int:
+        whole(path, content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(ExpungeError, match="No space left"):
-        write([run], folder / "report.html")
-    assert list(folder.iterdir()) == []
-    (folder / "report.html").write_bytes(b"before")
-    with pytest.raises(ExpungeError, match="No space left"):
-        write([run], folder / "report.html")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ExpungeError):
+        write_report([run], folder / "report.html")
     assert [(f.name, f.read_bytes()) for f in folder.iterdir()] == [("report.html", b"before")]
 
 
 def test_bad_requests_are_refused(run_folder: Make, tmp_path: Path):
-    with pytest.raises(ExpungeError, match="at least one run: received none"):
-        write([], tmp_path / "report.html")
-    with pytest.raises(ExpungeError, match=r"give a file such as .*report\.html"):
-        write([run_folder()], tmp_path)
-    with pytest.raises(ExpungeError, match=r"a run is a folder with a card\.json"):
-        write([tmp_path / "nowhere"], tmp_path / "report.html")
+    def refused(runs: list[Path], out: Path) -> tuple[str, object, str]:
+        with pytest.raises(ExpungeError) as caught:
+            write_report(runs, out)
+        return caught.value.rule, caught.value.value, caught.value.hint
+
+    assert refused([], tmp_path / "report.html")[:2] == ("no-run", [])
+    assert refused([run_folder()], tmp_path) == ("report-is-folder", str(tmp_path), f"Try {tmp_path / 'report.html'}.")
+    assert refused([tmp_path / "nowhere"], tmp_path / "report.html")[:2] == ("no-run", str(tmp_path / "nowhere"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExpungeError, match="a writable folder"):
-        write([tmp_path / "runs" / "r1"], tmp_path / "file" / "report.html")
+    with pytest.raises(ExpungeError):
+        write_report([tmp_path / "runs" / "r1"], tmp_path / "file" / "report.html")
+
+
+def test_images_outside_the_run_are_not_embedded(run_folder: Make, tmp_path: Path):
+    run = run_folder()
+    file = run / "evaluation" / "pictures.json"
+    listed = json.loads(file.read_text())
+    (tmp_path / "secret.png").write_bytes((run / "evaluation" / listed[0]["base"]).read_bytes())
+
+    def embedded() -> int:
+        return len(Markup.of(write_report([run], tmp_path / "report.html")).values("img", "src"))
+
+    assert embedded() == 2 * len(listed)
+    file.write_text(json.dumps([entry | {"base": "../../../secret.png"} for entry in listed]))
+    assert embedded() == len(listed)
+
+
+def test_an_audit_outside_the_run_is_not_read(run_folder: Make, tmp_path: Path):
+    run = run_folder()
+    (run / "audit").mkdir()
+    (tmp_path / "audit.json").write_text("{}")
+    (run / "audit" / "audit.json").symlink_to(tmp_path / "audit.json")
+    with pytest.raises(ExpungeError) as caught:
+        write_report([run], tmp_path / "report.html")
+    assert (caught.value.rule, caught.value.value) == ("path-escape", "audit/audit.json")
 
 
 def test_a_run_may_be_one_of_many(tmp_path: Path):
@@ -194,5 +225,5 @@ def test_a_run_may_be_one_of_many(tmp_path: Path):
     runs = [
         make_run(tmp_path / str(i), card={"id": f"run{i}"}, measured=rows(f"run{i}"), pictures=prompts()[:2], steps=2) for i in range(8)
     ]
-    page = Markup.of(write(runs, tmp_path / "report.html"))
+    page = Markup.of(write_report(runs, tmp_path / "report.html"))
     assert all(f"mim-mu, run{i}" in page.text for i in range(8))
