@@ -1,8 +1,8 @@
-"""How the command line prints: the width, colours, docstrings and durations."""
+"""How the command line prints: the width, colours, tables and docstrings."""
 
 import pytest
 
-from expunge.cli.output import console, duration, paragraphs, print_docstring, print_table
+from expunge.cli.output import console, paragraphs, print_docstring, print_table
 
 LONG = "every word of this sentence takes some room and all of them together take more than two lines at forty columns, and "
 LONG += "also more than one line at a hundred and sixty columns, which is the width of a file or a pipe"
@@ -75,10 +75,3 @@ def test_paragraphs_are_filled_and_formulas_kept():
             ValueError: never.
         """
     assert paragraphs(text) == ["First line.", "    x = 1\n    y = 2"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (5400, "1 h 30 min")]
-)
-def test_durations(seconds: float, words: str):
-    assert duration(seconds) == words
