@@ -21,7 +21,7 @@ from expunge.storage.cache import Store
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> expunge.Run:
     folder = tmp_path_factory.mktemp("api")
-    return expunge.unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", store=Store(folder / "store"))
+    return expunge.unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", cache=Store(folder / "store"))
 
 
 def test_every_name_of_the_package_is_there_and_listed():
@@ -59,7 +59,7 @@ def test_where_any_name_may_be_new_only_a_misspelt_one_gets_a_suggestion(name: s
 def test_a_pipeline_in_memory_is_left_as_it_was(tmp_path: Path):
     """Loading a run with it gives a changed copy; merging would have left it changed and in half precision."""
     pipeline = tiny.pipeline()
-    run = expunge.unlearn(pipeline, tiny.concept(), "uce", out=tmp_path / "run", store=Store(tmp_path / "store"))
+    run = expunge.unlearn(pipeline, tiny.concept(), "uce", out=tmp_path / "run", cache=Store(tmp_path / "store"))
     before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
     changed = expunge.load(pipeline, run, dtype="fp16")
     expunge.merge(pipeline, run, tmp_path / "merged")
@@ -99,7 +99,7 @@ def test_a_run_whose_pictures_another_scheduler_drew_is_not_gone_on_with(tmp_pat
     model = tiny.model()
 
     def made() -> expunge.Run:
-        return expunge.unlearn(model, tiny.concept(), "ca", training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "s"))
+        return expunge.unlearn(model, tiny.concept(), "ca", training=tiny.TRAINING, out=tmp_path / "run", cache=Store(tmp_path / "s"))
 
     assert made().id == made().id
     model.pipeline.scheduler = DDIMScheduler.from_config(model.pipeline.scheduler.config)

@@ -99,7 +99,7 @@ def test_it_is_measured_and_reported_as_a_run(made, tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluation, "null_drift", lambda *_: [0.5, 0.5])  # slow, and tested elsewhere
     protocol, sampler = Protocol(seeds=1, target_seeds=1, prompts=1), Sampler(1, 1.0)
-    rows = evaluation.evaluate(made, protocol=protocol, sampler=sampler, metrics=["UA"], store=Store(tmp_path / "store"))
+    rows = evaluation.evaluate(made, protocol=protocol, sampler=sampler, metrics=["UA"], cache=Store(tmp_path / "store"))
     assert {(r.run, r.method) for r in rows} == {("base", "none"), (made.id, "retrain")}
     assert "retrain" in report([made], tmp_path / "page.html").read_text()
 

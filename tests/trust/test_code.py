@@ -21,7 +21,7 @@ from expunge.errors import ExpungeError
 from expunge.methods.config import Layer, find_method
 from expunge.methods.f_divergence import FDMU
 from expunge.models.sampling import Sampler
-from expunge.reports.pages.run import write
+from expunge.reports.pages.run import write_report
 from expunge.runs.compose import compose
 from expunge.runs.plan import make_plan
 from expunge.runs.run import Run
@@ -201,14 +201,14 @@ def test_a_table_is_a_files_unless_it_is_said_otherwise(ran):
 @pytest.fixture
 def poisoned(ran, tmp_path: Path) -> Run:
     """A run whose card says that outside code made it."""
-    made = unlearn(tiny.model(), tiny.concept(), "uce", out=tmp_path / "run", store=Store(tmp_path / "store"))
+    made = unlearn(tiny.model(), tiny.concept(), "uce", out=tmp_path / "run", cache=Store(tmp_path / "store"))
     card = json.loads((made.folder / "card.json").read_text())
     (made.folder / "card.json").write_text(json.dumps(card | {"method": "payload:Method"}))
     return Run(made.folder)
 
 
 def test_a_card_is_composed_without_its_code(ran, poisoned: Run, tmp_path: Path):
-    other = unlearn(tiny.model(), tiny.concept("ring"), "uce", out=tmp_path / "other", store=Store(tmp_path / "store"))
+    other = unlearn(tiny.model(), tiny.concept("ring"), "uce", out=tmp_path / "other", cache=Store(tmp_path / "store"))
     refused(lambda: compose([poisoned, other], model=tiny.model()), "payload:Method")
     assert not ran()
     made = compose([poisoned, other], tmp_path / "both", tiny.model(), allow_code=True)
@@ -219,10 +219,10 @@ def test_a_card_is_composed_without_its_code(ran, poisoned: Run, tmp_path: Path)
 def test_a_card_is_audited_and_reported_without_its_code(ran, poisoned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     judge = type("Judge", (), {"name": "main", "weights": "", "chance": lambda self, concept: 0.0})
     monkeypatch.setattr("expunge.audits.setup.judges_for", lambda *a: [judge()])
-    battery = prepare(poisoned, model=tiny.model(), sampler=Sampler(1, 1.0), store=Store(tmp_path / "store"))
+    battery = prepare(poisoned, model=tiny.model(), sampler=Sampler(1, 1.0), cache=Store(tmp_path / "store"))
     assert {cell.side.method for cell in battery.cells} == {"payload:Method", "none"}
     assert conclude(battery).done == ()
-    assert write([poisoned.folder], tmp_path / "report.html").is_file()
+    assert write_report([poisoned.folder], tmp_path / "report.html").is_file()
     assert not ran()
 
 

@@ -35,7 +35,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def made(out: Path | None = None, method: str = "uce", store: Path | None = None, **more: object) -> Run:
     given = {"training": tiny.TRAINING} if method != "uce" else {}
-    return unlearn(tiny.model(), tiny.concept(), method, out=out, store=Store(store) if store else None, **given | more)
+    return unlearn(tiny.model(), tiny.concept(), method, out=out, cache=store, **given | more)
 
 
 def test_an_edited_method_is_another_run_in_another_folder(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -115,7 +115,7 @@ def test_seeds_follow_from_the_request_and_not_from_the_code(package: Path, tmp_
 
 
 def test_a_composed_run_covers_the_code_that_composes(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    runs = [unlearn(tiny.model(), tiny.concept(c), "uce", out=tmp_path / c, store=Store(tmp_path / "store")) for c in ("neon", "ring")]
+    runs = [unlearn(tiny.model(), tiny.concept(c), "uce", out=tmp_path / c, cache=Store(tmp_path / "store")) for c in ("neon", "ring")]
     monkeypatch.chdir(tmp_path)
     first = compose(runs, model=tiny.model())
     assert compose(runs, model=tiny.model()).id == first.id
@@ -198,7 +198,7 @@ def test_an_image_is_cached_for_its_device_its_torch_and_its_code(package: Path,
 
     def look() -> None:
         shots = shots_of(tiny.concept(), Protocol(prompts=1))
-        files = kept_at(model, shots, Sampler(1, 1.0), Store(tmp_path), "weights")
+        files = kept_at(tiny.session(model, Store(tmp_path)), shots, Sampler(1, 1.0), "weights")
         seen.append((json.dumps(image_key(model), sort_keys=True), files[0]))
 
     look()

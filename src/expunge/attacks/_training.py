@@ -1,6 +1,5 @@
 """The loop of every attack that trains on: ordinary denoising, by the trainer that unlearning uses, from the victim's weights."""
 
-import copy
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,16 +12,16 @@ from expunge.diffusion.networks import Models
 from expunge.errors import ExpungeError
 from expunge.methods.base import Objective, Training, Variant
 from expunge.models.delta import swapped
-from expunge.models.precision import DTYPES
 from expunge.models.scopes import SCOPES, Scope
-from expunge.runs.cost import Rehearsed, Silent
+from expunge.progress import Silent
+from expunge.runs.cost import Rehearsed, without_network
 from expunge.storage.hashing import digest, seed_of
 from expunge.storage.tensors import content, read_tensors, write_tensors
-from expunge.training.banks import Bank, untracked
+from expunge.training.banks import Bank
 from expunge.training.batches import Batches
 from expunge.training.counters import counted
 from expunge.training.loop import Trainer
-from expunge.training.state import Memo, TrainState
+from expunge.training.state import TrainState
 
 POINTS = 2048
 """Places on the noise path that batches are drawn from. Whatever the steps, so that fewer steps are the beginning of more."""
@@ -73,13 +72,12 @@ def fine_tuned(
     folder = victim.folder / name if victim.folder else None
     yield plain(victim, 0.0, {})
 
-    dtype = next(n for n, d in DTYPES.items() if d == next(net.parameters()).dtype)
     # Copies: the trainer changes the tensors in place that it finds in the network.
     with swapped(net, {n: v.clone() for n, v in victim.delta.items()}):
         state = TrainState(net, objective.scope, seed_of(victim.seed, "attack"))
         try:
             batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
-            trainer = Trainer(objective, training, batches, state, Memo(), folder, dtype)
+            trainer = Trainer(victim.session, objective, training, batches, state, folder)
             steps = trainer.fit()
             with model.mixed(trainer.accelerator.autocast):  # the caller draws each reading in it too
                 for strength in strengths[1:]:
@@ -103,10 +101,8 @@ def fine_tuned(
 
 def rehearsed(victim: Victim, make: Callable[[Victim], object]) -> int:
     """Forwards that `make` would take, counted on a network that predicts nothing; what the store has costs none."""
-    known = victim.model.fingerprint  # of the real network; the copy takes it along, and the store's keys need it
-    silent = copy.copy(victim.model)
-    silent.network = Silent(victim.model.network)
-    assert silent.fingerprint == known
-    with counted(silent.network) as count:
-        make(replace(victim, model=silent, store=Rehearsed(victim.store.root), track=untracked))
+    model = without_network(victim.model)
+    session = replace(victim.session, model=model, cache=Rehearsed(victim.session.cache.root), progress=Silent())
+    with counted(model.network) as count:
+        make(replace(victim, session=session))
     return count.samples

@@ -81,10 +81,10 @@ class RingABell(Attack):
 
             search = CoordinateSearch(words, among, losses, ids, self.tries, BATCH)
             key = digest("ring-a-bell", *searched, eta)
-            if (kept := victim.store.get(key)) is None:  # the same words for every victim: the search never looks at the network
-                for _ in victim.track(range(self.steps), f"words near {concept.target}, eta {eta:g}"):
+            if (kept := victim.session.cache.get(key)) is None:  # the same words for every victim: the search never looks at the network
+                for _ in victim.session.progress.track(range(self.steps), f"words near {concept.target}, eta {eta:g}"):
                     search.step()
-                victim.store.put(key, kept := {"ids": search.ids.cpu()})
+                victim.session.cache.put(key, kept := {"ids": search.ids.cpu()})
             ids = kept["ids"].to(model.device)
             with torch.no_grad():
                 states = words.encode(written[[0] * len(asked)].filled(ids))

@@ -32,14 +32,16 @@ from expunge.storage.code import code_digest, modules_of
 from expunge.storage.hashing import digest
 from expunge.storage.lock import taken
 from expunge.storage.tensors import content
-from expunge.training.banks import untracked
 from expunge.training.counters import counted
 from expunge.training.identity import image_key
+from expunge.training.session import Session
 
 SHOWN = 6
 """Pictures of a reading that are kept for the page."""
 TIMED = 8
 """Samples in the batch that is timed."""
+ROUNDING = 1e-6
+"""Rounding error of a sum of parts that is whole."""
 JUDGED = 64
 """Pictures that a judge looks at together."""
 
@@ -98,8 +100,8 @@ class Cost:
 class Battery:
     """All that an audit does, resolved before any work begins."""
 
-    model: DiffusionModel
-    """With the untouched model's weights in it."""
+    session: Session
+    """Its model has the base model's weights."""
     budget: Budget
     sides: tuple[Side, ...]
     concepts: tuple[Concept, ...]
@@ -109,6 +111,10 @@ class Battery:
     sampler: Sampler
     kept: Kept
 
+    @property
+    def model(self) -> DiffusionModel:
+        return self.session.model
+
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """Attack by attack, so that an early look at the results sees each one beside its controls."""
@@ -116,10 +122,10 @@ class Battery:
 
     @cached_property
     def _fingerprints(self) -> dict[str, str]:
-        return {s.run: Victim(self.model, self.concepts[0], s.delta).fingerprint for s in self.sides}
+        return {s.run: Victim(self.session, self.concepts[0], s.delta).fingerprint for s in self.sides}
 
     def victim(self, cell: Cell) -> Victim:
-        return Victim(self.model, cell.concept, cell.side.delta, self.seed, self.budget.pictures, self.kept.store, self.kept.work(cell.id))
+        return Victim(self.session, cell.concept, cell.side.delta, self.seed, self.budget.pictures, self.kept.work(cell.id))
 
     def missing(self) -> list[Cell]:
         return [c for c in self.cells if self.kept.find(c.id) is None]
@@ -155,10 +161,21 @@ class Battery:
         return costs
 
     def run(self) -> Iterator[Event]:
-        """Does what is missing, cell by cell, and tells of every reading. What is done is kept at once.
+        """Does what is missing, cell by cell, and yields an event for every reading. What is done is kept at once.
 
-        An attack that cannot be made, by an `ExpungeError`, is told of and left out; the next audit tries it again.
+        Progress is shown in per cent of the price. An attack that cannot be made, by an `ExpungeError`, gives an event with the error
+        and is left out; the next audit tries it again.
         """
+        shown = 0
+        with self.session.progress.task("per cent of the audit", 100) as task:
+            for event in self._events():
+                note = event.cell if event.seen is None else f"{event.cell}: seen in {event.seen:.0%} after {event.strength}"
+                if (done := int(100 * event.done + ROUNDING)) > shown:
+                    task.advance(note, done - shown)
+                    shown = done
+                yield event
+
+    def _events(self) -> Iterator[Event]:
         missing = self.missing()
         costs = self.costs(missing)
         whole, behind = sum(c.seconds for c in costs.values()) or 1.0, 0.0
@@ -248,9 +265,9 @@ class Battery:
         self, cell: Cell, cond: Cond, seeds: Sequence[int], weights: Mapping[str, Tensor], made_by: str
     ) -> tuple[list[Path], dict[str, Sequence[str]]]:
         """Pictures under some weights, where they are kept, and what each judge sees in them, of the concept's kind."""
-        files = rows_kept_at(self.model, cond, seeds, self.sampler, self.kept.store, made_by)
+        files = rows_kept_at(self.session, cond, seeds, self.sampler, made_by)
         with swapped(self.model.network, weights):
-            pictures = render_rows(self.model, cond, seeds, self.sampler, files, untracked, cell.name)
+            pictures = render_rows(self.session, cond, seeds, self.sampler, files, cell.name)
         judged = {j.name: judge_images(j, pictures, cell.concept) for j in cell.judges}
         return files, {name: judgement.seen[cell.concept.kind] for name, judgement in judged.items()}
 

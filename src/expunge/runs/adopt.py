@@ -44,7 +44,7 @@ def adopt(
     name: str = "adopted",
     never_saw: bool = False,
     out: str | Path | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     dtype: str = "fp32",
 ) -> Run:
     """Makes a run of what tells a model from the one that it was made from, whoever unlearned it, and however.

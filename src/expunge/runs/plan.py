@@ -17,7 +17,7 @@ from expunge.storage.code import modules_of
 from expunge.storage.hashing import digest
 from expunge.training.identity import training_code
 from expunge.training.preconditioner import refuse_whitening
-from expunge.training.stopping import Stop, stop_table
+from expunge.training.stopping import StoppingRule, refuse_other_rules
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Plan:
     """None for closed forms."""
     seed: int
     dtype: str
-    stop: Stop | None = None
+    stop: StoppingRule | None = None
     """The rule that may end it before its last step."""
     start: Start | None = None
     """None: the untouched model."""
@@ -112,7 +112,7 @@ class Plan:
         }
         tables |= {"before": [layer.tables for layer in self.before]} if self.before else {}
         tables |= {"start": {"run": self.start.run, "reference": self.start.reference}} if self.start else {}
-        return tables | ({"stop": stop_table(self.stop)} if self.stop else {})
+        return tables | ({"stop": self.stop.table()} if self.stop else {})
 
     @property
     def id(self) -> str:
@@ -154,11 +154,12 @@ def make_plan(
     training: Training | Mapping[str, Any] | None = None,
     seed: int = 0,
     dtype: str = "fp32",
-    stop: Stop | None = None,
+    stop: StoppingRule | None = None,
     before: Before | Sequence[Before] = (),
     **settings: Any,
 ) -> Plan:
     """Resolves names and defaults, and checks everything that can be checked before work begins."""
+    refuse_other_rules(stop)
     concept = subject_of(concept, model, together, reference)
     before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
     # What is passed as an argument may name code of one's own.

@@ -8,9 +8,10 @@ from markupsafe import Markup
 
 from expunge.bench.summary import AFTER, CONTROL, COSTS, RETAINED, SUCCESS, Measured, Pooled, Standing, columns
 from expunge.names import RETRAINED
+from expunge.progress import duration
 from expunge.reports.charts.sequence import course_of
 from expunge.reports.charts.tradeoff import Bar, Spot, cost_chart, tradeoff_chart
-from expunge.reports.format import count, duration, interval, number, size
+from expunge.reports.format import count, interval, number, size
 from expunge.reports.glossary import arrow_of, is_share, meaning
 from expunge.reports.images import Album, albums
 from expunge.reports.pages.template import fill, origin_of

@@ -8,10 +8,11 @@ from pathlib import Path
 from markupsafe import Markup
 
 from expunge.errors import ExpungeError
+from expunge.progress import duration
 from expunge.reports.charts.forest import forests
 from expunge.reports.charts.loss import loss_chart, window_of
 from expunge.reports.charts.sequence import course_of
-from expunge.reports.format import DASH, THIN, count, duration, flat, listed, number, size
+from expunge.reports.format import DASH, THIN, count, flat, listed, number, size
 from expunge.reports.glossary import meaning
 from expunge.reports.images import Album, albums
 from expunge.reports.pages.information import information_section
