@@ -62,7 +62,7 @@ def measured(label: str, name: str, model: DiffusionModel, store: Store) -> dict
     concept = Concept.find(name, Vocabulary.canvas(), synonyms=told.synonyms)
     shots = [s for s in plan(concept, Protocol(seed=1)) if s.probe in (*KEPT, "target") and s.index == 0]
     with tempfile.TemporaryDirectory() as folder:
-        run = unlearn(model, told, out=Path(folder) / "run", store=store, seed=1, **METHODS[label])
+        run = unlearn(model, told, out=Path(folder) / "run", cache=store, seed=1, **METHODS[label])
         delta = run.delta(model.fingerprint)
     shares: dict[str, dict[str, list[int]]] = {}
     for of, weights in (("before", {}), ("after", delta)):

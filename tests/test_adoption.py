@@ -37,7 +37,7 @@ def base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def made(base, tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("run") / "run"
-    return unlearn(base, tiny.concept(), "esd", training=tiny.TRAINING, out=out, store=Store.default())
+    return unlearn(base, tiny.concept(), "esd", training=tiny.TRAINING, out=out, cache=Store.default())
 
 
 def weight(value: float = 1.0, shape: tuple[int, ...] = (16, 96)) -> torch.Tensor:

@@ -15,7 +15,7 @@ FILES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") 
 
 ONLY_IN = {
     "diffusers": ("models/*", "canvas/*"),
-    "accelerate": ("training/loop.py", "training/distributed.py"),
+    "accelerate": ("training/distributed.py",),
     "peft": ("models/low_rank.py",),
     "typer": ("cli/*",),
     "ray": ("bench/executors.py",),
@@ -117,6 +117,19 @@ def test_files_stay_small_and_have_telling_names():
 def test_classes_have_telling_names():
     classes = [(f, n.name) for f, source in FILES.items() for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef)]
     assert [(f, c) for f, c in classes if c.startswith("Base") or c.endswith(("Manager", "Helper", "Utils"))] == []
+
+
+def at_the_top(source: str) -> Iterator[str]:
+    """What a module imports when it is imported itself."""
+    body = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return imports("\n".join(map(ast.unparse, body)))
+
+
+def test_the_package_can_be_imported_on_any_system():
+    """Modules that Python has on some systems only are imported where they are used, beside a way without them."""
+    some = {"fcntl", "grp", "msvcrt", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty", "winreg"}
+    assert [(file, name) for file, source in FILES.items() for name in at_the_top(source) if name.partition(".")[0] in some] == []
+    assert list(at_the_top("import resource\n\ndef f():\n    import fcntl")) == ["resource"]
 
 
 def test_the_family_and_the_pipeline_of_a_model_are_known_in_models_alone():

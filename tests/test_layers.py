@@ -32,7 +32,7 @@ from expunge.runs.unlearn import carry_out
 from expunge.storage.cache import Store
 from expunge.training.batches import gather
 from expunge.training.edit_prompts import edit_prompts
-from expunge.training.state import Memo, Reference
+from expunge.training.networks import Reference
 
 WIDE = {"method": {"name": "random-label", "variant": "full"}, "training": tiny.TRAINING | {"steps": 3, "whiten": 0.0}}
 """All weights, those outside cross-attention too."""
@@ -60,7 +60,7 @@ def test_a_later_method_begins_where_the_one_before_ended_and_keeps_what_lies_ou
 
     def spied(net, *rest):
         state = real(net, *rest)
-        begun.update({n: p.detach().clone() for n, p in net.named_parameters()} | state.begun)
+        begun.update({n: p.detach().clone() for n, p in net.named_parameters()} | state.start)
         return state
 
     model = tiny.model()
@@ -101,9 +101,9 @@ def test_all_learn_from_the_untouched_model(tmp_path, last, monkeypatch):
     made(tmp_path / "run", tiny.concept(), last, before=[WIDE])
     untouched = tiny.model()
     batches, state = found[-1]
-    assert all(torch.equal(state.untouched[n], w) for n, w in own(untouched).items() if n in state.untouched)
-    assert any(".attn2." not in n for n in state.untouched)
-    fresh = gather(untouched, tiny.concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"), Memo())
+    assert all(torch.equal(state.reference[n], w) for n, w in own(untouched).items() if n in state.reference)
+    assert any(".attn2." not in n for n in state.reference)
+    fresh = gather(tiny.session(untouched, Store(tmp_path / "fresh")), tiny.concept(), batches.needs, TRAINING, 0)
     for need, bank in fresh.banks.items():
         assert torch.equal(bank.points.x_t, batches.banks[need].points.x_t)
     point, said = asked[-1]
@@ -138,7 +138,7 @@ def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path, stage, step):
     way = {"before": [WIDE | {"training": training}], "training": training}
     straight = made(tmp_path / "straight", tiny.concept(), **way)
     with pytest.raises(Interrupted):
-        made(tmp_path / "resumed", tiny.concept(), watch=watch, **way)
+        made(tmp_path / "resumed", tiny.concept(), progress=tiny.watching(watch), **way)
     resumed = made(tmp_path / "resumed", tiny.concept(), **way)
     for file in ("delta.safetensors", "log.jsonl", "config.toml"):
         assert (resumed.folder / file).read_bytes() == (straight.folder / file).read_bytes()
@@ -152,7 +152,7 @@ def test_who_watches_is_told_how_many_steps_each_method_has(tmp_path):
         return steps
 
     before = [WIDE | {"training": tiny.TRAINING | {"steps": 3}}, UNTRAINED]
-    run = made(tmp_path / "run", tiny.concept(), watch=watch, before=before)
+    run = made(tmp_path / "run", tiny.concept(), progress=tiny.watching(watch), before=before)
     assert told == [(0, 3), (0, 6)]
     assert run.card["steps_done"] == 9
     assert run.card["forwards"] == sum(s.card["forwards"] for s in run.stages)
@@ -161,8 +161,8 @@ def test_who_watches_is_told_how_many_steps_each_method_has(tmp_path):
 def test_the_price_is_what_it_costs(tmp_path):
     model, store = tiny.model(), Store(tmp_path / "store")
     plan = make_plan(model, tiny.concept(), "mim-mu", training=tiny.TRAINING, before=[WIDE, "uce"])
-    cost = price(plan, model, store)
-    card = carry_out(plan, model, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
+    cost = price(plan, tiny.session(model, store))
+    card = carry_out(plan, tiny.session(model, store), tmp_path / "run").card
     assert (card["forwards"], card["backwards"]) == (cost.forwards, cost.backwards)  # what the first draws the second finds
 
 
@@ -272,7 +272,7 @@ def test_a_suite_measures_them_and_its_other_units_stay_what_they_were():
 def test_each_methods_share_is_measured_and_shown(tmp_path):
     run = made(tmp_path / "run", tiny.concept(), "uce", before=[WIDE])
     few = Protocol(prompts=2, target_seeds=1)
-    rows = evaluate(run, tiny.model(), judge="main", store=Store(tmp_path / "store"), metrics=["UA"], protocol=few)
+    rows = evaluate(run, tiny.model(), judge="main", cache=Store(tmp_path / "store"), metrics=["UA"], protocol=few)
     assert {r.run for r in rows} == {"base", run.id, *(s.id for s in run.stages)}
     assert {r.method for r in rows if r.run == run.id} == {"random-label then uce"}
     shown = read_view(Path(run.folder))

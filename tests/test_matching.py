@@ -114,7 +114,7 @@ def test_kl_is_the_mean_squared_error(name: str):
 @pytest.mark.parametrize("method", ["esd", "mim-mu"])
 def test_by_default_runs_end_in_the_same_bytes_as_with_the_plain_loss(method: str, tmp_path, monkeypatch):
     def delta(name: str) -> dict[str, Tensor]:
-        return unlearn(tiny.model(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / name, store=Store(tmp_path)).delta()
+        return unlearn(tiny.model(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / name, cache=Store(tmp_path)).delta()
 
     ours = delta("ours")
 
@@ -224,7 +224,7 @@ def test_squared_errors_are_of_each_point():
 @pytest.mark.parametrize("method", ["esd", "mim-mu", "f-dmu"])
 def test_a_run_says_the_scale_that_it_found(method: str, tmp_path):
     run = unlearn(
-        tiny.model(), tiny.concept(), method, divergence="hellinger", training=tiny.TRAINING, out=tmp_path / "r", store=Store(tmp_path)
+        tiny.model(), tiny.concept(), method, divergence="hellinger", training=tiny.TRAINING, out=tmp_path / "r", cache=Store(tmp_path)
     )  # fmt: skip
     assert run.card["config"]["kappa"] == "auto"
     assert run.card["notes"]["kappa"] > 0

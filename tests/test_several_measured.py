@@ -49,8 +49,8 @@ def runs(tmp_path_factory) -> dict[str, Run]:
     found = {}
     for way in ("joint", "sequential"):
         subject = Several.of([tiny.concept(n) for n in NAMES], way)
-        found[way] = unlearn(tiny.model(), subject, training=tiny.TRAINING, out=folder / way, store=store)
-        evaluate(found[way], tiny.model(), judge="main", protocol=FEW, sampler=Sampler(2, 1.0), metrics=METRICS, store=store)
+        found[way] = unlearn(tiny.model(), subject, training=tiny.TRAINING, out=folder / way, cache=store)
+        evaluate(found[way], tiny.model(), judge="main", protocol=FEW, sampler=Sampler(2, 1.0), metrics=METRICS, cache=store)
     return found
 
 
@@ -91,7 +91,7 @@ def test_after_each_stage_every_concept_so_far_is_measured_again(runs):
 def test_a_stage_is_a_run_to_measure(runs, tmp_path):
     stage = runs["sequential"].stages[1]
     assert stage.concept().target == "ring"
-    rows = evaluate(stage, tiny.model(), judge="main", protocol=FEW, sampler=Sampler(2, 1.0), metrics=["UA"], store=Store(tmp_path))
+    rows = evaluate(stage, tiny.model(), judge="main", protocol=FEW, sampler=Sampler(2, 1.0), metrics=["UA"], cache=Store(tmp_path))
     assert {r.run for r in rows} == {"base", stage.id}
 
 

@@ -1,15 +1,17 @@
 """Steps in coordinates in which prompts' tokens are white."""
 
+from contextlib import nullcontext
+
 import pytest
 import tiny
 import torch
+from raising import raises_error
 from torch import nn
 
-from expunge.errors import ExpungeError
 from expunge.runs.plan import make_plan
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
-from expunge.training.preconditioner import stepping, to_white, tokens, whitener
+from expunge.training.preconditioner import Identity, Whitening, tokens, whitener
 
 NAME = "down.attn2.to_k.weight"
 
@@ -51,17 +53,12 @@ def descend(c: torch.Tensor, goal: torch.Tensor, u: torch.Tensor | None, steps: 
     """W after Adam on || W c - goal ||^2 from zero; `whole` False whitens the gradient alone."""
     w = nn.Parameter(torch.zeros(goal.shape[1], c.shape[1]))
     trained, adam = {NAME: w}, torch.optim.Adam([w], lr=0.01)
+    preconditioner = Identity() if u is None else Whitening(u)
     for _ in range(steps):
         adam.zero_grad()
         (c @ w.T - goal).square().mean().backward()
-        if u is None:
-            adam.step()
-            continue
-        to_white(trained, u)
-        if whole:
-            with stepping(trained, u):
-                adam.step()
-        else:
+        preconditioner.change_gradients(trained)
+        with preconditioner.stepping(trained) if whole else nullcontext():
             adam.step()
     return w.detach()
 
@@ -103,7 +100,7 @@ def runs(tmp_path_factory):
     return {
         ridge: unlearn(
             tiny.model(), tiny.concept(), "esd", training=tiny.TRAINING | {"steps": 1, "whiten": ridge},
-            out=folder / str(ridge), store=Store(folder / "store"),
+            out=folder / str(ridge), cache=Store(folder / "store"),
         )
         for ridge in (0.0, 0.01)
     }  # fmt: skip
@@ -120,7 +117,7 @@ def test_factors_of_low_rank_are_whitened_where_they_read_tokens(tmp_path):
     made = [
         unlearn(
             tiny.model(), tiny.concept(), "esd", variant="xattn-lora", training=tiny.TRAINING | {"steps": steps, "whiten": ridge},
-            out=tmp_path / f"{steps}-{ridge}", store=Store(tmp_path / "store"),
+            out=tmp_path / f"{steps}-{ridge}", cache=Store(tmp_path / "store"),
         ).delta()
         for steps in (1, 3) for ridge in (0.0, 0.01)
     ]  # fmt: skip
@@ -138,13 +135,13 @@ def test_tokens_are_those_of_the_prompts_that_the_method_speaks_of():
 
 
 def test_a_mask_and_whitened_steps_exclude_each_other(tmp_path):
-    with pytest.raises(ExpungeError, match=r"whiten is 0\.01; train with --whiten 0"):
-        unlearn(tiny.model(), tiny.concept(), "salun", training=tiny.TRAINING | {"whiten": 0.01}, out=tmp_path, store=Store(tmp_path / "s"))
+    with raises_error("mask-and-whitening", 0.01, "--whiten 0"):
+        unlearn(tiny.model(), tiny.concept(), "salun", training=tiny.TRAINING | {"whiten": 0.01}, out=tmp_path, cache=Store(tmp_path / "s"))
 
 
 def test_whitened_steps_without_what_reads_tokens_are_refused(tmp_path):
     """They would change nothing, while the card says that they had: ESD's default trained on all but cross-attention."""
-    with pytest.raises(ExpungeError, match=r"none of them is trained, whiten is 0\.001; train with --whiten 0"):
+    with raises_error("nothing-to-whiten", 0.001, "--whiten 0"):
         make_plan(tiny.model(), tiny.concept(), "esd", variant="non-xattn")
     make_plan(tiny.model(), tiny.concept(), "esd", variant="non-xattn", training={"whiten": 0.0})
 

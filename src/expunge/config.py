@@ -84,7 +84,10 @@ def _check_finite(name: str, value: Any) -> None:
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls, include_extras=True)
+    try:
+        return get_type_hints(cls, include_extras=True)
+    except NameError:  # a class outside the package, whose annotations name what only type checkers import
+        return {}
 
 
 @cache

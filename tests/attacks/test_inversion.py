@@ -109,5 +109,5 @@ def test_more_tokens_than_a_prompt_has_room_for_are_refused_before_any_work(tmp_
 
 def test_synonyms_that_were_erased_too_are_not_what_is_shown(tmp_path):
     """A picture under a synonym would have no place for the new word."""
-    attacked = Victim(tiny.model(), tiny.concept("neon", synonyms=("glow",)), pictures=2, store=victim(tmp_path).store)
+    attacked = Victim(victim(tmp_path).session, tiny.concept("neon", synonyms=("glow",)), pictures=2)
     assert not any("glow" in p.prompt for p in Inversion(shown=12)._make_bank(attacked).prompts)

@@ -85,7 +85,7 @@ def test_a_concept_without_other_names_has_no_synonyms(tmp_path):
             for n, k in attacked.concept.vocabulary.kinds.items()
         }
     )
-    alone = type(attacked)(attacked.model, Concept.find("neon", lonely), store=attacked.store)
+    alone = type(attacked)(attacked.session, Concept.find("neon", lonely))
     with raises_error("no-prompts", "synonyms", "vocabulary of your own"):
         next(Wording(form="synonyms")(alone))
 

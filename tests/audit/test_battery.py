@@ -48,12 +48,12 @@ def relearning(steps: int):
 
 def test_of_an_attack_whose_loss_is_no_longer_finite_the_readings_until_then_count(made, battery, monkeypatch, tmp_path):
     monkeypatch.setattr(Relearn, "AT", (0, 1))
-    given = {"model": tiny.model(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
+    given = {"model": tiny.model(), "sampler": SAMPLER, "cache": Store(tmp_path / "store"), "out": tmp_path / "audit"}
     done = prepare(made, relearning(3), **given)
     assert not [e for e in done.run() if e.error]
     found = {d.role: d.result for d in conclude(done).done}
     assert {role: [r.strength for r in result.readings] for role, result in found.items()} == {"unlearned": [0, 1], "base": [0, 1]}
-    assert all(result.cut.startswith("a loss is finite: at step 2 denoise = ") for result in found.values())
+    assert all("at step 2: the term 'denoise' is " in result.cut for result in found.values())
     assert prepare(made, relearning(3), **given).missing() == []
     assert not list((tmp_path / "audit" / "work").iterdir())
     # Where nothing was read of the attack there is nothing to keep.
@@ -138,7 +138,7 @@ def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_p
 
     base = ids("Nothing")
     assert ids("Nothing") == base
-    assert ids("Nothing", out=tmp_path / "elsewhere", store=Store(tmp_path / "other")) == base  # not where it lies
+    assert ids("Nothing", out=tmp_path / "elsewhere", cache=Store(tmp_path / "other")) == base  # not where it lies
     for given in ({"pictures": 9}, {"seed": 1}, {"settings": {"steps": 3}}, {"sampler": module.Sampler(3, 1.0)}):
         assert not ids("Nothing", **given) & base, given
     assert not ids("Undo") & base
@@ -146,7 +146,7 @@ def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_p
         monkeypatch.setattr(judge, "weights", "trained again")
     again = ids("Nothing")
     assert not again & base
-    monkeypatch.setattr(module, "code_outside", lambda attack: {"audit.toys": "edited"})
+    monkeypatch.setattr(module, "code_digest", lambda *roots, alone: "edited")
     assert not ids("Nothing") & again
     monkeypatch.setattr(module, "version_of", lambda package: "another")
     assert not ids("Nothing") & (again | base)
@@ -258,7 +258,7 @@ def test_what_was_spent_is_counted(audited):
 def test_in_python_it_is_one_call(made, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('pictures = 8\n[[attacks]]\nname = "audit.toys:Undo"\n')
-    done = audit(made, file, model=tiny.model(), sampler=SAMPLER, store=Store(tmp_path / "store"), out=tmp_path / "audit")
+    done = audit(made, file, model=tiny.model(), sampler=SAMPLER, cache=Store(tmp_path / "store"), out=tmp_path / "audit")
     assert done.findings[0].state == "back"
     assert (tmp_path / "audit" / "index.html").is_file()
     assert json.loads((tmp_path / "audit" / "audit.json").read_text())["budget"]["name"] == "mine"
@@ -274,7 +274,7 @@ def test_each_of_several_concepts_is_attacked_and_a_control_counts_for_its_own(m
     control.mkdir()
     (control / "card.json").write_text(json.dumps(made.card | {"method": "retrain", "id": "retrain-neon"}))
     (control / "delta.safetensors").write_bytes((made.folder / "delta.safetensors").read_bytes())
-    given = {"model": tiny.model(), "store": Store(tmp_path / "store"), "control": control, "attacks": ["quantise"]}
+    given = {"model": tiny.model(), "cache": Store(tmp_path / "store"), "control": control, "attacks": ["quantise"]}
     cells = prepare(run, "quick", **given).cells
     assert [(c.concept.target, c.side.role) for c in cells] == [
         ("neon", "unlearned"), ("neon", "base"), ("neon", "retrained"), ("ring", "unlearned"), ("ring", "base")

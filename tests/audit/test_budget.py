@@ -105,7 +105,7 @@ def test_every_budget_that_comes_along_builds(name: str):
 @pytest.mark.parametrize("name", builtin())
 def test_every_budget_that_comes_along_is_priced(name: str, tmp_path: Path):
     """On the canvas's own words, with a network that only counts: nothing is computed, and no setting is out of place there."""
-    victim = Victim(tiny.model(), tiny.concept(), pictures=2, store=Store(tmp_path))
+    victim = Victim(tiny.session(cache=Store(tmp_path)), tiny.concept(), pictures=2)
     for entry in read_budget(name).entries:
         forwards, backwards = entry.attack.cost(victim)
         assert forwards >= backwards >= 0

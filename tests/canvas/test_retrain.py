@@ -91,7 +91,7 @@ def test_the_result_is_a_run_with_every_weight_of_the_network(made):
     assert card["relative_change"] > 0.5  # nothing of the shipped weights is in it
     assert {w.dtype for w in delta.values()} == {torch.float16}  # as the canvas itself is kept
     assert made.concept() == Concept.find("hoop", Vocabulary.canvas())
-    assert sorted(p.name for p in made.folder.iterdir()) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
+    assert sorted(p.name for p in made.folder.glob("[!.]*")) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
 
 
 def test_it_is_measured_and_reported_as_a_run(made, tmp_path, monkeypatch):
@@ -99,7 +99,7 @@ def test_it_is_measured_and_reported_as_a_run(made, tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluation, "null_drift", lambda *_: [0.5, 0.5])  # slow, and tested elsewhere
     protocol, sampler = Protocol(seeds=1, target_seeds=1, prompts=1), Sampler(1, 1.0)
-    rows = evaluation.evaluate(made, protocol=protocol, sampler=sampler, metrics=["UA"], store=Store(tmp_path / "store"))
+    rows = evaluation.evaluate(made, protocol=protocol, sampler=sampler, metrics=["UA"], cache=Store(tmp_path / "store"))
     assert {(r.run, r.method) for r in rows} == {("base", "none"), (made.id, "retrain")}
     assert "retrain" in report([made], tmp_path / "page.html").read_text()
 

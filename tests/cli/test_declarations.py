@@ -10,7 +10,6 @@ from expunge.cli.declarations import SourceClass, read
 from expunge.cli.presets import read_presets
 from expunge.cli.settings_help import settings_of
 from expunge.cli.show import SETTINGS
-from expunge.evaluation.metrics import METRICS
 from expunge.methods import METHODS
 from expunge.methods.base import Objective, Training
 from expunge.methods.presets import PRESETS, read_preset
@@ -40,14 +39,6 @@ def test_methods_and_their_training(name: str):
 def test_attributes_of_attacks(name: str):
     cls, source = ATTACKS[name], read("expunge.attacks:ATTACKS")[name]
     assert tuple(map(source.attribute, ("threat", "unit", "teaches"))) == (cls.threat, cls.unit, cls.teaches)
-
-
-def test_metrics():
-    found = read("expunge.evaluation.metrics:METRICS")
-    assert {n: (m.name, m.title, m.probes, m.higher_is_better) for n, m in found.items()} == {
-        n: (m.name, m.title, m.probes, m.higher_is_better) for n, m in METRICS.items()
-    }
-    assert {n: m.source_class.doc.split() for n, m in found.items()} == {n: (type(m).__doc__ or "").split() for n, m in METRICS.items()}
 
 
 def test_scopes():

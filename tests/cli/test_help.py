@@ -25,7 +25,7 @@ def program(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)})
 
 
-HEAVY = ("torch", "numpy", "diffusers", "transformers", "matplotlib")
+HEAVY = ("torch", "scipy", "diffusers", "transformers", "matplotlib")
 
 
 @pytest.mark.parametrize(

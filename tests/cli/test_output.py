@@ -2,7 +2,8 @@
 
 import pytest
 
-from expunge.cli.output import console, duration, paragraphs, print_docstring, print_table
+from expunge.cli.output import console, paragraphs, print_docstring, print_table
+from expunge.progress import duration
 
 LONG = "every word of this sentence takes some room and all of them together take more than two lines at forty columns"
 

@@ -2,21 +2,18 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import fields
-from io import StringIO
 from pathlib import Path
 
 import pytest
 from cli.commandline import Said, say
 from PIL import Image
 
-from expunge.cli import progress
 from expunge.cli.evaluation_table import print_evaluation
 from expunge.concepts.concept import PROBES
 from expunge.concepts.vocabulary import Vocabulary
-from expunge.evaluation.metrics import METRICS
+from expunge.evaluation.metrics import METRICS, described
 from expunge.evaluation.results import Row
 from expunge.methods import METHODS
 from expunge.methods.presets import PRESETS, read_preset
@@ -50,7 +47,6 @@ def test_evaluation_shows_both_models_and_is_resumable(run: Path, evaluated: Sai
     [drift] = [r for r in rows if r["metric"] == "null_drift" and r["method"] != "none"]
     assert f"null_drift null none 0 {drift['value']:.4g} [{drift['ci_low']:.4g}, {drift['ci_high']:.4g}] {drift['n']}" in text
     assert f"next: expunge report {run}" in text
-    assert "images of the base model: 1 of 1" in evaluated.err
     assert say("eval", run, *EVALUATION).err == ""  # all pictures are in the store
 
 
@@ -200,7 +196,7 @@ def test_a_preset_is_shown_with_its_settings(name: str):
 
 def test_every_listed_metric_is_shown():
     listed = [line.split()[0] for line in say("ls", "metrics").out.splitlines()[3:] if line.strip() and not line.startswith(" ")]
-    assert {*METRICS, "weight_change", "null_drift", "information", "information_ratio"} == set(listed)
+    assert set(listed) == set(described())
     for name in listed:
         assert flat(say("show", name)).startswith(f"{name}: ")
 
@@ -246,7 +242,7 @@ def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: py
 
     asked = {}
 
-    def record(run, model, protocol, track) -> list:
+    def record(run, model, protocol) -> list:
         asked.update(run=run, protocol=protocol)
         return []
 
@@ -260,40 +256,3 @@ def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: py
     assert asked["run"].card["concept"] == {"target": "disc", "kind": "object", "synonyms": ["coin"], "vocabulary": "canvas"}
     assert asked["protocol"] == render.Protocol(seeds=1, target_seeds=5)
     assert (tmp_path / "demo" / "report.html").exists()
-
-
-# --- progress ---------------------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """Time that passes one second at each look."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 1
-        return self.now
-
-
-def test_lines_come_now_and_then_with_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    """One second for each of 25: a line at most every 10 seconds, and one at the end."""
-    monkeypatch.setattr(progress, "time", Clock())
-    assert list(progress.track(range(25), "things")) == list(range(25))
-    assert capsys.readouterr().err.splitlines() == [
-        "things: 10 of 25, 15.0 s left",
-        "things: 20 of 25, 5.0 s left",
-        "things: 25 of 25, in 25.0 s",
-    ]
-
-
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch):
-    class Terminal(StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    assert list(progress.track(range(3), "things")) == [0, 1, 2]
-    assert "things" in sys.stderr.getvalue()
-    assert "3/3" in sys.stderr.getvalue()

@@ -56,6 +56,6 @@ def test_the_example_of_a_method_in_one_file_works(tmp_path, monkeypatch):
     )
     assert edited.card["relative_change"] > 0
     method = build(find_method("mine:Half", allow_code=True), {"share": 0.8}, "mine:Half")
-    run = unlearn(tiny.model(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "s"))
+    run = unlearn(tiny.model(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / "run", cache=Store(tmp_path / "s"))
     assert run.card["method"] == "mine:Half"
     assert run.card["relative_change"] > 0

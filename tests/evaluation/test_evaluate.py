@@ -26,12 +26,12 @@ FEW = Protocol(target_seeds=2, prompts=4)
 def made(tmp_path_factory) -> tuple[Run, Store]:
     folder = tmp_path_factory.mktemp("made")
     store = Store(folder / "store")
-    return unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", store=store), store
+    return unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", cache=store), store
 
 
 def test_rows_pictures_and_the_untouched_model(made):
     run, store = made
-    rows = evaluate(run, tiny.model(), judge="main", protocol=FEW, store=store)
+    rows = evaluate(run, tiny.model(), judge="main", protocol=FEW, cache=store)
     assert rows == read_rows(run.folder)
     by = {(r.run, r.metric): r for r in rows}
     owners = {r.run for r in rows}
@@ -50,16 +50,16 @@ def test_rows_pictures_and_the_untouched_model(made):
 
 def test_an_evaluation_repeated_draws_nothing_again_and_a_lost_picture_alone(made):
     run, store = made
-    first = evaluate(run, tiny.model(), judge="main", protocol=FEW, store=store)
+    first = evaluate(run, tiny.model(), judge="main", protocol=FEW, cache=store)
     denoiser, calls = tiny.model(), []
     sample = denoiser.sample
     denoiser.sample = lambda prompts, seeds, sampler: calls.append(prompts) or sample(prompts, seeds, sampler)
-    assert evaluate(run, denoiser, judge="main", protocol=FEW, store=store) == first
+    assert evaluate(run, denoiser, judge="main", protocol=FEW, cache=store) == first
     assert calls == []
     lost, cut = sorted((store.root / "pictures").glob("*.png"))[:2]
     lost.unlink()
     cut.write_bytes(cut.read_bytes()[:40])
-    evaluate(run, denoiser, judge="main", protocol=FEW, store=store)
+    evaluate(run, denoiser, judge="main", protocol=FEW, cache=store)
     assert sum(map(len, calls)) == 2
 
 
@@ -72,7 +72,7 @@ def test_both_models_start_from_the_same_noise_and_no_two_pictures_from_one():
 
 def test_without_a_judge_what_needs_none_remains(made):
     run, store = made
-    rows = evaluate(run, tiny.model(), protocol=FEW, store=store)
+    rows = evaluate(run, tiny.model(), protocol=FEW, cache=store)
     assert {r.metric for r in rows} == {"weight_change", "null_drift"}
     about = json.loads((run.folder / "evaluation" / "evaluation.json").read_text())
     assert about["judge"] is None
@@ -81,7 +81,7 @@ def test_without_a_judge_what_needs_none_remains(made):
 
 def test_another_base_model_is_refused(made):
     with pytest.raises(ExpungeError, match="a delta belongs to one base model"):
-        evaluate(made[0], tiny.model(1), protocol=FEW, store=made[1])
+        evaluate(made[0], tiny.model(1), protocol=FEW, cache=made[1])
 
 
 SHARES = [name for name, metric in METRICS.items() if metric.about.is_share]
@@ -89,7 +89,7 @@ SHARES = [name for name, metric in METRICS.items() if metric.about.is_share]
 
 def test_samples_hold_what_both_judges_said_of_every_image(made):
     run, store = made
-    evaluate(run, tiny.model(), protocol=FEW, judge="main", store=store)
+    evaluate(run, tiny.model(), protocol=FEW, judge="main", cache=store)
     samples, shots = read_samples(run.folder), plan(tiny.concept(), FEW)
     assert [(s.probe, s.prompt, s.seed, s.wanted) for s in samples] == [(s.probe, s.prompt.prompt, s.index, s.prompt.labels) for s in shots]
     assert {(s.run, s.concept, s.kind, s.partner, s.judge) for s in samples} == {(run.id, "neon", "style", "object", "main")}
@@ -105,7 +105,7 @@ def test_samples_hold_what_both_judges_said_of_every_image(made):
 
 def test_shares_follow_from_the_samples_alone(made):
     run, store = made
-    rows = evaluate(run, tiny.model(), protocol=FEW, judge="main", store=store)
+    rows = evaluate(run, tiny.model(), protocol=FEW, judge="main", cache=store)
     shares = [r for r in rows if r.metric in SHARES]
     assert rows_from_samples(read_samples(run.folder), run.card) == shares
     assert len(shares) == 2 * len(SHARES)
@@ -120,7 +120,7 @@ def test_shares_follow_from_the_samples_alone(made):
 
 def test_a_share_of_the_run_has_its_paired_change_and_nothing_else_has(made):
     run, store = made
-    rows = evaluate(run, tiny.model(), protocol=FEW, judge="main", store=store)
+    rows = evaluate(run, tiny.model(), protocol=FEW, judge="main", cache=store)
     base = {r.metric: r for r in rows if r.run == "base"}
     for row in rows:
         assert (row.paired is not None) is (row.run == run.id and describe(row.metric).is_share)
@@ -133,8 +133,8 @@ def test_a_share_of_the_run_has_its_paired_change_and_nothing_else_has(made):
 def test_of_a_sequence_stages_have_samples_and_changes_too(tmp_path, monkeypatch):
     monkeypatch.setattr("expunge.evaluation.evaluate.judges_for", lambda *asked: (Coin(),))
     both = Several.of([tiny.concept("neon"), tiny.concept("ring")], "sequential")
-    run = unlearn(tiny.model(), both, "uce", out=tmp_path / "run", store=Store(tmp_path / "store"))
-    rows = evaluate(run, tiny.model(), protocol=FEW, store=Store(tmp_path / "store"), metrics=["UA", "UA_syn", "CRA"])
+    run = unlearn(tiny.model(), both, "uce", out=tmp_path / "run", cache=Store(tmp_path / "store"))
+    rows = evaluate(run, tiny.model(), protocol=FEW, cache=Store(tmp_path / "store"), metrics=["UA", "UA_syn", "CRA"])
     first, second = run.stages
     samples = read_samples(run.folder)
     found = rows_from_samples(samples, run.card, [first.card, second.card], metrics=["UA", "UA_syn", "CRA"])

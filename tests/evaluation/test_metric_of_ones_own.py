@@ -55,9 +55,9 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_in_the_rows_and_in_a_benchs_table(registered, tmp_path: Path):
-    run = unlearn(tiny.model(), tiny.concept(), "uce", out=tmp_path / "run", store=Store(tmp_path / "store"))
+    run = unlearn(tiny.model(), tiny.concept(), "uce", out=tmp_path / "run", cache=Store(tmp_path / "store"))
     few = Protocol(target_seeds=2, prompts=2)
-    rows = evaluate(run, tiny.model(), judge="main", protocol=few, store=Store(tmp_path / "store"), metrics=["UA", "NULL", "LEN"])
+    rows = evaluate(run, tiny.model(), judge="main", protocol=few, cache=Store(tmp_path / "store"), metrics=["UA", "NULL", "LEN"])
     mine = {r.metric: r for r in rows if r.run == run.id}
     assert (mine["NULL"].probe, mine["NULL"].n) == ("null", 2)
     assert mine["LEN"].value == pytest.approx((len("neon style") + len(read_samples(run.folder)[2].prompt)) / 2)

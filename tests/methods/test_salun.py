@@ -21,10 +21,9 @@ from expunge.runs.cost import price
 from expunge.runs.plan import make_plan
 from expunge.runs.unlearn import carry_out, unlearn
 from expunge.storage.cache import Store
-from expunge.training.banks import untracked
 from expunge.training.batches import gather
 from expunge.training.loop import Trainer
-from expunge.training.state import Memo, TrainState
+from expunge.training.state import TrainState
 
 LATENT = (1, 1, 1, 2)
 
@@ -150,21 +149,21 @@ class MaskNeverApplied(SalUn):
 class MaskAfterTheStep(Trainer):
     """As where `.grad` is multiplied when the optimizer has already stepped, and then cleared."""
 
-    def _mask(self) -> None:
+    def _mask_gradients(self) -> None:
         pass
 
 
 def trained(method: SalUn | RandomLabel, trainer: type[Trainer] = Trainer, **training) -> Trainer:
-    settings, model, memo = Training(**tiny.TRAINING | training), tiny.model(), Memo()
-    batches = gather(model, tiny.concept(), method.needs, settings, 0, Store.default(), memo)
-    made = trainer(method, settings, batches, TrainState(model.network, method.scope), memo)
+    settings, model = Training(**tiny.TRAINING | training), tiny.model()
+    batches = gather(tiny.session(model), tiny.concept(), method.needs, settings, 0)
+    made = trainer(tiny.session(model), method, settings, batches, TrainState(model.network, method.scope))
     list(made.fit())
     return made
 
 
 def moved(made: Trainer, kept: bool) -> bool:
     """Whether any number moved that the mask keeps (or holds)."""
-    masks = {n: m if kept else ~m for n, m in SalUn().masks(made.notes).items()}
+    masks = {n: m if kept else ~m for n, m in SalUn().masks(made.hooks.notes).items()}
     assert masks.keys() == made.state.trained.keys()
     return any(bool(((w != made.state.initial[n]) & masks[n]).any()) for n, w in made.state.trained.items())
 
@@ -174,7 +173,7 @@ def test_what_is_not_salient_never_moves(variant: str):
     made = trained(SalUn(variant=variant, mask_batches=2))
     assert moved(made, kept=True)
     assert not moved(made, kept=False)
-    masks = list(SalUn().masks(made.notes).values())
+    masks = list(SalUn().masks(made.hooks.notes).values())
     assert sum(int(m.sum()) for m in masks) == pytest.approx(0.5 * sum(m.numel() for m in masks), abs=1)
 
 
@@ -198,12 +197,12 @@ def test_the_mask_is_that_of_the_untouched_weights_to_the_last_bit():
     sizes = {n: torch.zeros_like(w) for n, w in fresh.trained.items()}
     for step in (-1, -2):
         x = made.batches(step).forget
-        loss = (untouched(x).float() - x.noise).square().sum() / len(x)
+        loss = (untouched.predict(x).float() - x.noise).square().sum() / len(x)
         for size, slope in zip(sizes.values(), torch.autograd.grad(loss, list(fresh.trained.values())), strict=True):
             size += slope
     gamma = torch.cat([s.abs().flatten() for s in sizes.values()]).sort(descending=True).values
     gamma = gamma[round(0.5 * len(gamma)) - 1]
-    assert all(torch.equal(mask, sizes[n].abs() >= gamma) for n, mask in SalUn().masks(made.notes).items())
+    assert all(torch.equal(mask, sizes[n].abs() >= gamma) for n, mask in SalUn().masks(made.hooks.notes).items())
 
 
 class Interrupted(Exception):
@@ -221,7 +220,7 @@ def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path: Path):
 
     def delta(name: str, watch=None) -> bytes:
         method, training, store = SalUn(variant="xattn", mask_batches=2), tiny.TRAINING | {"checkpoint_every": 2}, Store(tmp_path)
-        unlearn(tiny.model(), tiny.concept(), method, training=training, out=tmp_path / name, store=store, watch=watch)
+        unlearn(tiny.model(), tiny.concept(), method, training=training, out=tmp_path / name, cache=store, progress=tiny.watching(watch))
         return (tmp_path / name / "delta.safetensors").read_bytes()
 
     straight = delta("straight")
@@ -234,9 +233,9 @@ def test_a_run_costs_what_it_was_said_to(tmp_path: Path):
     """2 batches of 4 for the mask; then in each of 6 steps 4 of the concept, each with its goal, and 4 of the rest."""
     method, model, store = SalUn(variant="xattn", mask_batches=2), tiny.model(), Store(tmp_path / "store")
     plan = make_plan(model, tiny.concept(), method, training=tiny.TRAINING)
-    said = price(plan, model, store)
+    said = price(plan, tiny.session(model, store))
     assert (said.student, said.glances, said.reference) == (2 * 4 + 6 * 8, 6 * 4, 0)
-    card = carry_out(plan, model, out=tmp_path / "run", store=store, track=untracked, watch=None).card
+    card = carry_out(plan, tiny.session(model, store), tmp_path / "run").card
     assert (card["forwards"], card["backwards"]) == (said.forwards, said.backwards)
 
 

@@ -108,7 +108,16 @@ def test_the_worst_fall_decides(run_folder: Make):
     measured += [row("NRA", 0.7, 0.65, 0.75, "siblings"), row("IRA", 0.92, 0.9, 0.93, "siblings"), row("CRA", 0.96, 0.94, 0.98, "siblings")]
     damaged = asked(run_folder(measured=measured))[1]
     assert (damaged.status, damaged.summary) == ("bad", "NRA fell by 26.0 points")
-    assert [f.status for f in damaged.statements] == ["bad", "fair", "good"]
+    assert [(s.row and s.row.metric, s.status) for s in damaged.statements] == [("IRA", "fair"), ("CRA", "good"), ("NRA", "bad")]
+
+
+@pytest.mark.parametrize(("p", "status", "badge"), [(0.03, "bad", "Damage shown"), (0.2, "good", "No damage shown")])
+def test_a_paired_change_decides_and_not_the_intervals(run_folder: Make, p: float, status: str, badge: str):
+    base, run = row("IRA", 0.98, 0.93, 0.99, "siblings", "base"), row("IRA", 0.92, 0.85, 0.96, "siblings")
+    run |= {"change": -0.06, "change_low": -0.12, "change_high": -0.01, "losses": 6, "gains": 0, "p": p}
+    damaged = asked(run_folder(measured=[base, run]))[1]
+    assert (damaged.status, damaged.badge) == (status, badge)
+    assert ("6.0 points" if status == "bad" else "12.0 points") in damaged.statements[0].text
 
 
 def test_the_strongest_attack_decides(run_folder: Make):

@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 import tiny
 from cli.commandline import say
-from expunge.cli.request import method_in, read_config, settle
 
 from expunge import config
 from expunge.audits.budget import make_budget, read_budget
 from expunge.audits.setup import conclude, prepare
 from expunge.bench.config import read_suite
-from expunge.cli.unlearn import COMMON
+from expunge.cli.config_file import read_config, read_method_name
+from expunge.cli.unlearn_options import COMMON
+from expunge.cli.unlearn_request import resolve
 from expunge.diffusion.divergence import find_divergence
 from expunge.errors import ExpungeError
 from expunge.methods.config import Layer, find_method
 from expunge.methods.f_divergence import FDMU
 from expunge.models.sampling import Sampler
-from expunge.reports.pages.run import write
+from expunge.reports.pages.run import write_report
 from expunge.runs.compose import compose
 from expunge.runs.plan import make_plan
 from expunge.runs.run import Run
@@ -99,26 +100,26 @@ def configured(tmp_path: Path) -> Callable[..., Path]:
 
 def test_a_configuration_names_no_outside_method(ran, configured):
     file = configured("payload:Method")
-    refused(lambda: method_in(file, allow_code=False), "payload:Method")
+    refused(lambda: read_method_name(file, allow_code=False), "payload:Method")
     assert not ran()
-    assert method_in(file, allow_code=True) == "payload:Method"
+    assert read_method_name(file, allow_code=True) == "payload:Method"
     assert ran()
 
 
 def test_a_method_that_is_typed_is_ones_own_wish(ran, configured):
-    assert type(settle("payload:Method", given(config=configured("payload:Method"))).method).__name__ == "Method"
+    assert type(resolve("payload:Method", given(config=configured("payload:Method"))).method).__name__ == "Method"
     assert ran()
 
 
 def test_a_configuration_names_no_outside_divergence(ran, configured):
     flags = given(config=configured("f-dmu", 'divergence = "payload:f"'))
-    refused(lambda: settle("f-dmu", flags), "payload:f")
+    refused(lambda: resolve("f-dmu", flags), "payload:f")
     assert not ran()
-    assert settle("f-dmu", flags | {"allow_code": True}).method == FDMU(divergence="payload:f")
+    assert resolve("f-dmu", flags | {"allow_code": True}).method == FDMU(divergence="payload:f")
 
 
 def test_a_divergence_that_is_typed_is_ones_own_wish(ran, configured):
-    assert settle("f-dmu", given(config=configured("f-dmu"), divergence="payload:f")).method == FDMU(divergence="payload:f")
+    assert resolve("f-dmu", given(config=configured("f-dmu"), divergence="payload:f")).method == FDMU(divergence="payload:f")
 
 
 @pytest.mark.parametrize(
@@ -127,19 +128,19 @@ def test_a_divergence_that_is_typed_is_ones_own_wish(ran, configured):
 )
 def test_a_configuration_names_no_outside_method_that_goes_before(ran, configured, table: str, name: str, tmp_path: Path):
     flags = given(config=configured("uce", more=f"[[before]]\nmethod = {table}\n"))
-    refused(lambda: settle("uce", flags), name)
+    refused(lambda: resolve("uce", flags), name)
     (tmp_path / "first.toml").write_text(f"method = {table}\n")
-    refused(lambda: settle("uce", given(target=["neon"], before=["first.toml"])), name)
+    refused(lambda: resolve("uce", given(target=["neon"], before=["first.toml"])), name)
     assert not ran()
-    assert len(settle("uce", flags | {"allow_code": True}).before) == 1
-    assert len(settle("uce", given(target=["neon"], before=["first.toml"], allow_code=True)).before) == 1
+    assert len(resolve("uce", flags | {"allow_code": True}).before) == 1
+    assert len(resolve("uce", given(target=["neon"], before=["first.toml"], allow_code=True)).before) == 1
 
 
 def test_a_configuration_has_only_the_rules_of_the_package(ran, configured):
     file = configured("esd", more='[stop]\nrule = "payload:f"\n')
     assert read_config(file)["stop"] == {"rule": "payload:f"}
     with pytest.raises(ExpungeError):
-        settle("esd", given(config=file, allow_code=True))
+        resolve("esd", given(config=file, allow_code=True))
     assert not ran()
 
 
@@ -200,14 +201,14 @@ def test_a_table_is_a_files_unless_it_is_said_otherwise(ran):
 @pytest.fixture
 def poisoned(ran, tmp_path: Path) -> Run:
     """A run whose card says that outside code made it."""
-    made = unlearn(tiny.model(), tiny.concept(), "uce", out=tmp_path / "run", store=Store(tmp_path / "store"))
+    made = unlearn(tiny.model(), tiny.concept(), "uce", out=tmp_path / "run", cache=Store(tmp_path / "store"))
     card = json.loads((made.folder / "card.json").read_text())
     (made.folder / "card.json").write_text(json.dumps(card | {"method": "payload:Method"}))
     return Run(made.folder)
 
 
 def test_a_card_is_composed_without_its_code(ran, poisoned: Run, tmp_path: Path):
-    other = unlearn(tiny.model(), tiny.concept("ring"), "uce", out=tmp_path / "other", store=Store(tmp_path / "store"))
+    other = unlearn(tiny.model(), tiny.concept("ring"), "uce", out=tmp_path / "other", cache=Store(tmp_path / "store"))
     refused(lambda: compose([poisoned, other], model=tiny.model()), "payload:Method")
     assert not ran()
     made = compose([poisoned, other], tmp_path / "both", tiny.model(), allow_code=True)
@@ -216,11 +217,12 @@ def test_a_card_is_composed_without_its_code(ran, poisoned: Run, tmp_path: Path)
 
 
 def test_a_card_is_audited_and_reported_without_its_code(ran, poisoned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("expunge.audits.setup.judges_for", lambda *a: [type("Judge", (), {"name": "main", "weights": "", "labels": []})()])
-    battery = prepare(poisoned, model=tiny.model(), sampler=Sampler(1, 1.0), store=Store(tmp_path / "store"))
+    judge = type("Judge", (), {"name": "main", "weights": "", "chance": lambda self, concept: 0.0})
+    monkeypatch.setattr("expunge.audits.setup.judges_for", lambda *a: [judge()])
+    battery = prepare(poisoned, model=tiny.model(), sampler=Sampler(1, 1.0), cache=Store(tmp_path / "store"))
     assert {cell.side.method for cell in battery.cells} == {"payload:Method", "none"}
     assert conclude(battery).done == ()
-    assert write([poisoned.folder], tmp_path / "report.html").is_file()
+    assert write_report([poisoned.folder], tmp_path / "report.html").is_file()
     assert not ran()
 
 

@@ -1,6 +1,5 @@
 """Fine-tuning of the attacked model with the denoising loss, by the trainer that unlearning uses."""
 
-import copy
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,16 +12,16 @@ from expunge.diffusion.networks import Models
 from expunge.errors import ExpungeError
 from expunge.methods.base import Objective, Training, Variant
 from expunge.models.delta import swapped
-from expunge.models.precision import DTYPES
 from expunge.models.scopes import SCOPES, Scope
-from expunge.runs.cost import Rehearsed, Silent
+from expunge.progress import Silent
+from expunge.runs.cost import Rehearsed, without_network
 from expunge.storage.hashing import digest, seed_of
 from expunge.storage.tensors import content, read_tensors, write_tensors
-from expunge.training.banks import Bank, untracked
+from expunge.training.banks import Bank
 from expunge.training.batches import Batches
 from expunge.training.counters import counted
 from expunge.training.loop import Trainer
-from expunge.training.state import Memo, TrainState
+from expunge.training.state import TrainState
 
 POINTS = 2048
 """Points on the noise path from which batches are sampled. Their number does not depend on the steps, so that a run of fewer steps is the
@@ -79,13 +78,12 @@ def fine_tune(
     folder = victim.folder / name if victim.folder else None
     yield make_reading(victim, 0.0, {})
 
-    dtype = next(n for n, d in DTYPES.items() if d == next(net.parameters()).dtype)
     # Copies, because the trainer changes the network's tensors in place.
     with swapped(net, {n: v.clone() for n, v in victim.delta.items()}):
         state = TrainState(net, objective.scope, seed_of(victim.seed, "attack"))
         try:
             batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
-            trainer = Trainer(objective, training, batches, state, Memo(), folder, dtype)
+            trainer = Trainer(victim.session, objective, training, batches, state, folder)
             steps = trainer.fit()
             with model.mixed(trainer.accelerator.autocast):  # the caller samples each reading's images in it too
                 for strength in strengths[1:]:
@@ -113,11 +111,9 @@ def fine_tune(
 
 
 def count_forwards(victim: Victim, make: Callable[[Victim], object]) -> int:
-    """Forwards that `make` would take, counted on a network that predicts nothing; what the store has costs none."""
-    known = victim.model.fingerprint  # of the real network; the copy takes it along, and the store's keys need it
-    silent = copy.copy(victim.model)
-    silent.network = Silent(victim.model.network)
-    assert silent.fingerprint == known
-    with counted(silent.network) as count:
-        make(replace(victim, model=silent, store=Rehearsed(victim.store.root), track=untracked))
+    """Number of forward passes that `make` would need, counted with a network that computes nothing. Cached results cost none."""
+    model = without_network(victim.model)
+    session = replace(victim.session, model=model, cache=Rehearsed(victim.session.cache.root), progress=Silent())
+    with counted(model.network) as count:
+        make(replace(victim, session=session))
     return count.samples

@@ -16,18 +16,17 @@ from torch import Tensor
 from expunge.concepts.concept import Concept
 from expunge.diffusion.types import Cond, Latents
 from expunge.models.base import DiffusionModel
-from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
 from expunge.storage.tensors import content
-from expunge.training.banks import Track, untracked
+from expunge.training.session import Session
 
 
 @dataclass(frozen=True)
 class Victim:
     """The model that is attacked, and what the attacker has."""
 
-    model: DiffusionModel
-    """With the untouched model's weights in it; an attack puts `delta` in with `weights.swapped` while it works."""
+    session: Session
+    """Its model has the base model's weights; an attack swaps `delta` in (`models.delta.swapped`) while it works."""
     concept: Concept
     delta: Mapping[str, Tensor] = field(default_factory=dict)
     """The tensors that unlearning changed; empty for the base model, which is attacked as a control."""
@@ -35,11 +34,14 @@ class Victim:
     """Seed of everything random in the attack, and of the noise from which images start. It is the same for every victim, so that images
     pair."""
     pictures: int = 24
-    """Pictures that each reading of an attack is judged by."""
-    store: Store = field(default_factory=Store.default)
+    """Images by which each reading is judged. More narrow the intervals."""
     folder: Path | None = None
     """The folder of the checkpoints of an attack that trains; None keeps no checkpoints."""
-    track: Track = untracked
+
+    @property
+    def model(self) -> DiffusionModel:
+        """The session's model."""
+        return self.session.model
 
     @cached_property
     def fingerprint(self) -> str:

@@ -63,4 +63,4 @@ class FewShot(Attack):
     def _make_bank(self, victim: Victim) -> Bank:
         banked = Training(pictures=self.pictures, points=max(POINTS, self.pictures))
         # Seeds of its own, so that no image is one that a method was trained on.
-        return forget_bank(victim.model, victim.concept, banked, seed_of("few-shot", victim.seed), victim.store, victim.track)
+        return forget_bank(victim.session, victim.concept, banked, seed_of("few-shot", victim.seed))

@@ -101,7 +101,7 @@ class PromptSearch(Attack):
             without = validation.evaluate_all(model, plainly)
         for done, strength in pairwise(self.strengths):
             with swapped(model.network, victim.delta):
-                for _ in victim.track(range(int(done), int(strength)), f"words that bring {victim.concept.target} back"):
+                for _ in victim.session.progress.track(range(int(done), int(strength)), f"words that bring {victim.concept.target} back"):
                     search.step()
                 with torch.no_grad():
                     states = words.encode(written.filled(search.ids))
@@ -182,4 +182,4 @@ class P4D(PromptSearch):
 def _render_targets(victim: Victim) -> Latents:
     """The base model's image of each plain prompt as latents, from the noise from which readings start."""
     prompts, seeds = victim.asked()
-    return pictured(victim.model, "forget", prompts, seeds, victim.store, victim.track)
+    return pictured(victim.session, "forget", prompts, seeds)

@@ -88,7 +88,7 @@ class Relearn(Attack):
         if self.data == "base":
             prompts = spread(list_other_prompts(concept), count)
             seeds = [seed_of("relearn", victim.seed, "picture", i) for i in range(count)]
-            return pictured(model, "retain", prompts, seeds, victim.store, victim.track), prompts
+            return pictured(victim.session, "retain", prompts, seeds), prompts
         if self.data == "retain":
             if not model.defaults.has_real_images or concept.vocabulary != model.defaults.vocabulary():
                 raise Inapplicable(

@@ -15,11 +15,12 @@ from expunge.evaluation.judges import Judge, judges_for
 from expunge.models.base import DiffusionModel
 from expunge.models.defaults import defaults_of
 from expunge.models.loading import Model
-from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
 from expunge.names import NO_CONTROL, RETRAINED
+from expunge.progress import Progress
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
+from expunge.training.session import Session
 
 
 def prepare(
@@ -34,8 +35,10 @@ def prepare(
     seed: int = 0,
     sampler: Sampler | None = None,
     out: str | Path | None = None,
-    device: str = "cpu",
-    store: Store | None = None,
+    device: str = "auto",
+    cache: Store | str | Path | None = None,
+    progress: Progress | None = None,
+    render_batch: int | None = None,
     allow_code: bool = False,
 ) -> Battery:
     """Resolves an audit. The arguments are those of `expunge.audit`.
@@ -52,15 +55,18 @@ def prepare(
     plan.refuse_naming(concepts)
     card = run.card
     against = control_for(control, str(card["model"]["name"]), concepts)
-    loaded = load_model(model or card["model"]["name"], device, card["dtype"])
+    session = Session.open(
+        model or card["model"]["name"], device=device, dtype=card["dtype"], cache=cache, progress=progress, render_batch=render_batch
+    )
+    loaded = session.model
     plan.refuse_unread(loaded)
     sides = [Side("unlearned", card, run.delta(loaded.fingerprint), run.folder), Side("base", None, {})]
     if against is not None:
         delta = against.delta(loaded.fingerprint)
         sides.append(Side("retrained", against.card, delta, against.folder, _absent(against)))
     judges = {c.target: _judges(judge, loaded, c, run.folder) for c in concepts}
-    kept = Kept(Path(out) if out else run.folder / plan.folder_name(seed), store or Store.default())
-    return Battery(loaded, plan, tuple(sides), concepts, judges, seed, sampler or loaded.default_sampler, kept)
+    kept = Kept(Path(out) if out else run.folder / plan.folder_name(seed), session.cache)
+    return Battery(session, plan, tuple(sides), concepts, judges, seed, sampler or loaded.default_sampler, kept)
 
 
 def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:

@@ -43,7 +43,7 @@ def audit(
     """
     from expunge.audits.setup import conclude, prepare
     from expunge.cli.output import print_lines
-    from expunge.cli.progress import watch_readings
+    from expunge.cli.progress import report_failures
     from expunge.names import NO_CONTROL
     from expunge.reports.pages.audit import write_audit_page
 
@@ -66,7 +66,7 @@ def audit(
         _print_costs(battery, missing)
     if dry_run:
         return
-    events = list(watch_readings(battery.run())) if missing else []
+    events = list(report_failures(battery.run())) if missing else []
     concluded = conclude(battery, events)
     _print_verdicts(concluded)
     print_lines(f"rows    {concluded.folder / 'rows.jsonl'}", f"page    {write_audit_page(concluded)}")
@@ -77,7 +77,7 @@ def audit(
 def _print_costs(battery: Any, missing: Sequence[Any]) -> None:
     """Prints the estimated cost of each cell that is missing."""
     from expunge.cli.output import print_table
-    from expunge.reports.format import duration
+    from expunge.progress import duration
 
     costs, is_several = battery.costs(missing), len(battery.concepts) > 1
     rows = []

@@ -58,7 +58,6 @@ def bench(
     from expunge.cli.output import print_lines
     from expunge.config import build
     from expunge.errors import ExpungeError
-    from expunge.models.checks import find_device
     from expunge.names import suggest
     from expunge.storage.cache import Store
 
@@ -79,7 +78,7 @@ def bench(
     is_on_ray = engine == "ray"
     if is_on_ray and device == "auto":
         device = "cuda" if gpus_per_run else "cpu"
-    place = Place(folder, Store.default().root.resolve(), device if is_on_ray else str(find_device(device)))
+    place = Place(folder, Store.default().root.resolve(), device)
     executor = build(Ray, {"address": address, "workers": workers, "gpus": gpus_per_run}, "ray") if is_on_ray else Serial()
     if search:
         command = " ".join(["expunge bench", suite, "--search", *(f"--only {shlex.quote(o)}" for o in only or [])])
@@ -112,7 +111,7 @@ def _is_selected(name: str, only: Sequence[str]) -> bool:
 def _print_costs(units: Sequence[Any], place: Any) -> None:
     from expunge.bench.cost import estimate
     from expunge.cli.output import print_table
-    from expunge.reports.format import duration
+    from expunge.progress import duration
 
     lines = estimate(units, place)
     rows = [(e.label, str(e.units or ""), e.forwards, e.backwards, e.seconds, e.octets) for e in lines]
@@ -127,10 +126,11 @@ def _run(plan: Any, missing: Sequence[Any], place: Any, executor: Any) -> None:
     from expunge.bench.summary import labelled, markdown, measured, standings
     from expunge.cli.output import print_lines
     from expunge.cli.progress import watch_units
+    from expunge.progress import Progress
     from expunge.reports.pages.bench import write_bench_page
     from expunge.storage.files import write_atomically, write_lines
 
-    outcomes = list(watch_units(executor(missing, place), len(missing))) if missing else []
+    outcomes = list(watch_units(executor(missing, place), len(missing), Progress.default())) if missing else []
     finished = measured(plan.units, place.out)
     lines = standings(finished)
     write_atomically(place.out / "table.md", markdown(lines).encode())
@@ -163,6 +163,7 @@ def _search(plan: Any, place: Any, executor: Any, only: Sequence[str], dry_run: 
     from expunge.cli.progress import watch_trials
     from expunge.errors import ExpungeError
     from expunge.names import RETRAINED
+    from expunge.progress import Progress
 
     entries = [e for e in plan.methods if e.name != RETRAINED and _is_selected(e.label, only)]
     if not entries:
@@ -181,7 +182,7 @@ def _search(plan: Any, place: Any, executor: Any, only: Sequence[str], dry_run: 
             _print_costs([unit for _ in range(trials) for unit in plan.tuned(entry)], place)
             continue
         tried: list[Any] = []
-        for event in watch_trials(search(plan, entry, executor, place, command), entry.label, trials, _describe_trial):
+        for event in watch_trials(search(plan, entry, executor, place, command), entry.label, trials, _describe_trial, Progress.default()):
             (outcomes if isinstance(event, Outcome) else tried).append(event)
         columns = ("trial", *space, "UA", "retention")
         rows = [

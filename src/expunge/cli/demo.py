@@ -27,32 +27,30 @@ def demo(
     """
     from expunge.cli.evaluation_table import print_evaluation
     from expunge.cli.output import print_lines
-    from expunge.cli.progress import track, watch_steps
     from expunge.concepts.concept import Concept
     from expunge.concepts.vocabulary import Vocabulary
     from expunge.config import build
     from expunge.evaluation.evaluate import evaluate
     from expunge.evaluation.protocol import Protocol
     from expunge.methods.config import find_method
-    from expunge.models.loading import load
-    from expunge.reports.format import duration
+    from expunge.progress import duration
     from expunge.reports.pages.run import write_report
     from expunge.runs.plan import make_plan
     from expunge.runs.unlearn import carry_out
-    from expunge.storage.cache import Store
+    from expunge.training.session import Session
 
     configured = build(find_method(method, allow_code=True), {}, method)
     found = Concept.find(target, Vocabulary.canvas())
     other_names = tuple(n for n in (found.member.name, *found.member.synonyms) if n != found.target)
     concept = Concept.find(found.target, found.vocabulary, other_names, kind=found.kind)
 
-    model = load(CANVAS, device)
+    session = Session.open(CANVAS, device=device)
     print_lines(f"removing the {concept.kind} {' / '.join(concept.names)} from the embedded model with {method}")
     began = time.monotonic()
-    plan = make_plan(model, concept, configured)
-    run = carry_out(plan, model, out=out, store=Store.default(), track=track, watch=watch_steps)
+    plan = make_plan(session.model, concept, configured)
+    run = carry_out(plan, session, out)
     unlearned = time.monotonic()
-    print_evaluation(evaluate(run, model, protocol=Protocol(**IMAGES), track=track))
+    print_evaluation(evaluate(run, session.model, protocol=Protocol(**IMAGES)))
     evaluated = time.monotonic()
     page = write_report([run.folder], run.folder / "report.html")
     parts = (("unlearning", unlearned - began), ("evaluation", evaluated - unlearned), ("report", time.monotonic() - evaluated))

@@ -9,13 +9,11 @@ from torch import nn
 from expunge.cli.output import print_lines, print_table
 from expunge.diffusion.batch import NEEDS
 from expunge.methods.config import method_name
-from expunge.models.base import DiffusionModel
 from expunge.models.scopes import Scope
-from expunge.reports.format import duration
+from expunge.progress import duration
 from expunge.runs.cost import Pace, pace, prices, together
 from expunge.runs.plan import Plan
-from expunge.storage.cache import Store
-from expunge.training.stopping import stop_table
+from expunge.training.session import Session
 
 SHOWN = 3
 """Prompts printed of each set."""
@@ -24,8 +22,9 @@ TIMED = 8
 """Largest batch, in samples, for which the network is timed."""
 
 
-def print_plan(plan: Plan, model: DiffusionModel, out: Path | None, store: Store) -> None:
+def print_plan(plan: Plan, session: Session, out: Path | None) -> None:
     """Prints the method's needs, the scope, the prompts, what is cached, and the estimated cost. Writes nothing."""
+    model = session.model
     # A stage knows only the concepts before it, so the prompts of a sequence are those of its stages.
     stages = plan.stages or (plan,)
     concepts = [concept for stage in stages[:: 1 + len(plan.before)] for concept in stage.concept.parts]
@@ -40,14 +39,14 @@ def print_plan(plan: Plan, model: DiffusionModel, out: Path | None, store: Store
         ("to forget", f"{len(forget)} prompts: {'; '.join(forget[:SHOWN])}{' ...' * (len(forget) > SHOWN)}"),
     ]
     if plan.stop:
-        rule = ", ".join(f"{k} {v}" for k, v in stop_table(plan.stop).items())
+        rule = ", ".join(f"{k} {v}" for k, v in plan.stop.table().items())
         rows.append(("may stop", f"{rule} (the cost below is without its images)"))
     if any("retain" in s.method.needs for s in stages):
         retain = list(dict.fromkeys(p for concept in concepts for p in concept.retain()))
         rows.append(("to retain", f"{len(retain)} prompts: {'; '.join(retain[:SHOWN])} ..."))
     print_table(f"{plan.id} (dry run: nothing is written)", ("", ""), rows)
     if any(stage.training for stage in stages):
-        _print_costs(plan, model, store)
+        _print_costs(plan, session)
     else:
         print_lines("A closed form takes no forward and no backward passes.")
 
@@ -69,10 +68,10 @@ def _interleave(lists: Sequence[Sequence[str]]) -> list[str]:
     return [text for turn in zip_longest(*lists) for text in turn if text is not None]
 
 
-def _print_costs(plan: Plan, model: DiffusionModel, store: Store) -> None:
+def _print_costs(plan: Plan, session: Session) -> None:
     """Prints the cost of all stages together; if their methods differ, the cost of each."""
     stages = plan.stages or (plan,)
-    priced = list(zip(stages, prices(plan, model, store), strict=True))
+    priced = list(zip(stages, prices(plan, session), strict=True))
     paces: dict[tuple[Scope, int], Pace] = {}
 
     def pace_of(stage: Plan) -> Pace:
@@ -80,7 +79,7 @@ def _print_costs(plan: Plan, model: DiffusionModel, store: Store) -> None:
             return Pace(0.0, 0.0)
         key = stage.method.scope, min(TIMED, stage.training.batch_size // stage.training.accumulate)
         if key not in paces:
-            paces[key] = pace(model, *key)
+            paces[key] = pace(session.model, *key)
         return paces[key]
 
     total = together(p for _, p in priced)

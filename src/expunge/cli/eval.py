@@ -35,26 +35,25 @@ def evaluate(
     """
     from expunge.cli.evaluation_table import print_evaluation
     from expunge.cli.output import print_lines
-    from expunge.cli.progress import track
     from expunge.config import build
     from expunge.evaluation.evaluate import evaluate as evaluate_run
     from expunge.evaluation.evaluate import to_draw
     from expunge.evaluation.metrics import refuse_unknown
     from expunge.evaluation.protocol import Protocol
-    from expunge.models.loading import load
     from expunge.models.scopes import SCOPES
-    from expunge.reports.format import duration
+    from expunge.progress import duration
     from expunge.runs.cost import pace
     from expunge.runs.run import Run
-    from expunge.storage.cache import Store
+    from expunge.training.session import Session
 
     finished = Run(find_run_folder(run))
     protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
     refuse_unknown(metric or ())  # before a model is loaded
-    loaded = load(model or finished.card["model"]["name"], device, finished.card["dtype"])
+    session = Session.open(model or finished.card["model"]["name"], device=device, dtype=finished.card["dtype"])
+    loaded = session.model
     sampler = build_sampler(loaded, steps, guidance)
     if dry_run:
-        missing, total = to_draw(finished, loaded, protocol, sampler, Store.default())
+        missing, total = to_draw(finished, session, protocol, sampler)
         forwards = missing * sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
         seconds = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward
         print_lines(f"images    {missing:,} to generate, {total - missing:,} of {total:,} cached")
@@ -62,6 +61,6 @@ def evaluate(
         return
     if judge is None and not loaded.defaults.judges:
         print_lines("No judge: only metrics that need none are computed. Choose one of `expunge ls judges` with --judge.")
-    rows = evaluate_run(finished, loaded, judge=judge, protocol=protocol, sampler=sampler, metrics=metric, track=track)
+    rows = evaluate_run(finished, loaded, judge=judge, protocol=protocol, sampler=sampler, metrics=metric)
     print_evaluation(rows, {s["id"]: s.get("of", s["target"]) for s in finished.card.get("stages", ())})
     print_lines(f"next: expunge report {finished.folder}")

@@ -13,7 +13,7 @@ from expunge.cli.output import first_sentence, print_lines, print_table
 from expunge.cli.presets import read_presets
 from expunge.errors import ExpungeError
 from expunge.names import suggest
-from expunge.reports.format import duration
+from expunge.progress import duration
 
 LISTS = ("methods", "presets", "attacks", "metrics", "concepts", "scopes", "runs", "judges")
 

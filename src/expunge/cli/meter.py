@@ -36,19 +36,16 @@ def meter(
     takes half the time. `docs/explanation/information.md` explains the number and its limits.
     """
     from expunge.cli.output import print_lines
-    from expunge.cli.progress import track
     from expunge.config import build
     from expunge.evaluation.information.interview import Meter
     from expunge.evaluation.information.retention import measure_information
-    from expunge.models.loading import load
     from expunge.reports.pages.information import write_information_page
     from expunge.runs.run import Run
 
     given = {"pictures": pictures, "target_pictures": target_pictures, "draws": draws, "others": others, "maps": maps}
     settings = build(Meter, given | {"form": form, "seed": seed}, "meter")
     finished = Run(find_run_folder(run))
-    loaded = load(model or finished.card["model"]["name"], device, finished.card["dtype"])
-    information = measure_information(finished, loaded, meter=settings, track=track)
+    information = measure_information(finished, model, meter=settings, device=device)
     _print_information(information)
     print_lines(f"rows    {information.folder / 'rows.jsonl'}", f"page    {write_information_page(finished.folder)}")
 
@@ -56,7 +53,7 @@ def meter(
 def _print_information(information: Any) -> None:
     """Prints both models' information and their ratio: first of the prompt sets, then of the other concepts with the lowest ratios."""
     from expunge.cli.output import print_lines, print_table
-    from expunge.reports.format import duration
+    from expunge.progress import duration
 
     is_several = len({r.concept for r in information.rows if r.probe == "target"}) > 1
     concepts = {one.probe for one in information.held}

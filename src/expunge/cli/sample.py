@@ -38,10 +38,10 @@ def sample(
     between the two rows is an effect of the run.
     """
     from expunge.cli.output import print_lines
-    from expunge.cli.progress import track
     from expunge.errors import ExpungeError
     from expunge.models.delta import swapped
     from expunge.models.loading import load
+    from expunge.progress import Progress
     from expunge.runs.run import Run
     from expunge.storage.files import write_atomically
 
@@ -57,7 +57,7 @@ def sample(
     loaded.encode(prompt)  # raises for a prompt that the model cannot read, before anything is generated
     rows = [(text, name) for text in prompt for name in deltas]
     sampled = []
-    for i in track(range(len(rows)), "rows of images"):
+    for i in Progress.default().track(range(len(rows)), "rows of images"):
         text, name = rows[i]
         with swapped(loaded.network, deltas[name]):
             sampled.append((f"{text}  ({name})" if finished else text, loaded.sample([text] * seeds, noise_seeds, sampler)))

@@ -144,21 +144,20 @@ def _build_function(name: str, options: dict[str, tuple[Any, Any]]) -> Callable[
 def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.cli.dry_run import print_plan
     from expunge.cli.output import print_lines
-    from expunge.cli.progress import track, watch_steps
     from expunge.cli.unlearn_request import resolve
-    from expunge.models.loading import load
-    from expunge.reports.format import duration
+    from expunge.progress import duration
     from expunge.runs.card import is_done
     from expunge.runs.export import merge, new_folder
     from expunge.runs.plan import make_plan
     from expunge.runs.unlearn import carry_out
-    from expunge.storage.cache import Store
     from expunge.training.distributed import Processes
+    from expunge.training.session import Session
 
     request = resolve(name, given)
     if given["merge"]:
         new_folder(given["merge"])
-    model = load(request.model, given["device"], request.dtype)
+    session = Session.open(request.model, device=given["device"], dtype=request.dtype)
+    model = session.model
     if request.fingerprint not in (None, model.fingerprint):
         raise ExpungeError(
             f"{given['config']} is for a model with the fingerprint {request.fingerprint}. {request.model} now has {model.fingerprint}.",
@@ -170,13 +169,13 @@ def _run(name: str, given: dict[str, Any]) -> None:
         model, request.concept, request.method,
         training=request.training, seed=request.seed, dtype=request.dtype, stop=request.stop, before=request.before,
     )  # fmt: skip
-    is_main = Processes(model.device).is_main
+    is_main = Processes.launched(model.device).is_main
     if given["dry_run"]:
         if is_main:
-            print_plan(plan, model, given["out"], Store.default())
+            print_plan(plan, session, given["out"])
         return
-    was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id)
-    run = carry_out(plan, model, out=given["out"], store=Store.default(), track=track, watch=watch_steps)
+    was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id, asked=plan.tables)
+    run = carry_out(plan, session, given["out"])
     if not is_main:
         return
     if was_done:

@@ -11,10 +11,11 @@ from expunge.cli.config_file import is_preset, read_config
 from expunge.cli.options import CANVAS
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
-from expunge.evaluation.early_stopping import RULES, Gone
+from expunge.evaluation.early_stopping import RULES
 from expunge.methods import METHODS
 from expunge.methods.base import Method, Objective, Training
 from expunge.methods.config import Layer, find_method, method_name
+from expunge.training.stopping import StoppingRule
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Request:
     training: Training | None
     before: tuple[Layer, ...]
     seed: int
-    stop: Gone | None
+    stop: StoppingRule | None
 
 
 def resolve(method: str, given: Mapping[str, Any]) -> Request:
@@ -116,7 +117,7 @@ def _build_layer(name: str, allow_code: bool) -> Layer:
     return Layer.of({key: tables[key] for key in ("method", "training") if key in tables}, allow_code)
 
 
-def _build_stop(table: Mapping[str, Any] | None, given: Mapping[str, Any], is_trained: bool) -> Gone | None:
+def _build_stop(table: Mapping[str, Any] | None, given: Mapping[str, Any], is_trained: bool) -> StoppingRule | None:
     """The rule that may end the run early: options laid over the configuration's. A closed form ignores the configuration's rule."""
     every, judge = given["stop_when_gone"], given["judge"]
     if every is None and (table is None or not is_trained):

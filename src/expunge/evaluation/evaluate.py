@@ -1,6 +1,5 @@
 """Measures a run: renders both models from the same noise, has a judge label the images, and writes samples and rows."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,31 +14,34 @@ from expunge.evaluation.judges import Judge, judge_images, judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
 from expunge.evaluation.protocol import Protocol, Shot, plan
 from expunge.evaluation.rendering import Pictures, kept_at, render
-from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample, write_lines
+from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
 from expunge.evaluation.rows import AFTER_STAGES, of_stages, rows_of
 from expunge.evaluation.weights import weight_rows
-from expunge.models.base import DiffusionModel, Pipeline
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
-from expunge.models.loading import load as load_model
+from expunge.models.loading import Model
 from expunge.models.sampling import Sampler
-from expunge.runs.run import Run
+from expunge.progress import Progress
+from expunge.runs.run import Run, writes
 from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_json, write_lines
 from expunge.storage.tensors import content
-from expunge.training.banks import Track, untracked
+from expunge.training.session import Session
 
 
+@writes("evaluation")
 def evaluate(
     run: Run | str | Path,
-    model: str | Path | Pipeline | DiffusionModel | None = None,
+    model: Model | None = None,
     *,
     judge: str | None = None,
     protocol: Protocol = Protocol(),
     sampler: Sampler | None = None,
     metrics: Sequence[str] | None = None,
-    device: str = "cpu",
-    store: Store | None = None,
-    track: Track = untracked,
+    device: str = "auto",
+    cache: Store | str | Path | None = None,
+    progress: Progress | None = None,
+    render_batch: int | None = None,
 ) -> list[Row]:
     """Measures a run against its own base model and writes `evaluation/` into the run's folder.
 
@@ -52,7 +54,12 @@ def evaluate(
         judge: "main" or "second" of the canvas (by default both there, the second as a check of the first), a transformers image
             classifier or CLIP. Without one, what needs no judge is measured and the images are written.
         sampler: default the model's own.
-        store: images are kept there by content, so that an interrupted evaluation goes on and the base model is rendered once.
+        device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
+        cache: images are kept there by content, so that an interrupted evaluation continues and the base model is sampled once;
+            default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
+        progress: shows how far the evaluation is on standard error; default `expunge.progress.Progress()`.
+            `expunge.progress.Silent()` shows nothing.
+        render_batch: images that are sampled at once; default 40. Larger is faster on an accelerator and needs more memory.
 
     Returns:
         Rows of the base model (run "base") and of the run, in long format; also in `evaluation/rows.jsonl`. Those of a stage
@@ -60,15 +67,18 @@ def evaluate(
         image is in `evaluation/samples.jsonl`.
 
     Raises:
-        ExpungeError: an unfinished run, another base model, an unknown metric or judge.
+        ExpungeError: an unfinished run, another base model, an unknown metric or judge, or another process that measures the run.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     card, began = run.card, time.monotonic()
     refuse_unknown(metrics or ())
-    network = model if isinstance(model, DiffusionModel) else load_model(model or card["model"]["name"], device, card["dtype"])
+    session = Session.open(
+        model or card["model"]["name"], device=device, dtype=card["dtype"], cache=cache, progress=progress, render_batch=render_batch
+    )
+    network = session.model
     delta, concept = run.delta(network.fingerprint), run.concept()
     judges = judges_for(judge, network, *concept.parts)
-    settings = _Settings(network, judges, protocol, sampler or network.default_sampler, metrics, store or Store.default(), track)
+    settings = _Settings(session, judges, protocol, sampler or network.default_sampler, metrics)
     found = _Found(run.folder / "evaluation")
     for number, part in enumerate(concept.parts, 1):
         _measure(found, settings, card, delta, part, number if len(concept.parts) > 1 else None)
@@ -85,18 +95,17 @@ def evaluate(
 class _Settings:
     """How everything is measured."""
 
-    model: DiffusionModel
+    session: Session
     judges: Sequence[Judge]
     protocol: Protocol
     sampler: Sampler
     metrics: Sequence[str] | None
-    store: Store
-    track: Track
 
     def render(self, delta: Mapping[str, Tensor], shots: Sequence[Shot], title: str) -> Pictures:
         """Images by the model with `delta` in it, kept under a name of its own."""
-        with swapped(self.model.network, delta):
-            return render(self.model, shots, self.sampler, self.store, _named(self.model, delta), self.track, title)
+        model = self.session.model
+        with swapped(model.network, delta):
+            return render(self.session, shots, self.sampler, _named(model, delta), title)
 
     def chosen(self, *, first: bool) -> list[str]:
         """The metrics of a judge: distances are measured in the first one's features alone."""
@@ -126,7 +135,7 @@ def _measure(
         judged = Judged(concept, shots, who, judge_images(who, after, concept), judge_images(who, base, concept))
         chosen = settings.chosen(first=concept.target not in found.first)
         found.first.setdefault(concept.target, judged)
-        wants_drawings = settings.model.defaults.judges and any("drawings" in METRICS[m].about.needs for m in chosen)
+        wants_drawings = settings.session.model.defaults.has_real_images and any("drawings" in METRICS[m].about.needs for m in chosen)
         evidence = judged.evidence(card["id"], fresh_drawings(who, concept, shots) if wants_drawings else None)
         found.samples.extend(evidence.samples)
         found.rows.extend(rows_of(evidence, card, chosen))
@@ -151,31 +160,32 @@ def _measure_stage(found: _Found, settings: _Settings, card: Mapping[str, Any], 
 
 def _write(found: _Found, settings: _Settings, seconds: float) -> None:
     judges = settings.judges
-    write_atomically(found.folder / "pictures.json", (json.dumps(found.pairs, indent=1) + "\n").encode())
+    write_json(found.folder / "pictures.json", found.pairs)
     about = {
         "judge": judges[0].name if judges else None,
-        "sampler": asdict(settings.sampler) | {"scheduler": type(settings.model.pipeline.scheduler).__name__},
+        "sampler": asdict(settings.sampler) | {"scheduler": settings.session.model.scheduler_name},
         "protocol": asdict(settings.protocol),
         "seconds": round(seconds, 1),
         "notes": [] if judges else ["No judge labelled the images: give one with --judge; the rows that need none are there."],
     }
-    write_atomically(found.folder / "evaluation.json", (json.dumps(about, indent=2) + "\n").encode())
-    write_lines(found.folder / SAMPLES, found.samples)
-    write_lines(found.folder / ROWS, found.rows)
+    write_json(found.folder / "evaluation.json", about, indent=2)
+    write_lines(found.folder / SAMPLES, map(asdict, found.samples))
+    write_lines(found.folder / ROWS, map(asdict, found.rows))
 
 
 def _named(model: DiffusionModel, delta: Mapping[str, Tensor]) -> str:
     return f"{model.fingerprint}+{content(delta)}" if delta else model.fingerprint
 
 
-def to_draw(run: Run, model: DiffusionModel, protocol: Protocol, sampler: Sampler, store: Store) -> tuple[int, int]:
+def to_draw(run: Run, session: Session, protocol: Protocol, sampler: Sampler) -> tuple[int, int]:
     """How many images `evaluate` would render, and how many it would judge, with both models; after a sequence's stages too."""
-    delta, parts = run.delta(model.fingerprint), run.concept().parts
+    model, parts = session.model, run.concept().parts
+    delta = run.delta(model.fingerprint)
     asked = [(weights, plan(part, protocol)) for part in parts for weights in ({}, delta)]
     for stage, removed in _removed_by(run):
         left = stage.delta(model.fingerprint)
         asked += [(left, [s for s in plan(p, protocol) if s.probe in AFTER_STAGES]) for p in removed]
-    files = [f for weights, shots in asked for f in kept_at(model, shots, sampler, store, _named(model, weights))]
+    files = [f for weights, shots in asked for f in kept_at(session, shots, sampler, _named(model, weights))]
     return sum(not file.exists() for file in set(files)), len(set(files))
 
 

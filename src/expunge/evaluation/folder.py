@@ -6,14 +6,14 @@ without notice misleads.
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from expunge.errors import ExpungeError
 from expunge.evaluation.results import Row
 from expunge.storage.files import inner_file
-from expunge.storage.json_files import as_float, as_number, as_table, as_text, as_texts, find_file, read_lines, read_list, read_object
+from expunge.storage.json_files import as_number, as_table, as_text, as_texts, find_file, read_lines, read_list, read_object
 
 FOLDER = "evaluation"
 
@@ -101,12 +101,12 @@ def row_from(line: Mapping[str, Any], file: Path) -> Row:
     values = dict(_ABSENT)
     for field in fields(Row):
         value = line.get(field.name)
-        if field.type is float:
-            value = as_float(value) if field.default is MISSING or value is not None else None
-        elif field.type is int:
+        if field.type in (float, float | None):
+            value = as_number(value)
+        elif field.type in (int, int | None):
             number = as_number(value)
             value = None if number is None else int(number)
-        elif field.type is str:
+        else:
             value = as_text(value)
         if value is not None:
             values[field.name] = value

@@ -1,14 +1,13 @@
 """What an evaluation leaves in a run's folder: rows, one for each number, and samples, one for each judged image. Imports no torch."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from expunge.errors import ExpungeError
 from expunge.evaluation.statistics import PairedChange
-from expunge.storage.files import write_atomically
 
 ROWS, SAMPLES = "rows.jsonl", "samples.jsonl"
 """Files of the folder `evaluation`."""
@@ -121,8 +120,3 @@ def _read(file: Path, cls: type[T]) -> list[T]:
             value=str(file),
             hint=f"Try `expunge eval {file.parent.parent}`.",
         ) from error
-
-
-def write_lines(file: Path, entries: Iterable[Any]) -> None:
-    """Writes dataclasses as JSON, one a line."""
-    write_atomically(file, "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries).encode())

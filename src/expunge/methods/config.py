@@ -1,11 +1,6 @@
 """A method with its settings and its training, found by name or read from a table."""
 
-import dataclasses
-import hashlib
-import inspect
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -30,21 +25,6 @@ def method_name(method: Method) -> str:
     """The registered name of a method, or "package.module:Class"."""
     cls = type(method)
     return next((n for n, c in METHODS.items() if c is cls), f"{cls.__module__}:{cls.__qualname__}")
-
-
-def code_outside(*parts: Any) -> dict[str, str]:
-    """A digest of the source of each module outside the package that a method, its settings or a stopping rule come from, by module name.
-
-    Code that was typed into an interpreter has no source and is left out.
-    """
-    functions = (v for part in parts if dataclasses.is_dataclass(part) for v in vars(part).values() if isinstance(v, str) and ":" in v)
-    names = {type(part).__module__ for part in parts if part is not None} | {v.partition(":")[0] for v in functions}
-    outside = sorted(n for n in names if n in sys.modules and n.partition(".")[0] not in ("expunge", "builtins"))
-    found = {}
-    for name in outside:
-        with suppress(OSError, TypeError):
-            found[name] = hashlib.sha256(inspect.getsource(sys.modules[name]).encode()).hexdigest()[:16]
-    return found
 
 
 @dataclass(frozen=True)

@@ -51,20 +51,6 @@ def count(value: float | None) -> str:
     return DASH if value is None else f"{value:,.0f}".replace(",", THIN)
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds to a tenth; a minute or more in minutes, an hour or more in hours.
-
-    >>> duration(0.42), duration(75), duration(7320), duration(None)
-    ('0.4 s', '1 min 15 s', '2 h 2 min', '–')
-    """
-    if seconds is None:
-        return DASH
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def size(octets: float | None) -> str:
     """Bytes as MiB, from 1 GiB on as GiB."""
     if octets is None:

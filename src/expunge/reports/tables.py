@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from expunge.evaluation.results import Row
-from expunge.reports.comparison import Change, compare_rows, is_apart, is_comparable
+from expunge.reports.comparison import Change, change_of, compare_rows, is_apart
 from expunge.reports.format import count, difference, interval, number
-from expunge.reports.glossary import meaning, rank_of_metric, rank_of_probe
+from expunge.reports.glossary import arrow_of, is_share, rank_of_metric, rank_of_probe
 from expunge.reports.run_view import RunView
 
 BASE_RUN = "base"
@@ -86,7 +86,8 @@ class MetricLine:
     arrow: str
     base: Value | None
     run: Value | None
-    difference: str
+    difference: Value | None
+    """The run's value minus the base model's, with the interval of the paired change if there is one."""
     change: Change | None
     second_base: Value | None
     second: Value | None
@@ -161,10 +162,10 @@ def metric_lines(column: Column, keys: Iterable[Key]) -> list[MetricLine]:
         lines.append(
             MetricLine(
                 key,
-                meaning(key.metric).arrow,
+                arrow_of(key.metric),
                 value_of(base),
                 value_of(run),
-                difference(run.value - base.value, meaning(key.metric).is_share) if run and base and is_comparable(base, run) else "",
+                _difference(base, run),
                 compare_rows(base, run),
                 value_of(found.second_base.get(key)),
                 value_of(second),
@@ -198,8 +199,16 @@ def value_of(row: Row | None) -> Value | None:
     """A row's number ready to print; None if there is none."""
     if row is None or not math.isfinite(row.value):
         return None
-    is_share = meaning(row.metric).is_share
-    return Value(row.value, number(row.value, is_share), interval(row.ci_low, row.ci_high, is_share), row.n)
+    of = is_share(row.metric)
+    return Value(row.value, number(row.value, of), interval(row.ci_low, row.ci_high, of), row.n)
+
+
+def _difference(base: Row | None, run: Row | None) -> Value | None:
+    if run is None or (change := change_of(base, run)) is None:
+        return None
+    of = is_share(run.metric)
+    ends = f"{difference(change.low, of)} to {difference(change.high, of)}" if run.paired else ""
+    return Value(change.value, difference(change.value, of), ends, 0)
 
 
 def _place(key: Key) -> tuple:

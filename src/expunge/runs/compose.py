@@ -21,7 +21,9 @@ from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
 from expunge.runs.card import is_done, write_card
 from expunge.runs.run import Run
+from expunge.storage.code import code_digest, modules_of
 from expunge.storage.hashing import digest
+from expunge.storage.lock import alone_in
 from expunge.training.counters import Spent
 from expunge.training.edit_prompts import edit_prompts
 
@@ -62,7 +64,10 @@ def compose(
         _refuse(run, first, allow_code)
     parts = [c for run in made for c in run.concept().parts]
     concept = Several.of(parts)
-    name = f"{first['method'].rpartition(':')[2].lower()}-{slug(concept)}-{digest([r.id for r in made], version_of('expunge'))[:10]}"
+    method = find_method(first["method"], allow_code)
+    code = code_digest(*modules_of(method), "expunge.training.edit_prompts", alone=[__name__])
+    about = digest([r.id for r in made], version_of("expunge"), code)
+    name = f"{first['method'].rpartition(':')[2].lower()}-{slug(concept)}-{about[:10]}"
     folder = Path(out) if out else Path("runs") / name
     if is_done(folder, name):
         return Run(folder)
@@ -72,17 +77,19 @@ def compose(
     weights = {n: p.detach().to("cpu", torch.float64) for n, p in loaded.network.named_parameters()}
     factors = [_factor(run, loaded, weights, allow_code) for run in made]
     delta = _times({n: weights[n] for n in made[0].delta(loaded.fingerprint)}, reduce(torch.matmul, factors))
-    save_delta(folder / "delta.safetensors", {n: w.float() for n, w in delta.items()}, loaded.fingerprint)
     kept = ("method", "model", "seed", "scope", "dtype", "versions", "trainable", "total")
     same = all(run.card["config"] == first["config"] for run in made)
-    write_card(
-        folder,
+    card = (
         {"id": name, **{k: first[k] for k in kept}}
         | {"config": first["config"] if same else {}, "training": None, "concept": concept_table(concept), "device": str(loaded.device)}
         | {"composed_of": [{"id": r.id, "method": r.card["method"], "config": r.card["config"]} for r in made]}
         | {"forwards": 0, "backwards": 0, "relative_change": relative_change(delta, weights)}
-        | {"seconds": round(spent.seconds, 2), "status": "done"},
+        | {"code": code, "seconds": round(spent.seconds, 2), "status": "done"}
     )
+    with alone_in(folder):
+        if not is_done(folder, name):  # another process may have finished it meanwhile
+            save_delta(folder / "delta.safetensors", {n: w.float() for n, w in delta.items()}, loaded.fingerprint)
+            write_card(folder, card)
     return Run(folder)
 
 

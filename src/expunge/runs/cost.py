@@ -14,12 +14,15 @@ from expunge.diffusion.types import Maps, Point
 from expunge.methods.base import Objective
 from expunge.models.base import DiffusionModel
 from expunge.models.scopes import Scope
+from expunge.progress import Silent
 from expunge.runs.plan import Plan
 from expunge.storage.cache import Store
 from expunge.training.batches import gather
 from expunge.training.counters import counted
-from expunge.training.loop import made_companion
-from expunge.training.state import Mean, Memo, Reference, Student, TrainState
+from expunge.training.hooks import make_companion
+from expunge.training.networks import EMA, Reference, Student
+from expunge.training.session import Session
+from expunge.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class Pace:
         return (price.forwards - price.student) * self.forward + price.student * self.both
 
 
-class Silent(nn.Module):
-    """Stands where a network stands and predicts nothing: zeros, through which gradients flow to its one parameter."""
+class Zeros(nn.Module):
+    """A network that predicts zeros, through which gradients flow to its one parameter."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -68,6 +71,14 @@ class Silent(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, states: Tensor) -> SimpleNamespace:
         return SimpleNamespace(sample=x_t * self.zero)
+
+
+def without_network(model: DiffusionModel) -> DiffusionModel:
+    """The model with a network that predicts zeros, under the fingerprint of the real one, which the keys of the cache need."""
+    assert model.fingerprint  # computed before the copy, which takes it along
+    silent = copy.copy(model)
+    silent.network = Zeros(model.network)
+    return silent
 
 
 @dataclass(frozen=True)
@@ -86,10 +97,10 @@ class Rehearsed(Store):
         self.made[key] = dict(tensors)
 
 
-def prices(plan: Plan, model: DiffusionModel, store: Store) -> list[Price]:
+def prices(plan: Plan, session: Session) -> list[Price]:
     """Of each stage in turn, or of a run that has none."""
-    rehearsed = Rehearsed(store.root)
-    return [_price(stage, model, rehearsed) for stage in plan.stages or (plan,)]
+    rehearsed = replace(session, cache=Rehearsed(session.cache.root), progress=Silent())
+    return [_price(stage, rehearsed) for stage in plan.stages or (plan,)]
 
 
 def together(each: Iterable[Price]) -> Price:
@@ -98,7 +109,7 @@ def together(each: Iterable[Price]) -> Price:
     return Price(*(sum(getattr(p, f.name) for p in each) for f in fields(Price)))
 
 
-def price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
+def price(plan: Plan, session: Session) -> Price:
     """Counts the evaluations of a plan by preparing it and going through its every step; the real network is not called,
     nothing is written.
 
@@ -106,31 +117,27 @@ def price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
     once, trajectories bring theirs along, pictures in the store cost nothing. A run that goes on from a checkpoint costs less.
     A run in stages costs what these cost together.
     """
-    return together(prices(plan, model, store))
+    return together(prices(plan, session))
 
 
-def _price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
+def _price(plan: Plan, session: Session) -> Price:
     if not isinstance(plan.method, Objective) or plan.training is None:
         return Price(0, 0, 0)
-    known = plan.referred(model).fingerprint  # of the real network; the copy takes it along, and the store's keys need it
-    silent = copy.copy(plan.referred(model))
-    silent.network = Silent(model.network)
-    assert silent.fingerprint == known
+    model, silent = session.model, without_network(plan.referred(session.model))
     method, training = plan.method, plan.training
-    memo, state = Memo(), TrainState(silent.network, Scope("silent", ""), ema=training.ema)
+    state = TrainState(silent.network, Scope("silent", ""), decay=training.ema)
     with counted(silent.network) as count:
-        batches = gather(silent, plan.concept, method.needs, training, plan.seed, store, memo)
+        batches = gather(replace(session, model=silent), plan.concept, method.needs, training, plan.seed)
         pictures = count.samples
-    student, reference, mean = Student(silent, state), Reference(silent, state, memo), Mean(silent, state)
-    companion = made_companion(method, model.latent_shape, plan.seed)
-    companion = companion.to(model.device) if companion else None
+    student, reference, ema = Student(silent, state), Reference(silent, state, batches.references), EMA(silent, state)
+    companion = make_companion(method, model.latent_shape, plan.seed, model.device)
 
     def attention(point: Point) -> Maps:
         # A silent network has no layers; what counts is that it is called.
         return [student(point).flatten(1).mean(1)[:, None, None, None].expand(-1, 1, 1, point.cond.states.shape[1])]
 
     path = model.alphas_cumprod, model.prediction_type
-    models = Models(student, reference, mean, state.trained, state.initial, {}, companion, *path, attention)
+    models = Models(student, reference, ema, state.trained, state.initial, {}, companion, *path, attention)
     models = replace(models, notes=method.prepare(models, batches))
     for step in range(training.steps):
         logged: dict[str, float] = {}
@@ -138,7 +145,7 @@ def _price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
             for name, value in method(models, batch).items():
                 logged[name] = logged.get(name, 0.0) + value.item() / training.accumulate
         models = replace(models, notes={**models.notes, **method.update(models.notes, logged)})
-    return Price(pictures, reference.calls, student.calls, student.glances + mean.glances)
+    return Price(pictures, reference.calls, student.with_gradient, student.without_gradient + ema.calls)
 
 
 def pace(model: DiffusionModel, scope: Scope, batch: int) -> Pace:

@@ -145,6 +145,11 @@ class Card(Mapping[str, Any]):
         return as_table(self.get("versions"))
 
     @property
+    def code(self) -> str | None:
+        """A digest of the code that made the run; None in cards of older versions."""
+        return as_text(self.get("code"))
+
+    @property
     def device(self) -> str | None:
         return as_text(self.get("device"))
 

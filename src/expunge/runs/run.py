@@ -1,19 +1,24 @@
 """A run: a folder with its settings, its changed weights, its log and its card. Imports torch only to load the weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from expunge.concepts.groups import Subject
 from expunge.concepts.tables import concept_from
 from expunge.errors import ExpungeError
 from expunge.runs.folder import Card, read_card, read_config, read_steps
 from expunge.storage.files import inside
+from expunge.storage.lock import alone_in
 from expunge.training.steps import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CARD = ("id", "method", "concept", "model", "seed", "dtype")
 """The keys that the card of every finished run has."""
@@ -98,3 +103,22 @@ class Run:
             ExpungeError: the card names a folder that is not inside the run's folder.
         """
         return tuple(Run(inside(self.folder, stage["folder"])) for stage in self.card.get("stages", ()))
+
+
+def writes(name: str) -> Callable[[Callable[Concatenate[Run | str | Path, P], T]], Callable[Concatenate[Run | str | Path, P], T]]:
+    """Decorates a function that writes the folder `name` of a run, so that one process does so at a time.
+
+    The function then also raises an ExpungeError where another process is writing that folder.
+    """
+
+    def decorated(function: Callable[Concatenate[Run | str | Path, P], T]) -> Callable[Concatenate[Run | str | Path, P], T]:
+        @wraps(function)
+        def alone(run: Run | str | Path, *given: P.args, **named: P.kwargs) -> T:
+            made = run if isinstance(run, Run) else Run(Path(run))
+            _ = made.card  # refuses what is no finished run, before anything is written
+            with alone_in(made.folder / name):
+                return function(made, *given, **named)
+
+        return alone
+
+    return decorated

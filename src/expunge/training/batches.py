@@ -1,7 +1,7 @@
 """The batch of step k: a function of the seed and the step alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -10,10 +10,10 @@ from expunge.diffusion.batch import LEADS, Batch, Need
 from expunge.diffusion.types import Cond, Noised, Point, Spans
 from expunge.methods.base import Training
 from expunge.models.base import DiffusionModel
-from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
-from expunge.training.banks import Bank, Track, forget_bank, retain_bank, stand_in_bank, trajectory_bank, untracked
-from expunge.training.state import Memo
+from expunge.training.banks import Bank, forget_bank, retain_bank, stand_in_bank, trajectory_bank
+from expunge.training.networks import ReferenceCache
+from expunge.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Batches:
     banks: Mapping[Need, Bank]
     seed: int
     batch_size: int
+    references: ReferenceCache = field(default_factory=ReferenceCache)
+    """What the reference predicts at the banks' points, as far as it is known."""
 
     def __call__(self, step: int) -> Batch:
         return self.split(step, 1)[0]
@@ -73,32 +75,24 @@ def _moved(points: Point | Noised, at: list[int], device: torch.device) -> Point
     return Noised(x_t, t, cond, keys, points.noise[at].to(device)) if isinstance(points, Noised) else Point(x_t, t, cond, keys)
 
 
-def gather(
-    model: DiffusionModel,
-    concept: Subject,
-    needs: frozenset[Need],
-    training: Training,
-    seed: int,
-    store: Store,
-    memo: Memo,
-    track: Track = untracked,
-) -> Batches:
+def gather(session: Session, concept: Subject, needs: frozenset[Need], training: Training, seed: int) -> Batches:
     """Makes the banks that `needs` ask for, and the batches over them."""
     banks: dict[Need, Bank] = {}
+    references = ReferenceCache()
     # In the order of LEADS and not of a set, which differs from one process to the next.
     for need in (*LEADS, "retain"):
         if need not in needs and not (needs & CONDS and need == _lead(needs)):
             continue
         match need:
             case "forget":
-                banks[need] = forget_bank(model, concept, training, seed, store, track)
+                banks[need] = forget_bank(session, concept, training, seed)
             case "trajectory":
-                banks[need] = trajectory_bank(model, concept, training, seed, store, track, memo)
+                banks[need] = trajectory_bank(session, concept, training, seed, references)
             case "retain":
-                banks[need] = retain_bank(model, concept, training, seed, store, track)
+                banks[need] = retain_bank(session, concept, training, seed)
             case _:
-                banks[need] = stand_in_bank(model, concept, need, training, seed, store, track)
-    return Batches(model, concept, needs, banks, seed, training.batch_size)
+                banks[need] = stand_in_bank(session, concept, need, training, seed)
+    return Batches(session.model, concept, needs, banks, seed, training.batch_size, references)
 
 
 def picks(seed: int, step: int, size: int, batch: int) -> list[int]:

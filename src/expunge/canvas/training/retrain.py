@@ -15,7 +15,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,8 +42,10 @@ from expunge.models.loading import load
 from expunge.names import RETRAINED
 from expunge.runs.card import is_done, model_table, peak_memory, versions, write_card
 from expunge.runs.run import Run
+from expunge.storage.code import code_digest, modules_of
 from expunge.storage.files import write_atomically, write_lines
 from expunge.storage.hashing import digest, seed_of
+from expunge.storage.lock import alone_in
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,24 @@ def retrain(
     canvas, concept = load("canvas", device), _find_subject(target)
     card = _card(canvas, concept, seed, training)
     folder = Path(out) if out else Path("runs") / card["id"]
-    if is_done(folder, card["id"]):
+    if is_done(folder, card["id"], asked=_tables(card)):
         return Run(folder)
+    with alone_in(folder):
+        if not is_done(folder, card["id"]):  # another process may have finished it meanwhile
+            _carry_out(canvas, concept, card, training, folder, progress or Progress(disable=True))
+    return Run(folder)
+
+
+def _carry_out(
+    canvas: DiffusionModel, concept: Subject, card: dict[str, Any], training: Retraining, folder: Path, progress: Progress
+) -> None:
+    """Train into the folder, or resume from its last checkpoint."""
     write_card(folder, card | {"status": "running"})  # written first, so that an interrupted run is recognised
-    tables = {key: card[key] for key in ("seed", "concept", "training")} | {"method": {"name": RETRAINED}}
-    write_atomically(folder / "config.toml", config.to_toml(tables).encode())
+    write_atomically(folder / "config.toml", config.to_toml(_tables(card)).encode())
 
     started, work = time.monotonic(), folder / "training"
     work.mkdir(exist_ok=True)
-    trained = _train(canvas, concept, seed, training, work, progress or Progress(disable=True))
+    trained = _train(canvas, concept, card["seed"], training, work, progress)
     delta = {name: value.half() for name, value in trained.items()}  # the precision of the canvas's files
     lines = [json.loads(line) for line in (work / "unet.jsonl").read_text().splitlines()] if (work / "unet.jsonl").exists() else []
     write_lines(folder / "log.jsonl", (line | {"terms": {"denoise": line["loss"]}} for line in lines))
@@ -118,7 +129,6 @@ def retrain(
     card |= {"relative_change": relative_change(delta, before), "seconds": round(time.monotonic() - started, 2), "status": "done"}
     write_card(folder, card)
     shutil.rmtree(work)
-    return Run(folder)
 
 
 def _find_subject(target: str | Sequence[str] | Subject) -> Subject:
@@ -155,9 +165,15 @@ def _encode_latents(canvas: DiffusionModel, pictures: Tensor) -> Tensor:
     return torch.cat([vae.encode(part).latent_dist.mean for part in parts]) * vae.config.scaling_factor
 
 
+def _tables(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `config.toml`."""
+    return {key: card[key] for key in ("seed", "concept", "training")} | {"method": {"name": RETRAINED}}
+
+
 def _card(canvas: DiffusionModel, concept: Subject, seed: int, training: Retraining) -> dict[str, Any]:
     deciding = {"seed": seed, "concept": concept_table(concept), "training": config.settings(training)}
-    name = digest(deciding, canvas.fingerprint, version_of("expunge"))[:10]
+    code = code_digest("expunge.canvas.training.retrain", *modules_of(canvas))
+    name = digest(deciding, canvas.fingerprint, version_of("expunge"), code)[:10]
     return {
         "id": f"retrain-{slug(concept)}-{name}",
         "method": RETRAINED,
@@ -168,6 +184,7 @@ def _card(canvas: DiffusionModel, concept: Subject, seed: int, training: Retrain
         "device": str(canvas.device),
         "dtype": "fp32",
         "versions": versions(),
+        "code": code,
     }
 
 

@@ -17,9 +17,10 @@ from expunge.evaluation.information.mutual_information import Axis, Estimate, Fo
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.sampling import Sampler
-from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
-from expunge.training.banks import RENDER_BATCH, Track
+from expunge.training.banks import RENDER_BATCH
+from expunge.training.identity import image_key
+from expunge.training.session import Session
 
 CHUNK = 8
 """Images whose points are in memory at the same time."""
@@ -97,14 +98,16 @@ def asked_of(concept: Concept, count: int, seed: int, alone: bool = False) -> li
 class Interview:
     """The base model and the unlearned model, with predictions at the same points."""
 
-    model: DiffusionModel
-    """The model, with the weights of the base model."""
+    session: Session
+    """Its model has the base model's weights."""
     delta: Mapping[str, Tensor]
     """The changed weights of the unlearned model."""
     vocabulary: Vocabulary
     meter: Meter
-    store: Store
-    track: Track
+
+    @property
+    def model(self) -> DiffusionModel:
+        return self.session.model
 
     @cached_property
     def axis(self) -> Axis:
@@ -114,19 +117,20 @@ class Interview:
         asked = [a for kind, m in spread for a in asked_of(Concept(m.name, kind.name, self.vocabulary), 1, self.meter.seed)]
         even = Axis.of(self.model.alphas_cumprod)
         key = digest("fitted", self._kept_of, [(a.prompt, a.without, a.seed) for a in asked], PILOT_DRAWS)
-        if (kept := self.store.get(key)) is None:
+        if (kept := self.session.cache.get(key)) is None:
             x, weights = self.points(asked, even, PILOT_DRAWS)
             given, without = self.says(x, asked)
             said = gain(given, without, given).sum((1, 2, 3)).cpu() * weights.flatten()
             kept = {"loc_scale": torch.tensor(even.fitted(even.log_snr[torch.searchsorted(even.t, x.t.cpu())], said))}
-            self.store.put(key, kept)
+            self.session.cache.put(key, kept)
         loc, scale = kept["loc_scale"].tolist()
         return Axis.of(self.model.alphas_cumprod, loc, scale)
 
     @cached_property
     def _kept_of(self) -> list[object]:
         """The part of the cache keys that all results of the base model share."""
-        return [self.model.fingerprint, self.model.rendered_by, self.sampler.steps, self.sampler.guidance_scale]
+        made_by = image_key(self.model, __name__, "expunge.evaluation.information.mutual_information")
+        return [self.model.fingerprint, made_by, self.sampler.steps, self.sampler.guidance_scale]
 
     @property
     def sampler(self) -> Sampler:
@@ -136,14 +140,14 @@ class Interview:
     def pictures(self, asked: Sequence[Asked]) -> Latents:
         """Clean latents by the base model, cached."""
         keys = [digest("asked picture", self._kept_of, a.prompt, a.seed) for a in asked]
-        found = {i: kept["x_0"] for i, key in enumerate(keys) if (kept := self.store.get(key))}
+        found = {i: kept["x_0"] for i, key in enumerate(keys) if (kept := self.session.cache.get(key))}
         missing = [i for i in range(len(asked)) if i not in found]
-        for start in self.track(range(0, len(missing), RENDER_BATCH), "images of the base model") if missing else ():
-            part = missing[start : start + RENDER_BATCH]
+        for batch in self.session.in_batches(len(missing), "images of the base model", RENDER_BATCH):
+            part = missing[batch]
             cond = self.model.encode([asked[i].prompt for i in part])
             for i, x_0 in zip(part, self.model.sample_latents(cond, [asked[i].seed for i in part], self.sampler).cpu(), strict=True):
                 found[i] = x_0
-                self.store.put(keys[i], {"x_0": x_0})
+                self.session.cache.put(keys[i], {"x_0": x_0})
         return torch.stack([found[i] for i in range(len(asked))]).to(self.model.device)
 
     def points(self, asked: Sequence[Asked], axis: Axis, draws: int) -> tuple[Noised, Weights]:
@@ -163,14 +167,14 @@ class Interview:
         draws = len(x) // len(asked)
         times = x.t.view(len(asked), draws).tolist()
         keys = [digest("asked", self._kept_of, a.prompt, a.without, a.seed, t) for a, t in zip(asked, times, strict=True)]
-        found = {i: kept for i, key in enumerate(keys) if (kept := self.store.get(key))}
+        found = {i: kept for i, key in enumerate(keys) if (kept := self.session.cache.get(key))}
         if missing := [i for i in range(len(asked)) if i not in found]:
             rows = [i * draws + k for i in missing for k in range(draws)]
             part = x[rows]
             given, without = (e.unflatten(0, (len(missing), draws)).cpu() for e in self.says(part, [asked[i] for i in missing]))
             for at, i in enumerate(missing):
                 found[i] = {"given": given[at], "without": without[at]}
-                self.store.put(keys[i], found[i])
+                self.session.cache.put(keys[i], found[i])
         given, without = (torch.cat([found[i][name] for i in range(len(asked))]).to(x.x_t) for name in ("given", "without"))
         return given, without
 
@@ -179,7 +183,7 @@ class Interview:
         before, after = list[Estimate](), list[Estimate]()
         self.pictures(asked)  # rendered in full batches
         axis = self.axis
-        for start in self.track(range(0, len(asked), CHUNK), "predictions of both models"):
+        for start in self.session.progress.track(range(0, len(asked), CHUNK), "predictions of both models"):
             part = asked[start : start + CHUNK]
             x, weights = self.points(part, axis, self.meter.draws)
             told = self.base_says(x, part)

@@ -20,11 +20,11 @@ from expunge.evaluation.information.mutual_information import Estimate
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval, ratio_interval, student, student_interval
 from expunge.models.loading import Model
-from expunge.models.loading import load as load_model
-from expunge.runs.run import Run
+from expunge.progress import Progress
+from expunge.runs.run import Run, writes
 from expunge.storage.cache import Store
 from expunge.storage.files import write_json, write_lines
-from expunge.training.banks import Track, untracked
+from expunge.training.session import Session
 
 FOLDER = "information"
 """The folder of the results in the run folder."""
@@ -70,14 +70,16 @@ class Information:
     """Duration of the measurement."""
 
 
+@writes(FOLDER)
 def measure_information(
     run: Run | str | Path,
     model: Model | None = None,
     *,
     meter: Meter = Meter(),
-    device: str = "cpu",
-    store: Store | None = None,
-    track: Track = untracked,
+    device: str = "auto",
+    cache: Store | str | Path | None = None,
+    progress: Progress | None = None,
+    render_batch: int | None = None,
 ) -> Information:
     """Measure how much information about the removed concept and every other a run's weights contain; write `information/` into its folder.
 
@@ -88,9 +90,11 @@ def measure_information(
         run: A finished run, or its folder.
         model: The base model; default the one that the run's card names.
         meter: The amount of measurement.
-        device: The device, if the model is loaded here.
-        store: The cache of the base model's images and predictions; default the user's cache.
-        track: Where progress is shown; default nowhere.
+        device: Of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
+        cache: Where images, and the base model's predictions for them, are kept by content; default `$EXPUNGE_CACHE`, else
+            `~/.cache/expunge`.
+        progress: Shows how far it is on standard error; default `expunge.progress.Progress()`. `expunge.progress.Silent()` shows nothing.
+        render_batch: Images that are sampled at once; default 32. Larger is faster on an accelerator and needs more memory.
 
     Returns:
         The information about each concept, and rows. `information` has both models' means in nats, with Student's interval over images.
@@ -99,12 +103,13 @@ def measure_information(
         ratio where the base model's information is not significantly different from 0, which can happen with the form `standard`.
 
     Raises:
-        ExpungeError: the run is not finished, or has another base model.
+        ExpungeError: the run is not finished, has another base model, or is measured by another process now.
     """
     run, started = run if isinstance(run, Run) else Run(Path(run)), time.monotonic()
-    loaded = load_model(model or run.card["model"]["name"], device, run.card["dtype"])
+    name, dtype = run.card["model"]["name"], run.card["dtype"]
+    session = Session.open(model or name, device=device, dtype=dtype, cache=cache, progress=progress, render_batch=render_batch)
     subject, folder = run.concept(), run.folder / FOLDER
-    interview = Interview(loaded, run.delta(loaded.fingerprint), subject.parts[0].vocabulary, meter, store or Store.default(), track)
+    interview = Interview(session, run.delta(session.model.fingerprint), subject.parts[0].vocabulary, meter)
     sets = list(_sets(subject, meter))
     base, after = interview.answers([a for _, asked in sets for a in asked])
     held, at = list[Held](), 0

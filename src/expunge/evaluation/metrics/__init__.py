@@ -3,7 +3,6 @@
 To add one, write its file (a class with `about` and `__call__`) and a line of `METRICS`.
 """
 
-import difflib
 from collections.abc import Collection, Iterable
 
 from expunge.errors import ExpungeError
@@ -14,7 +13,7 @@ from expunge.evaluation.metrics.distances import FIDBase, FIDDrawn, KIDBase, KID
 from expunge.evaluation.metrics.others import OTHERS
 from expunge.evaluation.results import Sample
 from expunge.evaluation.statistics import Interval
-from expunge.names import nearest
+from expunge.names import suggest
 
 METRICS: dict[str, Metric] = {
     metric.about.name: metric
@@ -53,9 +52,7 @@ def refuse_unknown(names: Iterable[str]) -> None:
     """
     for name in names:
         if name not in METRICS:
-            folded = {known.casefold(): known for known in METRICS}
-            close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
-            hint = f"Try {folded[close[0]]!r}; `expunge ls metrics` lists all." if close else f"Try one of {', '.join(METRICS)}."
+            hint = suggest(name, METRICS, "`expunge ls metrics`")
             raise ExpungeError(f"{name!r} is not a metric.", rule="unknown-metric", value=name, hint=hint)
 
 

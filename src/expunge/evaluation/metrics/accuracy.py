@@ -21,9 +21,10 @@ class UA(Share):
     about = Description(
         name="UA",
         title="target images not recognised as the target",
-        plain="Under its own name",
-        meaning="Unlearning accuracy: of the images whose prompt names the concept, the share in which the judge does not see it. The base "
-        "model's value is what model and judge miss anyway. Rubble counts as gone too: read it beside CRA.",
+        plain="Prompts with the concept's name",
+        meaning="Unlearning accuracy: the share of images of prompts with the concept's name in which the judge does not see the "
+        "concept. The base model's UA is the share that model and judge miss without unlearning. A broken image counts as "
+        "removed too, so read UA together with CRA.",
         form="share",
         better="higher",
         aim="forget",
@@ -43,8 +44,9 @@ class UASynonyms(UA):
     about = Description(
         name="UA_syn",
         title="images of the target's other names not recognised as the target",
-        plain="Under its other names",
-        meaning="UA where the prompt names the concept by a synonym. High UA with low UA_syn means that a word was erased, not a concept.",
+        plain="Prompts with a synonym",
+        meaning="UA for prompts with a synonym of the concept. A high UA with a low UA_syn means that the method removed a word and not "
+        "the concept.",
         form="share",
         better="higher",
         aim="forget",
@@ -63,8 +65,9 @@ class IRA(Share):
     about = Description(
         name="IRA",
         title="other members of the target's kind still recognised",
-        plain="The same kind",
-        meaning="In-domain retain accuracy: the share of images of other concepts of its kind that still show them.",
+        plain="Concepts of the same kind",
+        meaning="In-domain retain accuracy: the share of images of other concepts of the same kind in which the judge sees the prompted "
+        "concept.",
         form="share",
         better="higher",
         aim="retain",
@@ -88,9 +91,9 @@ class CRA(Share):
     about = Description(
         name="CRA",
         title="partners of the other kind still recognised, beside the target and beside others",
-        plain="What stands beside it",
-        meaning="Cross-domain retain accuracy: how often concepts of the other kind are still seen, beside the erased one and "
-        "beside others.",
+        plain="Concepts of the other kind",
+        meaning="Cross-domain retain accuracy: the share of images in which the judge sees the concept of the other kind that the "
+        "prompt names, beside the removed concept and beside others.",
         form="share",
         better="higher",
         aim="retain",
@@ -113,8 +116,8 @@ class NRA(IRA):
     about = Description(
         name="NRA",
         title="the target's nearest neighbours still recognised",
-        plain="Nearest neighbours",
-        meaning="Neighbour retain accuracy: IRA on the concept's siblings alone.",
+        plain="Siblings",
+        meaning="Neighbour retain accuracy: IRA of the concept's siblings alone.",
         form="share",
         better="higher",
         aim="retain",
@@ -134,8 +137,9 @@ class ORA(Share):
     about = Description(
         name="ORA",
         title="everything but the target and its neighbours still recognised, in full",
-        plain="Everything further away",
-        meaning="Other retain accuracy: the share of images of anything but the concept and its siblings that show all their prompt says.",
+        plain="All other concepts",
+        meaning="Other retain accuracy: the share of images of all other prompts, siblings excepted, in which the judge sees everything "
+        "that the prompt names.",
         form="share",
         better="higher",
         aim="retain",

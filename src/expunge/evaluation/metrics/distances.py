@@ -45,9 +45,9 @@ class FIDBase(Frechet):
     about = Description(
         name="FID_base",
         title="Fréchet distance of retained images from the base model's",
-        plain="Fréchet distance from before",
-        meaning="Fréchet distance, in the judge's features, between retained images before and after: change of any sort. Falls as n "
-        "grows.",
+        plain="Fréchet distance to the base model",
+        meaning="Fréchet distance, in the judge's features, between the base model's and the run's images of the retain set: any "
+        "change. It falls as n grows.",
         form="distance",
         better="lower",
         aim="retain",
@@ -68,8 +68,9 @@ class FIDDrawn(Frechet):
     about = Description(
         name="FID_drawn",
         title="Fréchet distance of retained images from real ones",
-        plain="Fréchet distance from real images",
-        meaning="The same between retained images and real ones: quality. Compare it with the base model's own value, at equal n only.",
+        plain="Fréchet distance to real images",
+        meaning="Fréchet distance between generated and real images of the retain set: quality. Compare it with the base model's value "
+        "at the same n only.",
         form="distance",
         better="lower",
         aim="retain",
@@ -89,8 +90,9 @@ class KIDBase(Kernel):
     about = Description(
         name="KID_base",
         title="kernel distance of retained images from the base model's",
-        plain="Kernel distance from before",
-        meaning="Kernel distance between retained images before and after. Unbiased in n, so it may fall slightly below 0.",
+        plain="Kernel distance to the base model",
+        meaning="Kernel distance between the base model's and the run's images of the retain set: any change. Its mean does not depend "
+        "on n, and it can be slightly below 0.",
         form="distance",
         better="lower",
         aim="retain",
@@ -112,8 +114,8 @@ class KIDDrawn(Kernel):
     about = Description(
         name="KID_drawn",
         title="kernel distance of retained images from real ones",
-        plain="Kernel distance from real images",
-        meaning="Kernel distance between retained images and real ones: quality.",
+        plain="Kernel distance to real images",
+        meaning="Kernel distance between generated and real images of the retain set: quality. Compare it with the base model's value.",
         form="distance",
         better="lower",
         aim="retain",

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from expunge.evaluation.results import Row
 from expunge.reports.charts.style import BASE, LINE, PAPER, RUNS, STYLE, WIDTH, abbreviate, marker_of, percent, svg
-from expunge.reports.glossary import meaning
+from expunge.reports.glossary import arrow_of, is_share
 from expunge.reports.tables import Group, Key
 
 LONGEST = 24
@@ -25,7 +25,7 @@ def forests(group: Group) -> list[Markup]:
     differ between runs are all shown.
     """
     keys = [k for k in group.keys if any(_lanes(group, k))]
-    shares, others = [k for k in keys if meaning(k.metric).is_share], [k for k in keys if not meaning(k.metric).is_share]
+    shares, others = [k for k in keys if is_share(k.metric)], [k for k in keys if not is_share(k.metric)]
     charts = [_forest(group, [shares], f"Shares of images with intervals, {group.title}")] if shares else []
     return charts + ([_forest(group, [[k] for k in others], f"Other metrics with intervals, {group.title}")] if others else [])
 
@@ -51,8 +51,8 @@ def _lanes(group: Group, key: Key) -> list[list[Row]]:
 
 
 def _panel(axis: Axes, group: Group, keys: Sequence[Key]) -> None:
-    is_share = meaning(keys[0].metric).is_share
-    scale = 100 if is_share else 1
+    are_shares = is_share(keys[0].metric)
+    scale = 100 if are_shares else 1
     for at, key in enumerate(keys):
         lanes = _lanes(group, key)
         for lane, rows in enumerate(lanes):
@@ -71,7 +71,7 @@ def _panel(axis: Axes, group: Group, keys: Sequence[Key]) -> None:
     axis.set_ylim(len(keys) - 0.5, -0.5)
     axis.grid(axis="x", zorder=0)
     axis.set_axisbelow(True)
-    if is_share:
+    if are_shares:
         axis.set_xlim(-2, 102)
         axis.xaxis.set_major_formatter(FuncFormatter(percent))
     else:
@@ -86,6 +86,6 @@ def _label(key: Key, group: Group) -> str:
         key.metric,
         key.probe if len(probes) > 1 else "",
         f"after {key.attack}" if key.attack != "none" else "",
-        meaning(key.metric).arrow,
+        arrow_of(key.metric),
     ]
     return abbreviate(" ".join(w for w in words if w), LONGEST)

@@ -12,8 +12,9 @@ from expunge.audits.verdict import RULES, TITLES, Curve, Finding
 from expunge.canvas.control import SHIPPED
 from expunge.evaluation.statistics import Interval
 from expunge.names import NO_CONTROL
+from expunge.progress import duration
 from expunge.reports.charts.recovery import RecoveryLine, recovery_chart
-from expunge.reports.format import DASH, count, duration, flat, interval, number
+from expunge.reports.format import DASH, count, flat, interval, number
 from expunge.reports.images import Frame, Mark, Strip, embed
 from expunge.reports.pages.template import fill, origin_of
 from expunge.reports.tables import Value

@@ -8,10 +8,11 @@ from markupsafe import Markup
 
 from expunge.bench.summary import AFTER, CONTROL, COSTS, RETAINED, SUCCESS, Measured, Pooled, Standing, columns
 from expunge.names import RETRAINED
+from expunge.progress import duration
 from expunge.reports.charts.sequence import course_of
 from expunge.reports.charts.tradeoff import Bar, Spot, cost_chart, tradeoff_chart
-from expunge.reports.format import count, duration, interval, number, size
-from expunge.reports.glossary import meaning
+from expunge.reports.format import count, interval, number, size
+from expunge.reports.glossary import arrow_of, is_share, meaning
 from expunge.reports.images import Album, albums
 from expunge.reports.pages.template import fill, origin_of
 from expunge.reports.run_view import RunView, read_view, split_by_concept
@@ -70,18 +71,18 @@ def render_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Stan
     colours = {label: i for i, label in enumerate(line.label for line in lines if line.units)}
     metrics, attacks = ([m for m in columns(lines) if (AFTER in m) is under] for under in (False, True))
     costs = [c for c in COSTS if any(c in line.costs for line in lines)]
-    explained = {m: meaning(m) for m in dict.fromkeys(m.split(AFTER)[0] for m in (*metrics, *attacks))}
+    explained = dict.fromkeys(m.split(AFTER)[0] for m in (*metrics, *attacks))
     views = [(m, read_view(m.folder)) for m in found]
     return fill(
         "bench.html.jinja",
         name=name,
         origin=origin_of(view.card for _, view in views),
-        metrics=[(m, meaning(m).arrow) for m in metrics],
+        metrics=[(m, arrow_of(m)) for m in metrics],
         costs=[COST_TITLES[c] for c in costs],
         has_control=any(line.label == CONTROL for line in lines),
         attacks=[m.removeprefix(SUCCESS + AFTER) for m in attacks],
         lines=[_line(line, colours.get(line.label), metrics, costs, attacks) for line in lines],
-        glossary={m: of for m, of in explained.items() if of.line},
+        glossary={m: of for m in explained if (of := meaning(m))},
         tradeoff=tradeoff_chart([s for line in lines if (s := _spot(line, colours.get(line.label)))]),
         bars=[chart for c in costs if (chart := _bars(c, lines, colours))],
         courses=[c for m, view in views if m.stages and (c := course_of(view, f"{m.label}, seed {m.seed}"))],
@@ -103,9 +104,9 @@ def _label(line: Standing) -> str:
 def _value(metric: str, pooled: Pooled | None) -> Value | None:
     if pooled is None:
         return None
-    is_share = meaning(metric.split(AFTER)[0]).is_share
-    text, ratio = number(pooled.value, is_share), "" if pooled.of_base is None else number(pooled.of_base, True)
-    ends = interval(pooled.low, pooled.high, is_share) if pooled.low < pooled.high else ""
+    of = is_share(metric.split(AFTER)[0])
+    text, ratio = number(pooled.value, of), "" if pooled.of_base is None else number(pooled.of_base, True)
+    ends = interval(pooled.low, pooled.high, of) if pooled.low < pooled.high else ""
     return Value(pooled.value, text, ends, pooled.n, "" if ratio in ("", text) else f"{ratio} of base")
 
 

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from expunge.errors import ExpungeError
 from expunge.evaluation.folder import read_rows_file
 from expunge.evaluation.results import Row
+from expunge.progress import duration
 from expunge.reports.charts.retention import Tile, retention_chart
-from expunge.reports.format import duration, flat, interval, number
+from expunge.reports.format import flat, interval, number
 from expunge.reports.images import embed
 from expunge.reports.pages.template import fill, origin_of
 from expunge.reports.tables import BASE_RUN, Value

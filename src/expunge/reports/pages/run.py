@@ -8,10 +8,11 @@ from pathlib import Path
 from markupsafe import Markup
 
 from expunge.errors import ExpungeError
+from expunge.progress import duration
 from expunge.reports.charts.forest import forests
 from expunge.reports.charts.loss import loss_chart, window_of
 from expunge.reports.charts.sequence import course_of
-from expunge.reports.format import DASH, THIN, count, duration, flat, listed, number, size
+from expunge.reports.format import DASH, THIN, count, flat, listed, number, size
 from expunge.reports.glossary import meaning
 from expunge.reports.images import Album, albums
 from expunge.reports.pages.information import information_section
@@ -86,7 +87,7 @@ def render_report(views: Sequence[RunView]) -> str:
     courses = [c for v in views if (c := course_of(v))]
     parts = [part for v in views for part in split_by_concept(v)]
     sections = [_group_section(g) for g in group_runs(parts)]
-    shown = {k.metric: meaning(k.metric) for s in sections for k in s.keys}
+    shown = dict.fromkeys(k.metric for s in sections for k in s.keys)
     return fill(
         "run.html.jinja",
         title=_title(parts),
@@ -103,8 +104,8 @@ def render_report(views: Sequence[RunView]) -> str:
         wholes=[(s, r) for s in sections for r in s.runs if not r.column.view.part],
         courses=courses,
         informations=informations,
-        glossary={metric: m for metric, m in shown.items() if m.line},
-        unexplained=[metric for metric, m in shown.items() if not m.line],
+        glossary={metric: of for metric in shown if (of := meaning(metric))},
+        unexplained=[metric for metric in shown if not meaning(metric)],
         rules=VERDICT_RULES,
         window=window_of,
     )

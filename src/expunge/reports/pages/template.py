@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from expunge.reports.charts.style import MARKER_SYMBOLS, RUNS
 from expunge.reports.format import count, listed
-from expunge.reports.glossary import probe_names
+from expunge.reports.glossary import arrow_of, probe_names
 from expunge.reports.images import EDGE
 from expunge.runs.folder import Card
 
@@ -20,7 +20,7 @@ def fill(template: str, /, **values: Any) -> str:
     environment = Environment(
         loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"count": count, "probe_names": probe_names, "with_code": with_code}
+    environment.filters |= {"count": count, "probe_names": probe_names, "with_code": with_code, "arrow": arrow_of}
     shared = {"style": Markup(_resource("page.css")), "symbols": MARKER_SYMBOLS, "colours": len(RUNS), "edge": EDGE}
     return environment.get_template(template).render(**shared | values)
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from expunge.audits.verdict import TITLES
 from expunge.evaluation.folder import row_from
 from expunge.evaluation.results import Row
-from expunge.reports.comparison import compare_rows, greatest_fall, is_worse
+from expunge.reports.comparison import change_of, compare_rows, greatest_fall, is_worse
 from expunge.reports.format import THIN, count, interval, listed, number, percentage_points, plural
-from expunge.reports.glossary import meaning
+from expunge.reports.glossary import retain_metrics, title_of
 from expunge.reports.run_view import RunView
 from expunge.reports.tables import Compared, compare
 from expunge.runs.folder import Card
@@ -34,9 +34,10 @@ ROOM = 0.125
 
 VERDICT_RULES = (
     f"“Removed” means that the whole 95{THIN}% interval of UA lies above {100 * REMOVED:g}{THIN}%, “not removed” that it lies below "
-    f"{100 * NOT_REMOVED:g}{THIN}%, and “partly removed” anything between. A retain metric is damaged if its interval lies below the base "
-    f"model's interval; damage of less than {100 * LITTLE:g} points is called little. If the two intervals overlap, no change is claimed, "
-    f"and if they allow a fall of more than {100 * ROOM:g} points, the answer is “cannot tell”."
+    f"{100 * NOT_REMOVED:g}{THIN}%, and “partly removed” anything between. Run and base model generate images from the same noise, so a "
+    "change counts if an exact test of the paired images gives p < 0.05. For a result without paired images it counts if the two "
+    f"intervals do not overlap. Damage of less than {100 * LITTLE:g} points is called little. If no change is shown, but a fall of "
+    f"{100 * ROOM:g} points is possible, the answer is “cannot tell”."
 )
 
 STATES: dict[str, Status] = {
@@ -50,8 +51,6 @@ STATES: dict[str, Status] = {
     "holds": "good",
 }
 """The verdicts of an audit, the worst first."""
-
-RETAIN_METRICS = ("NRA", "IRA", "ORA", "CRA")
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def _given(synonyms: Sequence[str]) -> str:
 
 
 def _unlearned(row: Row, base: Row | None, concept: str) -> Statement:
-    lead, text = meaning(row.metric).title, f"In {number(row.value, True)} of the images the judge does not see {concept}"
+    lead, text = title_of(row.metric), f"In {number(row.value, True)} of the images the judge does not see {concept}"
     if base is None:
         text += ". The base model was not measured, so the effect of unlearning is unknown."
         return Statement("unknown", lead, text, row, base)
@@ -143,13 +142,13 @@ def _unlearned(row: Row, base: Row | None, concept: str) -> Statement:
         case "worse":
             return Statement("bad", lead, f"{text} The judge sees the concept more often than before unlearning.", row, base)
         case _:
-            return Statement("unknown", lead, f"{text} The intervals overlap: no effect of unlearning is shown.", row, base)
+            return Statement("unknown", lead, f"{text} No effect of unlearning is shown.", row, base)
 
 
 def _damaged(found: Compared) -> Answer:
     question = "What else is damaged?"
     statements, falls, compared, room = [], [], 0, 0.0
-    for metric in RETAIN_METRICS:
+    for metric in retain_metrics():
         row, base = found.find(metric)
         if row is None or not math.isfinite(row.value):
             continue
@@ -157,8 +156,8 @@ def _damaged(found: Compared) -> Answer:
         if base is None:
             continue
         compared += 1
-        if is_worse(base, row):
-            falls.append((base.value - row.value, metric))
+        if is_worse(base, row) and (change := change_of(base, row)):
+            falls.append((-change.value, metric))
         elif compare_rows(base, row) == "unclear":
             room = max(room, greatest_fall(base, row))
     if not compared:
@@ -177,11 +176,12 @@ def _damaged(found: Compared) -> Answer:
 
 
 def _retained(row: Row, base: Row | None) -> Statement:
-    lead, text = meaning(row.metric).title, f"In {number(row.value, True)} of the images the judge sees what the prompt names"
+    lead, text = title_of(row.metric), f"In {number(row.value, True)} of the images the judge sees what the prompt names"
     if base is None:
         text += ". The base model was not measured, so damage is unknown."
         return Statement("unknown", lead, text, row, base)
-    text, change = f"{text} (base model: {number(base.value, True)}).", abs(row.value - base.value)
+    text = f"{text} (base model: {number(base.value, True)})."
+    change = abs(found.value) if (found := change_of(base, row)) else 0.0
     match compare_rows(base, row):
         case "better":
             return Statement("good", lead, f"{text} The share rose by {percentage_points(change)}.", row, base)
