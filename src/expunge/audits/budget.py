@@ -27,8 +27,8 @@ from annotated_types import Ge
 from expunge import config
 from expunge.attacks import ATTACKS
 from expunge.attacks.base import Attack
-from expunge.attacks.captions import SCHEME, captioned
-from expunge.attacks.data import legible, refuse_naming
+from expunge.attacks.captions import SCHEME, list_images
+from expunge.attacks.data import keep_readable, refuse_naming
 from expunge.attacks.relearn import Relearn
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
@@ -145,7 +145,7 @@ class Budget:
             ExpungeError: no folder of pictures with captions; captions that name one of the concepts.
         """
         for data in self._sets:
-            found = captioned(data)
+            found = list_images(data)
             for concept in concepts:
                 refuse_naming(concept, [one.caption for one in found], [one.source for one in found])
 
@@ -156,7 +156,7 @@ class Budget:
             ExpungeError: no folder of pictures with captions, or none of which the model reads one.
         """
         for data in self._sets:
-            legible(model, captioned(data))
+            keep_readable(model, list_images(data))
 
     @property
     def _sets(self) -> list[str]:
