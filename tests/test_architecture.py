@@ -14,7 +14,7 @@ FILES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") 
 
 ONLY_IN = {
     "diffusers": ("models/*", "canvas/*"),
-    "accelerate": ("training/loop.py", "training/distributed.py"),
+    "accelerate": ("training/distributed.py",),
     "peft": ("models/low_rank.py",),
     "typer": ("cli/*",),
     "ray": ("bench/executors.py",),

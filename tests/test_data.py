@@ -16,13 +16,13 @@ from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import surviving, trajectory_bank
 from expunge.training.batches import gather, picks
-from expunge.training.state import Memo
+from expunge.training.networks import ReferenceCache
 
 TRAINING = Training(**tiny.TRAINING)
 
 
 def batches(tmp_path, needs, target="neon", seed=0, **settings):
-    return gather(tiny.model(), tiny.concept(target, **settings), frozenset(needs), TRAINING, seed, Store(tmp_path), Memo())
+    return gather(tiny.model(), tiny.concept(target, **settings), frozenset(needs), TRAINING, seed, Store(tmp_path))
 
 
 def test_an_epoch_visits_every_point_once_in_an_order_of_its_own():
@@ -80,7 +80,7 @@ def _clean(made):
 def test_bare_prompts_hold_the_concept_alone(need: Need, tmp_path):
     concept = tiny.concept("neon", synonyms=("glow",))
     shown = {
-        asked: set(gather(tiny.model(), concept, frozenset({need}), training, 0, Store(tmp_path), Memo()).banks[need].points.cond.keys)
+        asked: set(gather(tiny.model(), concept, frozenset({need}), training, 0, Store(tmp_path)).banks[need].points.cond.keys)
         for asked in ("bare", "every")
         for training in (replace(TRAINING, prompts=asked, pictures=24, points=24 * 25),)
     }
@@ -91,9 +91,9 @@ def test_bare_prompts_hold_the_concept_alone(need: Need, tmp_path):
 def test_a_trajectory_pairs_each_place_with_its_own_time(tmp_path):
     """A released trainer pairs clean latents with t near 990 in 2 % of its steps."""
     model = tiny.model()
-    memo = Memo()
+    references = ReferenceCache()
     training = replace(TRAINING, points=3)
-    bank = trajectory_bank(model, tiny.concept(), training, 0, Store(tmp_path), lambda items, _: iter(items), memo)
+    bank = trajectory_bank(model, tiny.concept(), training, 0, Store(tmp_path), lambda items, _: iter(items), references)
     steps = model.default_sampler.steps
     assert len(bank.points) == steps  # one trajectory covers the 3 points asked for
     t = bank.points.t.tolist()
@@ -101,7 +101,8 @@ def test_a_trajectory_pairs_each_place_with_its_own_time(tmp_path):
     x = bank.points
     with torch.no_grad():
         eps = model.predict(x)
-    torch.testing.assert_close(torch.stack([memo.rows[k, p] for k, p in zip(x.keys, x.cond.keys, strict=True)]), eps, rtol=1e-4, atol=1e-5)
+    known = torch.stack([references.rows[k, p] for k, p in zip(x.keys, x.cond.keys, strict=True)])
+    torch.testing.assert_close(known, eps, rtol=1e-4, atol=1e-5)
 
 
 def test_pictures_are_made_once(tmp_path):
@@ -110,7 +111,7 @@ def test_pictures_are_made_once(tmp_path):
     calls = []
     model.network.register_forward_pre_hook(lambda *_: calls.append(1))
     for _ in range(2):
-        gather(model, tiny.concept(), frozenset({"forget"}), TRAINING, 0, store, Memo())
+        gather(model, tiny.concept(), frozenset({"forget"}), TRAINING, 0, store)
         calls.append("done")
     assert calls.index("done") > 0
     assert calls[calls.index("done") + 1 :] == ["done"]
@@ -221,7 +222,7 @@ def test_without_siblings_the_marginal_stands_in(tmp_path):
     }
     concept = Concept.find("neon", Vocabulary(kinds))
     needs = frozenset({"forget", "sibling", "marginal"})
-    batch = gather(tiny.model(), concept, needs, TRAINING, 0, Store(tmp_path), Memo())(0)
+    batch = gather(tiny.model(), concept, needs, TRAINING, 0, Store(tmp_path))(0)
     assert batch.sibling.keys == batch.marginal.keys
 
 

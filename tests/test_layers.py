@@ -31,7 +31,7 @@ from expunge.runs.unlearn import carry_out
 from expunge.storage.cache import Store
 from expunge.training.batches import gather
 from expunge.training.edit_prompts import edit_prompts
-from expunge.training.state import Memo, Reference
+from expunge.training.networks import Reference
 
 WIDE = {"method": {"name": "random-label", "variant": "full"}, "training": tiny.TRAINING | {"steps": 3, "whiten": 0.0}}
 """All weights, those outside cross-attention too."""
@@ -59,7 +59,7 @@ def test_a_later_method_begins_where_the_one_before_ended_and_keeps_what_lies_ou
 
     def spied(net, *rest):
         state = real(net, *rest)
-        begun.update({n: p.detach().clone() for n, p in net.named_parameters()} | state.begun)
+        begun.update({n: p.detach().clone() for n, p in net.named_parameters()} | state.start)
         return state
 
     model = tiny.model()
@@ -100,14 +100,14 @@ def test_all_learn_from_the_untouched_model(tmp_path, last, monkeypatch):
     made(tmp_path / "run", tiny.concept(), last, before=[WIDE])
     untouched = tiny.model()
     batches, state = found[-1]
-    assert all(torch.equal(state.untouched[n], w) for n, w in own(untouched).items() if n in state.untouched)
-    assert any(".attn2." not in n for n in state.untouched)
-    fresh = gather(untouched, tiny.concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"), Memo())
+    assert all(torch.equal(state.reference[n], w) for n, w in own(untouched).items() if n in state.reference)
+    assert any(".attn2." not in n for n in state.reference)
+    fresh = gather(untouched, tiny.concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"))
     for need, bank in fresh.banks.items():
         assert torch.equal(bank.points.x_t, batches.banks[need].points.x_t)
     point, said = asked[-1]
     with torch.no_grad():
-        torch.testing.assert_close(said, untouched(point), rtol=1e-5, atol=1e-6)  # in other batches
+        torch.testing.assert_close(said, untouched.predict(point), rtol=1e-5, atol=1e-6)  # in other batches
 
 
 def test_a_closed_form_after_another_method_edits_what_that_left(tmp_path):

@@ -19,6 +19,7 @@ from expunge.runs.plan import make_plan
 from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
+from expunge.training.stopping import StoppingRule
 
 LAST = 3
 PLAIN = tiny.TRAINING | {"schedule": "constant", "checkpoint_every": 1}
@@ -34,17 +35,23 @@ def said(model) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class After:
-    """Ends a run after so many steps, and remembers what it was shown."""
+class After(StoppingRule):
+    """Ends a run after so many steps, and records what the model predicted at each check."""
 
     steps: int = LAST
 
-    def __call__(self, model, concept):
-        def ends(steps_done: int) -> bool:
-            asked.append((steps_done, said(model)))
-            return steps_done == self.steps
+    def start(self, model, concept):
+        return AfterCheck(self.steps, model)
 
-        return ends
+
+@dataclass(frozen=True)
+class AfterCheck:
+    steps: int
+    model: StableDiffusion
+
+    def is_done(self, steps_done: int) -> bool:
+        asked.append((steps_done, said(self.model)))
+        return steps_done == self.steps
 
 
 def made(folder, variant="present weights", stop=None, **training) -> Run:
@@ -101,9 +108,23 @@ def test_a_rule_is_a_part_of_the_run():
     assert plans[4].tables["stop"] == {"rule": "gone", "every": 10, "pictures": 16, "seen": 0.0}
 
 
-def test_a_rule_without_a_name_is_refused():
-    with pytest.raises(ExpungeError, match="a rule to stop by has a name"):
-        make_plan(tiny.model(), tiny.concept(), "mim-mu", stop=lambda model, concept: lambda step: True)
+class Plain(StoppingRule):
+    """No dataclass, so that nothing says what its settings are."""
+
+    def start(self, model, concept):
+        return AfterCheck(1, model)
+
+
+def test_a_rule_that_its_table_does_not_identify_is_refused():
+    @dataclass(frozen=True)
+    class Local(After):
+        pass
+
+    for stop, rule in ((Plain(), "unnamed-stopping-rule"), (Local(), "unnamed-stopping-rule"), (len, "stopping-rule")):
+        with pytest.raises(ExpungeError) as error:
+            make_plan(tiny.model(), tiny.concept(), "mim-mu", stop=stop)
+        assert error.value.rule == rule
+        assert error.value.hint.startswith("Try ")
 
 
 def test_a_closed_form_has_nothing_to_stop():
@@ -128,7 +149,7 @@ class Sees:
 @pytest.mark.parametrize(("count", "seen", "gone"), [(0, 0.0, True), (1, 0.0, False), (1, 0.25, True), (2, 0.25, False)])
 def test_gone_is_when_the_judge_sees_the_concept_in_few_enough(monkeypatch, count, seen, gone):
     monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(count))
-    assert Gone(every=1, pictures=4, seen=seen)(tiny.model(), tiny.concept())(1) is gone
+    assert Gone(every=1, pictures=4, seen=seen).start(tiny.model(), tiny.concept()).is_done(1) is gone
 
 
 def test_gone_looks_now_and_then_at_the_same_pictures_of_the_concept(monkeypatch):
@@ -136,8 +157,8 @@ def test_gone_looks_now_and_then_at_the_same_pictures_of_the_concept(monkeypatch
     prompts = []
     monkeypatch.setattr(probe, "load_judge", lambda *_: judge)
     monkeypatch.setattr(model, "sample", lambda p, s: prompts.append((p, s)) or torch.zeros(len(p), 3, 8, 8, dtype=torch.uint8))
-    ends = Gone(every=3, pictures=16)(model, tiny.concept())
-    assert not any(ends(step) for step in range(1, 10))
+    check = Gone(every=3, pictures=16).start(model, tiny.concept())
+    assert not any(check.is_done(step) for step in range(1, 10))
     assert len(judge.shown) == 3
     assert prompts[0] == prompts[1] == prompts[2]
     assert len(set(prompts[0][0])) == len(set(prompts[0][1])) == 16
@@ -145,8 +166,9 @@ def test_gone_looks_now_and_then_at_the_same_pictures_of_the_concept(monkeypatch
 
 
 def test_gone_asks_for_a_judge_before_anything_is_written(tmp_path):
-    with pytest.raises(ExpungeError, match="a judge says that the concept is gone: in memory has none"):
+    with pytest.raises(ExpungeError) as error:
         made(tmp_path / "run", stop=Gone())
+    assert (error.value.rule, error.value.value) == ("no-judge", "in memory")
     assert not (tmp_path / "run").exists()
 
 
@@ -156,7 +178,7 @@ def test_more_pictures_than_prompts_are_drawn_from_other_noise(monkeypatch):
     drawn = []
     monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(0))
     monkeypatch.setattr(model, "sample", lambda p, s: drawn.extend(zip(p, s, strict=True)) or torch.zeros(len(p), 3, 8, 8).byte())
-    Gone(every=1, pictures=50)(model, concept)(1)
+    Gone(every=1, pictures=50).start(model, concept).is_done(1)
     assert len(set(drawn)) == 50
 
 
@@ -188,7 +210,7 @@ def test_of_several_concepts_each_must_be_gone(monkeypatch):
     both = Several.of([tiny.concept("dots"), tiny.concept("neon")])
     for count, gone in ((0, False), (4, False)):  # the judge calls the rest dots, so one of the two is always seen
         monkeypatch.setattr(probe, "load_judge", lambda *_, count=count: Sees(count))
-        assert Gone(every=1, pictures=4)(tiny.model(), both)(1) is gone
-    assert Gone(every=1, pictures=4, seen=0.5)(tiny.model(), both)(1) is False
+        assert Gone(every=1, pictures=4).start(tiny.model(), both).is_done(1) is gone
+    assert Gone(every=1, pictures=4, seen=0.5).start(tiny.model(), both).is_done(1) is False
     monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(2))
-    assert Gone(every=1, pictures=4, seen=0.5)(tiny.model(), both)(1) is True
+    assert Gone(every=1, pictures=4, seen=0.5).start(tiny.model(), both).is_done(1) is True

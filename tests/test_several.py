@@ -29,7 +29,7 @@ from expunge.storage.cache import Store
 from expunge.training.banks import surviving
 from expunge.training.batches import gather, picks, picks_of_each
 from expunge.training.edit_prompts import edit_prompts
-from expunge.training.state import Memo, Reference
+from expunge.training.networks import Reference, ReferenceCache
 
 TRAINING = Training(**tiny.TRAINING)
 NAMES = ("neon", "ring", "dots")
@@ -189,11 +189,11 @@ def test_fewer_pictures_than_prompts_still_show_every_name(tmp_path):
     """The other names of a concept come last among its prompts: the first few alone would leave them untouched."""
     subject = Several.of([tiny.concept("neon", synonyms=("glow",)), tiny.concept("ring", synonyms=("hoop",))])
     training = replace(TRAINING, pictures=16, points=32)
-    batches = gather(tiny.model(), subject, frozenset({"forget"}), training, 0, Store(tmp_path), Memo())
+    batches = gather(tiny.model(), subject, frozenset({"forget"}), training, 0, Store(tmp_path))
     shown = [p.prompt for p in batches.banks["forget"].prompts]
     assert all(sum(name in prompt.split() for prompt in shown) >= 6 for name in ("neon", "glow", "ring", "hoop"))
     assert len(set(shown)) == 16
-    alone = gather(tiny.model(), tiny.concept("ring"), frozenset({"forget"}), training, 0, Store(tmp_path), Memo())
+    alone = gather(tiny.model(), tiny.concept("ring"), frozenset({"forget"}), training, 0, Store(tmp_path))
     told = [p.prompt for p in tiny.concept("ring").forget()]
     assert [p.prompt for p in alone.banks["forget"].prompts[:16]] == [told[i % len(told)] for i in range(16)]
 
@@ -218,7 +218,7 @@ def test_one_concept_alone_has_the_turns_that_it_always_had():
 
 @pytest.mark.parametrize("need", ["forget", "surrogate", "anchor_pictures", "trajectory"])
 def test_points_are_spread_evenly_and_every_batch_holds_all(tmp_path, need):
-    batches = gather(tiny.model(), several(), frozenset({need, "context", "spans"}), TRAINING, 0, Store(tmp_path), Memo())
+    batches = gather(tiny.model(), several(), frozenset({need, "context", "spans"}), TRAINING, 0, Store(tmp_path))
     bank = batches.banks[need]
     counts = [sum(p.concept == name for p in bank.prompts) for name in NAMES]
     assert min(counts) > 0
@@ -240,7 +240,7 @@ def moved(before, run: Run, prompt: str) -> float:
     """How far a prediction has moved, against its length."""
     point = Point(torch.randn(4, *before.latent_shape), torch.tensor([100, 400, 600, 900]), before.encode([prompt]).expand(4), ("",) * 4)
     with torch.no_grad():
-        untouched, now = before(point), before(point, run.delta())
+        untouched, now = before.predict(point), before.predict(point, run.delta())
     return ((now - untouched).norm() / untouched.norm()).item()
 
 
@@ -320,14 +320,15 @@ def test_the_original_reference_is_the_untouched_model_bit_for_bit(tmp_path, met
     untouched = tiny.model()
     own = dict(untouched.network.named_parameters())
     (_, _), (batches, state) = states
-    assert all(torch.equal(w, own[n]) for n, w in state.untouched.items())
+    assert all(torch.equal(w, own[n]) for n, w in state.reference.items())
     first = run.stages[0].delta()
-    assert all(torch.equal(w, first[n]) for n, w in state.begun.items())
-    assert any(not torch.equal(w, own[n]) for n, w in state.begun.items())
+    assert all(torch.equal(w, first[n]) for n, w in state.start.items())
+    assert any(not torch.equal(w, own[n]) for n, w in state.start.items())
     point = batches(0).forget if "forget" in batches.needs else batches(0).parts[min(batches.banks)]
     with torch.no_grad():
-        assert torch.equal(Reference(batches.model, state, Memo())(point), untouched(point, {n: own[n] for n in state.untouched}))
-    fresh = gather(untouched, run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"), Memo())
+        reference = Reference(batches.model, state, ReferenceCache())
+        assert torch.equal(reference(point), untouched.predict(point, {n: own[n] for n in state.reference}))
+    fresh = gather(untouched, run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"))
     for need, bank in fresh.banks.items():
         assert torch.equal(bank.points.x_t, batches.banks[need].points.x_t)
 
@@ -336,14 +337,14 @@ def test_the_previous_reference_is_what_the_stage_before_left(tmp_path, states):
     run = made(tmp_path / "run", several("neon", "ring", together="sequential", reference="previous"))
     (_, _), (batches, state) = states
     first, left = run.stages[0].delta(), tiny.model()
-    assert all(torch.equal(w, first[n]) for n, w in state.untouched.items())
+    assert all(torch.equal(w, first[n]) for n, w in state.reference.items())
     with torch.no_grad():
         for name, value in first.items():
             dict(left.network.named_parameters())[name].copy_(value)
-    fresh = gather(left, run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"), Memo())
+    fresh = gather(left, run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"))
     assert torch.equal(fresh.banks["forget"].points.x_t, batches.banks["forget"].points.x_t)
     # In the same store, what the changed model drew is never taken for the untouched one's.
-    again = gather(tiny.model(), run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "store"), Memo())
+    again = gather(tiny.model(), run.stages[1].concept(), batches.needs, TRAINING, 0, Store(tmp_path / "store"))
     assert not torch.equal(again.banks["forget"].points.x_t, batches.banks["forget"].points.x_t)
 
 

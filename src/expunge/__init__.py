@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from expunge.runs.export import load, merge, write_lora
     from expunge.runs.run import Run
     from expunge.runs.unlearn import unlearn
+    from expunge.training.stopping import StoppingRule
 
 _HOMES = {
     "ATTACKS": "attacks", "Audit": "audits.results", "Concept": "concepts.concept", "ExpungeError": "errors",
     "Gone": "evaluation.early_stopping", "METHODS": "methods", "METRICS": "evaluation.metrics", "Meter": "evaluation.information.interview",
     "Protocol": "evaluation.protocol", "Run": "runs.run", "Sampler": "models.sampling", "Several": "concepts.groups",
-    "Training": "methods.base", "Vocabulary": "concepts.vocabulary", "adopt": "runs.adopt", "compose": "runs.compose",
+    "StoppingRule": "training.stopping", "Training": "methods.base", "Vocabulary": "concepts.vocabulary", "adopt": "runs.adopt",
+    "compose": "runs.compose",
     "evaluate": "evaluation.evaluate", "load": "runs.export", "measure_information": "evaluation.information.retention",
     "merge": "runs.export", "preset": "methods.presets", "unlearn": "runs.unlearn", "write_lora": "runs.export",
 }  # fmt: skip

@@ -52,7 +52,7 @@ def test_of_an_attack_whose_loss_is_no_longer_finite_the_readings_until_then_cou
     assert not [e for e in done.run() if e.error]
     found = {d.role: d.result for d in conclude(done).done}
     assert {role: [r.strength for r in result.readings] for role, result in found.items()} == {"unlearned": [0, 1], "base": [0, 1]}
-    assert all(result.cut.startswith("a loss is finite: at step 2 denoise = ") for result in found.values())
+    assert all("at step 2: the term 'denoise' is " in result.cut for result in found.values())
     assert prepare(made, relearning(3), **given).missing() == []
     assert not list((tmp_path / "audit" / "work").iterdir())
     # Where nothing was read of the attack there is nothing to keep.

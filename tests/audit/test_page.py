@@ -159,10 +159,10 @@ def test_what_other_settings_brought_is_said(tmp_path: Path):
 
 
 def test_an_attack_that_was_cut_short_is_said_to_be(tmp_path: Path):
-    why = "a loss is finite: at step 2 denoise = nan; lower --lr"
+    why = "Training failed at step 2: the term 'denoise' is nan. Try a lower --lr."
     text = Markup.of(write(audit(tmp_path, *done("relearn", [0, 1], [16, 16], cut=why)))).text
     assert "no longer finite, so that nothing is known from there on: relearn on the unlearned model after 1 steps and relearn on" in text
-    assert f"Cut short after 1 steps: {why}." in text
+    assert f"Cut short after 1 steps: {why} " in f"{text} "
 
 
 def test_without_a_control_the_summary_says_so(tmp_path: Path):

@@ -20,23 +20,24 @@ from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
 from expunge.training.batches import gather
 from expunge.training.loop import Trainer
-from expunge.training.state import Memo, Student, TrainState
+from expunge.training.networks import Student
+from expunge.training.state import TrainState
 
 OBJECTIVES = {name: cls for name, cls in METHODS.items() if issubclass(cls, Objective)}
 TRAINING = Training(**tiny.TRAINING)
 
 
 def prepared(cls, needs=None):
-    model, method, memo = tiny.model(), cls(), Memo()
-    batches = gather(model, tiny.concept(), method.needs if needs is None else needs, TRAINING, 0, Store.default(), memo)
+    model, method = tiny.model(), cls()
+    batches = gather(model, tiny.concept(), method.needs if needs is None else needs, TRAINING, 0, Store.default())
     state = TrainState(model.network, method.scope)
-    return model, method, batches, state, memo
+    return model, method, batches, state
 
 
-def ready(method, batches, state, memo):
+def ready(method, batches, state):
     """The models that the trainer gives, with what the method prepares of its own batches."""
-    trainer = Trainer(method, TRAINING, batches, state, memo)
-    trainer.notes = method.prepare(trainer.models, batches)
+    trainer = Trainer(method, TRAINING, batches, state)
+    trainer.hooks.notes = method.prepare(trainer.models, batches)
     return trainer.models
 
 
@@ -47,8 +48,8 @@ def a_point(batch: Batch) -> Point:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_terms_are_finite_scalars_that_reach_the_whole_scope(name):
-    model, method, batches, state, memo = prepared(OBJECTIVES[name])
-    models = ready(method, batches, state, memo)
+    model, method, batches, state = prepared(OBJECTIVES[name])
+    models = ready(method, batches, state)
     with torch.no_grad():
         for factor in (p for n, p in state.trained.items() if method.scope.rank and n.endswith(".B")):
             factor += 0.01 * torch.randn_like(factor)  # at zero no gradient reaches the other factor
@@ -64,26 +65,26 @@ def test_terms_are_finite_scalars_that_reach_the_whole_scope(name):
 def test_each_declared_need_is_necessary(name):
     cls = OBJECTIVES[name]
     for need in cls().needs - {"reference"}:
-        _, method, batches, state, memo = prepared(cls, cls().needs - {need})
+        _, method, batches, state = prepared(cls, cls().needs - {need})
         with pytest.raises(UndeclaredNeed, match=f"'{need}' was read"):
-            list(Trainer(method, TRAINING, batches, state, memo).fit())  # all steps: a method that alternates reads a part in some
+            list(Trainer(method, TRAINING, batches, state).fit())  # all steps: a method that alternates reads a part in some
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_only_the_scope_moves_and_the_reference_stays(name):
-    model, method, batches, state, memo = prepared(OBJECTIVES[name])
+    model, method, batches, state = prepared(OBJECTIVES[name])
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
-    trainer = Trainer(method, TRAINING, batches, state, memo)
+    trainer = Trainer(method, TRAINING, batches, state)
     point, student = a_point(batches(0)), Student(model, state)
     with torch.no_grad():
         untouched = model.predict(point)
     assert [s.step for s in trainer.fit()] == list(range(1, TRAINING.steps + 1))
     with torch.no_grad():
         assert not torch.equal(student(point), untouched)
-        torch.testing.assert_close(model.predict(point, state.untouched), untouched, rtol=0, atol=0)
+        torch.testing.assert_close(model.predict(point, state.reference), untouched, rtol=0, atol=0)
     moved = {n for n, p in model.network.named_parameters() if not torch.equal(p, before[n])}
     changed = {n for n, w in state.delta().items() if not torch.equal(w, before[n])}
-    held = {n for n, mask in method.masks(trainer.notes).items() if not mask.any()}
+    held = {n for n, mask in method.masks(trainer.hooks.notes).items() if not mask.any()}
     assert changed == set(method.scope.parameters(model.network)) - held
     assert moved == (set() if method.scope.rank else changed)
     state.release()

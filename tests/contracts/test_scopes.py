@@ -10,7 +10,8 @@ from expunge.errors import ExpungeError
 from expunge.models.delta import load_delta, save_delta, swapped
 from expunge.models.scopes import SCOPES
 from expunge.runs.run import Run
-from expunge.training.state import Student, TrainState
+from expunge.training.networks import Student
+from expunge.training.state import TrainState
 
 
 @pytest.mark.parametrize("name", SCOPES)

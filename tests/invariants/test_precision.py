@@ -20,7 +20,7 @@ from expunge.runs.unlearn import carry_out, unlearn
 from expunge.storage.cache import Store
 from expunge.training.banks import pictured, trajectory_bank, untracked
 from expunge.training.batches import gather
-from expunge.training.state import Memo
+from expunge.training.networks import ReferenceCache
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_pictures_that_a_run_learns_from_are_those_of_its_precision(folder, tmp_
     carry_out(plan, model, out=tmp_path / "run", store=store, track=untracked, watch=None)
     assert price(plan, model, store).pictures == 0
     [made] = store.root.rglob("*.safetensors")
-    gather(model, plan.concept, plan.method.needs, plan.training, 0, Store(tmp_path / "another"), Memo(), untracked)
+    gather(model, plan.concept, plan.method.needs, plan.training, 0, Store(tmp_path / "another"), untracked)
     [other] = (tmp_path / "another").rglob("*.safetensors")
     assert (other.name, other.read_bytes()) == (made.name, made.read_bytes())
     full = load(folder)
@@ -96,7 +96,7 @@ def test_pictures_of_another_scheduler_or_precision_are_others(folder, tmp_path)
 
     def kept() -> int:
         pictured(model, "forget", ["a ring"], [1], store, untracked)
-        trajectory_bank(model, tiny.concept(), Training(points=4, pictures=1), 0, store, untracked, Memo())
+        trajectory_bank(model, tiny.concept(), Training(points=4, pictures=1), 0, store, untracked, ReferenceCache())
         return len(list(tmp_path.rglob("*.safetensors")))
 
     assert (kept(), kept()) == (2, 2)

@@ -16,7 +16,7 @@ from expunge.methods.erase_diff import EraseDiff
 from expunge.storage.cache import Store
 from expunge.training.batches import gather
 from expunge.training.loop import Trainer
-from expunge.training.state import Memo, TrainState
+from expunge.training.state import TrainState
 
 V = {"ring": (1.0, 0.0), "disc": (-1.0, 1.0)}
 """The student says w . V of a prompt."""
@@ -85,10 +85,10 @@ def test_teacher_and_student_see_the_same_latents_where_the_published_code_encod
 
 
 def trainer(method, tmp_path) -> Trainer:
-    model, training, memo = tiny.model(), Training(**tiny.TRAINING), Memo()
-    batches = gather(model, tiny.concept(), method.needs, training, 0, Store(tmp_path), memo)
-    made = Trainer(method, training, batches, TrainState(model.network, method.scope), memo)
-    made.notes = method.prepare(made.models, batches)
+    model, training = tiny.model(), Training(**tiny.TRAINING)
+    batches = gather(model, tiny.concept(), method.needs, training, 0, Store(tmp_path))
+    made = Trainer(method, training, batches, TrainState(model.network, method.scope))
+    made.hooks.notes = method.prepare(made.models, batches)
     with torch.no_grad():  # away from the start, where factors and penalties have no slope
         for weight in made.state.trained.values():
             weight += 0.01 * torch.randn_like(weight)

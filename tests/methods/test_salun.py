@@ -23,7 +23,7 @@ from expunge.storage.cache import Store
 from expunge.training.banks import untracked
 from expunge.training.batches import gather
 from expunge.training.loop import Trainer
-from expunge.training.state import Memo, TrainState
+from expunge.training.state import TrainState
 
 LATENT = (1, 1, 1, 2)
 
@@ -149,21 +149,21 @@ class MaskNeverApplied(SalUn):
 class MaskAfterTheStep(Trainer):
     """As where `.grad` is multiplied when the optimizer has already stepped, and then cleared."""
 
-    def _mask(self) -> None:
+    def _mask_gradients(self) -> None:
         pass
 
 
 def trained(method: SalUn | RandomLabel, trainer: type[Trainer] = Trainer, **training) -> Trainer:
-    settings, model, memo = Training(**tiny.TRAINING | training), tiny.model(), Memo()
-    batches = gather(model, tiny.concept(), method.needs, settings, 0, Store.default(), memo)
-    made = trainer(method, settings, batches, TrainState(model.network, method.scope), memo)
+    settings, model = Training(**tiny.TRAINING | training), tiny.model()
+    batches = gather(model, tiny.concept(), method.needs, settings, 0, Store.default())
+    made = trainer(method, settings, batches, TrainState(model.network, method.scope))
     list(made.fit())
     return made
 
 
 def moved(made: Trainer, kept: bool) -> bool:
     """Whether any number moved that the mask keeps (or holds)."""
-    masks = {n: m if kept else ~m for n, m in SalUn().masks(made.notes).items()}
+    masks = {n: m if kept else ~m for n, m in SalUn().masks(made.hooks.notes).items()}
     assert masks.keys() == made.state.trained.keys()
     return any(bool(((w != made.state.initial[n]) & masks[n]).any()) for n, w in made.state.trained.items())
 
@@ -173,7 +173,7 @@ def test_what_is_not_salient_never_moves(variant: str):
     made = trained(SalUn(variant=variant, mask_batches=2))
     assert moved(made, kept=True)
     assert not moved(made, kept=False)
-    masks = list(SalUn().masks(made.notes).values())
+    masks = list(SalUn().masks(made.hooks.notes).values())
     assert sum(int(m.sum()) for m in masks) == pytest.approx(0.5 * sum(m.numel() for m in masks), abs=1)
 
 
@@ -197,12 +197,12 @@ def test_the_mask_is_that_of_the_untouched_weights_to_the_last_bit():
     sizes = {n: torch.zeros_like(w) for n, w in fresh.trained.items()}
     for step in (-1, -2):
         x = made.batches(step).forget
-        loss = (untouched(x).float() - x.noise).square().sum() / len(x)
+        loss = (untouched.predict(x).float() - x.noise).square().sum() / len(x)
         for size, slope in zip(sizes.values(), torch.autograd.grad(loss, list(fresh.trained.values())), strict=True):
             size += slope
     gamma = torch.cat([s.abs().flatten() for s in sizes.values()]).sort(descending=True).values
     gamma = gamma[round(0.5 * len(gamma)) - 1]
-    assert all(torch.equal(mask, sizes[n].abs() >= gamma) for n, mask in SalUn().masks(made.notes).items())
+    assert all(torch.equal(mask, sizes[n].abs() >= gamma) for n, mask in SalUn().masks(made.hooks.notes).items())
 
 
 class Interrupted(Exception):

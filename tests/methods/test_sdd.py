@@ -1,5 +1,7 @@
 """SDD's loss on numbers small enough to do by hand, and the points that it is taken at."""
 
+from types import SimpleNamespace
+
 import pytest
 import tiny
 import torch
@@ -13,7 +15,7 @@ from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
 from expunge.training.batches import Batches, gather
-from expunge.training.state import Memo, Student
+from expunge.training.networks import Student
 
 EPS = {"gun": 3.0, "": 1.0}
 
@@ -48,9 +50,9 @@ def test_no_gradient_reaches_the_goal():
 
 
 def test_the_goal_is_a_glance_and_counts_as_one():
-    student = Student(lambda point, weights: network(0.0)(point))
+    student = Student(SimpleNamespace(predict=lambda point, weights: network(0.0)(point)))
     SDD()(Models(student, network(0.0)), batch())
-    assert (student.calls, student.glances) == (1, 1)
+    assert (student.with_gradient, student.without_gradient) == (1, 1)
 
 
 def test_the_result_is_the_running_mean(tmp_path):
@@ -72,7 +74,7 @@ def test_the_result_is_the_running_mean(tmp_path):
 def batches(tmp_path, **settings) -> Batches:
     training = Training(**{"batch_size": 16, "points": 512, "pictures": 48} | settings)
     concept = tiny.concept("neon", synonyms=("glow",))
-    return gather(tiny.model(), concept, SDD().needs, training, 0, Store(tmp_path), Memo())
+    return gather(tiny.model(), concept, SDD().needs, training, 0, Store(tmp_path))
 
 
 def test_a_point_at_the_first_time_is_noise_and_not_a_finished_picture(tmp_path):

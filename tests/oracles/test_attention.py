@@ -8,7 +8,8 @@ from expunge.diffusion.types import Cond, Point
 from expunge.errors import ExpungeError
 from expunge.models.attention import recorded
 from expunge.models.scopes import Scope
-from expunge.training.state import Student, TrainState
+from expunge.training.networks import Student
+from expunge.training.state import TrainState
 
 PROMPTS = ["a ring in neon style", "neon style", ""]
 
@@ -60,7 +61,7 @@ def test_a_student_of_low_rank_attends_by_its_merged_weights():
     for ours, theirs, untouched in zip(student.attention(x), model.attention(x, merged), model.attention(x), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
         assert (ours - untouched).abs().max() > 1e-3
-    assert student.calls == 3
+    assert student.with_gradient == 3
 
 
 def test_spans_say_what_each_token_is():

@@ -13,7 +13,6 @@ from expunge.diffusion.networks import Models
 from expunge.errors import ExpungeError
 from expunge.methods.base import Objective, Training, Variant
 from expunge.models.delta import swapped
-from expunge.models.precision import DTYPES
 from expunge.models.scopes import SCOPES, Scope
 from expunge.runs.cost import Rehearsed, Silent
 from expunge.storage.hashing import digest, seed_of
@@ -22,7 +21,7 @@ from expunge.training.banks import Bank, untracked
 from expunge.training.batches import Batches
 from expunge.training.counters import counted
 from expunge.training.loop import Trainer
-from expunge.training.state import Memo, TrainState
+from expunge.training.state import TrainState
 
 POINTS = 2048
 """Places on the noise path that batches are drawn from. Whatever the steps, so that fewer steps are the beginning of more."""
@@ -73,13 +72,12 @@ def fine_tuned(
     folder = victim.folder / name if victim.folder else None
     yield plain(victim, 0.0, {})
 
-    dtype = next(n for n, d in DTYPES.items() if d == next(net.parameters()).dtype)
     # Copies: the trainer changes the tensors in place that it finds in the network.
     with swapped(net, {n: v.clone() for n, v in victim.delta.items()}):
         state = TrainState(net, objective.scope, seed_of(victim.seed, "attack"))
         try:
             batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
-            trainer = Trainer(objective, training, batches, state, Memo(), folder, dtype)
+            trainer = Trainer(objective, training, batches, state, folder)
             steps = trainer.fit()
             with model.mixed(trainer.accelerator.autocast):  # the caller draws each reading in it too
                 for strength in strengths[1:]:

@@ -14,7 +14,6 @@ from expunge.models.scopes import Scope
 from expunge.runs.cost import Pace, pace, prices, together
 from expunge.runs.plan import Plan
 from expunge.storage.cache import Store
-from expunge.training.stopping import stop_table
 
 SHOWN = 3
 """Prompts shown of each set."""
@@ -39,7 +38,7 @@ def preview(plan: Plan, model: DiffusionModel, out: Path | None, store: Store) -
         ("to forget", f"{len(forget)} prompts: {'; '.join(forget[:SHOWN])}{' ...' * (len(forget) > SHOWN)}"),
     ]
     if plan.stop:
-        rows.append(("may stop", ", ".join(f"{k} {v}" for k, v in stop_table(plan.stop).items()) + " (looks are not in the cost)"))
+        rows.append(("may stop", ", ".join(f"{k} {v}" for k, v in plan.stop.table().items()) + " (looks are not in the cost)"))
     if any("retain" in s.method.needs for s in stages):
         retain = list(dict.fromkeys(p for subject in subjects for p in subject.retain()))
         rows.append(("to retain", f"{len(retain)} prompts: {'; '.join(retain[:SHOWN])} ..."))

@@ -14,12 +14,13 @@ from expunge.concepts.groups import Several, Subject
 from expunge.concepts.tables import Told, told
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
-from expunge.evaluation.early_stopping import RULES, Gone
+from expunge.evaluation.early_stopping import RULES
 from expunge.methods import METHODS
 from expunge.methods.base import Method, Objective, Training
 from expunge.methods.config import Layer, find_method, method_name
 from expunge.methods.presets import PRESETS, read_preset
 from expunge.models.defaults import defaults_of
+from expunge.training.stopping import StoppingRule
 
 KEYS: dict[str, tuple[str, ...]] = {
     "model": ("name", "fingerprint", "dtype"),
@@ -52,7 +53,7 @@ class Request:
     training: Training | None
     before: tuple[Layer, ...]
     seed: int
-    stop: Gone | None
+    stop: StoppingRule | None
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -170,7 +171,7 @@ def _before(given: str) -> Layer:
     return Layer.of({name: tables[name] for name in ("method", "training") if name in tables})
 
 
-def _stop(table: Mapping[str, Any] | None, given: Mapping[str, Any], trained: bool) -> Gone | None:
+def _stop(table: Mapping[str, Any] | None, given: Mapping[str, Any], trained: bool) -> StoppingRule | None:
     """The rule that may end the run early: flags laid over the configuration's; a closed form takes none of the latter."""
     every, judge = given["stop_when_gone"], given["judge"]
     if every is None and (table is None or not trained):

@@ -1,6 +1,6 @@
-"""Stops a run when a judge no longer sees the concept."""
+"""Ends a run when a judge no longer sees the concept."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -9,54 +9,80 @@ from annotated_types import Ge, Lt
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
-from expunge.evaluation.judges import load_judge
+from expunge.evaluation.judges import Judge, load_judge
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
+from expunge.training.stopping import Check, StoppingRule
 
 
 @dataclass(frozen=True)
-class Gone:
-    """Ends a run as soon as a judge sees the concept in (nearly) none of a few pictures of its prompts.
+class Gone(StoppingRule):
+    """Ends a run as soon as a judge sees the concept in (nearly) none of a few images of its prompts.
 
-    Choose it for methods that go on hurting after the concept is gone, ascent first, or to find how few steps are enough. The same
-    pictures are drawn each time, so the answer is repeatable; they are few, so the end is a sign and no measurement: `expunge eval`
-    draws others. A learning rate that falls along a cosine is cut off where it stands. Of several concepts, all must be gone.
+    Choose it for methods that go on to damage the rest after the concept is gone, gradient ascent first, or to find how few steps are
+    enough. Every check samples the same images, so that the answer is repeatable. They are few: that a run ended is a sign and not a
+    measurement, for which `expunge eval` samples others. A cosine schedule of the learning rate is cut off where it is. Of several
+    concepts, all must be gone.
 
     Raises:
         ExpungeError: no judge, or one that does not know the concept.
     """
 
     rule: ClassVar[str] = "gone"
-    """Its name in a configuration."""
 
     every: Annotated[int, Ge(1)] = 20
-    """Steps between two looks. Smaller ends sooner after the concept is gone; each look draws all pictures anew."""
+    """Steps between two checks. Smaller ends sooner after the concept is gone; each check samples all images anew."""
     pictures: Annotated[int, Ge(1)] = 16
-    """Pictures of the concept's prompts, spread over them; so many of each of several. More is surer and slower."""
+    """Images of each concept, spread over its prompts. More is surer and slower."""
     seen: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """The share of pictures that may still show the concept."""
+    """The share of images that may still show the concept. Larger ends sooner."""
     judge: str | None = None
-    """Who looks: main or second of the canvas (main is the default there), a transformers image classifier, or CLIP."""
+    """The judge: main or second of the canvas (main is the default there), a transformers image classifier, or CLIP."""
 
-    def __call__(self, model: DiffusionModel, concept: Subject) -> Callable[[int], bool]:
-        looks = [self._look(model, c) for c in concept.parts]
-        return lambda steps_done: steps_done % self.every == 0 and all(look() for look in looks)
+    def start(self, model: DiffusionModel, concept: Subject) -> Check:
+        return _Checks(self.every, [self._check(model, part) for part in concept.parts])
 
-    def _look(self, model: DiffusionModel, concept: Concept) -> Callable[[], bool]:
-        """Says whether a concept is gone, when it is asked."""
+    def _check(self, model: DiffusionModel, concept: Concept) -> "_ConceptCheck":
         judge = load_judge(self.judge or next(iter(model.defaults.judges), None), concept, model.device)
         if judge is None:
-            raise ExpungeError(f"a judge says that the concept is gone: {model.name} has none of its own; give one with --judge")
+            raise ExpungeError(
+                f"The model {model.name!r} has no judge of its own to say that the concept is gone.",
+                rule="no-judge",
+                value=model.name,
+                hint="Try --judge with an image classifier or CLIP.",
+            )
         prompts = [p.prompt for p in concept.probes()["target"]]
         chosen = [prompts[i * len(prompts) // self.pictures % len(prompts)] for i in range(self.pictures)]
         seeds = [seed_of("probe", prompt, i) for i, prompt in enumerate(chosen)]
-
-        def look() -> bool:
-            labels = judge(model.sample(chosen, seeds)).seen[concept.kind]
-            return labels.count(concept.member.name) <= self.seen * self.pictures
-
-        return look
+        return _ConceptCheck(model, concept, judge, chosen, seeds, self.seen * self.pictures)
 
 
-RULES: dict[str, type[Gone]] = {Gone.rule: Gone}
+@dataclass(frozen=True)
+class _ConceptCheck:
+    """Whether a judge sees one concept in few enough images of fixed prompts and seeds."""
+
+    model: DiffusionModel
+    concept: Concept
+    judge: Judge
+    prompts: list[str]
+    seeds: list[int]
+    allowed: float
+
+    def is_gone(self) -> bool:
+        labels = self.judge(self.model.sample(self.prompts, self.seeds)).seen[self.concept.kind]
+        return labels.count(self.concept.member.name) <= self.allowed
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """Ends a run when all concepts are gone, asked every few steps."""
+
+    every: int
+    concepts: Sequence[_ConceptCheck]
+
+    def is_done(self, steps_done: int) -> bool:
+        return steps_done % self.every == 0 and all(check.is_gone() for check in self.concepts)
+
+
+RULES: dict[str, type[StoppingRule]] = {Gone.rule: Gone}
 """The rules that a configuration can name."""

@@ -18,8 +18,9 @@ from expunge.runs.plan import Plan
 from expunge.storage.cache import Store
 from expunge.training.batches import gather
 from expunge.training.counters import counted
-from expunge.training.loop import made_companion
-from expunge.training.state import Mean, Memo, Reference, Student, TrainState
+from expunge.training.hooks import make_companion
+from expunge.training.networks import EMA, Reference, Student
+from expunge.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -117,20 +118,19 @@ def _price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
     silent.network = Silent(model.network)
     assert silent.fingerprint == known
     method, training = plan.method, plan.training
-    memo, state = Memo(), TrainState(silent.network, Scope("silent", ""), ema=training.ema)
+    state = TrainState(silent.network, Scope("silent", ""), decay=training.ema)
     with counted(silent.network) as count:
-        batches = gather(silent, plan.concept, method.needs, training, plan.seed, store, memo)
+        batches = gather(silent, plan.concept, method.needs, training, plan.seed, store)
         pictures = count.samples
-    student, reference, mean = Student(silent, state), Reference(silent, state, memo), Mean(silent, state)
-    companion = made_companion(method, model.latent_shape, plan.seed)
-    companion = companion.to(model.device) if companion else None
+    student, reference, ema = Student(silent, state), Reference(silent, state, batches.references), EMA(silent, state)
+    companion = make_companion(method, model.latent_shape, plan.seed, model.device)
 
     def attention(point: Point) -> Maps:
         # A silent network has no layers; what counts is that it is called.
         return [student(point).flatten(1).mean(1)[:, None, None, None].expand(-1, 1, 1, point.cond.states.shape[1])]
 
     path = model.alphas_cumprod, model.prediction_type
-    models = Models(student, reference, mean, state.trained, state.initial, {}, companion, *path, attention)
+    models = Models(student, reference, ema, state.trained, state.initial, {}, companion, *path, attention)
     models = replace(models, notes=method.prepare(models, batches))
     for step in range(training.steps):
         logged: dict[str, float] = {}
@@ -138,7 +138,7 @@ def _price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
             for name, value in method(models, batch).items():
                 logged[name] = logged.get(name, 0.0) + value.item() / training.accumulate
         models = replace(models, notes={**models.notes, **method.update(models.notes, logged)})
-    return Price(pictures, reference.calls, student.calls, student.glances + mean.glances)
+    return Price(pictures, reference.calls, student.with_gradient, student.without_gradient + ema.calls)
 
 
 def pace(model: DiffusionModel, scope: Scope, batch: int) -> Pace:

@@ -15,7 +15,7 @@ from expunge.methods.config import Before, Layer, code_outside, method_name
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import digest
 from expunge.training.preconditioner import refuse_whitening
-from expunge.training.stopping import Stop, stop_table
+from expunge.training.stopping import StoppingRule, refuse_other_rules
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Plan:
     """None for closed forms."""
     seed: int
     dtype: str
-    stop: Stop | None = None
+    stop: StoppingRule | None = None
     """The rule that may end it before its last step."""
     start: Start | None = None
     """None: the untouched model."""
@@ -106,7 +106,7 @@ class Plan:
         }
         tables |= {"before": [layer.tables for layer in self.before]} if self.before else {}
         tables |= {"start": config.settings(self.start)} if self.start else {}
-        return tables | ({"stop": stop_table(self.stop)} if self.stop else {})
+        return tables | ({"stop": self.stop.table()} if self.stop else {})
 
     @property
     def id(self) -> str:
@@ -127,11 +127,12 @@ def make_plan(
     training: Training | Mapping[str, Any] | None = None,
     seed: int = 0,
     dtype: str = "fp32",
-    stop: Stop | None = None,
+    stop: StoppingRule | None = None,
     before: Before | Sequence[Before] = (),
     **settings: Any,
 ) -> Plan:
     """Resolves names and defaults, and checks everything that can be checked before work begins."""
+    refuse_other_rules(stop)
     concept = subject_of(concept, model, together, reference)
     before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
     layer, earlier = Layer.made(method, settings, training), tuple(map(Layer.of, before))
@@ -146,7 +147,6 @@ def make_plan(
     if stop and training is None:
         raise ExpungeError(f"a closed form has no steps to stop after: {method_name(method)}; leave the rule out")
     made = Plan(model.name, model.fingerprint, concept, method, training, seed, dtype, stop, before=earlier)
-    assert made.id  # a rule without a name shows here
     for stage in made.stages or (made,):
         _check(stage, model)
     return made

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,14 @@ from expunge.storage.files import write_atomically
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import Track, untracked
 from expunge.training.batches import Batches, gather
+from expunge.training.checkpoint import remove_checkpoint
 from expunge.training.counters import Spent, counted
 from expunge.training.distributed import Processes, refuse_uneven, state_of_its_own
 from expunge.training.edit_prompts import edit_prompts
-from expunge.training.loop import CHECKPOINT, NOTES, REFERENCE, Trainer, refuse_recomputing
-from expunge.training.state import Memo, TrainState
+from expunge.training.loop import Trainer, refuse_recomputing
+from expunge.training.state import TrainState
 from expunge.training.steps import Step
-from expunge.training.stopping import Stop
+from expunge.training.stopping import Check, StoppingRule
 
 Watch = Callable[[Iterator[Step], int, int], Iterator[Step]]
 """Sees every step pass, told how many were done before and how many there are in all: a progress bar, or nothing."""
@@ -57,7 +57,7 @@ def unlearn(
     store: Store | None = None,
     track: Track = untracked,
     watch: Watch | None = None,
-    stop: Stop | None = None,
+    stop: StoppingRule | None = None,
     before: Before | Sequence[Before] = (),
     **settings: Any,
 ) -> Run:
@@ -135,11 +135,11 @@ def _in_one(
     start: Mapping[str, Tensor],
 ) -> None:
     """Carries out a plan of one stage."""
-    model, spent, memo = plan.referred(model), Spent(), Memo()
+    model, spent = plan.referred(model), Spent()
     if isinstance(plan.method, Objective) and plan.training:
         refuse_recomputing(plan.method, plan.training)
         refuse_uneven(plan.training, processes.count)
-    ends = plan.stop(model, plan.concept) if plan.stop else None
+    check = plan.stop.start(model, plan.concept) if plan.stop else None
     card = described(plan, model)
     if processes.is_main:
         write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
@@ -152,22 +152,23 @@ def _in_one(
     recomputes = plan.training is not None and plan.training.gradient_checkpointing
     with counted(model.network) as spent.forwards, model.as_trained(recomputes):
         # Pictures come first, of the network as it was loaded: what is trained is held in float32, which would draw others.
-        batches = _gathered(plan, model, store, memo, track, processes, start if from_start else {})
+        batches = _gathered(plan, model, store, track, processes, start if from_start else {})
         state = TrainState(model.network, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
         card |= {"trainable": sum(p.numel() for p in state.trained.values())}
         card |= {"total": sum(p.numel() for p in model.network.parameters())}
         try:
             if isinstance(plan.method, Objective):
                 assert batches is not None
+                assert plan.training is not None
                 with model.mixed(processes.accelerator(plan.dtype).autocast):  # for whoever looks on the way, too
-                    card |= _train(plan, plan.method, batches, state, memo, folder, watch, ends, processes, spent)
+                    card |= _train(plan.method, plan.training, batches, state, folder, watch, check, spent)
             else:
                 with torch.no_grad():
                     state.load(plan.method(state.trained, edit_prompts(plan.concept, model)))
                 card |= {"forwards": 0, "backwards": 0}
             delta = state.delta()
             card["relative_change"] = state.relative_change()
-            changed = state.moved()
+            changed = state.change_from_start()
         finally:
             state.release()
     if not math.isfinite(changed):
@@ -178,9 +179,7 @@ def _in_one(
         save_delta(folder / "delta.safetensors", delta, plan.fingerprint)
         card |= {"processes": processes.count, "seconds": round(spent.seconds, 2), "peak_memory_bytes": peak_memory(model.device)}
         write_card(folder, card | {"status": "done"})
-        for name in (CHECKPOINT, NOTES):
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / REFERENCE, ignore_errors=True)
+        remove_checkpoint(folder)
 
 
 def _in_stages(
@@ -223,54 +222,38 @@ def _titled(track: Track, stage: str) -> Track:
 
 
 def _gathered(
-    plan: Plan, model: DiffusionModel, store: Store, memo: Memo, track: Track, processes: Processes, reference: Mapping[str, Tensor]
+    plan: Plan, model: DiffusionModel, store: Store, track: Track, processes: Processes, reference: Mapping[str, Tensor]
 ) -> Batches | None:
     """What a method looks at, drawn by the network with the weights of `reference` in it; nothing for a closed form."""
     if not isinstance(plan.method, Objective) or plan.training is None:
         return None
     track = track if processes.is_main else untracked
     with processes.main_first(), swapped(model.network, reference):  # the others find the pictures in the store
-        return gather(model, plan.concept, plan.method.needs, plan.training, plan.seed, store, memo, track)
+        return gather(model, plan.concept, plan.method.needs, plan.training, plan.seed, store, track)
 
 
 def _train(
-    plan: Plan,
     method: Objective,
+    training: Training,
     batches: Batches,
     state: TrainState,
-    memo: Memo,
     folder: Path,
     watch: Watch | None,
-    ends: Callable[[int], bool] | None,
-    processes: Processes,
+    stop: Check | None,
     spent: Spent,
 ) -> dict[str, Any]:
-    """Trains into the folder; gives what it cost, how many steps were done, and those of the method's notes that are numbers."""
-    training, model = plan.training, batches.model
-    assert training is not None
-    trainer = Trainer(method, training, batches, state, memo, folder, plan.dtype, spent)
-    steps = trainer.fit()
-    if trainer.steps_done and _ended(ends, trainer, model):  # killed after its last step
-        steps = iter(())
+    """Trains into the folder; returns the cost, the number of steps, and those of the method's notes that are numbers."""
+    trainer = Trainer(method, training, batches, state, folder, spent, stop)
+    steps, is_main = trainer.fit(), trainer.processes.is_main
     try:
-        for _ in watch(steps, trainer.steps_done, training.steps) if watch and processes.is_main else steps:
-            if _ended(ends, trainer, model):
-                break
+        for _ in watch(steps, trainer.steps_done, training.steps) if watch and is_main else steps:
+            pass
     finally:
-        if processes.is_main:
-            write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in trainer.log).encode())
-    notes = {name: note.item() for name, note in trainer.notes.items() if note.ndim == 0}
-    cost = {"forwards": trainer.forwards, "backwards": trainer.backwards, "steps_done": trainer.steps_done}
+        if is_main:
+            trainer.log.write(folder / "log.jsonl")
+    notes = {name: note.item() for name, note in trainer.hooks.notes.items() if note.ndim == 0}
+    cost = {"forwards": trainer.costs.forwards, "backwards": trainer.costs.backwards, "steps_done": trainer.steps_done}
     return cost | ({"notes": notes} if notes else {})
-
-
-@torch.no_grad()
-def _ended(ends: Callable[[int], bool] | None, trainer: Trainer, model: DiffusionModel) -> bool:
-    """Whether the run's rule ends it here, asked of the network under the weights that it would end with."""
-    if ends is None or trainer.steps_done == trainer.training.steps:
-        return False
-    with swapped(model.network, trainer.state.present(trainer.state.mean or trainer.state.trained)):
-        return trainer.processes.told(trainer.processes.is_main and ends(trainer.steps_done))
 
 
 def _log_lines(path: Path) -> list[str]:

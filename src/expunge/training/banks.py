@@ -17,7 +17,7 @@ from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler, Visit
 from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
-from expunge.training.state import Memo
+from expunge.training.networks import ReferenceCache
 
 Track = Callable[[Sequence[int], str], Iterator[int]]
 """Shows the progress of a loop: rich's `track`, or `untracked`."""
@@ -163,10 +163,12 @@ def noised(
     return Noised(x_t, t, cond, tuple(f"{need}/{i}" for i in range(count)), noise), rows
 
 
-def trajectory_bank(model: DiffusionModel, concept: Subject, training: Training, seed: int, store: Store, track: Track, memo: Memo) -> Bank:
+def trajectory_bank(
+    model: DiffusionModel, concept: Subject, training: Training, seed: int, store: Store, track: Track, references: ReferenceCache
+) -> Bank:
     """Points that the untouched model visits while it samples the concept under guidance.
 
-    The two predictions that guidance needs at each point are the reference's outputs there, so they go into `memo` for free.
+    The two predictions that guidance needs at each point are the reference's outputs there, so they go into `references` at no cost.
     """
     prompts, sampler = _trained_on(concept, training), model.default_sampler
     each = max(1, min(training.pictures, -(-training.points // sampler.steps)) // len(prompts))
@@ -181,9 +183,9 @@ def trajectory_bank(model: DiffusionModel, concept: Subject, training: Training,
     rows = tuple(p for p in chosen for _ in range(visits))
     keys = tuple(f"trajectory/{i}/{k}" for i in range(count) for k in range(visits))
     point = Point(path["x_t"].flatten(0, 1), path["t"].repeat(count), model.encode([p.prompt for p in rows]).to("cpu"), keys)
-    memo.put(list(zip(keys, point.cond.keys, strict=True)), path["given"].flatten(0, 1))
-    memo.put([(k, "") for k in keys], path["without"].flatten(0, 1))
-    memo.take()  # known from the store: no checkpoint needs to hold them
+    references.put(list(zip(keys, point.cond.keys, strict=True)), path["given"].flatten(0, 1))
+    references.put([(k, "") for k in keys], path["without"].flatten(0, 1))
+    references.take()  # they are in the store: no checkpoint needs to hold them
     return _bank(point, rows, _drawn(rows, torch.Generator().manual_seed(seed_of(seed, "marginal"))), seed)
 
 

@@ -1,7 +1,7 @@
 """The batch of step k: a function of the seed and the step alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -13,7 +13,7 @@ from expunge.models.base import DiffusionModel
 from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import Bank, Track, forget_bank, retain_bank, stand_in_bank, trajectory_bank, untracked
-from expunge.training.state import Memo
+from expunge.training.networks import ReferenceCache
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Batches:
     banks: Mapping[Need, Bank]
     seed: int
     batch_size: int
+    references: ReferenceCache = field(default_factory=ReferenceCache)
+    """What the reference predicts at the banks' points, as far as it is known."""
 
     def __call__(self, step: int) -> Batch:
         return self.split(step, 1)[0]
@@ -80,11 +82,11 @@ def gather(
     training: Training,
     seed: int,
     store: Store,
-    memo: Memo,
     track: Track = untracked,
 ) -> Batches:
     """Makes the banks that `needs` ask for, and the batches over them."""
     banks: dict[Need, Bank] = {}
+    references = ReferenceCache()
     # In the order of LEADS and not of a set, which differs from one process to the next.
     for need in (*LEADS, "retain"):
         if need not in needs and not (needs & CONDS and need == _lead(needs)):
@@ -93,12 +95,12 @@ def gather(
             case "forget":
                 banks[need] = forget_bank(model, concept, training, seed, store, track)
             case "trajectory":
-                banks[need] = trajectory_bank(model, concept, training, seed, store, track, memo)
+                banks[need] = trajectory_bank(model, concept, training, seed, store, track, references)
             case "retain":
                 banks[need] = retain_bank(model, concept, training, seed, store, track)
             case _:
                 banks[need] = stand_in_bank(model, concept, need, training, seed, store, track)
-    return Batches(model, concept, needs, banks, seed, training.batch_size)
+    return Batches(model, concept, needs, banks, seed, training.batch_size, references)
 
 
 def picks(seed: int, step: int, size: int, batch: int) -> list[int]:

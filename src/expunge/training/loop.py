@@ -1,63 +1,69 @@
-"""The loop: a generator of steps. Progress bars, logs and early stopping belong to the caller's `for`."""
+"""The training loop: a generator of steps. The caller's `for` shows progress and may break off."""
 
-import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from expunge.diffusion.networks import Models
 from expunge.errors import ExpungeError, NonFiniteLoss
 from expunge.methods.base import Objective, Training
-from expunge.storage.hashing import seed_of
-from expunge.storage.tensors import read_tensors, write_tensors
+from expunge.models.delta import swapped
 from expunge.training.batches import Batches
-from expunge.training.counters import Spent
+from expunge.training.checkpoint import Checkpoint
+from expunge.training.counters import Costs, Spent
 from expunge.training.distributed import Processes, refuse_uneven
-from expunge.training.preconditioner import stepping, to_white, tokens, whitener
-from expunge.training.state import Mean, Memo, Reference, Student, TrainState
+from expunge.training.hooks import Hooks
+from expunge.training.log import StepLog
+from expunge.training.networks import EMA, Reference, Student
+from expunge.training.optimizers import Optimizers
+from expunge.training.preconditioner import make_preconditioner
+from expunge.training.state import TrainState
 from expunge.training.steps import Step
-
-CHECKPOINT = "checkpoint.safetensors"
-NOTES = "notes.safetensors"
-REFERENCE = "reference"
-"""What a run keeps in its folder until it is done: where it stands, what `prepare` gave, the reference rows that it computed."""
+from expunge.training.stopping import Check
 
 
 def refuse_recomputing(method: Objective, training: Training) -> None:
-    """Refuses gradient checkpointing of a network whose weights are merged for a call, or whose attention is looked at.
+    """Refuses gradient checkpointing where recomputed activations would be wrong or missing.
 
     Raises:
-        ExpungeError: the backward pass would compute again with the untouched weights, and its gradients would be wrong; or
-            without the attention maps that the loss is made of.
+        ExpungeError: the loss is of attention maps, which the backward pass would not find; or the scope is of low rank, whose merged
+            weights the backward pass would not use.
     """
-    if "spans" in method.needs and training.gradient_checkpointing:
+    if not training.gradient_checkpointing:
+        return
+    hint = "Try without --gradient-checkpointing; a larger --accumulate saves memory too."
+    if "spans" in method.needs:
         raise ExpungeError(
-            "gradient checkpointing keeps no attention maps: this method's loss is made of them; "
-            "leave --gradient-checkpointing out, or raise --accumulate to save memory"
+            "Gradient checkpointing keeps no attention maps, and this method's loss is made of them.",
+            rule="recomputed-attention",
+            value=True,
+            hint=hint,
         )
-    if method.scope.rank and training.gradient_checkpointing:
+    if method.scope.rank:
         raise ExpungeError(
-            f"gradient checkpointing trains weights in place: the scope {method.scope.name!r} adds to them; "
-            "leave --gradient-checkpointing out, or raise --accumulate to save memory"
+            f"Gradient checkpointing trains weights in place, and the scope {method.scope.name!r} adds factors to them.",
+            rule="recomputed-low-rank",
+            value=method.scope.name,
+            hint=hint,
         )
-
-
-def made_companion(method: Objective, latent_shape: tuple[int, int, int], seed: int) -> nn.Module | None:
-    """The method's companion, on the CPU: a function of the run's seed, whatever else has drawn random numbers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed_of(seed, "companion"))
-        return method.companion(latent_shape)
 
 
 class Trainer:
-    """A run's training state, which may be interrupted between any two steps, by any means.
+    """Trains a method on batches. A run may be killed between any two steps, and continues from its folder.
 
-    It takes its steps within `DiffusionModel.mixed`, in the precision of `dtype`.
+    `fit` takes its steps within `DiffusionModel.mixed` of `accelerator.autocast`, in the model's precision.
+
+    Args:
+        method: gives the terms of the loss.
+        training: how it is trained.
+        batches: what it is trained on; made of the model whose network `state` holds.
+        state: the trained tensors.
+        folder: where checkpoints are kept; None keeps none.
+        spent: what the run has cost before training.
+        stop: whether to end before the last step; None for never.
     """
 
     def __init__(
@@ -66,240 +72,127 @@ class Trainer:
         training: Training,
         batches: Batches,
         state: TrainState,
-        memo: Memo,
         folder: Path | None = None,
-        dtype: str = "fp32",
         spent: Spent | None = None,
+        stop: Check | None = None,
     ):
         refuse_recomputing(method, training)
-        self.method, self.training, self.batches, self.state, self.memo, self.folder = method, training, batches, state, memo, folder
-        model, self.spent = batches.model, spent or Spent()
+        model = batches.model
+        self.method, self.training, self.batches, self.state, self.stop = method, training, batches, state, stop
         self.processes = Processes(model.device)
         refuse_uneven(training, self.processes.count)
-        self.accelerator = self.processes.accelerator(dtype)
-        self.student, self.reference, self.mean = Student(model, state), Reference(model, state, memo), Mean(model, state)
-        companion = made_companion(method, model.latent_shape, batches.seed)
-        self.companion = companion.to(model.device) if companion else None
-        ridge = training.whiten
-        self._white = whitener(tokens(model, batches.concept), ridge).to(model.device) if ridge else None
-        self.notes: dict[str, Tensor] = {}
-        self._changed: dict[str, Tensor] = {}
-        self._optimizers: dict[str, AcceleratedOptimizer] = {}
-        self.log: list[str] = []
-        self.steps_done = self._resume()
+        self.accelerator = self.processes.accelerator(model.precision)
+        self.student, self.ema = Student(model, state), EMA(model, state)
+        self.reference = Reference(model, state, batches.references)
+        self.hooks, self.log = Hooks(method, batches), StepLog()
+        self.optimizers = Optimizers(state.trained, self.hooks.companion, method, training, self.accelerator)
+        self.preconditioner = make_preconditioner(model, batches.concept, training.whiten)
+        self.costs = Costs(spent or Spent(), self.student, self.processes)
+        parts = (self.state, self.hooks, self.optimizers, self.log, self.costs)
+        self.checkpoint = Checkpoint(folder, parts, self.hooks, batches.references, self.processes)
+        self.checkpoint.restore()
 
     @property
-    def forwards(self) -> int:
-        """Samples that passed the network so far, in all processes."""
-        return self.processes.total(self.spent.forwards.samples)
-
-    @property
-    def backwards(self) -> int:
-        """Those of them that went back."""
-        return self.processes.total(self.student.calls)
+    def steps_done(self) -> int:
+        return len(self.log)
 
     @property
     def models(self) -> Models:
         """What the method is given at this moment."""
-        model, trained, initial, notes = self.batches.model, self.state.trained, self.state.initial, dict(self.notes)
+        model, state, hooks = self.batches.model, self.state, self.hooks
         path = model.alphas_cumprod, model.prediction_type
-        return Models(self.student, self.reference, self.mean, trained, initial, notes, self.companion, *path, self.student.attention)
+        networks = self.student, self.reference, self.ema
+        return Models(*networks, state.trained, state.initial, dict(hooks.notes), hooks.companion, *path, self.student.attention)
 
     def fit(self) -> Iterator[Step]:
-        """Trains from where it stands to `training.steps`, yielding after each step.
+        """Trains from where it stands to the last step, and yields after each.
 
         Raises:
-            NonFiniteLoss: at the first loss that is not finite, before it touches the weights.
+            NonFiniteLoss: a loss or a gradient is not finite. The weights of the step before are kept.
         """
-        training = self.training
-        self.processes.wait()  # until each has read the folder, where one that is ahead would write
-        if self.steps_done == 0 and not self.notes:
-            self._prepare()
-        while self.steps_done < training.steps:
-            step = self.steps_done
-            terms = self._descend(step)
-            self.steps_done = step + 1
-            done = Step(self.steps_done, training.steps, *terms)
-            norm = done.grad_norm if math.isfinite(done.grad_norm) else None  # of a step that was left out; JSON knows no infinity
-            self.log.append(json.dumps({"step": done.step, "loss": done.loss, "terms": dict(done.terms), "grad_norm": norm}))
-            if self.steps_done % training.checkpoint_every == 0 or self.steps_done == training.steps:
-                self.save()
+        self.processes.wait()  # until each has read the folder, which the main one then writes to
+        if self.steps_done == 0 and not self.hooks.notes:
+            self.hooks.prepare(self.models, self.state.trained, self.processes)
+            self.checkpoint.save_notes()
+        while self.steps_done < self.training.steps and not self._is_stopped():
+            done = self._step(self.steps_done)
+            self.log.add(done)
+            if done.step % self.training.checkpoint_every == 0 or done.step == self.training.steps:
+                self.checkpoint.save(done.step)
             yield done
 
-    def _descend(self, step: int) -> tuple[dict[str, float], float]:
+    def _step(self, step: int) -> Step:
+        """Takes an optimizer step."""
+        trained, optimizer = self.state.trained, self.optimizers.at(step)
+        terms = self._backward(step)
+        if not all(map(math.isfinite, terms.values())):
+            raise self._not_finite(step, {name: value for name, value in terms.items() if not math.isfinite(value)})
+        self._reduce_gradients()
+        # Of this optimizer alone: the others have the same parameters, and half-precision gradients may be unscaled only once.
+        self.accelerator.unscale_gradients(optimizer)
+        self._mask_gradients()
+        self.preconditioner.change_gradients(trained)
+        norm = nn.utils.clip_grad_norm_(trained.values(), self.training.max_grad_norm)
+        if self.accelerator.scaler is None and not torch.isfinite(norm):  # a scaler skips such a step and goes on
+            raise self._not_finite(step, {})
+        with self.preconditioner.stepping(trained):
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.state.update_ema()
+        self.hooks.update(terms)
+        return Step(step + 1, self.training.steps, terms, float(norm))
+
+    def _backward(self, step: int) -> dict[str, float]:
+        """Computes the gradient of a step's batch, in parts; returns the terms of its loss, averaged over parts and processes."""
         each, rank, count = self.training.accumulate, self.processes.rank, self.processes.count
         parts = self.batches.split(step, each * count, slice(rank * each, (rank + 1) * each))
-        models, optimizer = self.models, self._optimizer(self.method.phase(step))
-        logged: dict[str, Tensor] = {}
+        models = self.models
+        means: dict[str, Tensor] = {}
         for batch in parts:
             terms = self.method(models, batch)
             for name, value in terms.items():
-                logged[name] = logged.get(name, torch.zeros((), device=value.device)) + value.detach() / len(parts)
+                means[name] = means.get(name, torch.zeros((), device=value.device)) + value.detach() / len(parts)
             self.accelerator.backward(sum(terms.values()) / len(parts))
-        # One look at the device for all numbers of the step: each .item() would wait for it.
-        names, values = list(logged), self.processes.mean(torch.stack(list(logged.values()))).tolist()
-        if not all(abs(v) < float("inf") for v in values):
-            optimizer.zero_grad(set_to_none=True)
-            self.save()
-            bad = ", ".join(f"{n} = {v}" for n, v in zip(names, values, strict=True))
-            raise NonFiniteLoss(f"a loss is finite: at step {step + 1} {bad}; the weights of step {step} are kept; lower --lr or use fp32")
-        optimizer.param_groups[0]["lr"] = self.training.lr * self._share(step)
+        # One transfer from the device for all terms: each .item() would wait for it.
+        values = self.processes.mean(torch.stack(list(means.values()))).tolist()
+        return dict(zip(means, values, strict=True))
+
+    def _reduce_gradients(self) -> None:
         # Before they are unscaled: a number that overflowed in one process makes every process skip the step.
-        for parameter in self._optimized.values():
+        for parameter in self.optimizers.parameters.values():
             if parameter.grad is not None:
                 parameter.grad = self.processes.mean(parameter.grad)
-        # Of this optimizer alone: the others have the same parameters, and half-precision gradients may be unscaled but once.
-        self.accelerator.unscale_gradients(optimizer)
-        self._mask()
-        if self._white is not None:
-            to_white(self.state.trained, self._white)
-        norm = nn.utils.clip_grad_norm_(self.state.trained.values(), self.training.max_grad_norm)
-        if self.accelerator.scaler is None and not torch.isfinite(norm):  # a scaler leaves such a step out and goes on
-            optimizer.zero_grad(set_to_none=True)
-            self.save()
-            raise NonFiniteLoss(f"a gradient is finite: at step {step + 1} it is not; the weights of step {step} are kept; lower --lr")
-        with nullcontext() if self._white is None else stepping(self.state.trained, self._white):
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        self.state.average()
-        logs = dict(zip(names, values, strict=True))
-        self._update(logs)
-        return logs, float(norm)
 
-    def _share(self, step: int) -> float:
-        """Of the learning rate, at a step."""
-        done = step / self.training.steps
-        return 1.0 if self.training.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
-
-    def _optimizer(self, phase: str) -> AcceleratedOptimizer:
-        """The optimizer of a phase, made when the phase is first met."""
-        if not phase or "." in phase:
-            raise ExpungeError(f"a phase is named by a word without dots: {phase!r} is none; rename it in the method's `phase`")
-        if phase not in self._optimizers:
-            groups: list[dict[str, object]] = [{"params": list(self.state.trained.values())}]
-            if self.companion:
-                parameters = list(self.companion.parameters())
-                groups.append({"params": parameters, "lr": self.method.companion_lr, "betas": (0.0, 0.99)})
-            # No weight decay: it would move the entries that a mask holds, whose gradient is zero.
-            self._optimizers[phase] = self.accelerator.prepare(torch.optim.Adam(groups, lr=self.training.lr))
-        return self._optimizers[phase]
-
-    # --- the hooks of a method ---------------------------------------------------------------------------------------
-
-    def _prepare(self) -> None:
-        given = self.method.prepare(self.models, self.batches)
-        companions = self.companion.named_parameters() if self.companion else ()
-        if left := [name for name, p in (*self.state.trained.items(), *companions) if p.grad is not None]:
-            raise ExpungeError(f"`prepare` leaves no gradient behind: {left[0]} has one; use torch.autograd.grad instead of backward")
-        self.notes = self.processes.same(self._own(given))  # each worked them out, but no two devices agree to the last digit
-        if self.folder is not None and (self.notes or self.memo.fresh):
-            # The rows first: notes in the folder say that they are there, and that no one computes them again otherwise batched.
-            self._save_reference()
-            if self.processes.is_main:
-                write_tensors(self.folder / NOTES, self.notes)
-
-    def _own(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        device = self.batches.model.device
-        return {name: value.detach().to(device, copy=True).contiguous() for name, value in values.items()}
-
-    def _update(self, terms: Mapping[str, float]) -> None:
-        changed = self.method.update(dict(self.notes), terms)
-        for name, value in changed.items():
-            if name not in self.notes or self.notes[name].shape != value.shape:
-                had = f"shape {list(self.notes[name].shape)}" if name in self.notes else "nothing"
-                raise ExpungeError(
-                    f"`update` changes what `prepare` gave: {name!r} was {had}, now has shape {list(value.shape)}; give it in `prepare`"
-                )
-        self._changed |= self._own(changed)
-        self.notes |= self._changed
-
-    def _mask(self) -> None:
-        masks = self.method.masks(dict(self.notes))
-        if masks and self._white is not None:
+    def _mask_gradients(self) -> None:
+        masks = self.hooks.masks(self.state.trained)
+        if masks and self.preconditioner.mixes_entries:
             raise ExpungeError(
-                f"a mask holds entries of weights, whitened steps mix them: whiten is {self.training.whiten}; train with --whiten 0"
+                f"This method masks entries of weights, and whitened steps mix them; whiten is {self.training.whiten}.",
+                rule="mask-and-whitening",
+                value=self.training.whiten,
+                hint="Try --whiten 0.",
             )
         for name, mask in masks.items():
-            parameter = self.state.trained.get(name)
-            if parameter is None or mask.dtype != torch.bool or mask.shape != parameter.shape:
-                of = "no trained tensor" if parameter is None else f"of shape {list(parameter.shape)}"
-                raise ExpungeError(
-                    f"a mask is bool and of a trained tensor's shape: {name!r} is {of}, its mask {mask.dtype} of {list(mask.shape)}; "
-                    "name it as `models.weights` does"
-                )
-            if parameter.grad is not None:
-                parameter.grad.masked_fill_(~mask.to(parameter.device), 0)
+            if (gradient := self.state.trained[name].grad) is not None:
+                gradient.masked_fill_(~mask.to(gradient.device), 0)
 
-    # --- checkpoints: one file renamed into place, and the reference rows that it relies on ------------------------------
+    @torch.no_grad()
+    def _is_stopped(self) -> bool:
+        """Whether the stopping rule ends the run here. The main process decides for all."""
+        if self.stop is None or self.steps_done == 0:
+            return False
+        with swapped(self.state.net, self.state.result()):
+            return self.processes.told(self.processes.is_main and self.stop.is_done(self.steps_done))
 
-    @property
-    def _optimized(self) -> dict[str, nn.Parameter]:
-        own = {f"companion.{n}": p for n, p in self.companion.named_parameters()} if self.companion else {}
-        return self.state.trained | own
-
-    def _save_reference(self) -> None:
-        """Each process its own rows: which others they were computed beside decides their last digits."""
-        if self.folder is not None and (fresh := self.memo.take()):
-            rows = {f"{point}\n{prompt}": value for (point, prompt), value in fresh.items()}
-            write_tensors(self.folder / REFERENCE / str(self.processes.rank) / f"{self.steps_done:06d}.safetensors", rows)
-        self.processes.wait()
-
-    def save(self) -> None:
-        """Writes what resuming needs. Reference rows go first, into a file of their own: the checkpoint that counts on them follows."""
-        if self.folder is None:
-            return
-        self._save_reference()
-        forwards, backwards = self.forwards, self.backwards
-        if not self.processes.is_main:
-            return
-        tensors: dict[str, Tensor] = {f"weight.{n}": p for n, p in self.state.trained.items()}
-        tensors |= {f"mean.{n}": m for n, m in self.state.mean.items()} | {f"note.{n}": v for n, v in self._changed.items()}
-        if self.companion:
-            tensors |= {f"companion.{n}": v for n, v in self.companion.state_dict().items()}
-        for phase, optimizer in self._optimizers.items():
-            for name, parameter in self._optimized.items():
-                for key, value in optimizer.state.get(parameter, {}).items():
-                    tensors[f"adam.{phase}.{key}.{name}"] = torch.as_tensor(value)
-        if self.accelerator.scaler is not None:
-            tensors |= {f"scaler.{k}": torch.tensor(v, dtype=torch.float64) for k, v in self.accelerator.scaler.state_dict().items()}
-        tensors["log"] = torch.frombuffer(bytearray("\n".join(self.log).encode()) or bytearray(1), dtype=torch.uint8)
-        tensors["spent"] = torch.tensor([forwards, backwards, self.spent.seconds], dtype=torch.float64)
-        write_tensors(self.folder / CHECKPOINT, tensors | {"steps_done": torch.tensor(self.steps_done)})
-
-    def _resume(self) -> int:
-        if self.folder is None:
-            return 0
-        prepared = (self.folder / NOTES).exists()
-        self.notes = self._own(read_tensors(self.folder / NOTES)) if prepared else {}
-        tensors = read_tensors(self.folder / CHECKPOINT) if (self.folder / CHECKPOINT).exists() else {}
-        steps_done = self._restore(tensors) if tensors else 0
-        mine = self.folder / REFERENCE / str(self.processes.rank)
-        for file in sorted(mine.glob("*.safetensors")) if prepared or tensors else ():
-            if int(file.stem) <= steps_done:
-                self.memo.rows.update({(k.split("\n")[0], k.split("\n")[1]): v for k, v in read_tensors(file).items()})
-        return steps_done
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> int:
-        def under(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-
-        self.state.load(under("weight."))
-        for name, mean in self.state.mean.items():
-            mean.copy_(tensors[f"mean.{name}"])
-        if self.companion:
-            self.companion.load_state_dict(under("companion."))
-        if (scaler := self.accelerator.scaler) is not None:
-            scaler.load_state_dict({k: type(v)(under("scaler.")[k].item()) for k, v in scaler.state_dict().items()})
-        if self.processes.is_main:
-            forwards, backwards, self.spent.earlier = tensors["spent"].tolist()
-            self.spent.forwards.samples += int(forwards)
-            self.student.calls += int(backwards)
-        self.log = [line for line in bytes(tensors["log"].numpy()).decode().split("\n") if line.strip("\0")]
-        self._changed = self._own(under("note."))
-        self.notes |= self._changed
-        optimized = self._optimized
-        for rest, value in under("adam.").items():
-            phase, key, name = rest.split(".", 2)
-            parameter = optimized[name]
-            self._optimizer(phase).state[parameter][key] = value.to("cpu" if key == "step" else parameter.device)
-        return int(tensors["steps_done"])
+    def _not_finite(self, step: int, terms: dict[str, float]) -> NonFiniteLoss:
+        """Saves the weights before the step; returns the error, of these terms or, if there are none, of the gradient."""
+        for parameter in self.optimizers.parameters.values():
+            parameter.grad = None
+        self.checkpoint.save(step)
+        what = ", ".join(f"the term {name!r} is {value}" for name, value in terms.items()) or "the gradient is not finite"
+        return NonFiniteLoss(
+            f"Training failed at step {step + 1}: {what}. The weights of step {step} are kept.",
+            rule="finite-loss" if terms else "finite-gradient",
+            value=terms or None,
+            hint="Try a lower --lr, or fp32.",
+        )

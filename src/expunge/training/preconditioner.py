@@ -1,4 +1,4 @@
-"""Steps as long in the directions that tell words apart as in those that words share.
+"""Preconditioned steps: as long in the directions that tell words apart as in those that words share.
 
 Keys and values of cross-attention read a prompt's tokens c as W c. A gradient step on W is an outer product with c, so it turns
 what all prompts have in common first, and a concept's neighbours with it; what sets the concept's word apart has little of the
@@ -13,8 +13,9 @@ Kronecker-factored preconditioner is the idea of SOAP (arXiv 2409.11321). Closed
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -29,6 +30,60 @@ READS_TOKENS = re.compile(r"\.attn2\.to_[kv]\.weight(\.A)?$")
 
 PROMPTS = 512
 """At most so many are encoded for A, spread evenly over all."""
+
+
+class Preconditioner(ABC):
+    """Changes the coordinates in which the optimizer steps."""
+
+    mixes_entries: bool
+    """Whether a step on one entry of a tensor moves others too."""
+
+    @abstractmethod
+    def change_gradients(self, trained: Mapping[str, nn.Parameter]) -> None:
+        """Turns gradients on the weights into gradients on the optimizer's coordinates."""
+
+    @abstractmethod
+    def stepping(self, trained: Mapping[str, nn.Parameter]) -> AbstractContextManager[None]:
+        """A context in which the optimizer steps. At its end the weights have moved by that step in their own coordinates."""
+
+
+class Identity(Preconditioner):
+    """Steps on the weights themselves."""
+
+    mixes_entries = False
+
+    def change_gradients(self, trained: Mapping[str, nn.Parameter]) -> None:
+        pass
+
+    def stepping(self, trained: Mapping[str, nn.Parameter]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class Whitening(Preconditioner):
+    """Steps on D in W = W_0 + D U, for weights W that read tokens; on the others themselves."""
+
+    mixes_entries = True
+
+    def __init__(self, u: Float[Tensor, "width width"]):
+        self.u = u
+
+    def change_gradients(self, trained: Mapping[str, nn.Parameter]) -> None:
+        for parameter in _readers(trained).values():
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad @ self.u.to(parameter.grad)
+
+    @contextmanager
+    def stepping(self, trained: Mapping[str, nn.Parameter]) -> Iterator[None]:
+        before = {name: p.detach().clone() for name, p in _readers(trained).items()}
+        yield
+        with torch.no_grad():
+            for name, parameter in _readers(trained).items():
+                parameter.copy_(before[name] + (parameter - before[name]) @ self.u.to(parameter))
+
+
+def make_preconditioner(model: DiffusionModel, concept: Subject, ridge: float) -> Preconditioner:
+    """The preconditioner of `Training.whiten`, on the model's device; a ridge of 0 gives the identity."""
+    return Whitening(whitener(tokens(model, concept), ridge).to(model.device)) if ridge else Identity()
 
 
 def tokens(model: DiffusionModel, concept: Subject) -> Float[Tensor, "n width"]:
@@ -62,23 +117,6 @@ def refuse_whitening(names: Iterable[str], ridge: float) -> None:
         raise ExpungeError(
             f"whitened steps are of keys and values of cross-attention: none of them is trained, whiten is {ridge}; train with --whiten 0"
         )
-
-
-def to_white(trained: Mapping[str, nn.Parameter], u: Tensor) -> None:
-    """Turns gradients on W into those on D."""
-    for parameter in _readers(trained).values():
-        if parameter.grad is not None:
-            parameter.grad = parameter.grad @ u.to(parameter.grad)
-
-
-@contextmanager
-def stepping(trained: Mapping[str, nn.Parameter], u: Tensor) -> Iterator[None]:
-    """What the parameters move by within the context is a step on D: afterwards W has moved by that times U."""
-    before = {name: p.detach().clone() for name, p in _readers(trained).items()}
-    yield
-    with torch.no_grad():
-        for name, parameter in _readers(trained).items():
-            parameter.copy_(before[name] + (parameter - before[name]) @ u.to(parameter))
 
 
 def _readers(trained: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:

@@ -1,28 +1,75 @@
-"""Rules that end a run before its last step."""
+"""The protocol of rules that end a run before its last step."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Protocol
 
 from expunge import config
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 
-Stop = Callable[[DiffusionModel, Subject], Callable[[int], bool]]
-"""A rule is given the model and the concept (or several) before the first step, and gives what is asked after each step but the
-last: whether to end there, by the number of steps done. When it is asked, the model has the weights that the run would end with.
-Its answer must be a function of these alone: a run that goes on from a checkpoint asks again."""
+
+class Check(Protocol):
+    """A stopping rule at work on one run."""
+
+    def is_done(self, steps_done: int) -> bool:
+        """Whether to end the run after this many steps.
+
+        The run asks after each step but its last. The model then has the weights that the run would end with: the EMA where one is kept.
+        The answer must be a function of the weights and of `steps_done`, since a run that continues from a checkpoint asks again.
+        """
+        ...
 
 
-def stop_table(stop: Stop) -> dict[str, Any]:
-    """A rule as TOML: a part of the run's identity.
+class StoppingRule(ABC):
+    """Ends a run before its last step.
+
+    Derive a frozen dataclass; its fields are the rule's settings. They are a part of the run's id.
+    """
+
+    rule: ClassVar[str] = ""
+    """The name in a configuration; empty for "package.module:Class"."""
+
+    @abstractmethod
+    def start(self, model: DiffusionModel, concept: Subject) -> Check:
+        """Prepares the check of one run, before anything of it is written.
+
+        Args:
+            model: the model that is trained.
+            concept: the concept, or several, that the run removes.
+        """
+
+    def table(self) -> dict[str, Any]:
+        """The rule and its settings as TOML.
+
+        Raises:
+            ExpungeError: the class is not a dataclass, or is defined in a function, so that its name does not identify it.
+        """
+        kind = type(self)
+        name = self.rule or f"{kind.__module__}:{kind.__qualname__}"
+        if "<" in name or not dataclasses.is_dataclass(self):
+            raise ExpungeError(
+                f"{name!r} does not identify a stopping rule: it is not a dataclass at the top of a module.",
+                rule="unnamed-stopping-rule",
+                value=name,
+                hint="Try @dataclass(frozen=True) on a class outside of functions.",
+            )
+        return {"rule": name, **config.settings(self)}
+
+
+def refuse_other_rules(stop: object) -> None:
+    """Refuses what is not a stopping rule.
 
     Raises:
-        ExpungeError: a rule without a name that tells it from others.
+        ExpungeError: `stop` is neither None nor a `StoppingRule` that its table identifies.
     """
-    kind = stop if hasattr(stop, "__qualname__") else type(stop)
-    name = getattr(kind, "rule", None) or f"{kind.__module__}:{kind.__qualname__}"  # type: ignore[attr-defined]
-    if "<" in name:
-        raise ExpungeError(f"a rule to stop by has a name, which names the run too: {name!r} is none; define it at the top of a module")
-    return {"rule": name, **(config.settings(stop) if dataclasses.is_dataclass(stop) else {})}
+    if isinstance(stop, StoppingRule):
+        stop.table()
+    elif stop is not None:
+        raise ExpungeError(
+            f"{stop!r} is not a stopping rule.",
+            rule="stopping-rule",
+            value=stop,
+            hint="Try expunge.Gone(every=20), or a class derived from expunge.StoppingRule.",
+        )

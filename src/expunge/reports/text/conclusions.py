@@ -174,7 +174,7 @@ def _sentence(finding: Finding, role: str, curve: Curve) -> Sentence:
         unasked = f" Prompts that do not name it show it then in {told}." if (told := _unasked(curve)) else ""
         text += f"{unasked} {_regained(finding, at)}{others}"
     if curve.result.cut:
-        text += f" Cut short after {curve.last.strength:g} {curve.result.unit}: {curve.result.cut}."
+        text += f" Cut short after {curve.last.strength:g} {curve.result.unit}: {curve.result.cut.rstrip('.')}."
     return Sentence(
         status, NAMES[role].capitalize(), text, _row(role, curve, rate, best.n), _row(role, curve, curve.before, curve.result.readings[0].n)
     )

@@ -1,0 +1,101 @@
+"""The network under each set of weights that training calls it with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from expunge.diffusion.networks import no_mean
+from expunge.diffusion.types import Latents, Maps, Point
+from expunge.training.state import TrainState
+
+
+class Predictor(Protocol):
+    """What is called of a model: its network's predictions and attention maps, optionally with other values of some weights."""
+
+    def predict(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents: ...
+
+    def attention(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Maps: ...
+
+
+class Student:
+    """The network under the weights in training, with gradient. It counts the samples that pass it."""
+
+    def __init__(self, model: Predictor, state: TrainState | None = None):
+        self.model, self.state = model, state
+        self.with_gradient = 0
+        self.without_gradient = 0
+
+    def __call__(self, point: Point) -> Latents:
+        self._count(point)
+        return self.model.predict(point, self._weights).float()
+
+    def attention(self, point: Point) -> Maps:
+        """The attention maps on the way to a prediction. A call counts as a prediction."""
+        self._count(point)
+        return [layer.float() for layer in self.model.attention(point, self._weights)]
+
+    def _count(self, point: Point) -> None:
+        if torch.is_grad_enabled():
+            self.with_gradient += len(point)
+        else:
+            self.without_gradient += len(point)
+
+    @property
+    def _weights(self) -> dict[str, Tensor] | None:
+        """The weights to pass in the call: those of a low-rank scope. Other scopes are trained in place."""
+        return self.state.merged(self.state.trained) if self.state and self.state.rank else None
+
+
+class EMA:
+    """The network under the moving average of the weights, without gradient."""
+
+    def __init__(self, model: Predictor, state: TrainState):
+        self.model, self.state, self.calls = model, state, 0
+
+    @torch.no_grad()
+    def __call__(self, point: Point) -> Latents:
+        if not self.state.ema:
+            return no_mean(point)
+        self.calls += len(point)
+        return self.model.predict(point, self.state.merged(self.state.ema)).float()
+
+
+@dataclass
+class ReferenceCache:
+    """The reference's predictions by (point, prompt), each computed once in a run.
+
+    Rows are on the CPU. `fresh` holds the rows added since the last `take`, so that a checkpoint writes only those. A resumed run
+    reads the numbers that the uninterrupted run computed.
+    """
+
+    rows: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    fresh: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    def put(self, keys: list[tuple[str, str]], values: Latents) -> None:
+        # One copy for the whole batch, then views: a row-wise .cpu() would synchronise the device once a row.
+        for key, row in zip(keys, values.detach().to("cpu", copy=True), strict=True):
+            self.rows[key] = self.fresh[key] = row
+
+    def take(self) -> dict[tuple[str, str], Tensor]:
+        """Returns the fresh rows, which then no longer count as fresh."""
+        fresh, self.fresh = self.fresh, {}
+        return fresh
+
+
+class Reference:
+    """The network under the reference weights, without gradient. Its predictions are cached."""
+
+    def __init__(self, model: Predictor, state: TrainState, cache: ReferenceCache):
+        self.model, self.state, self.cache, self.calls = model, state, cache, 0
+
+    @torch.no_grad()
+    def __call__(self, point: Point) -> Latents:
+        keys = list(zip(point.keys, point.cond.keys, strict=True))
+        missing = [i for i, key in enumerate(keys) if key not in self.cache.rows]
+        if missing:
+            self.calls += len(missing)
+            self.cache.put([keys[i] for i in missing], self.model.predict(point[missing], self.state.reference).float())
+        return torch.stack([self.cache.rows[key] for key in keys]).to(point.x_t.device)
