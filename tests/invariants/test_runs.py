@@ -90,7 +90,7 @@ def test_the_loss_scale_of_half_precision_is_kept(tmp_path):
         method, training = METHODS["mim-mu"](), Training(**tiny.TRAINING)
         model = tiny.model()
         batches = gather(model, tiny.concept(), method.needs, training, 0, Store.default())
-        return Trainer(method, training, batches, TrainState(model.network, method.scope), folder)
+        return Trainer(method, training, batches, TrainState(model, method.scope), folder)
 
     def scaled(self: Processes, dtype: str) -> Accelerator:
         made = real(self, dtype)

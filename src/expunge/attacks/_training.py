@@ -74,7 +74,7 @@ def fine_tuned(
 
     # Copies: the trainer changes the tensors in place that it finds in the network.
     with swapped(net, {n: v.clone() for n, v in victim.delta.items()}):
-        state = TrainState(net, objective.scope, seed_of(victim.seed, "attack"))
+        state = TrainState(model, objective.scope, seed_of(victim.seed, "attack"))
         try:
             batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
             trainer = Trainer(objective, training, batches, state, folder)

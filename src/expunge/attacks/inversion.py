@@ -15,8 +15,7 @@ from expunge.attacks._training import rehearsed, rungs
 from expunge.attacks.base import Attack, Attacked, Victim, plain
 from expunge.concepts.concept import Concept
 from expunge.diffusion.losses import squared_error
-from expunge.diffusion.schedule import loss_weight
-from expunge.diffusion.types import Cond, Noised, Point
+from expunge.diffusion.types import Noised, Point
 from expunge.methods.base import Training
 from expunge.models.delta import swapped
 from expunge.models.text_encoder import BLANK, Words
@@ -87,18 +86,19 @@ class Inversion(Attack):
                 for step in victim.track(range(int(done), int(strength)), f"a new word for {victim.concept.target}"):
                     at = picks(seed_of("inversion", victim.seed), step, len(bank.points), self.batch_size)
                     rows = written[[place[bank.prompts[i].prompt] for i in at]]
-                    states = words.encode(rows, vectors.expand(len(at), -1, -1))
-                    x_t, t, noise = (part[at].to(model.device) for part in (points.x_t, points.t, points.noise))
-                    predicted = model.predict(Point(x_t, t, Cond(states, ("",) * len(at)), ("",) * len(at)))
-                    weight = loss_weight(model.alphas_cumprod, t, model.prediction_type)
-                    vectors.grad = slope((weight * squared_error(predicted, noise)).mean(), vectors)
+                    blank = ("",) * len(at)
+                    cond = words.condition(rows, blank, vectors.expand(len(at), -1, -1))
+                    x_t, t, goal = (part[at].to(model.device) for part in (points.x_t, points.t, points.goal))
+                    predicted = model.predict(Point(x_t, t, cond, blank))
+                    vectors.grad = slope(squared_error(predicted, goal).mean(), vectors)
                     optimizer.step()
 
             asked, seeds = victim.asked()
             name = f"<{content({'vectors': vectors.detach().cpu()})[:8]}>"  # other vectors, another word
             with torch.no_grad():
-                states = words.encode(written[[place[p] for p in asked]], vectors.expand(len(asked), -1, -1))
-            yield Attacked(strength, Cond(states, tuple(forms[p].replace(BLANK, name) for p in asked)), tuple(seeds), dict(victim.delta))
+                keys = tuple(forms[p].replace(BLANK, name) for p in asked)
+                cond = words.condition(written[[place[p] for p in asked]], keys, vectors.expand(len(asked), -1, -1))
+            yield Attacked(strength, cond, tuple(seeds), dict(victim.delta))
 
     def _shown(self, victim: Victim) -> Bank:
         concept, banked = replace(victim.concept, synonyms=()), Training(pictures=self.shown, points=max(POINTS, self.shown))

@@ -7,16 +7,15 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from expunge.attacks._coordinate_search import CoordinateSearch, drawn
 from expunge.attacks._training import rehearsed, rungs
 from expunge.attacks.base import Attack, Attacked, Victim, plain
 from expunge.concepts.concept import Concept
-from expunge.diffusion import schedule
 from expunge.diffusion.losses import squared_error
-from expunge.diffusion.types import Cond, Latents, Point
+from expunge.diffusion.types import Cond, Latents, Point, Times
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.text_encoder import BLANK, Words
@@ -88,10 +87,10 @@ class PromptSearch(Attack):
         start = drawn(among, len(asked), self.tokens, seed_of("prefix", victim.seed))
 
         def losses(vectors: Float[Tensor, "b blanks width"], rows: list[int]) -> Float[Tensor, " b"]:
-            return searched.losses(model, words.encode(written[rows], vectors), rows)
+            return searched.losses(model, words.condition(written[rows], ("",) * len(rows), vectors), rows)
 
         search = CoordinateSearch(words, among, losses, start, self.tries, max(1, RENDER_BATCH // self.points))
-        plainly = model.encode(asked).states
+        plainly = model.encode(asked)
         yield plain(victim, 0.0, {})
 
         with swapped(model.network, victim.delta):
@@ -101,11 +100,11 @@ class PromptSearch(Attack):
                 for _ in victim.track(range(int(done), int(strength)), f"words that bring {victim.concept.target} back"):
                     search.step()
                 with torch.no_grad():
-                    states = words.encode(written.filled(search.ids))
-                better = held.of_all(model, states) < without
-            prefixes = [f"{words.read(found)} " if b else "" for found, b in zip(search.ids, better, strict=True)]
-            keys = tuple(prefix + p for prefix, p in zip(prefixes, asked, strict=True))
-            yield Attacked(strength, Cond(torch.where(better[:, None, None], states, plainly), keys), tuple(seeds), dict(victim.delta))
+                    keys = tuple(f"{words.read(found)} {p}" for found, p in zip(search.ids, asked, strict=True))
+                    prefixed = words.condition(written.filled(search.ids), keys)
+                better = (held.of_all(model, prefixed) < without).tolist()
+            cond = Cond.cat([(prefixed if is_better else plainly)[[i]] for i, is_better in enumerate(better)])
+            yield Attacked(strength, cond, tuple(seeds), dict(victim.delta))
 
     def _barred(self, concept: Concept) -> tuple[str, ...]:
         return concept.names if self.other_names else concept.known
@@ -113,15 +112,15 @@ class PromptSearch(Attack):
     @torch.no_grad()
     def _aimed(self, victim: Victim, count: int, name: str) -> "Aimed":
         """Pictures noised at `count` places for each picture, picture by picture. Made under the untouched weights."""
-        model, horizon = victim.model, len(victim.model.alphas_cumprod)
+        model = victim.model
         clean = _pictures(victim).repeat_interleave(count, 0)
         # The middles of equal parts of the path.
-        t = ((torch.arange(count) + 0.5) / count * horizon).long().repeat(victim.pictures)
+        t = model.path.times((torch.arange(count) + 0.5) / count).repeat(victim.pictures)
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed_of("prefix", name, victim.seed)))
-        x_t = schedule.add_noise(clean, noise, t, model.alphas_cumprod.cpu())
-        x_t, t, noise = (part.to(model.device) for part in (x_t, t, noise))
+        x_t, goal = model.path.add_noise(clean, noise, t), model.path.goal(clean, noise, t)
+        x_t, t, goal = (part.to(model.device) for part in (x_t, t, goal))
         if self.aim == "classifier-free":
-            return Aimed(count, x_t, t, noise)
+            return Aimed(count, x_t, t, goal)
         cond = model.encode([p for p in victim.asked()[0] for _ in range(count)])
         whole = Point(x_t, t, cond, ("",) * len(t))
         parts = [list(range(s, min(s + RENDER_BATCH, len(t)))) for s in range(0, len(t), RENDER_BATCH)]
@@ -135,20 +134,20 @@ class Aimed:
     each: int
     """Places for each picture, which lie side by side."""
     x_t: Latents
-    t: Int[Tensor, " places"]
+    t: Times
     goal: Latents
 
-    def losses(self, model: DiffusionModel, states: Float[Tensor, "b tokens width"], rows: list[int]) -> Float[Tensor, " b"]:
-        """The loss of prompts that are encoded as `states`, at the places of the pictures `rows`."""
+    def losses(self, model: DiffusionModel, cond: Cond, rows: list[int]) -> Float[Tensor, " b"]:
+        """The loss of encoded prompts, at the places of the pictures `rows`."""
         at, blank = [row * self.each + i for row in rows for i in range(self.each)], ("",) * (self.each * len(rows))
-        cond = Cond(states.repeat_interleave(self.each, 0), blank)
-        return squared_error(model.predict(Point(self.x_t[at], self.t[at], cond, blank)), self.goal[at]).view(-1, self.each).mean(1)
+        point = Point(self.x_t[at], self.t[at], cond[[i for i in range(len(rows)) for _ in range(self.each)]], blank)
+        return squared_error(model.predict(point), self.goal[at]).view(-1, self.each).mean(1)
 
     @torch.no_grad()
-    def of_all(self, model: DiffusionModel, states: Float[Tensor, "pictures tokens width"]) -> Float[Tensor, " pictures"]:
-        """The loss of a prompt for each picture."""
-        groups = torch.arange(len(states)).split(max(1, RENDER_BATCH // self.each))
-        return torch.cat([self.losses(model, states[group], group.tolist()) for group in groups])
+    def of_all(self, model: DiffusionModel, cond: Cond) -> Float[Tensor, " pictures"]:
+        """The loss of an encoded prompt for each picture."""
+        groups = torch.arange(len(cond)).split(max(1, RENDER_BATCH // self.each))
+        return torch.cat([self.losses(model, cond[group.tolist()], group.tolist()) for group in groups])
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,8 @@ def _concepts(model: str, vocabulary: str | None) -> None:
 def _scopes() -> None:
     from expunge.models.scopes import SCOPES
 
-    rows = [(s.name, s.pattern or "(all)", str(s.rank or "")) for s in SCOPES.values()]
-    table("scopes", ("name", "parameters whose name matches", "rank of what is added"), rows)
+    rows = [(s.name, s.title, str(s.rank or "")) for s in SCOPES.values()]
+    table("scopes", ("name", "what is trained", "rank of what is added"), rows)
 
 
 def _judges() -> None:

@@ -60,6 +60,7 @@ def show(
     from expunge.cli.screen import prose, say
     from expunge.evaluation.metrics import METRICS
     from expunge.methods import METHODS
+    from expunge.models.families import FAMILIES
     from expunge.models.scopes import SCOPES
 
     metric = next((m for m in METRICS if m.casefold() == name.casefold()), None)
@@ -75,8 +76,14 @@ def show(
     elif name in SETTINGS:
         _settings(name)
     elif name in SCOPES:
-        added = f"; matrices of rank {SCOPES[name].rank} are added to them" if SCOPES[name].rank else ""
-        say(f"{name}: parameters whose name matches {SCOPES[name].pattern or '(all)'}{added}")
+        added = f", of rank {SCOPES[name].rank}" if SCOPES[name].rank else ""
+        say(f"{name}: {SCOPES[name].title}{added}")
+        say(
+            *(
+                f"{family.family}: parameters whose name matches {family.scopes[SCOPES[name].of or name] or '(all)'}"
+                for family in FAMILIES.values()
+            )
+        )
     elif name == "vocabulary":
         prose(VOCABULARY)
         say(EXAMPLE)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from expunge.concepts.concept import Concept
-from expunge.diffusion import schedule
 from expunge.diffusion.types import Point
 from expunge.errors import ExpungeError
 from expunge.evaluation.judges import Judge, Judgement, load_judge
@@ -257,7 +256,7 @@ def null_drift(model: DiffusionModel, delta: Mapping[str, Tensor], pictures: int
 
     Guidance uses this prediction for every prompt, so its drift reaches all of them. Times are spread evenly.
     """
-    null = model.encode([""])
+    null = model.null()
     sampler = Sampler(model.default_sampler.steps, 1.0)
     clean = model.sample_latents(null.expand(pictures), [seed_of("null", i) for i in range(pictures)], sampler)
     generator = torch.Generator().manual_seed(seed_of("null-noise"))
@@ -265,8 +264,8 @@ def null_drift(model: DiffusionModel, delta: Mapping[str, Tensor], pictures: int
     for k in range(per_picture):
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         spread = (torch.arange(pictures) * per_picture + k + 0.5) / (pictures * per_picture)
-        t = (spread * len(model.alphas_cumprod)).long().to(clean.device)
-        x_t = schedule.add_noise(clean, noise, t, model.alphas_cumprod)
+        t = model.path.times(spread).to(clean.device)
+        x_t = model.path.add_noise(clean, noise, t)
         point = Point(x_t, t, null.expand(pictures), ("",) * pictures)
         held = next(model.network.parameters()).dtype
         before, after = model.predict(point), model.predict(point, {n: v.to(clean.device, held) for n, v in delta.items()})

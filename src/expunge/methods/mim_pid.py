@@ -10,7 +10,7 @@ from torch import Tensor
 
 from expunge.diffusion.batch import Batch, Need, Terms
 from expunge.diffusion.decomposition import Maps, information, redrawn, shares, smoothed
-from expunge.diffusion.losses import prediction_error
+from expunge.diffusion.losses import squared_error
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Latents
 from expunge.methods.base import Objective, Training, Variant
@@ -64,7 +64,7 @@ class MiMPID(Objective):
         """Of the concept's information at each place, what it alone gives and what its sibling gives too."""
         own, other = [], []
         for draw in range(self.draws):
-            x = redrawn(batch.forget, models.alphas_cumprod, draw)
+            x = redrawn(batch.forget, models.path, draw)
             without = models.reference(x.given(batch.context))
             own.append(information(without, models.reference(x)))
             other.append(information(without, models.reference(x.given(batch.sibling))))
@@ -88,9 +88,9 @@ class MiMPID(Objective):
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, (unique, shared) = batch.forget, self.decomposed(models, batch)
         root = self._weight(unique).sqrt()
-        missed = prediction_error(models, x.t, root * models.student(x), root * self.goal(models, batch, shared))
+        missed = squared_error(root * models.student(x), root * self.goal(models, batch, shared))
         terms = {"forget": models.notes["scale"] * missed.mean()}
         if self.lock:
             held = x.given(batch.sibling)
-            terms["lock"] = self.lock * prediction_error(models, held.t, models.student(held), models.reference(held)).mean()
+            terms["lock"] = self.lock * squared_error(models.student(held), models.reference(held)).mean()
         return terms

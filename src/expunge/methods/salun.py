@@ -50,7 +50,7 @@ class SalUn(Relabelling):
             x = batches(-1 - i).forget
             for one in (x[[row]] for row in range(len(x))):  # whole, a batch may not fit where training goes through it in parts
                 # A sum over the latent, not a mean: it ranks alike, and half-precision slopes do not vanish.
-                loss = denoising_error(models, one).mean() * one.noise.numel()
+                loss = denoising_error(models, one).mean() * one.goal.numel()
                 for slope, of_one in zip(slopes.values(), torch.autograd.grad(loss, list(models.weights.values())), strict=True):
                     slope += of_one
         return super().prepare(models, batches) | {f"mask.{name}": mask for name, mask in salient(slopes, self.share).items()}

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from expunge.errors import ExpungeError
+from expunge.diffusion.types import Cond
+from expunge.errors import ExpungeError, Inapplicable
 from expunge.models.base import DiffusionModel
 
 BLANK = "<*>"
@@ -36,9 +37,20 @@ class Written:
 
 
 class Words:
-    """The tokenizer and the text encoder of a pipeline. Nothing here leaves a gradient on the encoder or changes it."""
+    """The tokenizer and the text encoder of a pipeline. Nothing here leaves a gradient on the encoder or changes it.
+
+    Raises:
+        Inapplicable: the model reads prompts by several text encoders, and no one vector stands for a token.
+    """
 
     def __init__(self, model: DiffusionModel):
+        if (count := len(model.text_encoder_parts)) > 1:
+            raise Inapplicable(
+                f"A search for words needs one text encoder, and a {model.family} model has {count}.",
+                rule="several-text-encoders",
+                value=model.family,
+                hint="Try an attack that changes weights, such as relearn.",
+            )
         self.tokenizer, self.encoder, self.device = model.pipeline.tokenizer, model.pipeline.text_encoder, model.device
         self.embedding = self.encoder.get_input_embeddings()
 
@@ -98,6 +110,10 @@ class Words:
     def encode(self, written: Written, found: Float[Tensor, "b blanks width"] | None = None) -> Vectors:
         """The same of prompts with `found` in their blanks."""
         return self.encode_embedded(written, self.embed(written, found))
+
+    def condition(self, written: Written, keys: tuple[str, ...], found: Float[Tensor, "b blanks width"] | None = None) -> Cond:
+        """What the network is called with for such prompts, which `keys` name; with gradient into `found`."""
+        return Cond(self.encode(written, found), keys)
 
     def read(self, ids: Int[Tensor, " tokens"]) -> str:
         """Tokens as a person types them."""

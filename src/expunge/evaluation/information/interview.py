@@ -12,7 +12,7 @@ from torch import Tensor
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.diffusion.decomposition import gain
-from expunge.diffusion.types import Latents, Noised
+from expunge.diffusion.types import Cond, Latents, Noised
 from expunge.evaluation.information.mutual_information import Axis, Estimate, Form, Weights, points, predictions
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
@@ -106,7 +106,7 @@ class Interview:
         members = [(kind, m) for kind in self.vocabulary.kinds.values() if kind.harmless for m in kind.members]
         spread = [members[i * len(members) // PILOT] for i in range(PILOT)] if len(members) > PILOT else members
         asked = [a for kind, m in spread for a in asked_of(Concept(m.name, kind.name, self.vocabulary), 1, self.meter.seed)]
-        even = Axis.of(self.model.alphas_cumprod)
+        even = Axis.of(self.model.path)
         key = digest("fitted", self._kept_of, [(a.prompt, a.without, a.seed) for a in asked], PILOT_DRAWS)
         if (kept := self.store.get(key)) is None:
             x, weights = self.points(asked, even, PILOT_DRAWS)
@@ -115,7 +115,7 @@ class Interview:
             kept = {"loc_scale": torch.tensor(even.fitted(even.log_snr[torch.searchsorted(even.t, x.t.cpu())], said))}
             self.store.put(key, kept)
         loc, scale = kept["loc_scale"].tolist()
-        return Axis.of(self.model.alphas_cumprod, loc, scale)
+        return Axis.of(self.model.path, loc, scale)
 
     @cached_property
     def _kept_of(self) -> list[object]:
@@ -144,19 +144,23 @@ class Interview:
         """So many points of each picture, under its prompt."""
         cond = self.model.encode([a.prompt for a in asked])
         seeds = [seed_of("points", a.seed) for a in asked]
-        return points(self.pictures(asked), cond, axis, draws, seeds, self.model.alphas_cumprod)
+        return points(self.pictures(asked), cond, axis, draws, seeds, self.model.path)
 
     def says(self, x: Noised, asked: Sequence[Asked]) -> tuple[Latents, Latents]:
         """What the model that is in place predicts at the points of each picture, with the concept's name and without."""
-        encode = self.model.encode
-        given, without = encode([a.prompt for a in asked]), encode([a.without for a in asked])
+        given, without = self.model.encode([a.prompt for a in asked]), self._without(asked)
         return predictions(self.model.predict, x, given), predictions(self.model.predict, x, without)
+
+    def _without(self, asked: Sequence[Asked]) -> Cond:
+        """The prompts without the concept. Where nothing is left, the model's own condition without a prompt."""
+        rows = [self.model.encode([a.without]) if a.without else self.model.null() for a in asked]
+        return Cond.cat(rows)
 
     def base_says(self, x: Noised, asked: Sequence[Asked]) -> tuple[Latents, Latents]:
         """The same of the untouched model, which is kept."""
         draws = len(x) // len(asked)
         times = x.t.view(len(asked), draws).tolist()
-        keys = [digest("asked", self._kept_of, a.prompt, a.without, a.seed, t) for a, t in zip(asked, times, strict=True)]
+        keys = [digest("predictions", self._kept_of, a.prompt, a.without, a.seed, t) for a, t in zip(asked, times, strict=True)]
         found = {i: kept for i, key in enumerate(keys) if (kept := self.store.get(key))}
         if missing := [i for i in range(len(asked)) if i not in found]:
             rows = [i * draws + k for i in missing for k in range(draws)]
@@ -187,8 +191,8 @@ class Interview:
         return Estimate.of(gain(self.noise(x, given, base_says[0]), without, given).sum((1, 2, 3)).view(weights.shape).cpu(), weights)
 
     def noise(self, x: Noised, says: Latents, maker_says: Latents) -> Latents:
-        """What stands for the noise in the integrand: `says` is a model's prediction under a prompt, `maker_says` the untouched one's."""
-        return {"standard": x.noise, "orthogonal": says, "expected": maker_says}[self.meter.form]
+        """What predictions are compared with: `says` is a model's prediction under a prompt, `maker_says` that of the base model."""
+        return {"standard": x.goal, "orthogonal": says, "expected": maker_says}[self.meter.form]
 
 
 def _together(parts: Sequence[Estimate]) -> Estimate:

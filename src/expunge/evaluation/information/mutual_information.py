@@ -7,14 +7,17 @@ and without a prompt y beside what else is known,
 
 and the mean over pictures of y is the information that y gives. Guidance plays no part: it is a way to draw, not to predict.
 
-**The integral on a discrete schedule.** A schedule stands at a_t = log( abar_t / (1 - abar_t) ), which falls with t. Over its
+**The integral on whole timesteps.** A noise path stands at a_t = log(signal_t^2 / sigma_t^2), which falls with t. Over its
 timesteps the integral is a sum, by the trapezoid rule:
 
     integral of f(a) da  ~  sum_t w_t f(a_t),    w_t = (a_{t-1} - a_{t+1}) / 2,  at both ends half of the only gap
 
 A sum over t alone, as losses have it, would weigh noise levels by how long the schedule dwells there: w_t is about
-beta_t / (1 - abar_t). The weights add up to a_0 - a_{T-1}: what lies beyond the least and the most noise of the schedule is out of
-reach and not counted. A timestep that is drawn with probability q_t stands for w_t / q_t.
+beta_t / (1 - abar_t) on a discrete schedule. The weights add up to a_0 - a_{T-1}: what lies beyond the least and the most noise
+of the schedule is out of reach and not counted. A timestep that is drawn with probability q_t stands for w_t / q_t.
+
+**Other predictions.** Networks that predict v, x_0 or a flow are compared in their own units, and the squared difference is
+multiplied by the square of d eps / d prediction: the integral depends on the signal-to-noise ratio alone.
 
 **Three forms** of the integrand, which differ in what stands for the noise in || n - eps(x_a) ||^2 - || n - eps(x_a | y) ||^2:
 
@@ -37,12 +40,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from expunge.diffusion import schedule
 from expunge.diffusion.decomposition import gain
-from expunge.diffusion.types import Cond, Latents, Network, Noised, Point
+from expunge.diffusion.noise_path import NoisePath
+from expunge.diffusion.types import Cond, Latents, Network, Noised, Point, Times
 from expunge.errors import ExpungeError
 from expunge.storage.hashing import seed_of
 
@@ -58,9 +61,9 @@ FLOOR = 0.2
 
 @dataclass(frozen=True)
 class Axis:
-    """The noise path by logSNR: where a schedule stands, how much of the integral each place is, and how often it is drawn."""
+    """The noise path by logSNR: where its timesteps lie, how much of the integral each is, and how often each is drawn."""
 
-    t: Int[Tensor, " places"]
+    t: Times
     """The timesteps whose logSNR is finite, the least noisy first."""
     log_snr: Float[Tensor, " places"]
     width: Float[Tensor, " places"]
@@ -69,18 +72,22 @@ class Axis:
     """q_t above; 1 in all."""
 
     @classmethod
-    def of(cls, alphas_cumprod: schedule.Schedule, loc: float | None = None, scale: float = 1.0) -> "Axis":
-        """The axis of a schedule. Draws go evenly over logSNR, or with `loc` by a logistic around it, of that `scale`, and a floor.
+    def of(cls, path: NoisePath, loc: float | None = None, scale: float = 1.0) -> "Axis":
+        """The axis of a path. Draws go evenly over logSNR, or with `loc` by a logistic around it, of that `scale`, and a floor.
 
         Raises:
             ExpungeError: fewer than two timesteps between nothing but picture and nothing but noise.
         """
-        abar = alphas_cumprod.double().cpu()
-        log_snr = abar.log() - torch.log1p(-abar)
-        t = torch.nonzero(log_snr.isfinite())[:, 0]
+        t = path.whole_times
+        a = path.log_snr(t).cpu()
+        t, a = t[a.isfinite()], a[a.isfinite()]
         if len(t) < 2:
-            raise ExpungeError(f"a noise path has two steps or more between picture and noise: the schedule has {len(t)}; give another")
-        a = log_snr[t]
+            raise ExpungeError(
+                f"The noise path has {len(t)} timesteps between image and noise, and an integral needs two.",
+                rule="short-noise-path",
+                value=len(t),
+                hint="Try a model with another scheduler.",
+            )
         gaps = -a.diff()
         width = (torch.cat([gaps, gaps.new_zeros(1)]) + torch.cat([gaps.new_zeros(1), gaps])) / 2
         even = width / width.sum()
@@ -97,7 +104,7 @@ class Axis:
         # A logistic's standard deviation is pi / sqrt(3) of its scale; a narrow one would leave the tails to the floor.
         return loc.item(), max(spread.item() * math.sqrt(3) / math.pi, 0.5)
 
-    def draw(self, draws: int, generator: torch.Generator) -> tuple[Int[Tensor, " draws"], Float[Tensor, " draws"]]:
+    def draw(self, draws: int, generator: torch.Generator) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
         """Timesteps, and the weight w_t / q_t of each: two in each of `draws` / 2 strata of equal probability, one after the other.
 
         Raises:
@@ -132,10 +139,9 @@ class Estimate:
         return cls(each.mean(1), (differences / 2).square().sum(1).sqrt() / differences.shape[1])
 
 
-def points(
-    x_0: Latents, given: Cond, axis: Axis, draws: int, seeds: list[int], alphas_cumprod: schedule.Schedule
-) -> tuple[Noised, Weights]:
-    """`draws` noised points of each picture under its prompt, in a row, and the weight of each.
+def points(x_0: Latents, given: Cond, axis: Axis, draws: int, seeds: list[int], path: NoisePath) -> tuple[Noised, Weights]:
+    """`draws` noised points of each picture under its prompt, in a row, and the weight of each squared difference of predictions there:
+    the length of the path that the point stands for, times the square of what a difference of predictions is as one of noise.
 
     Each picture's are a function of its seed alone, whatever pictures are beside it.
     """
@@ -144,7 +150,9 @@ def points(
     rows = [i for i in range(len(x_0)) for _ in range(draws)]
     t, noise = t.flatten().to(x_0.device), noise.flatten(0, 1).to(x_0)
     keys = tuple(f"meter/{seed}/{k}" for seed in seeds for k in range(draws))
-    return Noised(schedule.add_noise(x_0[rows], noise, t, alphas_cumprod), t, given.expand(len(x_0))[rows], keys, noise), weights
+    clean, cond = x_0[rows], given.expand(len(x_0))[rows]
+    x = Noised(path.add_noise(clean, noise, t), t, cond, keys, path.goal(clean, noise, t))
+    return x, weights * path.eps_scale(t.cpu()).view(weights.shape) ** 2
 
 
 def _drawn(shape: torch.Size, axis: Axis, draws: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,7 +163,10 @@ def _drawn(shape: torch.Size, axis: Axis, draws: int, seed: int) -> tuple[Tensor
 
 @torch.no_grad()
 def predictions(network: Network, x: Point, cond: Cond) -> Latents:
-    """eps(x_a | cond) at all points, a few at a time. One row of `cond`, one for each picture, or one for each point."""
+    """The network's predictions under `cond` at all points, a few at a time.
+
+    One row of `cond`, one for each picture, or one for each point.
+    """
     cond = cond if len(cond) in (1, len(x)) else cond[[i for i in range(len(cond)) for _ in range(len(x) // len(cond))]]
     given = x.given(cond)
     return torch.cat([network(given[slice(start, start + BATCH)]).float() for start in range(0, len(x), BATCH)])
@@ -166,7 +177,7 @@ def pointwise(
     x_0: Latents,
     given: Cond,
     without: Cond,
-    alphas_cumprod: schedule.Schedule,
+    path: NoisePath,
     *,
     axis: Axis | None = None,
     draws: int = 32,
@@ -177,7 +188,7 @@ def pointwise(
     """i(x; y) of each picture, where `given` is a prompt with y and `without` the same without it.
 
     Args:
-        network: (x_t, t, cond) -> eps, best made of `Point`s; any that was trained to predict noise.
+        network: from a `Point` to a prediction, in the units that `path` names.
         x_0: clean latents. For a mean that is the information of y, drawn from p(x | y): without guidance.
         axis: default evenly over logSNR. One whose `loc` is where the network says most has a smaller standard error.
         draws: points of each picture, an even number. More have a smaller standard error and cost two forwards each.
@@ -189,7 +200,7 @@ def pointwise(
     if form == "expected" and maker is None:
         raise ExpungeError("the form 'expected' takes the noise from the network that made the pictures: maker is None; give it")
     seeds = [seed_of("meter", seed, i) for i in range(len(x_0))]
-    x, weights = points(x_0, given, axis or Axis.of(alphas_cumprod), draws, seeds, alphas_cumprod)
+    x, weights = points(x_0, given, axis or Axis.of(path), draws, seeds, path)
     with_it, without_it = predictions(network, x, given), predictions(network, x, without)
-    noise = x.noise if form == "standard" else predictions(maker, x, given) if form == "expected" and maker else with_it
-    return Estimate.of(gain(noise, without_it, with_it).sum((1, 2, 3)).view(len(x_0), draws).cpu(), weights)
+    goal = x.goal if form == "standard" else predictions(maker, x, given) if form == "expected" and maker else with_it
+    return Estimate.of(gain(goal, without_it, with_it).sum((1, 2, 3)).view(len(x_0), draws).cpu(), weights)
