@@ -9,9 +9,9 @@ import torch
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Kind, Member, Vocabulary
-from expunge.diffusion import schedule
 from expunge.diffusion.batch import Need
 from expunge.methods.base import Training
+from expunge.models.sampling import Sampler
 from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import surviving, trajectory_bank
@@ -66,14 +66,14 @@ def test_rows_belong_together(tmp_path):
 def test_noised_points_are_on_the_path(tmp_path):
     made = batches(tmp_path, {"forget"})
     x = made.banks["forget"].points
-    again = schedule.add_noise(_clean(made), x.noise, x.t, made.model.alphas_cumprod)
+    again = made.model.path.add_noise(_clean(made), x.goal, x.t)
     torch.testing.assert_close(again, x.x_t, rtol=1e-4, atol=1e-4)
-    assert sorted((x.t * 16 // 1000).tolist()) == list(range(16))  # one in each of 16 equal slices of the path
+    assert sorted((x.t * 16 // 1000).int().tolist()) == list(range(16))  # one in each of 16 equal slices of the path
 
 
 def _clean(made):
     x = made.banks["forget"].points
-    return schedule.x0_from_eps(x.noise, x.x_t, x.t, made.model.alphas_cumprod)
+    return made.model.path.x_0(x.goal, x.x_t, x.t)
 
 
 @pytest.mark.parametrize("need", ["forget", "trajectory", "anchor_pictures", "surrogate"])
@@ -105,6 +105,18 @@ def test_a_trajectory_pairs_each_place_with_its_own_time(tmp_path):
         eps = model.predict(x)
     known = torch.stack([references.rows[k, p] for k, p in zip(x.keys, x.cond.keys, strict=True)])
     torch.testing.assert_close(known, eps, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_trajectories_know_the_prediction_without_a_prompt_where_guidance_asked_for_it(guidance, tmp_path, monkeypatch):
+    """Under the key of the model's own condition without a prompt, whatever that is."""
+    model = tiny.model()
+    monkeypatch.setattr(type(model), "default_sampler", Sampler(3, guidance))
+    monkeypatch.setattr(type(model), "null", lambda self, count=1: replace(self.encode(["style"]), keys=("no prompt",)).expand(count))
+    references = ReferenceCache()
+    bank = trajectory_bank(tiny.session(model, Store(tmp_path)), tiny.concept(), TRAINING, 0, references)
+    asked = {prompt for _, prompt in references.rows}
+    assert asked - {*bank.points.cond.keys} == ({"no prompt"} if guidance > 1 else set())
 
 
 def test_pictures_are_made_once(tmp_path):
@@ -154,7 +166,7 @@ def test_a_stand_in_is_shown_under_the_concepts_prompt(tmp_path):
         seeds = [seed_of(0, need, "picture", i) for i in range(8)]
         clean = made.model.sample_latents(made.model.encode(of), seeds, made.model.default_sampler)
         points = bank.points
-        x_t = schedule.add_noise(clean.repeat(2, 1, 1, 1), points.noise, points.t, made.model.alphas_cumprod)
+        x_t = made.model.path.add_noise(clean.repeat(2, 1, 1, 1), points.goal, points.t)
         torch.testing.assert_close(points.x_t, x_t, rtol=1e-4, atol=1e-4)
         assert sorted((points.t * 16 // 1000).tolist()) == list(range(16))
     assert len(list(store.root.rglob("*.safetensors"))) == 2
@@ -176,7 +188,7 @@ def test_parts_draw_from_streams_of_their_own(tmp_path):
     batch = made(0)
     numbers = [tuple(k.split("/")[1] for k in part.keys) for part in (batch.forget, batch.retain, batch.surrogate, batch.anchor_pictures)]
     assert len(set(numbers)) == 4
-    noises = [made.banks[n].points.noise for n in ("forget", "retain", "surrogate", "anchor_pictures")]
+    noises = [made.banks[n].points.goal for n in ("forget", "retain", "surrogate", "anchor_pictures")]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(noises, 2))
 
 

@@ -7,7 +7,7 @@ from expunge.attacks._training import Denoise
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.losses import denoising_error
 from expunge.diffusion.networks import Models
-from expunge.diffusion.schedule import loss_weight
+from expunge.diffusion.noise_path import Discrete, Flow, NoisePath
 from expunge.diffusion.types import Cond, Noised
 from expunge.methods.concept_ablation import CA
 from expunge.methods.dimum import DiMUM
@@ -19,12 +19,12 @@ from expunge.methods.pure import PURE
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.selective_amnesia import SA
 
-ABAR = torch.full((1000,), 0.2)
 COND = Cond(torch.zeros(2, 2, 4), ("ring", "ring"))
 X = Noised(torch.ones(2, 1, 2, 2), torch.tensor([5, 7]), COND, ("a", "b"), torch.tensor([0.0, 3.0])[:, None, None, None].expand(2, 1, 2, 2))
+PATHS = [Discrete(), Discrete(predicts="v_prediction"), Flow()]
 
 
-def models(predicts: str) -> Models:
+def models(path: NoisePath) -> Models:
     weight = torch.nn.Parameter(torch.tensor(2.0))
     notes = {"gamma": torch.tensor(1.0), "fisher.w": torch.tensor(1.0), "kappa": torch.tensor(1.0), "scale": torch.tensor(1.0)}
     return Models(
@@ -33,22 +33,15 @@ def models(predicts: str) -> Models:
         weights={"w": weight},
         initial={"w": torch.tensor(2.0)},
         notes=notes,
-        alphas_cumprod=ABAR,
-        predicts=predicts,
+        path=path,
     )
 
 
-@pytest.mark.parametrize(("predicts", "weight"), [("epsilon", 1.0), ("v_prediction", 5.0), ("sample", 4.0)])
-def test_the_error_is_that_of_what_the_network_predicts(predicts, weight):
-    """abar = 0.2: an error in the noise is 1 / 0.2 of that of v, squared, and 0.8 / 0.2 of that of x_0. The student says 2 of 0 and 3."""
-    torch.testing.assert_close(denoising_error(models(predicts), X), weight * torch.tensor([4.0, 1.0]))
-    torch.testing.assert_close(denoising_error(models(predicts), X, X.noise + 3), weight * torch.tensor([9.0, 9.0]))
-
-
-def test_a_schedule_that_ends_in_nothing_but_noise_gives_finite_weights():
-    weight = loss_weight(torch.tensor([0.5, 0.0]), torch.tensor([0, 1]), "v_prediction")
-    assert weight[0] == 2
-    assert torch.isfinite(weight).all()
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.predicts)
+def test_the_error_is_that_of_what_the_network_predicts(path):
+    """The student says 2 where the goals are 0 and 3."""
+    torch.testing.assert_close(denoising_error(models(path), X), torch.tensor([4.0, 1.0]))
+    torch.testing.assert_close(denoising_error(models(path), X, X.goal + 3), torch.tensor([9.0, 9.0]))
 
 
 COMPARE = [
@@ -67,11 +60,12 @@ COMPARE = [
 
 @pytest.mark.parametrize(("method", "step", "terms"), COMPARE, ids=lambda value: type(value).__name__)
 def test_whoever_compares_predictions_does_so_in_the_models_own_measure(method, step, terms):
-    """In that of the noise, a model that predicts v would hardly forget, or be held, where there is little left of the picture."""
+    """In that of the noise, a model that predicts v would hardly forget, or be held, where there is little left of the picture, and one
+    that predicts a flow not at all where there is nothing left of it."""
     points, conds = ("forget", "retain", "surrogate", "anchor_pictures"), ("anchor", "marginal", "sibling", "context")
     parts = {n: X for n in points} | {n: COND for n in conds}
     given = Batch(step, COND, COND[[0]], {name: part for name, part in parts.items() if name in method.needs})
-    plain, as_v = (method(models(predicts), given) for predicts in ("epsilon", "v_prediction"))
+    plain, as_v, as_flow = (method(models(path), given) for path in PATHS)
     for name in terms:
         assert plain[name] != 0
-        torch.testing.assert_close(as_v[name], 5 * plain[name])
+        assert plain[name] == as_v[name] == as_flow[name]

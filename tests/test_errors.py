@@ -23,7 +23,6 @@ TO_CONVERT: set[str] = {
     "diffusion/batch.py",
     "diffusion/divergence.py",
     "diffusion/networks.py",
-    "diffusion/schedule.py",
     "models/delta.py",
     "models/scopes.py",
     "models/text_encoder.py",

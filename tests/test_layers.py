@@ -108,7 +108,7 @@ def test_all_learn_from_the_untouched_model(tmp_path, last, monkeypatch):
         assert torch.equal(bank.points.x_t, batches.banks[need].points.x_t)
     point, said = asked[-1]
     with torch.no_grad():
-        torch.testing.assert_close(said, untouched(point), rtol=1e-5, atol=1e-6)  # in other batches
+        torch.testing.assert_close(said, untouched.predict(point), rtol=1e-5, atol=1e-6)  # in other batches
 
 
 def test_a_closed_form_after_another_method_edits_what_that_left(tmp_path):

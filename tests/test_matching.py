@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from expunge.config import build
-from expunge.diffusion import schedule
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.divergence import find_divergence
 from expunge.diffusion.losses import squared_error
 from expunge.diffusion.networks import Models
+from expunge.diffusion.noise_path import Discrete, Flow, NoisePath
 from expunge.diffusion.types import Cond, Noised, Point
 from expunge.errors import ExpungeError
 from expunge.methods import METHODS
@@ -26,7 +26,7 @@ from expunge.models.scopes import SCOPES
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
 
-ABAR = schedule.alphas_cumprod(schedule.scaled_linear())
+PATH = Discrete()
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def batch(*m: float, t: tuple[int, ...] | None = None) -> Batch:
 def models(method: Matching, first: Batch) -> Models:
     """A student that predicts x_t scaled by a trained number, 1 at first, and what the method notes on its first batch."""
     theta = torch.nn.Parameter(torch.ones(()))
-    made = Models(lambda p: theta * p.x_t, lambda p: p.x_t, weights={"theta": theta}, alphas_cumprod=ABAR)
+    made = Models(lambda p: theta * p.x_t, lambda p: p.x_t, weights={"theta": theta}, path=PATH)
     return replace(made, notes=method.prepare(made, lambda step: first))
 
 
@@ -104,7 +104,7 @@ def test_far_points_pull_least_by_hellinger_and_most_by_chi2():
 def test_kl_is_the_mean_squared_error(name: str):
     x = torch.randn(5, 4, 3, 3)
     given = batch(*[1.0] * 5)
-    point = replace(given.forget, x_t=x, noise=x)
+    point = replace(given.forget, x_t=x, goal=x)
     method, goal = Toward(divergence=name), torch.randn(5, 4, 3, 3)
     made = models(method, given)
     assert made.notes == {}
@@ -168,14 +168,23 @@ def test_a_start_beside_a_given_kappa_is_refused():
 
 
 def test_the_weight_of_a_timestep_is_lam_t_up_to_its_cap():
-    lam = path_weight(ABAR.float())
-    table = {1: 0.0131, 100: 0.0131, 200: 0.00833, 500: 0.00669, 999: 0.0122}
-    assert {t: lam[t].item() * CAP for t in table} == pytest.approx(table, rel=5e-3)
+    table = {1: 0.0131, 100: 0.0131, 200: 0.00840, 500: 0.00673, 999: 0.0122}
+    lam = path_weight(PATH, torch.tensor([*map(float, table)])) * CAP
+    assert dict(zip(table, lam.tolist(), strict=True)) == pytest.approx(table, rel=5e-3)
+
+
+@pytest.mark.parametrize("path", [Discrete(predicts="v_prediction"), Flow()], ids=["v", "flow"])
+def test_of_other_predictions_it_is_the_weight_of_the_same_difference_of_noise(path: NoisePath):
+    """And nothing where only noise is left, and nothing that is predicted moves it."""
+    t = torch.tensor([500.0, 999.0])
+    signal, _ = path.levels(t)
+    assert path_weight(path, t).tolist() == pytest.approx((path.lam(t, CAP) / CAP * signal.double() ** 2).tolist())
+    assert path_weight(Flow(), torch.tensor([1000.0])).item() == 0
 
 
 @pytest.mark.parametrize("name", ["kl", "hellinger"])
 def test_timesteps_may_count_by_their_share_of_the_path(name: str):
-    given, lam = batch(1.0, 1.0, t=(10, 400)), path_weight(ABAR)[[10, 400]]
+    given, lam = batch(1.0, 1.0, t=(10, 400)), path_weight(PATH, torch.tensor([10.0, 400.0]))
     method = Toward(divergence=name, kappa=2.0, time_weight="path")
     w = torch.exp(-2 * lam / 8) if name == "hellinger" else torch.ones(2)
     assert loss_and_slope(method, given)[0] == pytest.approx((w * lam).mean().item())
@@ -184,7 +193,7 @@ def test_timesteps_may_count_by_their_share_of_the_path(name: str):
 def test_the_median_too_counts_by_the_path():
     given = batch(1.0, t=(400,))
     notes = models(Toward(divergence="hellinger", time_weight="path"), given).notes
-    assert notes["kappa"].item() == pytest.approx(2 / path_weight(ABAR)[400].item())
+    assert notes["kappa"].item() == pytest.approx(2 / path_weight(PATH, torch.tensor([400.0])).item())
 
 
 # --- as settings ------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Prepared(Objective):
     def __call__(self, models, batch):
         x = batch.forget
         drift = models.student(x) - models.ema(x)
-        return {"retain": (models.student(batch.retain) - batch.retain.noise).square().mean(), "drift": drift.square().mean()}
+        return {"retain": (models.student(batch.retain) - batch.retain.goal).square().mean(), "drift": drift.square().mean()}
 
 
 def plan(method: str | Objective, training: dict | None = TRAINING, **settings) -> Plan:

@@ -19,7 +19,7 @@ def test_readings_are_taken_at_the_known_steps_and_at_the_last():
 @pytest.mark.parametrize("pictures", [1, 5, 20])
 def test_so_many_pictures_are_made_each_of_another_prompt_of_the_concept(pictures, tmp_path, monkeypatch):
     made, trained = [], []
-    sampled, predicted = StableDiffusion.latents, StableDiffusion.__call__
+    sampled, predicted = StableDiffusion.sample_latents, StableDiffusion.predict
 
     def sample(self, cond, seeds, sampler):
         made.extend(zip(cond.keys, seeds, strict=True))
@@ -29,8 +29,8 @@ def test_so_many_pictures_are_made_each_of_another_prompt_of_the_concept(picture
         trained.extend(point.cond.keys)
         return predicted(self, point, weights)
 
-    monkeypatch.setattr(StableDiffusion, "latents", sample)
-    monkeypatch.setattr(StableDiffusion, "__call__", predict)
+    monkeypatch.setattr(StableDiffusion, "sample_latents", sample)
+    monkeypatch.setattr(StableDiffusion, "predict", predict)
     readings(FewShot(pictures=pictures, steps=10, batch_size=8), victim(tmp_path))
     assert len(made) == len({p for p, _ in made}) == len({s for _, s in made}) == pictures
     assert all("neon" in p.split() for p, _ in made)
@@ -60,5 +60,5 @@ def test_it_learns_what_it_is_shown(tmp_path):
     losses = []
     for weights in readings(attack, attacked):
         with torch.no_grad(), swapped(attacked.model.network, weights):
-            losses.append((attacked.model(bank.points[at]) - bank.points.noise[at]).square().mean().item())
+            losses.append((attacked.model.predict(bank.points[at]) - bank.points.goal[at]).square().mean().item())
     assert losses[-1] < 0.95 * losses[0]

@@ -16,7 +16,6 @@ from expunge.attacks._training import Denoise
 from expunge.attacks.base import Victim
 from expunge.attacks.relearn import Relearn
 from expunge.canvas.prompts import OBJECTS, STYLES
-from expunge.diffusion import schedule
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Cond, Noised
@@ -53,21 +52,15 @@ def test_the_loss_is_the_squared_error_of_the_true_noise():
 
 
 def test_of_a_model_that_predicts_v_it_is_the_squared_error_of_v():
-    """By the conversion itself: the same error in v, at little and at much noise; at nothing but noise no number that is not finite."""
+    """At little noise and at much."""
     model = tiny.model(prediction_type="v_prediction")
-    abar = model.alphas_cumprod.clone()
     x_0, noise, said = (torch.randn(2, *model.latent_shape, generator=torch.Generator().manual_seed(i)) for i in range(3))
     t, cond = torch.tensor([20, 900]), model.encode(["a ring", "a disc"])
-    x_t = schedule.add_noise(x_0, noise, t, abar)
-    true = schedule.v_from_eps(noise, x_t, t, abar)
-    eps = schedule.eps_from_v(said, x_t, t, abar)
-    batch = Batch(0, cond, cond, {"retain": Noised(x_t, t, cond, ("a", "b"), noise)})
-    models = Models(lambda point: eps, lambda point: eps, alphas_cumprod=abar, predicts="v_prediction")
-    found = Denoise("retain", "full")(models, batch)["denoise"]
-    torch.testing.assert_close(found, (said - true).square().mean(), rtol=1e-4, atol=1e-5)
-    abar[900] = 0.0
-    at_zero = Models(lambda point: noise, lambda point: noise, alphas_cumprod=abar, predicts="v_prediction")
-    assert Denoise("retain", "full")(at_zero, batch)["denoise"] == 0
+    signal, sigma = model.path.coefficients(t, x_0)
+    x = Noised(model.path.add_noise(x_0, noise, t), t, cond, ("a", "b"), model.path.goal(x_0, noise, t))
+    models = Models(lambda point: said, lambda point: said, path=model.path)
+    found = Denoise("retain", "full")(models, Batch(0, cond, cond, {"retain": x}))["denoise"]
+    torch.testing.assert_close(found, (said - (signal * noise - sigma * x_0)).square().mean(), rtol=1e-4, atol=1e-5)
 
 
 def test_readings_are_taken_at_the_known_steps_and_at_the_last():
@@ -82,7 +75,7 @@ def test_readings_are_taken_at_the_known_steps_and_at_the_last():
 def test_no_prompt_under_which_it_samples_or_trains_names_the_concept(target, tmp_path, monkeypatch):
     """Under any of its names: the synonym teaches the concept as well as the word that was erased."""
     said = []
-    for name in ("__call__", "walk"):
+    for name in ("predict", "walk"):
         original = getattr(StableDiffusion, name)
 
         def heard(self, asked, *rest, original=original):
@@ -123,7 +116,7 @@ def test_it_starts_at_the_victim_and_moves_the_chosen_weights_alone(variant, tmp
     net = {n: p.detach().clone() for n, p in attacked.model.network.named_parameters()}
     attack = Relearn(steps=1, variant=variant, lr=1e-5, **SMALL)
     _, last = readings(attack, attacked)
-    scope = set(Denoise("retain", variant).scope.parameters(attacked.model.network))
+    scope = set(attacked.model.scope(Denoise("retain", variant).scope))
     assert set(last) == scope | set(attacked.delta)
     start = {**net, **attacked.delta}
     far = {n: (last[n] - start[n]).abs().max().item() for n in last}
@@ -138,7 +131,7 @@ def test_it_lowers_its_loss(tmp_path):
     losses = []
     for weights in readings(attack, attacked):
         with torch.no_grad(), swapped(attacked.model.network, weights):
-            losses.append(F.mse_loss(attacked.model(points[at]), points.noise[at]).item())
+            losses.append(F.mse_loss(attacked.model.predict(points[at]), points.goal[at]).item())
     assert losses[1] < 0.95 * losses[0]
 
 

@@ -83,7 +83,7 @@ def test_a_prompt_that_has_no_room_for_its_blanks_is_refused():
     words = Words(tiny.model())
     assert words.room == 10
     words.write([f"{BLANK} neon style"], 8)
-    with pytest.raises(ExpungeError, match="fits the text encoder's 12 tokens: '<\\*> neon style' with 9 for each <\\*> has 13"):
+    with pytest.raises(ExpungeError, match="has 13 tokens, with 9 for each"):
         words.write([f"{BLANK} neon style"], 9)
 
 

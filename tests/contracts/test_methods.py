@@ -31,7 +31,7 @@ TRAINING = Training(**tiny.TRAINING)
 def prepared(cls, needs=None):
     model, method = tiny.model(), cls()
     batches = gather(tiny.session(model), tiny.concept(), method.needs if needs is None else needs, TRAINING, 0)
-    state = TrainState(model.network, method.scope)
+    state = TrainState(model, method.scope)
     return model, method, batches, state
 
 
@@ -97,7 +97,7 @@ def test_only_the_scope_moves_and_the_reference_stays(name):
     moved = {n for n, p in model.network.named_parameters() if not torch.equal(p, before[n])}
     changed = {n for n, w in state.delta().items() if not torch.equal(w, before[n])}
     held = {n for n, mask in method.masks(trainer.hooks.notes).items() if not mask.any()}
-    assert changed == set(method.scope.parameters(model.network)) - held
+    assert changed == set(model.scope(method.scope)) - held
     assert moved == (set() if method.scope.rank else changed)
     state.release()
     assert all(torch.equal(p, before[n]) for n, p in model.network.named_parameters())
@@ -110,7 +110,7 @@ def test_a_run_changes_the_scope_and_leaves_the_model_as_it_was(name, tmp_path):
     training = None if issubclass(METHODS[name], Edit) else tiny.TRAINING
     run = unlearn(model, tiny.concept(), name, training=training, out=tmp_path / "run", cache=Store.default())
     assert run.card["relative_change"] > 0
-    assert set(run.delta(model.fingerprint)) == set(METHODS[name]().scope.parameters(model.network))
+    assert set(run.delta(model.fingerprint)) == set(model.scope(METHODS[name]().scope))
     assert all(torch.equal(p, before[n]) and p.requires_grad for n, p in model.network.named_parameters())
 
 

@@ -3,12 +3,11 @@
 import pytest
 import tiny
 import torch
-from torch import nn
 
 from expunge.diffusion.types import Cond, Point
 from expunge.errors import ExpungeError
 from expunge.models.delta import load_delta, save_delta, swapped
-from expunge.models.scopes import SCOPES
+from expunge.models.scopes import SCOPES, Scope
 from expunge.runs.run import Run
 from expunge.training.networks import Student
 from expunge.training.state import TrainState
@@ -17,7 +16,7 @@ from expunge.training.state import TrainState
 @pytest.mark.parametrize("name", SCOPES)
 def test_saved_and_loaded_it_gives_the_same_output(name, tmp_path):
     model = tiny.model()
-    state = TrainState(model.network, SCOPES[name])
+    state = TrainState(model, SCOPES[name])
     with torch.no_grad():
         for p in state.trained.values():
             p += 0.01 * torch.randn_like(p)
@@ -29,14 +28,15 @@ def test_saved_and_loaded_it_gives_the_same_output(name, tmp_path):
     with torch.no_grad():
         before = model.predict(point)
         with swapped(model.network, load_delta(tmp_path / "delta.safetensors", "base")):
-            torch.testing.assert_close(model.predict(point), changed, rtol=0, atol=0)
+            # In training a low rank is added to what a layer returns, in the result to its weight: the same up to rounding.
+            torch.testing.assert_close(model.predict(point), changed, rtol=0, atol=1e-5 if SCOPES[name].rank else 0)
         torch.testing.assert_close(model.predict(point), before, rtol=0, atol=0)
     assert not torch.equal(before, changed)
 
 
 def test_scopes_nest_and_complement():
-    net = tiny.model().network
-    names = {n: set(s.parameters(net)) for n, s in SCOPES.items()}
+    model = tiny.model()
+    net, names = model.network, {n: set(model.scope(s)) for n, s in SCOPES.items()}
     assert names["xattn-kv"] < names["xattn"] < names["full"]
     assert names["xattn-lora"] < names["xattn"]
     assert all(net.get_parameter(n).ndim == 2 for n in names["xattn-lora"])
@@ -46,8 +46,15 @@ def test_scopes_nest_and_complement():
 
 def test_a_scope_that_selects_nothing_is_an_error():
     """A released command of ESD selects no parameter and hands the optimizer an empty list."""
-    with pytest.raises(ExpungeError, match="matches none of the 2 in Linear"):
-        SCOPES["xattn"].parameters(nn.Linear(2, 2))
+    for scope, rule in ((Scope("mine", r"\.attn7\."), "empty-scope"), (Scope("attn7"), "unknown-scope")):
+        with pytest.raises(ExpungeError) as caught:
+            tiny.model().scope(scope)
+        assert (caught.value.rule, caught.value.value) == (rule, scope.name)
+
+
+def test_a_scope_of_ones_own_is_a_pattern():
+    model = tiny.model()
+    assert set(model.scope(Scope("mine", r"\.attn2\.to_[kv]\."))) == set(model.scope(SCOPES["xattn-kv"]))
 
 
 def test_a_delta_for_another_model_is_refused(tmp_path):

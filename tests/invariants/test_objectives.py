@@ -57,9 +57,9 @@ class Plain(Objective):
         x = batch.forget
         return {
             "forget": F.mse_loss(models.student(x), models.reference(x.given(batch.marginal))),
-            "retain": F.mse_loss(models.student(batch.retain), batch.retain.noise),
+            "retain": F.mse_loss(models.student(batch.retain), batch.retain.goal),
             "surrogate": F.mse_loss(models.student(batch.surrogate), models.reference(batch.surrogate)),
-            "anchor": F.mse_loss(models.student(batch.anchor_pictures), batch.anchor_pictures.noise),
+            "anchor": F.mse_loss(models.student(batch.anchor_pictures), batch.anchor_pictures.goal),
         }
 
 
@@ -93,13 +93,13 @@ class Everything(Plain):
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x = batch.forget
         if self.phase(batch.step) == "odd":
-            keep = F.mse_loss(models.student(batch.retain), batch.retain.noise)
+            keep = F.mse_loss(models.student(batch.retain), batch.retain.goal)
             return {"forget": keep, "mean": 0.1 * F.mse_loss(models.student(x), models.ema(x))}
         said = models.student(x)
         return {
             "forget": F.mse_loss(said, models.reference(x.given(batch.null))) / models.notes["scale"],
             "fooled": models.notes["dual"] * models.fixed_companion(said).mean(),
-            "critic": -models.companion(said.detach()).mean() + models.companion(x.noise).square().mean(),
+            "critic": -models.companion(said.detach()).mean() + models.companion(x.goal).square().mean(),
         }
 
 
@@ -159,7 +159,7 @@ def test_an_accumulated_batch_is_the_batch(whole, tmp_path, parts):
 def trainer(method: Objective, **training) -> Trainer:
     settings, model = Training(**tiny.TRAINING | training), tiny.model()
     batches = gather(tiny.session(model), tiny.concept(), method.needs, settings, 0)
-    return Trainer(tiny.session(model), method, settings, batches, TrainState(model.network, method.scope, 0, settings.ema))
+    return Trainer(tiny.session(model), method, settings, batches, TrainState(model, method.scope, 0, settings.ema))
 
 
 def test_masked_entries_do_not_move():
@@ -177,7 +177,7 @@ def test_a_mask_comes_before_the_norm():
 
     class Half(Plain):
         def masks(self, notes):
-            return {n: torch.zeros(w.shape, dtype=torch.bool) for n, w in SCOPES["xattn-kv"].parameters(tiny.model().network).items()}
+            return {n: torch.zeros(w.shape, dtype=torch.bool) for n, w in tiny.model().scope(SCOPES["xattn-kv"]).items()}
 
     assert next(trainer(Half()).fit()).grad_norm == 0
 
@@ -271,7 +271,7 @@ def test_low_rank_starts_at_the_untouched_model():
     x = made.batches(0).forget
     torch.testing.assert_close(made.student(x), made.reference(x), rtol=1e-5, atol=1e-6)
     assert made.state.relative_change() == 0
-    other = TrainState(tiny.model().network, SCOPES["xattn-lora"], seed=1)
+    other = TrainState(tiny.model(), SCOPES["xattn-lora"], seed=1)
     name = next(n for n in made.state.trained if n.endswith(".A"))
     assert not torch.equal(other.trained[name], made.state.trained[name])
     assert made.state.initial[name].std().item() * made.state.initial[name].shape[1] ** 0.5 == pytest.approx(1, abs=0.2)
@@ -322,7 +322,7 @@ class Wrong(Plain):
         return "a.b" if self.mistake == 5 else "train"
 
 
-MASKED = next(iter(SCOPES["xattn-kv"].parameters(tiny.model().network)))
+MASKED = next(iter(tiny.model().scope(SCOPES["xattn-kv"])))
 MISTAKES = [
     ("gradient-left", None),  # on every tensor
     ("unknown-note", "other"),
@@ -348,7 +348,7 @@ def test_the_companion_is_trained_but_not_kept():
     before = {n: p.clone() for n, p in made.hooks.companion.named_parameters()}
     list(made.fit())
     assert all(not torch.equal(p, before[n]) for n, p in made.hooks.companion.named_parameters())
-    assert set(made.state.delta()) == set(SCOPES["xattn-kv"].parameters(tiny.model().network))
+    assert set(made.state.delta()) == set(tiny.model().scope(SCOPES["xattn-kv"]))
     assert not any(name.startswith(("0.", "2.")) for name in made.state.delta())
 
 

@@ -90,7 +90,7 @@ def test_the_loss_scale_of_half_precision_is_kept(tmp_path):
         method, training = METHODS["mim-mu"](), Training(**tiny.TRAINING)
         model = tiny.model()
         batches = gather(tiny.session(model), tiny.concept(), method.needs, training, 0)
-        return Trainer(tiny.session(model), method, training, batches, TrainState(model.network, method.scope), folder)
+        return Trainer(tiny.session(model), method, training, batches, TrainState(model, method.scope), folder)
 
     def scaled(self: Processes, dtype: str, device: torch.device) -> Accelerator:
         made = real(self, dtype, device)

@@ -61,5 +61,5 @@ def test_rows_of_a_concatenation_stay_what_they_were():
     both = Noised.cat([a, b])
     assert both.keys == ("r/0", "r/1", "s/0")
     assert both.cond.keys == ("a disc", "a square", "a ring")
-    assert torch.equal(both.noise, torch.cat([a.noise, b.noise]))
+    assert torch.equal(both.goal, torch.cat([a.goal, b.goal]))
     assert (len(both), both.x_t.shape, both.t.shape) == (3, (3, 1, 2, 2), (3,))

@@ -87,7 +87,7 @@ def test_teacher_and_student_see_the_same_latents_where_the_published_code_encod
 def trainer(method, tmp_path) -> Trainer:
     model, training = tiny.model(), Training(**tiny.TRAINING)
     batches = gather(tiny.session(model, Store(tmp_path)), tiny.concept(), method.needs, training, 0)
-    made = Trainer(tiny.session(model), method, training, batches, TrainState(model.network, method.scope))
+    made = Trainer(tiny.session(model), method, training, batches, TrainState(model, method.scope))
     made.hooks.notes = method.prepare(made.models, batches)
     with torch.no_grad():  # away from the start, where factors and penalties have no slope
         for weight in made.state.trained.values():
@@ -125,7 +125,7 @@ class Published(EraseDiff):
         goal = models.reference(x.given(batch.marginal))
         inner = sum(F.mse_loss(models.student(x), goal) for _ in range(2)) / 2
         difference = F.mse_loss(models.student(x), goal) - inner.detach()
-        return {"retain": F.mse_loss(models.student(kept), kept.noise), "forget": 0.1 * difference}
+        return {"retain": F.mse_loss(models.student(kept), kept.goal), "forget": 0.1 * difference}
 
 
 @pytest.mark.parametrize(("name", "calls"), [("erase-diff", 2), ("spm", 1), ("selective-amnesia", 2)])
@@ -148,7 +148,7 @@ def test_the_gradient_is_that_of_both_losses(tmp_path):
     models, batch = made.models, made.batches(0)
     x, kept, weights = batch.forget, batch.retain, list(models.weights.values())
     forget = F.mse_loss(models.student(x), models.reference(x.given(batch.marginal)))
-    retain = F.mse_loss(models.student(kept), kept.noise)
+    retain = F.mse_loss(models.student(kept), kept.goal)
     f, r = (torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)]) for loss in (forget, retain))
     found = slopes(method, models, batch)
     torch.testing.assert_close(found, r + max(0.0, 1.0 - (f @ r / (f @ f)).item()) * f, rtol=1e-3, atol=1e-6)

@@ -48,7 +48,7 @@ def test_the_steps_bound_it_and_not_the_norm(max_grad_norm: float):
     method, training = GradientAscent(), Training(**tiny.TRAINING | {"max_grad_norm": max_grad_norm, "schedule": "constant"})
     model = tiny.model()
     made = gather(tiny.session(model), tiny.concept(), method.needs, training, 0)
-    trainer = Trainer(tiny.session(model), method, training, made, TrainState(model.network, method.scope))
+    trainer = Trainer(tiny.session(model), method, training, made, TrainState(model, method.scope))
     list(trainer.fit())
     far = max((w - trainer.state.initial[n]).abs().max().item() for n, w in trainer.state.trained.items())
     assert 0.5 * training.lr < far < 1.5 * training.lr * training.steps

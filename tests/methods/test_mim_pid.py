@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from expunge.diffusion import schedule
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.decomposition import information, redrawn, shares, smoothed
 from expunge.diffusion.networks import Models
+from expunge.diffusion.noise_path import Discrete, Flow
 from expunge.diffusion.types import Cond, Noised
 from expunge.errors import UndeclaredNeed
 from expunge.methods.mim_pid import MiMPID
@@ -30,9 +30,9 @@ PLAIN = {"smooth": 0, "draws": 1, "delta": 0.0}
 
 def loss(offset: float = 0.0, **settings) -> dict[str, float]:
     method = MiMPID(**PLAIN | settings)
-    models = Models(network(offset), network(0.0), alphas_cumprod=torch.tensor([0.5]))
+    models = Models(network(offset), network(0.0), path=Discrete(torch.tensor([0.5])))
     notes = method.prepare(models, lambda step: BATCH)
-    terms = method(Models(network(offset), network(0.0), notes=notes, alphas_cumprod=models.alphas_cumprod), BATCH)
+    terms = method(Models(network(offset), network(0.0), notes=notes, path=models.path), BATCH)
     return {k: v.item() for k, v in (terms | notes).items()}
 
 
@@ -61,17 +61,18 @@ def test_smoothing_is_a_mean_over_what_there_is():
     assert torch.equal(smoothed(maps, 0), maps)
 
 
-def test_redrawn_points_are_the_same_pictures_under_other_noise():
-    abar = schedule.alphas_cumprod(schedule.scaled_linear()).float()
-    x_0, noise, t = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4), torch.tensor([0, 500, 999])
-    x = Noised(schedule.add_noise(x_0, noise, t, abar), t, Cond(torch.zeros(3, 2, 4), ("a", "b", "c")), ("i", "j", "k"), noise)
-    again = redrawn(x, abar, 1)
-    torch.testing.assert_close(schedule.x0_from_eps(again.noise, again.x_t, t, abar), x_0, rtol=1e-3, atol=1e-4)
-    assert not torch.equal(again.noise, noise)
-    assert torch.equal(redrawn(x, abar, 1).noise, again.noise)
-    assert not torch.equal(redrawn(x, abar, 2).noise, again.noise)
+@pytest.mark.parametrize("path", [Discrete(), Discrete(predicts="v_prediction"), Flow()], ids=["epsilon", "v", "flow"])
+def test_redrawn_points_are_the_same_pictures_under_other_noise(path):
+    x_0, noise, t = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4), torch.tensor([0.0, 500.0, 999.0])
+    given, keys = Cond(torch.zeros(3, 2, 4), ("a", "b", "c")), ("i", "j", "k")
+    x = Noised(path.add_noise(x_0, noise, t), t, given, keys, path.goal(x_0, noise, t))
+    again = redrawn(x, path, 1)
+    torch.testing.assert_close(path.x_0(again.goal, again.x_t, t), x_0, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(again.goal, x.goal)
+    assert torch.equal(redrawn(x, path, 1).goal, again.goal)
+    assert not torch.equal(redrawn(x, path, 2).goal, again.goal)
     assert again.keys == ("i~1", "j~1", "k~1")  # or the reference would remember one for the other
-    assert redrawn(x, abar, 0) is x
+    assert redrawn(x, path, 0) is x
 
 
 def test_only_what_is_the_concepts_own_is_pressed():

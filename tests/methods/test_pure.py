@@ -7,6 +7,7 @@ import torch
 
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.networks import Models
+from expunge.diffusion.noise_path import Discrete
 from expunge.diffusion.types import Cond, Noised
 from expunge.methods.pure import PURE
 
@@ -33,7 +34,7 @@ def batch(step: int, times=(5, 5)) -> Batch:
 
 def models(student, gamma: float = 2.0) -> Models:
     # The reference says 0.5 of either, where the noise is 1: e_* = 0.25.
-    return Models(student, network(0.5, 0.5), notes={"gamma": torch.tensor(gamma)}, alphas_cumprod=HORIZON)
+    return Models(student, network(0.5, 0.5), notes={"gamma": torch.tensor(gamma)}, path=Discrete(HORIZON))
 
 
 @pytest.mark.parametrize("beta", [0.5, 4.0, 100.0])

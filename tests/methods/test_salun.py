@@ -91,7 +91,7 @@ def test_the_weights_do_not_drift_while_the_mask_is_made():
     optimizer = torch.optim.SGD(drifting.weights.values(), 0.05)
     for _ in range(4):
         optimizer.zero_grad()
-        (drifting(picture) - picture.noise).square().sum().backward()
+        (drifting(picture) - picture.goal).square().sum().backward()
         total += torch.cat([w.grad for w in drifting.weights.values()])
         optimizer.step()
     assert total.tolist() == pytest.approx([2 * (1 + 0.9 + 0.81 + 0.729), 2.4 * 1.111], rel=1e-4)
@@ -113,7 +113,7 @@ def test_the_mask_is_worked_out_point_by_point():
         torch.tensor([5, 5]),
         Cond(torch.zeros(2, 2, 4), ("neon",) * 2),
         ("p", "q"),
-        torch.cat([one.noise, two.noise]),
+        torch.cat([one.goal, two.goal]),
     )
     together, student = mask([both])
     assert [len(point) for point in student.asked] == [1, 1]
@@ -156,7 +156,7 @@ class MaskAfterTheStep(Trainer):
 def trained(method: SalUn | RandomLabel, trainer: type[Trainer] = Trainer, **training) -> Trainer:
     settings, model = Training(**tiny.TRAINING | training), tiny.model()
     batches = gather(tiny.session(model), tiny.concept(), method.needs, settings, 0)
-    made = trainer(tiny.session(model), method, settings, batches, TrainState(model.network, method.scope))
+    made = trainer(tiny.session(model), method, settings, batches, TrainState(model, method.scope))
     list(made.fit())
     return made
 
@@ -193,11 +193,11 @@ def test_with_a_share_of_one_a_run_is_random_relabelling():
 def test_the_mask_is_that_of_the_untouched_weights_to_the_last_bit():
     """Summed by hand over the batches that it was made from, on a network that has not been trained."""
     made, untouched = trained(SalUn(variant="xattn", mask_batches=2)), tiny.model()
-    fresh = TrainState(untouched.network, SalUn(variant="xattn").scope)
+    fresh = TrainState(untouched, SalUn(variant="xattn").scope)
     sizes = {n: torch.zeros_like(w) for n, w in fresh.trained.items()}
     for step in (-1, -2):
         x = made.batches(step).forget
-        loss = (untouched.predict(x).float() - x.noise).square().sum() / len(x)
+        loss = (untouched.predict(x).float() - x.goal).square().sum() / len(x)
         for size, slope in zip(sizes.values(), torch.autograd.grad(loss, list(fresh.trained.values())), strict=True):
             size += slope
     gamma = torch.cat([s.abs().flatten() for s in sizes.values()]).sort(descending=True).values

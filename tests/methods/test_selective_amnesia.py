@@ -62,7 +62,7 @@ def test_fisher_sees_every_point_of_the_bank_once_and_no_more_than_asked_for():
         start = step * 2
         picked = [bank[(start + i) % 5] for i in range(2)]
         x = noised("r", (0.0, 4.0), "a disc", "a square")
-        return Batch(step, cond("a ring"), cond(""), {"retain": Noised(x.x_t, x.t, x.cond, tuple(picked), x.noise)})
+        return Batch(step, cond("a ring"), cond(""), {"retain": Noised(x.x_t, x.t, x.cond, tuple(picked), x.goal)})
 
     for asked, seen in ((512, 5), (3, 3)):
         world = World(1.0, 2.0)

@@ -52,7 +52,7 @@ def test_the_processors_come_back_whatever_happens():
 
 def test_a_student_of_low_rank_attends_by_its_merged_weights():
     model = tiny.model()
-    state, x = TrainState(model.network, Scope("qk", r"\.attn2\.to_[qk]\.", rank=2)), point(model)
+    state, x = TrainState(model, Scope("qk", r"\.attn2\.to_[qk]\.", rank=2)), point(model)
     with torch.no_grad():
         for factor in state.trained.values():
             factor += 0.2 * torch.randn_like(factor)
@@ -68,6 +68,14 @@ def test_spans_say_what_each_token_is():
     rows = tiny.model().tokens(["a ring in neon style", "glow style", "a ring in neon style"], ("neon", "glow"))
     # start, a, ring, in, NEON, style, end, 5 of padding; start, GLOW, style, end, 8 of padding
     assert rows.tolist() == [[0, 0, 0, 0, 1, 0, 2, 3, 3, 3, 3, 3], [0, 1, 0, 2, *[3] * 8], [0, 0, 0, 0, 1, 0, 2, 3, 3, 3, 3, 3]]
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_both_kinds_of_tokenizers_find_the_same_spans(is_fast, monkeypatch):
+    """Those of transformers 4 do not say where a token stands in the text."""
+    model = tiny.model()
+    monkeypatch.setattr(type(model.pipeline.tokenizer), "is_fast", is_fast)
+    assert model.tokens(["a ring in neon style"], ("neon", "ring in")).tolist() == [[0, 0, 1, 1, 1, 0, 2, 3, 3, 3, 3, 3]]
 
 
 def test_a_name_of_several_tokens_is_found_whole():

@@ -101,7 +101,7 @@ def test_whatever_decides_a_picture_decides_under_which_key_it_is_kept():
 def test_while_weights_are_trained_in_float32_pictures_are_still_those_of_the_models_precision():
     model = StableDiffusion(tiny.model().pipeline.to(torch.bfloat16))
     before = model.rendered_by
-    state = TrainState(model.network, SCOPES["full"])
+    state = TrainState(model, SCOPES["full"])
     assert model.rendered_by == before
     with model.mixed(lambda: torch.autocast("cpu", torch.bfloat16)):
         assert model.rendered_by != before  # other operations are in float32 then
@@ -143,12 +143,15 @@ def test_pictures_are_decoded_in_parts(monkeypatch):
     assert seen == [2, 1]
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_a_visit_holds_what_the_network_says_there(prediction_type):
-    """What the trajectory bank hands to ESD as free reference outputs is what calling the network would give."""
+@pytest.mark.parametrize(("prediction_type", "is_karras"), [("epsilon", False), ("v_prediction", False), ("epsilon", True)])
+def test_a_visit_holds_what_the_network_says_there(prediction_type, is_karras):
+    """What the trajectory bank hands to ESD as free reference outputs is what calling the network would give, between timesteps too."""
     model = tiny.model(prediction_type=prediction_type)
+    if is_karras:
+        model.pipeline.scheduler = EulerDiscreteScheduler.from_config(model.pipeline.scheduler.config, use_karras_sigmas=True)
     cond, null = model.encode(PROMPTS[:2]), model.encode([""])
     *visits, _ = model.walk(cond, [1, 2], Sampler(3, 3.0))
+    assert all(float(visit.t).is_integer() for visit in visits) is not is_karras
     for visit in visits:
         point = Point(visit.x_t, visit.t.repeat(2), cond, ("a", "b"))
         with torch.no_grad():

@@ -80,7 +80,7 @@ def fine_tune(
 
     # Copies, because the trainer changes the network's tensors in place.
     with swapped(net, {n: v.clone() for n, v in victim.delta.items()}):
-        state = TrainState(net, objective.scope, seed_of(victim.seed, "attack"))
+        state = TrainState(model, objective.scope, seed_of(victim.seed, "attack"))
         try:
             batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
             trainer = Trainer(victim.session, objective, training, batches, state, folder)

@@ -15,8 +15,7 @@ from expunge.attacks._training import count_forwards, list_strengths
 from expunge.attacks.base import Attack, Attacked, Victim, make_reading
 from expunge.concepts.concept import Concept
 from expunge.diffusion.losses import squared_error
-from expunge.diffusion.schedule import loss_weight
-from expunge.diffusion.types import Cond, Noised, Point
+from expunge.diffusion.types import Noised, Point
 from expunge.methods.base import Training
 from expunge.models.delta import swapped
 from expunge.models.text_encoder import BLANK, Words
@@ -90,18 +89,18 @@ class Inversion(Attack):
                 for step in victim.session.progress.track(range(int(done), int(strength)), f"a new word for {victim.concept.target}"):
                     at = picks(seed_of("inversion", victim.seed), step, len(bank.points), self.batch_size)
                     rows = written[[row_of[bank.prompts[i].prompt] for i in at]]
-                    states = words.encode(rows, vectors.expand(len(at), -1, -1))
-                    x_t, t, noise = (part[at].to(model.device) for part in (points.x_t, points.t, points.noise))
-                    predicted = model.predict(Point(x_t, t, Cond(states, ("",) * len(at)), ("",) * len(at)))
-                    weight = loss_weight(model.alphas_cumprod, t, model.prediction_type)
-                    vectors.grad = differentiate((weight * squared_error(predicted, noise)).mean(), vectors)
+                    blank = ("",) * len(at)
+                    cond = words.condition(rows, blank, vectors.expand(len(at), -1, -1))
+                    x_t, t, goal = (part[at].to(model.device) for part in (points.x_t, points.t, points.goal))
+                    predicted = model.predict(Point(x_t, t, cond, blank))
+                    vectors.grad = differentiate(squared_error(predicted, goal).mean(), vectors)
                     optimizer.step()
 
             prompts, seeds = victim.asked()
             name = f"<{content({'vectors': vectors.detach().cpu()})[:8]}>"  # other vectors have another name
             with torch.no_grad():
-                states = words.encode(written[[row_of[p] for p in prompts]], vectors.expand(len(prompts), -1, -1))
-            cond = Cond(states, tuple(templates[p].replace(BLANK, name) for p in prompts))
+                keys = tuple(templates[p].replace(BLANK, name) for p in prompts)
+                cond = words.condition(written[[row_of[p] for p in prompts]], keys, vectors.expand(len(prompts), -1, -1))
             yield Attacked(strength, cond, tuple(seeds), dict(victim.delta))
 
     def _make_bank(self, victim: Victim) -> Bank:

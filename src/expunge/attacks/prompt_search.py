@@ -7,16 +7,15 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from expunge.attacks._coordinate_search import CoordinateSearch, sample_words
 from expunge.attacks._training import count_forwards, list_strengths
 from expunge.attacks.base import Attack, Attacked, Victim, make_reading
 from expunge.concepts.concept import Concept
-from expunge.diffusion import schedule
 from expunge.diffusion.losses import squared_error
-from expunge.diffusion.types import Cond, Latents, Point
+from expunge.diffusion.types import Cond, Latents, Point, Times
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.text_encoder import BLANK, Words
@@ -91,10 +90,10 @@ class PromptSearch(Attack):
         start = sample_words(among, len(asked), self.tokens, seed_of("prefix", victim.seed))
 
         def losses(vectors: Float[Tensor, "b blanks width"], rows: list[int]) -> Float[Tensor, " b"]:
-            return searched.losses(model, words.encode(written[rows], vectors), rows)
+            return searched.losses(model, words.condition(written[rows], ("",) * len(rows), vectors), rows)
 
         search = CoordinateSearch(words, among, losses, start, self.tries, max(1, RENDER_BATCH // self.points))
-        plainly = model.encode(asked).states
+        plainly = model.encode(asked)
         yield make_reading(victim, 0.0, {})
 
         with swapped(model.network, victim.delta):
@@ -104,11 +103,11 @@ class PromptSearch(Attack):
                 for _ in victim.session.progress.track(range(int(done), int(strength)), f"words that bring {victim.concept.target} back"):
                     search.step()
                 with torch.no_grad():
-                    states = words.encode(written.filled(search.ids))
-                better = validation.evaluate_all(model, states) < without
-            prefixes = [f"{words.read(ids)} " if b else "" for ids, b in zip(search.ids, better, strict=True)]
-            keys = tuple(prefix + p for prefix, p in zip(prefixes, asked, strict=True))
-            yield Attacked(strength, Cond(torch.where(better[:, None, None], states, plainly), keys), tuple(seeds), dict(victim.delta))
+                    keys = tuple(f"{words.read(ids)} {p}" for ids, p in zip(search.ids, asked, strict=True))
+                    prefixed = words.condition(written.filled(search.ids), keys)
+                better = (validation.evaluate_all(model, prefixed) < without).tolist()
+            cond = Cond.cat([(prefixed if is_better else plainly)[[i]] for i, is_better in enumerate(better)])
+            yield Attacked(strength, cond, tuple(seeds), dict(victim.delta))
 
     def _list_excluded(self, concept: Concept) -> tuple[str, ...]:
         """The names that no prefix may contain."""
@@ -117,15 +116,15 @@ class PromptSearch(Attack):
     @torch.no_grad()
     def _make_loss(self, victim: Victim, count: int, name: str) -> "PrefixLoss":
         """The loss at `count` points of each image, in the order of the images. The network must have the base model's weights."""
-        model, horizon = victim.model, len(victim.model.alphas_cumprod)
+        model = victim.model
         clean = _render_targets(victim).repeat_interleave(count, 0)
         # The centres of equal parts of the path.
-        t = ((torch.arange(count) + 0.5) / count * horizon).long().repeat(victim.pictures)
+        t = model.path.times((torch.arange(count) + 0.5) / count).repeat(victim.pictures)
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed_of("prefix", name, victim.seed)))
-        x_t = schedule.add_noise(clean, noise, t, model.alphas_cumprod.cpu())
-        x_t, t, noise = (part.to(model.device) for part in (x_t, t, noise))
+        x_t, goal = model.path.add_noise(clean, noise, t), model.path.goal(clean, noise, t)
+        x_t, t, goal = (part.to(model.device) for part in (x_t, t, goal))
         if self.aim == "classifier-free":
-            return PrefixLoss(count, x_t, t, noise)
+            return PrefixLoss(count, x_t, t, goal)
         cond = model.encode([p for p in victim.asked()[0] for _ in range(count)])
         whole = Point(x_t, t, cond, ("",) * len(t))
         parts = [list(range(s, min(s + RENDER_BATCH, len(t)))) for s in range(0, len(t), RENDER_BATCH)]
@@ -139,21 +138,21 @@ class PrefixLoss:
     each: int
     """Points of each image, which are consecutive."""
     x_t: Latents
-    t: Int[Tensor, " places"]
+    t: Times
     goal: Latents
     """What should be predicted at each point."""
 
-    def losses(self, model: DiffusionModel, states: Float[Tensor, "b tokens width"], rows: list[int]) -> Float[Tensor, " b"]:
-        """The loss of the encoded prompts `states` at the points of the images `rows`."""
+    def losses(self, model: DiffusionModel, cond: Cond, rows: list[int]) -> Float[Tensor, " b"]:
+        """The loss of encoded prompts at the points of the images `rows`."""
         at, blank = [row * self.each + i for row in rows for i in range(self.each)], ("",) * (self.each * len(rows))
-        cond = Cond(states.repeat_interleave(self.each, 0), blank)
-        return squared_error(model.predict(Point(self.x_t[at], self.t[at], cond, blank)), self.goal[at]).view(-1, self.each).mean(1)
+        point = Point(self.x_t[at], self.t[at], cond[[i for i in range(len(rows)) for _ in range(self.each)]], blank)
+        return squared_error(model.predict(point), self.goal[at]).view(-1, self.each).mean(1)
 
     @torch.no_grad()
-    def evaluate_all(self, model: DiffusionModel, states: Float[Tensor, "pictures tokens width"]) -> Float[Tensor, " pictures"]:
+    def evaluate_all(self, model: DiffusionModel, cond: Cond) -> Float[Tensor, " pictures"]:
         """The losses of one prompt for each image, in batches."""
-        groups = torch.arange(len(states)).split(max(1, RENDER_BATCH // self.each))
-        return torch.cat([self.losses(model, states[group], group.tolist()) for group in groups])
+        groups = torch.arange(len(cond)).split(max(1, RENDER_BATCH // self.each))
+        return torch.cat([self.losses(model, cond[group.tolist()], group.tolist()) for group in groups])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from expunge.attacks._coordinate_search import CoordinateSearch, sample_words
 from expunge.attacks.base import Attack, Attacked, Victim, make_reading
 from expunge.concepts.concept import Concept
 from expunge.config import version_of
-from expunge.diffusion.types import Cond
 from expunge.models.base import DiffusionModel
 from expunge.models.text_encoder import BLANK, Vectors, Words
 from expunge.storage.code import code_digest, modules_of
@@ -90,8 +89,8 @@ class RingABell(Attack):
                 victim.session.cache.put(key, kept := {"ids": search.ids.cpu()})
             ids = kept["ids"].to(model.device)
             with torch.no_grad():
-                states = words.encode(written[[0] * len(asked)].filled(ids))
-            yield Attacked(eta, Cond(states, tuple(words.read(row) for row in ids)), tuple(seeds), dict(victim.delta))
+                cond = words.condition(written[[0] * len(asked)].filled(ids), tuple(words.read(row) for row in ids))
+            yield Attacked(eta, cond, tuple(seeds), dict(victim.delta))
 
 
 def compute_direction(model: DiffusionModel, concept: Concept) -> Float[Tensor, "1 tokens width"]:

@@ -65,7 +65,7 @@ def _label(units: Sequence[Unit], place: Place) -> Estimate:
     pictures = sum(len(_shots(u)) for u in unmeasured)
     pictures += sum(len(_again(u)) for u in unmeasured)
     looking = len(unmeasured) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
-    changed = sum(p.numel() * p.element_size() for p in scope.parameters(loaded.network).values())
+    changed = sum(p.numel() * p.element_size() for p in loaded.scope(scope).values())
     probes = 6 * SHOWN * 2 * len(unmeasured) + len(attacked) * _kept_of(first)
     return Estimate(
         first.label,

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from torch import nn
-
 from expunge.cli.output import print_lines, print_table
 from expunge.diffusion.batch import NEEDS
 from expunge.methods.config import method_name
-from expunge.models.scopes import Scope
+from expunge.models.base import DiffusionModel
+from expunge.models.scopes import Scope, size_of
 from expunge.progress import duration
 from expunge.runs.cost import Pace, pace, prices, together
 from expunge.runs.plan import Plan
@@ -35,7 +34,7 @@ def print_plan(plan: Plan, session: Session, out: Path | None) -> None:
         ("method", f"{plan.by} on {plan.model}, {plan.dtype}, {model.device}, seed {plan.seed}"),
         *((f"stage {n}" if is_sequence else "concept", f"{c.kind} {', '.join(map(repr, c.names))}") for n, c in enumerate(concepts, 1)),
         *(("needs", f"{need}: {about}") for need, about in NEEDS.items() if any(need in s.method.needs for s in stages)),
-        *(row for scope in dict.fromkeys(s.method.scope for s in stages) for row in _describe_scope(scope, model.network)),
+        *(row for scope in dict.fromkeys(s.method.scope for s in stages) for row in _describe_scope(scope, model)),
         ("to forget", f"{len(forget)} prompts: {'; '.join(forget[:SHOWN])}{' ...' * (len(forget) > SHOWN)}"),
     ]
     if plan.stop:
@@ -51,10 +50,11 @@ def print_plan(plan: Plan, session: Session, out: Path | None) -> None:
         print_lines("A closed form takes no forward and no backward passes.")
 
 
-def _describe_scope(scope: Scope, net: nn.Module) -> list[tuple[str, str]]:
+def _describe_scope(scope: Scope, model: DiffusionModel) -> list[tuple[str, str]]:
     """What is trained, in two rows."""
-    names, size = list(scope.parameters(net)), scope.size(net)
-    share = f"{size / sum(p.numel() for p in net.parameters()):.1%} of the network"
+    found = model.scope(scope)
+    names, size = list(found), size_of(found, scope.rank)
+    share = f"{size / sum(p.numel() for p in model.network.parameters()):.1%} of the network"
     added = f"{size:,} numbers, rank {scope.rank}, added to " if scope.rank else ""
     return [("scope", f"{scope.name}: {added}{len(names)} tensors, {share}"), ("", f"{names[0]} ... {names[-1]}")]
 

@@ -77,8 +77,8 @@ def _list_concepts(model: str, vocabulary: str | None) -> None:
 
 
 def _list_scopes() -> None:
-    rows = [(s.name, s.pattern or "(all)", str(s.rank or "")) for s in read("expunge.models.scopes:SCOPES").values()]
-    print_table("scopes", ("name", "trained parameters, as a regular expression", "rank of the added matrices"), rows)
+    rows = [(s.name, s.title, str(s.rank or "")) for s in read("expunge.models.scopes:SCOPES").values()]
+    print_table("scopes", ("name", "what is trained", "rank of the added matrices"), rows)
 
 
 def _list_judges() -> None:

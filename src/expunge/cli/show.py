@@ -83,8 +83,8 @@ def show(
         _print_settings("settings", settings_of(cls), flags=name == "training")
     elif name in scopes:
         scope = scopes[name]
-        added = f"; adds matrices of rank {scope.rank} to them" if scope.rank else ""
-        print_lines(f"{name}: trains the parameters whose name matches {scope.pattern or '(all)'}{added}")
+        added = f", of rank {scope.rank}" if scope.rank else ""
+        print_lines(f"{name}: trains {scope.title}{added}", "next: expunge unlearn METHOD --target WORDS --dry-run")
     elif name == "vocabulary":
         print_docstring(VOCABULARY)
         print_lines(EXAMPLE)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from expunge.diffusion import schedule
+from expunge.diffusion.noise_path import NoisePath
 from expunge.diffusion.types import Latents, Noised
 from expunge.storage.hashing import digest
 
@@ -73,12 +73,13 @@ def shares(target: Maps, other: Maps, delta: float) -> tuple[Maps, Maps]:
     return (target - both) / whole, both / whole
 
 
-def redrawn(x: Noised, alphas_cumprod: Float[Tensor, " steps"], draw: int) -> Noised:
+def redrawn(x: Noised, path: NoisePath, draw: int) -> Noised:
     """The same pictures at the same times under other noise, a function of each point's key and `draw`; 0 is the points themselves."""
     if draw == 0:
         return x
     # Where the schedule ends in nothing but noise there is no picture to find, and none is needed.
-    x_0 = schedule.x0_from_eps(x.noise, x.x_t, x.t, alphas_cumprod).nan_to_num(0.0, 0.0, 0.0)
+    x_0 = path.x_0(x.goal, x.x_t, x.t).nan_to_num(0.0, 0.0, 0.0)
     generators = (torch.Generator().manual_seed(int(digest("redrawn", key, draw)[:15], 16)) for key in x.keys)
-    noise = torch.stack([torch.randn(x.noise.shape[1:], generator=g) for g in generators]).to(x.noise)
-    return Noised(schedule.add_noise(x_0, noise, x.t, alphas_cumprod), x.t, x.cond, tuple(f"{key}~{draw}" for key in x.keys), noise)
+    noise = torch.stack([torch.randn(x.x_t.shape[1:], generator=g) for g in generators]).to(x.x_t)
+    keys = tuple(f"{key}~{draw}" for key in x.keys)
+    return Noised(path.add_noise(x_0, noise, x.t), x.t, x.cond, keys, path.goal(x_0, noise, x.t))

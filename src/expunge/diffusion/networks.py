@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from expunge.diffusion.noise_path import Discrete, NoisePath
 from expunge.diffusion.types import Latents, Maps, Network, Point
 from expunge.errors import ExpungeError
 
@@ -40,11 +40,8 @@ class Models:
     """What `Objective.prepare` worked out and `Objective.update` has changed since."""
     companion: nn.Module | None = None
     """The network of `Objective.companion`, which is trained beside the student."""
-    alphas_cumprod: Float[Tensor, " steps"] = field(default_factory=lambda: torch.ones(0))
-    """The noise schedule: abar_t of each timestep."""
-    predicts: str = "epsilon"
-    """What the network predicts before it is turned into noise, in the words of a diffusers scheduler: epsilon, v_prediction or sample.
-    It is the measure of the loss that the model was trained with."""
+    path: NoisePath = field(default_factory=Discrete)
+    """The noise path, and what the networks predict on it."""
     attention: Callable[[Point], Maps] = no_attention
     """The student's attention to each token of the prompt, layer by layer, with gradient; it costs what a prediction costs."""
 

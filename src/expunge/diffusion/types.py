@@ -27,7 +27,8 @@ class Cond:
     states: Float[Tensor, "b tokens width"]
     keys: tuple[str, ...]
     extra: Mapping[str, Tensor] = field(default_factory=dict)
-    """Further tensors with a leading batch axis, for example `pooled` text embeddings or `time_ids`."""
+    """Further tensors with a leading batch axis, for example `pooled` text embeddings or `time_ids`. `mask`, and those whose name
+    begins with `token_`, have a token axis after it, as `states` do."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -54,8 +55,27 @@ class Cond:
 
     @staticmethod
     def cat(parts: "list[Cond]") -> "Cond":
-        extra = {k: torch.cat([p.extra[k] for p in parts]) for k in parts[0].extra}
-        return Cond(torch.cat([p.states for p in parts]), tuple(k for p in parts for k in p.keys), extra)
+        """All rows of the parts. Shorter rows are padded with zeros, which their `mask` marks as such."""
+        longest = max(p.states.shape[1] for p in parts)
+        if any(p.states.shape[1] < longest and "mask" not in p.extra for p in parts):
+            raise ValueError("conditions of other lengths need a mask, or padding would be read as tokens")
+
+        def joined(values: list[Tensor], has_tokens: bool) -> Tensor:
+            return torch.cat([_padded(v, longest) if has_tokens else v for v in values])
+
+        extra = {k: joined([p.extra[k] for p in parts], k == "mask" or k.startswith("token_")) for k in parts[0].extra}
+        return Cond(joined([p.states for p in parts], True), tuple(k for p in parts for k in p.keys), extra)
+
+    @property
+    def tokens(self) -> Float[Tensor, "n width"]:
+        """The states of all tokens of all rows, without padding."""
+        return self.states[self.extra["mask"].bool()] if "mask" in self.extra else self.states.flatten(0, 1)
+
+
+def _padded(value: Tensor, length: int) -> Tensor:
+    """`value` with zeros after the end of its token axis, the second."""
+    missing = length - value.shape[1]
+    return value if missing == 0 else torch.nn.functional.pad(value, (*[0, 0] * (value.ndim - 2), 0, missing))
 
 
 @dataclass(frozen=True)
@@ -84,24 +104,25 @@ class Point:
 
 @dataclass(frozen=True)
 class Noised(Point):
-    """A point made by noising a clean latent, which therefore knows its noise."""
+    """A point made by noising a clean latent, which therefore knows what a perfect network predicts there."""
 
-    noise: Latents
+    goal: Latents
+    """In the network's own units: `NoisePath.goal` of the latent and the noise."""
 
     def __getitem__(self, rows: list[int] | slice) -> "Noised":
         place = super().__getitem__(rows)
-        return Noised(place.x_t, place.t, place.cond, place.keys, self.noise[rows])
+        return Noised(place.x_t, place.t, place.cond, place.keys, self.goal[rows])
 
     @staticmethod
     def cat(parts: "list[Noised]") -> "Noised":
         """All rows of the parts, for one call of the network instead of several."""
-        x_t, t, noise = (torch.cat([getattr(p, name) for p in parts]) for name in ("x_t", "t", "noise"))
-        return Noised(x_t, t, Cond.cat([p.cond for p in parts]), tuple(k for p in parts for k in p.keys), noise)
+        x_t, t, goal = (torch.cat([getattr(p, name) for p in parts]) for name in ("x_t", "t", "goal"))
+        return Noised(x_t, t, Cond.cat([p.cond for p in parts]), tuple(k for p in parts for k in p.keys), goal)
 
 
 @runtime_checkable
 class Network(Protocol):
-    """A noise predictor. Every family and parameterisation is converted to eps at the edge."""
+    """A network at a point: what it predicts, in its own units."""
 
     def __call__(self, point: Point) -> Latents: ...
 

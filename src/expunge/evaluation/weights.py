@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expunge.diffusion import schedule
 from expunge.diffusion.types import Point
 from expunge.evaluation.metrics import Score
 from expunge.evaluation.results import Row
@@ -35,7 +34,7 @@ def null_drift(model: DiffusionModel, delta: Mapping[str, Tensor], images: int =
 
     Guidance uses this prediction for every prompt, so its drift reaches all of them. Times are spread evenly.
     """
-    null, held = model.encode([""]), next(model.network.parameters()).dtype
+    null, held = model.null(), next(model.network.parameters()).dtype
     sampler = Sampler(model.default_sampler.steps, 1.0)
     clean = model.sample_latents(null.expand(images), [seed_of("null", i) for i in range(images)], sampler)
     generator = torch.Generator().manual_seed(seed_of("null-noise"))
@@ -43,8 +42,8 @@ def null_drift(model: DiffusionModel, delta: Mapping[str, Tensor], images: int =
     for k in range(per_image):
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         spread = (torch.arange(images) * per_image + k + 0.5) / (images * per_image)
-        t = (spread * len(model.alphas_cumprod)).long().to(clean.device)
-        x_t = schedule.add_noise(clean, noise, t, model.alphas_cumprod)
+        t = model.path.times(spread).to(clean.device)
+        x_t = model.path.add_noise(clean, noise, t)
         point = Point(x_t, t, null.expand(images), ("",) * images)
         before, after = model.predict(point), model.predict(point, {n: v.to(clean.device, held) for n, v in delta.items()})
         drifts.append(((after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)).cpu())

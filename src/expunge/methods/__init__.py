@@ -1,6 +1,6 @@
 """The methods by the names that the command line uses."""
 
-from expunge.diffusion.losses import denoising_error, prediction_error
+from expunge.diffusion.losses import denoising_error, squared_error
 from expunge.methods.base import Edit, EditPrompts, Method, Objective, Training
 from expunge.methods.concept_ablation import CA
 from expunge.methods.dimum import DiMUM
@@ -46,7 +46,7 @@ __all__ = [
     "Scope",
     "Training",
     "denoising_error",
-    "prediction_error",
+    "squared_error",
 ]  # fmt: skip
 
 METHODS: dict[str, type[Method]] = {

@@ -26,10 +26,10 @@ from torch import Tensor
 from expunge.config import NamesCode
 from expunge.diffusion.batch import Batch, Terms
 from expunge.diffusion.divergence import find_divergence
-from expunge.diffusion.losses import denoising_error, prediction_error, squared_error
+from expunge.diffusion.losses import denoising_error, squared_error
 from expunge.diffusion.networks import Models
-from expunge.diffusion.schedule import kl_weight
-from expunge.diffusion.types import Latents, Noised, Point, together
+from expunge.diffusion.noise_path import NoisePath
+from expunge.diffusion.types import Latents, Noised, Point, Times, together
 from expunge.errors import ExpungeError
 from expunge.methods.base import Objective
 
@@ -83,14 +83,13 @@ class Matching(Objective):
         """The points at which the student predicts, and its goal there, without gradient."""
 
     def prepare(self, models: Models, batches: Callable[[int], Batch]) -> dict[str, Tensor]:
-        """The notes of `match`: lam_t of each timestep, and kappa; for the card also the initial mean weight."""
-        notes = {"lam": path_weight(models.alphas_cumprod)} if self.time_weight == "path" else {}
+        """The notes of `match`: kappa; for the card also the initial mean weight."""
         divergence = find_divergence(self.divergence)
         if divergence.flat:
-            return notes
+            return {}
         point, goal = self.goal(models, batches(0))
         with torch.no_grad():  # the student at its start, which in a later stage is not the base model
-            m = self._differences(models, notes, point, goal, models.student(point))
+            m = self._differences(models, point, goal, models.student(point))
         match self.kappa:
             case "auto":
                 median, start = m.median(), divergence.start if self.start == "auto" else self.start
@@ -100,24 +99,21 @@ class Matching(Objective):
                 kappa = torch.tensor(CAP * goal[0].numel())
             case number:
                 kappa = torch.tensor(float(number))
-        return notes | {"kappa": kappa, "mean_weight": divergence.weight(kappa.to(m) * m).mean()}
+        return {"kappa": kappa, "mean_weight": divergence.weight(kappa.to(m) * m).mean()}
 
     def match(self, models: Models, point: Point, goal: Latents, prediction: Latents | None = None) -> Float[Tensor, ""]:
         """The loss between the student's prediction at `point` and `goal`. `prediction` is the student's, if it is known already."""
         prediction = models.student(point) if prediction is None else prediction
         divergence = find_divergence(self.divergence)
-        m = self._differences(models, models.notes, point, goal, prediction)
+        m = self._differences(models, point, goal, prediction)
         if not divergence.flat:
             m = divergence.weight(models.notes["kappa"] * m.detach()) * m
         return m.mean()
 
-    def _differences(
-        self, models: Models, notes: Mapping[str, Tensor], point: Point, goal: Latents, prediction: Latents
-    ) -> Float[Tensor, " b"]:
+    def _differences(self, models: Models, point: Point, goal: Latents, prediction: Latents) -> Float[Tensor, " b"]:
         """lam_i m_i."""
-        if self.time_weight == "flat":
-            return prediction_error(models, point.t, prediction, goal)
-        return notes["lam"].to(prediction.device)[point.t] * squared_error(prediction, goal)
+        m = squared_error(prediction, goal)
+        return m if self.time_weight == "flat" else path_weight(models.path, point.t).to(m) * m
 
     def match_and_preserve(self, models: Models, point: Point, goal: Latents, preserved: Mapping[str, Preservation]) -> Terms:
         """The loss of `match` as the term `forget`, and the terms of `preserved` by name. Terms with weight 0 are left out.
@@ -132,11 +128,14 @@ class Matching(Objective):
                 assert isinstance(term.point, Noised)
                 error = denoising_error(models, term.point, other).mean()
             else:
-                error = prediction_error(models, term.point.t, other, models.reference(term.point)).mean()
+                error = squared_error(other, models.reference(term.point)).mean()
             terms[name] = term.weight * error
         return terms
 
 
-def path_weight(alphas_cumprod: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
-    """lam_t / CAP, at most 1: the weight of timestep t in the divergence of whole sampling paths (see `schedule.kl_weight`)."""
-    return (kl_weight(alphas_cumprod.double().cpu(), cap=CAP) / CAP).float()
+def path_weight(path: NoisePath, t: Times) -> Float[Tensor, " b"]:
+    """The weight of a squared difference of predictions at each time in the divergence of whole sampling paths.
+
+    It is lam_t / CAP (see `NoisePath.lam`), at most 1, times the square of what a difference of predictions is as one of noise.
+    """
+    return path.lam(t, CAP) / CAP * path.eps_scale(t) ** 2

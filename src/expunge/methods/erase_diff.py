@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from expunge.diffusion.batch import Batch, Need, Terms
-from expunge.diffusion.losses import denoising_error, prediction_error
+from expunge.diffusion.losses import denoising_error, squared_error
 from expunge.diffusion.networks import Models
 from expunge.methods.base import Objective, Training, Variant
 from expunge.models.scopes import SCOPES, Scope
@@ -56,7 +56,7 @@ class EraseDiff(Objective):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, kept, weights = batch.forget, batch.retain, list(models.weights.values())
-        forget = prediction_error(models, x.t, models.student(x), models.reference(x.given(batch.marginal))).mean()
+        forget = squared_error(models.student(x), models.reference(x.given(batch.marginal))).mean()
         f = _gradients(forget, weights, x.x_t.numel())
         retain = denoising_error(models, kept).mean()
         r = _gradients(retain, weights, kept.x_t.numel())

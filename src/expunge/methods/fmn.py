@@ -10,7 +10,7 @@ from expunge.diffusion.networks import Models
 from expunge.methods.base import Objective, Training
 from expunge.models.scopes import SCOPES, Scope
 
-READERS = Scope("xattn-qk", r"\.attn2\.to_[qk]\.")
+READERS = Scope("xattn-qk")
 """Queries and keys of cross-attention, on which attention maps depend."""
 
 

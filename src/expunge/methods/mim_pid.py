@@ -10,7 +10,7 @@ from torch import Tensor
 
 from expunge.diffusion.batch import Batch, Need, Terms
 from expunge.diffusion.decomposition import Maps, information, redrawn, shares, smoothed
-from expunge.diffusion.losses import prediction_error
+from expunge.diffusion.losses import squared_error
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Latents
 from expunge.methods.base import Objective, Training, Variant
@@ -66,7 +66,7 @@ class MiMPID(Objective):
         """The share of the concept's information at each place that is unique, and the share that its sibling shares."""
         own, other = [], []
         for draw in range(self.draws):
-            x = redrawn(batch.forget, models.alphas_cumprod, draw)
+            x = redrawn(batch.forget, models.path, draw)
             without = models.reference(x.given(batch.context))
             own.append(information(without, models.reference(x)))
             other.append(information(without, models.reference(x.given(batch.sibling))))
@@ -91,9 +91,9 @@ class MiMPID(Objective):
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, (unique, shared) = batch.forget, self.decompose(models, batch)
         root = self._weight(unique).sqrt()
-        error = prediction_error(models, x.t, root * models.student(x), root * self.goal(models, batch, shared))
+        error = squared_error(root * models.student(x), root * self.goal(models, batch, shared))
         terms = {"forget": models.notes["scale"] * error.mean()}
         if self.lock:
             point = x.given(batch.sibling)
-            terms["lock"] = self.lock * prediction_error(models, point.t, models.student(point), models.reference(point)).mean()
+            terms["lock"] = self.lock * squared_error(models.student(point), models.reference(point)).mean()
         return terms

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from expunge.diffusion.batch import Batch, Need, Terms
-from expunge.diffusion.losses import denoising_error, prediction_error
+from expunge.diffusion.losses import denoising_error, squared_error
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Noised
 from expunge.methods.base import Objective, Training, Variant
@@ -86,12 +86,12 @@ class PURE(Objective):
         if self.phase(batch.step) == "forget":
             prediction, retained = models.student(Noised.cat([x, kept])).split([len(x), len(kept)])
             rise = denoising_error(models, x, prediction) - denoising_error(models, x, models.reference(x))
-            within = x.t < self.forget_until * len(models.alphas_cumprod)
+            within = x.t < self.forget_until * models.path.horizon
             # Divided by the expected number of points below it, so that the parts of a batch have the same mean as the whole.
             loss = 2 / self.beta * (F.softplus(-self.beta * rise) * within).mean() / self.forget_until
             terms = {"forget": loss}
         else:
             retained = models.student(kept)
             terms = {"repair": denoising_error(models, kept, retained).mean()}
-        kl = prediction_error(models, kept.t, retained, models.reference(kept)).mean()
+        kl = squared_error(retained, models.reference(kept)).mean()
         return terms | {"kl": kl.detach() + models.notes["gamma"] * (kl - kl.detach())}

@@ -54,7 +54,7 @@ class SalUn(Relabelling):
             x = batches(-1 - i).forget
             for one in (x[[row]] for row in range(len(x))):  # point by point, because a whole batch may not fit into memory
                 # A sum over the latent gives the same ranking as a mean, and its gradients do not vanish in half precision.
-                loss = denoising_error(models, one).mean() * one.noise.numel()
+                loss = denoising_error(models, one).mean() * one.goal.numel()
                 for total, gradient in zip(gradients.values(), torch.autograd.grad(loss, list(models.weights.values())), strict=True):
                     total += gradient
         return super().prepare(models, batches) | {f"mask.{name}": mask for name, mask in select_salient(gradients, self.share).items()}

@@ -63,7 +63,7 @@ class SA(Objective):
             return {}
         fisher = [torch.zeros_like(w) for w in models.weights.values()]
         for x in islice(_iterate_retain_points(batches), self.fisher_points):
-            error = denoising_error(models, x).sum() * x.noise.numel()  # the gradient of the mean would vanish in half precision
+            error = denoising_error(models, x).sum() * x.goal.numel()  # the gradient of the mean would vanish in half precision
             for f, g in zip(fisher, torch.autograd.grad(error, list(models.weights.values()), allow_unused=True), strict=True):
                 f += 0.0 if g is None else g.square()
         mean = sum(f.sum() for f in fisher) / sum(f.numel() for f in fisher)

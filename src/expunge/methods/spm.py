@@ -12,8 +12,6 @@ from expunge.methods._matching import Matching, Preservation
 from expunge.methods.base import Training
 from expunge.models.scopes import Scope
 
-PATTERNS = {"transformer": r"\.transformer_blocks\..*weight$", "xattn": r"\.attn2\..*weight$"}
-
 
 @dataclass(frozen=True)
 class SPM(Matching):
@@ -52,7 +50,7 @@ class SPM(Matching):
 
     @property
     def scope(self) -> Scope:
-        return Scope(f"{self.variant}-rank-{self.rank}", PATTERNS[self.variant], self.rank)
+        return Scope(f"{self.variant}-rank-{self.rank}", rank=self.rank, of=self.variant)
 
     def goal(self, models: Models, batch: Batch) -> tuple[Point, Latents]:
         x = batch.trajectory

@@ -1,32 +1,32 @@
 """What every model family offers, and the machinery that they share. A family is one short class in a file of its own."""
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
-from typing import Any, ClassVar, TypeAlias
+from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
 from torch import Tensor, nn
 
-from expunge.diffusion import schedule
+from expunge.diffusion.noise_path import NoisePath
 from expunge.diffusion.types import Cond, Latents, Maps, Point, Spans, Times
-from expunge.models import autoencoder
+from expunge.errors import ExpungeError
+from expunge.models import autoencoder, low_rank
 from expunge.models.attention import recorded
 from expunge.models.autoencoder import Images
 from expunge.models.defaults import Defaults, defaults_of
+from expunge.models.family import Family, Pipeline
+from expunge.models.fingerprints import kept_fingerprint
+from expunge.models.paths import path_of, settings_of_path
 from expunge.models.precision import DTYPES
 from expunge.models.prompts import check_words, fitting, spans
-from expunge.models.quiet import DiffusionPipeline
 from expunge.models.sampling import Sampler, Visit, walk
-from expunge.models.scopes import Scope
+from expunge.models.scopes import Scope, matching
 from expunge.storage.hashing import digest
 from expunge.storage.tensors import fingerprint
-
-Pipeline: TypeAlias = DiffusionPipeline
-"""What a model can be made of in memory."""
 
 ENCODED = 64
 """Prompts that are encoded at once."""
@@ -37,62 +37,27 @@ def settings_of(part: Any) -> dict[str, Any]:
     return {k: v for k, v in part.config.items() if not k.startswith("_")}
 
 
-class DiffusionModel(ABC):
+class DiffusionModel(Family):
     """A text-to-image diffusion model: an encoder of prompts, a network on a noise path, a sampler and an autoencoder.
 
     Methods, attacks and metrics see a model through this class alone. A family names the parts of its diffusers pipeline, encodes
     prompts, and calls its network; everything else is shared.
+
+    Args:
+        pipeline: of diffusers, which stays where it is.
+        name: what a user named it by.
+        files: what its network and its text encoders were loaded from, if nothing was changed since.
     """
 
-    family: ClassVar[str]
-    """The name of the family in a run's card."""
-    pipeline_class: ClassVar[str]
-    """The name of its pipeline for text to image in diffusers."""
-    parts: ClassVar[tuple[str, ...]]
-    """The parts of the pipeline that it needs."""
-    network_part: ClassVar[str]
-    """The part that is trained."""
-    text_encoder_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
-    tokenizer_parts: ClassVar[tuple[str, ...]] = ("tokenizer",)
-    sampler: ClassVar[Sampler] = Sampler()
-    """How images are sampled where neither the user nor the model's own defaults say it."""
-
-    def __init__(self, pipeline: Pipeline, name: str = "in memory"):
-        self.pipeline, self.name = pipeline, name
+    def __init__(self, pipeline: Pipeline, name: str = "in memory", files: Sequence[Path] = ()):
+        self.pipeline, self.name, self.files = pipeline, name, files
         self.network: nn.Module = getattr(pipeline, self.network_part)
-        self.alphas_cumprod: Tensor = pipeline.scheduler.alphas_cumprod
-        self.prediction_type: str = pipeline.scheduler.config.prediction_type
+        self.path: NoisePath = path_of(pipeline.scheduler)
         self.dtype: torch.dtype = getattr(pipeline, self.network_part).dtype
-        """The network's as it was loaded; what is trained is held in float32 meanwhile."""
+        """The network's as it was loaded. Trained tensors are in float32 meanwhile."""
         self.check()
         self._autocast: Callable[[], AbstractContextManager] = nullcontext
         self._encoded: dict[str, Cond] = {}
-
-    # --- what a family says of itself ----------------------------------------------------------------------------------
-
-    def check(self) -> None:  # noqa: B027 - a family that has nothing to refuse need not say so
-        """Refuses a pipeline that has the parts of this family and another kind of network.
-
-        Raises:
-            ExpungeError: the network cannot be called as this family calls it.
-        """
-
-    @property
-    @abstractmethod
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image's latents."""
-
-    @abstractmethod
-    def encode_rows(self, prompts: list[str]) -> Cond:
-        """Encodes prompts that are known to fit, all of them in one call of each text encoder."""
-
-    @abstractmethod
-    def call(self, network: Callable[..., Any], x_t: Latents, t: Times, cond: Cond) -> Latents:
-        """Calls the network, or what stands for it with other weights, as the family's pipeline calls it."""
-
-    def null(self, count: int = 1) -> Cond:
-        """The condition without a prompt, which classifier-free guidance moves away from."""
-        return self.encode([""]).expand(count)
 
     # --- identity ------------------------------------------------------------------------------------------------------
 
@@ -105,10 +70,6 @@ class DiffusionModel(ABC):
     def default_sampler(self) -> Sampler:
         """The sampler that the model was measured with, else its family's."""
         return Sampler(*self.defaults.sampler) if self.defaults.sampler else self.sampler
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.network.parameters()).device
 
     @property
     def precision(self) -> str:
@@ -132,26 +93,25 @@ class DiffusionModel(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells this base model from any other: its network, its text encoders and its noise schedule."""
-        return digest(fingerprint(self.network, *(getattr(self.pipeline, name) for name in self.text_encoder_parts)), self.noising)
+        """Tells this base model from any other: its network, its text encoders and its noise path."""
+        networks = self.network, *(self.fixed_parts[name] for name in self.text_encoder_parts)
+        return digest(kept_fingerprint(self.files, lambda: fingerprint(*networks)), self.noising)
 
     @property
     def noising(self) -> dict[str, Any]:
-        """The noise schedule, and what the network predicts under it."""
-        config = self.pipeline.scheduler.config
-        betas = {k: config.get(k) for k in ("beta_start", "beta_end", "beta_schedule", "prediction_type")}
-        return betas | {k: config[k] for k in ("trained_betas", "rescale_betas_zero_snr") if config.get(k)}  # which few models have
+        """The noise path, and what the network predicts on it."""
+        return settings_of_path(self.pipeline.scheduler)
 
     @property
     def rendering(self) -> dict[str, Any]:
         """What decides an image besides the weights, the prompt, the noise and the sampler: the scheduler, how the parts are set up, and
         the precision. Without the version of diffusers, which decides it too: a run is the same run under another."""
-        held = str(self.dtype).removeprefix("torch.")
+        dtype = str(self.dtype).removeprefix("torch.")
         mixed = self._autocast is not nullcontext and self.dtype != torch.float32
         vae = [self._vae_fingerprint, settings_of(self.pipeline.vae)]
-        parts = {self.network_part: settings_of(self.network), "vae": vae, "words": self._words}
+        parts = {self.network_part: settings_of(getattr(self.pipeline, self.network_part)), "vae": vae, "words": self._words}
         scheduler = {"class": self.scheduler_name} | settings_of(self.pipeline.scheduler)
-        return {"scheduler": scheduler, "dtype": f"{held}, mixed" if mixed else held, **parts}
+        return {"scheduler": scheduler, "dtype": f"{dtype}, mixed" if mixed else dtype, **parts}
 
     @property
     def rendered_by(self) -> dict[str, Any]:
@@ -165,8 +125,7 @@ class DiffusionModel(ABC):
     @cached_property
     def _words(self) -> str:
         """Tells the tokenizers from any others."""
-        tokenizers = [getattr(self.pipeline, name) for name in self.tokenizer_parts]
-        return digest(*(part for t in tokenizers for part in (t.get_vocab(), t.model_max_length)))
+        return digest(*(part for t, _ in self.tokenizers for part in (t.get_vocab(), t.model_max_length)))
 
     # --- prompts -------------------------------------------------------------------------------------------------------
 
@@ -188,7 +147,7 @@ class DiffusionModel(ABC):
 
     def tokens(self, prompts: list[str], names: tuple[str, ...]) -> Spans:
         """What each token of each prompt is: one of `names`, which every prompt holds, the end of the text, padding, or another."""
-        return spans(self.pipeline.tokenizer, prompts, names).to(self.device)
+        return torch.cat([spans(tokenizer, prompts, names, length) for tokenizer, length in self.row_tokenizers], 1).to(self.device)
 
     def check_words(self, prompt: str) -> None:
         """Refuses a prompt that `encode` would refuse, without encoding it.
@@ -196,11 +155,14 @@ class DiffusionModel(ABC):
         Raises:
             ExpungeError: more tokens than the text encoder reads, or a word that it cannot read.
         """
-        check_words(self.pipeline.tokenizer, prompt)
+        for tokenizer, length in self.tokenizers:
+            check_words(tokenizer, prompt, length)
 
     def fitting(self, caption: str) -> str:
         """The longest beginning of a caption, in whole words, that the text encoder has room for."""
-        return fitting(self.pipeline.tokenizer, caption)
+        for tokenizer, length in self.tokenizers:
+            caption = fitting(tokenizer, caption, length)
+        return caption
 
     # --- the network ---------------------------------------------------------------------------------------------------
 
@@ -208,9 +170,17 @@ class DiffusionModel(ABC):
         """The network's parameters in a scope, by name, in the network's order.
 
         Raises:
-            ExpungeError: the scope matches none of them.
+            ExpungeError: the family has no such scope, or it holds no parameter: an optimizer over nothing would train without complaint.
         """
-        return scope.parameters(self.network)
+        known = f"Try {', '.join(self.scopes)}."
+        pattern = self.scopes.get(scope.of or scope.name) if scope.pattern is None else scope.pattern
+        if pattern is None:
+            raise ExpungeError(f"A {self.family} model has no scope {scope.name!r}.", rule="unknown-scope", value=scope.name, hint=known)
+        if found := matching(self.network, pattern, scope.rank):
+            return found
+        raise ExpungeError(
+            f"The scope {scope.name!r} ({pattern}) holds no parameter of {self.name}.", rule="empty-scope", value=scope.name, hint=known
+        )
 
     @contextmanager
     def mixed(self, autocast: Callable[[], AbstractContextManager]) -> Iterator[None]:
@@ -226,37 +196,47 @@ class DiffusionModel(ABC):
         """The network without dropout, which would make the reference a noisy one, and with gradient checkpointing only where it is
         asked for; afterwards it is as it was."""
         net: Any = self.network
-        before = net.training, net.is_gradient_checkpointing
+        was_training, did_recompute = net.training, net.is_gradient_checkpointing
 
-        def switch(mode: bool, recomputes: bool) -> None:
-            net.train(mode)
+        def switch(recomputes: bool) -> None:
             (net.enable_gradient_checkpointing if recomputes else net.disable_gradient_checkpointing)()
 
-        switch(recomputes, recomputes)  # older versions of diffusers compute again in the mode for training alone
+        net.eval()
+        switch(recomputes)
         try:
             yield
         finally:
-            switch(*before)
+            net.train(was_training)
+            switch(did_recompute)
 
     def predict(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents:
-        """The network's prediction at a point under the present weights, or with `weights` in the place of some; in float32."""
+        """The network's prediction at a point, in its own units and in float32.
+
+        Args:
+            weights: values by name that take the place of the network's own; those called NAME.A and NAME.B are low-rank factors that
+                are added to NAME.
+        """
         dtype = next(self.network.parameters()).dtype if self._autocast is nullcontext else point.x_t.dtype
-        return self.to_eps(self.run(point.x_t.to(dtype), point.t, point.cond, weights), point.x_t, point.t)
+        return self.run(point.x_t.to(dtype), point.t, point.cond, weights)
 
     def run(self, x_t: Latents, t: Times, cond: Cond, weights: Mapping[str, Tensor] | None = None) -> Latents:
         """One call of the network in the dtype of `x_t`, or as autocast has it; float32 comes back."""
-        network = self.network if weights is None else partial(_called_with, self.network, dict(weights))
-        with self._autocast():
+        whole, factors = low_rank.split(weights or {})
+        network = partial(_called_with, self.network, whole) if whole else self.network
+        with self._autocast(), low_rank.added(self.network, factors):
             return self.call(network, x_t, t, cond.to(dtype=x_t.dtype)).float()
 
     def attention(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Maps:
-        """What each pixel attends to on the way to that prediction: a map for each layer of cross-attention, with gradient."""
+        """What each pixel attends to on the way to that prediction: a map for each layer of cross-attention, with gradient.
+
+        Raises:
+            ExpungeError: the family's network has no such maps.
+        """
+        if not self.has_attention_maps:
+            raise no_attention_maps(self.family)
         with recorded(self.network) as maps:
             self.predict(point, weights)
         return maps
-
-    def to_eps(self, prediction: Latents, x_t: Latents, t: Tensor) -> Latents:
-        return schedule.to_eps(prediction, x_t, t, self.alphas_cumprod.to(x_t.device), self.prediction_type)
 
     # --- sampling ------------------------------------------------------------------------------------------------------
 
@@ -282,14 +262,8 @@ class DiffusionModel(ABC):
             return given, without
 
         scheduler = copy.deepcopy(self.pipeline.scheduler)
-        scheduler.set_timesteps(sampler.steps, device=self.device)
-        noise = self.noise(seeds)
-        for visit in walk(scheduler, predict, noise, seeds, sampler):
-            if isinstance(visit, Visit):
-                said = (None if p is None else self.to_eps(p, visit.x_t, visit.t.expand(len(noise))) for p in (visit.given, visit.without))
-                yield Visit(visit.x_t, visit.t, *said)  # type: ignore[arg-type]
-            else:
-                yield visit
+        self.set_times(scheduler, sampler.steps)
+        return walk(scheduler, predict, self.noise(seeds), seeds, sampler)
 
     def sample_latents(self, cond: Cond, seeds: list[int], sampler: Sampler) -> Latents:
         """Clean latents of one image for each prompt and seed."""
@@ -308,6 +282,16 @@ class DiffusionModel(ABC):
     def encode_images(self, images: Images) -> Latents:
         """The latents that `decode` turns back into these images, as nearly as the autoencoder can: its means, on the CPU."""
         return autoencoder.encode(self.pipeline.vae, images)
+
+
+def no_attention_maps(family: str) -> ExpungeError:
+    """The error where attention maps are asked of a family that has none."""
+    return ExpungeError(
+        f"A {family} model has no cross-attention maps, which this method trains on.",
+        rule="no-attention-maps",
+        value=family,
+        hint="Try another method; `expunge ls methods` lists all.",
+    )
 
 
 def _called_with(network: nn.Module, weights: dict[str, Tensor], *arguments: Any, **named: Any) -> Any:

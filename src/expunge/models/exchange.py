@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from expunge.errors import ExpungeError
-from expunge.models.base import DiffusionModel, Pipeline
+from expunge.models.base import DiffusionModel
+from expunge.models.family import Pipeline
 from expunge.models.quiet import quiet
 
 

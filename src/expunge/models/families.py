@@ -4,8 +4,9 @@ from collections.abc import Collection
 
 from expunge.models.base import DiffusionModel
 from expunge.models.stable_diffusion import StableDiffusion
+from expunge.models.stable_diffusion_3 import StableDiffusion3
 
-FAMILIES: dict[str, type[DiffusionModel]] = {family.pipeline_class: family for family in (StableDiffusion,)}
+FAMILIES: dict[str, type[DiffusionModel]] = {family.pipeline_class: family for family in (StableDiffusion, StableDiffusion3)}
 
 
 def family_of(pipeline_class: str, parts: Collection[str]) -> type[DiffusionModel] | None:

@@ -8,10 +8,12 @@ import torch
 
 from expunge.canvas import CANVAS
 from expunge.errors import ExpungeError
-from expunge.models.base import DiffusionModel, Pipeline
+from expunge.models.base import DiffusionModel
 from expunge.models.checks import check_folder, find_device, find_family, read_index
 from expunge.models.defaults import defaults_of
 from expunge.models.families import FAMILIES
+from expunge.models.family import Pipeline
+from expunge.models.fingerprints import weight_files
 from expunge.models.precision import DTYPES
 from expunge.models.quiet import DiffusionPipeline, quiet
 
@@ -67,10 +69,13 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
             hint="Try to check the folder or id; its weights must be safetensors.",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    loaded = family(pipeline, name)
+    hashed = [getattr(pipeline, part) for part in (family.network_part, *family.text_encoder_parts)]
+    loaded = family(pipeline, name, weight_files(hashed))
     pipeline.to(find_device(device))
-    for part in (getattr(pipeline, family.network_part), pipeline.vae):
-        part.to(memory_format=torch.channels_last)  # the same numbers, laid out as convolutions read them fastest
+    for part in (loaded.network, pipeline.vae):
+        for parameter in part.parameters():
+            if parameter.ndim == 4:  # the same numbers, laid out as convolutions of images read them fastest
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
     if dtype != "fp32":
         # Before rounding: a model is the same model in whatever precision it is run.
         assert loaded.fingerprint

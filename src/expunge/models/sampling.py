@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
-from jaxtyping import Int
+from jaxtyping import Float
 from torch import Tensor
 
 from expunge.diffusion.types import Latents, Times
@@ -29,8 +29,7 @@ class Visit:
     """One step of sampling: the point, and the network's predictions there with and without the prompt."""
 
     x_t: Latents
-    t: Int[Tensor, ""]
-    """The nearest whole timestep, where a scheduler stands between two."""
+    t: Float[Tensor, ""]
     given: Latents
     """The prediction with the prompt, as the network makes it."""
     without: Latents | None
@@ -53,11 +52,11 @@ def walk(scheduler: Any, predict: Predictions, noise: Latents, seeds: list[int],
     added = {}
     if "generator" in inspect.signature(scheduler.step).parameters:
         added = {"generator": [torch.Generator().manual_seed(seed_of(seed, "on the way")) for seed in seeds]}
-    x = noise * scheduler.init_noise_sigma
+    x = noise * getattr(scheduler, "init_noise_sigma", 1.0)
     for t in scheduler.timesteps:
-        x_in = scheduler.scale_model_input(x, t)
+        x_in = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
         given, without = predict(x_in, t)
-        yield Visit(x_in, t.round().long(), given, without)
+        yield Visit(x_in, t.float(), given, without)
         out = given if without is None else without + sampler.guidance_scale * (given - without)
         x = scheduler.step(out, t, x, return_dict=False, **added)[0]
     yield x

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x, and every pipeline of the same parts (the embedded canvas among them)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from expunge.diffusion.types import Cond, Latents, Times
 from expunge.errors import ExpungeError
@@ -15,6 +15,16 @@ class StableDiffusion(DiffusionModel):
     pipeline_class = "StableDiffusionPipeline"
     parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     network_part = "unet"
+    scopes: ClassVar = {
+        "xattn-kv": r"\.attn2\.to_[kv]\.",
+        "xattn-qk": r"\.attn2\.to_[qk]\.",
+        "xattn": r"\.attn2\.",
+        "non-xattn": r"^(?!.*\.attn2\.)",
+        "transformer": r"\.transformer_blocks\.",
+        "full": r"",
+    }
+    reads_tokens = r"\.attn2\.to_[kv]\.weight$"
+    has_attention_maps = True
 
     def check(self) -> None:
         unet, width = self.pipeline.unet.config, self.pipeline.text_encoder.config.hidden_size
@@ -41,4 +51,4 @@ class StableDiffusion(DiffusionModel):
         return Cond(self.pipeline.encode_prompt(prompts, self.device, 1, False)[0].float(), tuple(prompts))
 
     def call(self, network: Callable[..., Any], x_t: Latents, t: Times, cond: Cond) -> Latents:
-        return network(x_t, t, cond.states).sample
+        return network(x_t, t, cond.states, return_dict=False)[0]

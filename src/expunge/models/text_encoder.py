@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from expunge.errors import ExpungeError
+from expunge.diffusion.types import Cond
+from expunge.errors import ExpungeError, Inapplicable
 from expunge.models.base import DiffusionModel
 
 BLANK = "<*>"
@@ -36,9 +37,20 @@ class Written:
 
 
 class Words:
-    """The tokenizer and the text encoder of a pipeline. Nothing here leaves a gradient on the encoder or changes it."""
+    """The tokenizer and the text encoder of a pipeline. Nothing here leaves a gradient on the encoder or changes it.
+
+    Raises:
+        Inapplicable: the model reads prompts by several text encoders, and no one vector stands for a token.
+    """
 
     def __init__(self, model: DiffusionModel):
+        if (count := len(model.text_encoder_parts)) > 1:
+            raise Inapplicable(
+                f"A search for words needs one text encoder, and a {model.family} model has {count}.",
+                rule="several-text-encoders",
+                value=model.family,
+                hint="Try an attack that changes weights, such as relearn.",
+            )
         self.tokenizer, self.encoder, self.device = model.pipeline.tokenizer, model.pipeline.text_encoder, model.device
         self.embedding = self.encoder.get_input_embeddings()
 
@@ -57,8 +69,10 @@ class Words:
                 row, mark = [*row, *[last] * blanks, *part], [*mark, *[True] * blanks, *[False] * len(part)]
             if len(row) + 1 > longest:
                 raise ExpungeError(
-                    f"a prompt fits the text encoder's {longest} tokens: {prompt!r} with {blanks} for each {BLANK} has {len(row) + 1}; "
-                    "take fewer tokens"
+                    f"The prompt {prompt!r} with {blanks} tokens for each {BLANK} has {len(row) + 1}, and the text encoder reads {longest}.",
+                    rule="prompt-too-long",
+                    value=prompt,
+                    hint="Try fewer tokens.",
                 )
             rows.append([*row, last])
             marks.append(mark)
@@ -99,6 +113,10 @@ class Words:
         """The same of prompts with `found` in their blanks."""
         return self.encode_embedded(written, self.embed(written, found))
 
+    def condition(self, written: Written, keys: tuple[str, ...], found: Float[Tensor, "b blanks width"] | None = None) -> Cond:
+        """What the network is called with for such prompts, which `keys` name; with gradient into `found`."""
+        return Cond(self.encode(written, found), keys)
+
     def read(self, ids: Int[Tensor, " tokens"]) -> str:
         """Tokens as a person types them."""
         return self.tokenizer.decode(ids.tolist()).strip()
@@ -123,5 +141,10 @@ class Words:
         typed = self.tokenizer([word for _, word in free], add_special_tokens=False).input_ids if free else []
         found = [i for (i, _), ids in zip(free, typed, strict=True) if ids == [i]]
         if not found:
-            raise ExpungeError("a search for words needs a tokenizer that has some: this one has none beside the concept's own")
+            raise ExpungeError(
+                "The tokenizer has no words to search among beside the concept's own.",
+                rule="no-words-to-search",
+                value=names,
+                hint="Try an attack that changes weights, such as relearn.",
+            )
         return torch.tensor(found, device=self.device)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from expunge import config
 from expunge.concepts.concept import Concept
@@ -19,7 +19,7 @@ from expunge.models.delta import relative_change, save_delta
 from expunge.models.exchange import with_lora
 from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
-from expunge.models.scopes import SCOPES, Scope
+from expunge.models.scopes import SCOPES, Scope, size_of
 from expunge.names import RETRAINED, dashed
 from expunge.runs.card import is_done, model_table, versions, write_card
 from expunge.runs.plan import subject_of
@@ -31,9 +31,6 @@ from expunge.storage.tensors import content, read_tensors
 
 HALVES = (torch.float16, torch.bfloat16)
 """What models are published in: a weight that only passed through one of these was not changed."""
-
-PREFIX = "unet."
-"""Before the names of a U-Net's tensors in files that hold other parts too."""
 
 
 def adopt(
@@ -87,7 +84,7 @@ def adopt(
     folder = Path(out) if out else Path("runs") / run
     if is_done(folder, run, loaded):
         return Run(folder)
-    scope = narrowest(loaded.network, delta)
+    scope = narrowest(loaded, delta)
     card = {
         "id": run,
         "method": deciding["method"]["name"],
@@ -102,7 +99,7 @@ def adopt(
         "versions": versions(),
         "trainable": sum(value.numel() for value in delta.values()),
         "total": sum(value.numel() for value in ours.values()),
-        "relative_change": relative_change({n: delta.get(n, ours[n]) for n in scope.parameters(loaded.network)}, ours),
+        "relative_change": relative_change({n: delta.get(n, ours[n]) for n in loaded.scope(scope)}, ours),
     }
     tables = {"model": {"name": loaded.name, "fingerprint": loaded.fingerprint, "dtype": dtype}} | deciding
     with alone_in(folder):
@@ -145,7 +142,8 @@ def _tensors_in(file: Path, base: DiffusionModel) -> dict[str, Tensor]:
     Raises:
         ExpungeError: a file that cannot be read, or a checkpoint of the whole model in one file.
     """
-    found = {name.removeprefix(PREFIX): value for name, value in read_tensors(file, "get it again").items()}
+    # A file that holds other parts too has the part's name before those of its tensors.
+    found = {name.removeprefix(f"{base.network_part}."): value for name, value in read_tensors(file, "get it again").items()}
     if any(name.startswith(("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")) for name in found):
         raise ExpungeError(
             f"a whole checkpoint is given as a folder: {file} holds one; make a folder of it with "
@@ -174,7 +172,7 @@ def _network(found: DiffusionModel, base: DiffusionModel, model: Path) -> dict[s
     return theirs
 
 
-def narrowest(net: nn.Module, delta: Mapping[str, Tensor]) -> Scope:
+def narrowest(model: DiffusionModel, delta: Mapping[str, Tensor]) -> Scope:
     """The smallest scope that holds all that differs."""
-    holding = [s for s in SCOPES.values() if not s.rank and delta.keys() <= s.parameters(net).keys()]
-    return min(holding, key=lambda scope: scope.size(net))
+    holding = [s for s in SCOPES.values() if not s.rank and delta.keys() <= model.scope(s).keys()]
+    return min(holding, key=lambda scope: size_of(model.scope(scope)))

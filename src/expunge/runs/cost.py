@@ -4,7 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,11 +66,11 @@ class Zeros(nn.Module):
     def __init__(self, net: nn.Module):
         super().__init__()
         first = next(net.parameters())
-        self.config = net.config
         self.zero = nn.Parameter(torch.zeros((), dtype=first.dtype, device=first.device))
 
-    def forward(self, x_t: Tensor, t: Tensor, states: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(sample=x_t * self.zero)
+    def forward(self, *arguments: Any, **named: Any) -> tuple[Tensor]:
+        latents = next(iter((*arguments, *named.values())))
+        return (latents * self.zero,)
 
 
 def without_network(model: DiffusionModel) -> DiffusionModel:
@@ -125,7 +125,7 @@ def _price(plan: Plan, session: Session) -> Price:
         return Price(0, 0, 0)
     model, silent = session.model, without_network(plan.referred(session.model))
     method, training = plan.method, plan.training
-    state = TrainState(silent.network, Scope("silent", ""), decay=training.ema)
+    state = TrainState(silent, Scope("silent", ""), decay=training.ema)
     with counted(silent.network) as count:
         batches = gather(replace(session, model=silent), plan.concept, method.needs, training, plan.seed)
         pictures = count.samples
@@ -136,8 +136,7 @@ def _price(plan: Plan, session: Session) -> Price:
         # A silent network has no layers; what counts is that it is called.
         return [student(point).flatten(1).mean(1)[:, None, None, None].expand(-1, 1, 1, point.cond.states.shape[1])]
 
-    path = model.alphas_cumprod, model.prediction_type
-    models = Models(student, reference, ema, state.trained, state.initial, {}, companion, *path, attention)
+    models = Models(student, reference, ema, state.trained, state.initial, {}, companion, model.path, attention)
     models = replace(models, notes=method.prepare(models, batches))
     for step in range(training.steps):
         logged: dict[str, float] = {}
@@ -150,11 +149,11 @@ def _price(plan: Plan, session: Session) -> Price:
 
 def pace(model: DiffusionModel, scope: Scope, batch: int) -> Pace:
     """Times one forward, and one forward and backward into `scope`, of `batch` samples, each after one for warming up."""
-    net, trained = model.network, list(scope.parameters(model.network).values())
+    net, trained = model.network, list(model.scope(scope).values())
     required = [p.requires_grad for p in net.parameters()]
     x_t = torch.zeros(batch, *model.latent_shape, device=model.device)
-    t = torch.full((batch,), len(model.alphas_cumprod) // 2, device=model.device)
-    point = Point(x_t, t, model.encode([""]).expand(batch), ("",) * batch)
+    t = model.path.times(torch.full((batch,), 0.5)).to(model.device)
+    point = Point(x_t, t, model.null(batch), ("",) * batch)
 
     def forward() -> None:
         with torch.no_grad():

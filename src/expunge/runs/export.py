@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from expunge.errors import ExpungeError
-from expunge.models.base import Pipeline
 from expunge.models.exchange import to_pipeline
+from expunge.models.family import Pipeline
 from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
 from expunge.models.precision import DTYPES
@@ -81,7 +81,7 @@ def write_lora(model: Model, run: Run | str | Path, file: str | Path, rank: int 
         change = value.double() - before[name].detach().cpu().double()
         if value.ndim >= 2 and name.endswith(".weight") and change.any():
             b, a = factors(change.flatten(1), rank)
-            key, ones = f"unet.{name.removesuffix('.weight')}", (1,) * (value.ndim - 2)
+            key, ones = f"{loaded.network_part}.{name.removesuffix('.weight')}", (1,) * (value.ndim - 2)
             tensors |= {
                 f"{key}.lora_A.weight": a.float().reshape(-1, *value.shape[1:]),
                 f"{key}.lora_B.weight": b.float().reshape(*b.shape, *ones),

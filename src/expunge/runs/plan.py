@@ -10,9 +10,9 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Origin, Several, Subject, Together
 from expunge.concepts.tables import concept_table, slug
 from expunge.errors import ExpungeError
-from expunge.methods.base import Method, Training
+from expunge.methods.base import Edit, Method, Training
 from expunge.methods.config import Before, Layer, method_name
-from expunge.models.base import DiffusionModel
+from expunge.models.base import DiffusionModel, no_attention_maps
 from expunge.storage.code import modules_of
 from expunge.storage.hashing import digest
 from expunge.training.identity import training_code
@@ -201,6 +201,15 @@ def subject_of(
 
 
 def _check(plan: Plan, model: DiffusionModel) -> None:
+    if "spans" in plan.method.needs and not model.has_attention_maps:
+        raise no_attention_maps(model.family)
+    if isinstance(plan.method, Edit) and model.reads_pooled:
+        raise ExpungeError(
+            f"A {model.family} model reads words by their tokens and by a pooled vector. {method_name(plan.method)} edits the first alone.",
+            rule="closed-form-pooled",
+            value=model.family,
+            hint="Try a method that is trained, such as mim-mu.",
+        )
     if (held := model.precision) != plan.dtype:  # a model in memory is in whatever precision it was loaded in
         raise ExpungeError(
             f"a run has its model's precision: the network is in {held}, dtype is {plan.dtype}; give dtype={held!r} or load it anew"
@@ -223,5 +232,5 @@ def _check(plan: Plan, model: DiffusionModel) -> None:
             f"a closed form has no reference: {method_name(plan.method)} edits what the stage before left; leave --reference out"
         )
     if training:
-        refuse_whitening(plan.method.scope.parameters(model.network), training.whiten)
+        refuse_whitening(model, plan.method.scope, training.whiten)
     model.encode([p.prompt for p in plan.concept.forget()])  # unknown and truncated words show here

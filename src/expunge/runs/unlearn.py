@@ -162,7 +162,7 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
     with counted(model.network) as spent.forwards, model.as_trained(recomputes):
         # Pictures come first, of the network as it was loaded: what is trained is held in float32, which would draw others.
         batches = _gathered(plan, session, start if from_start else {})
-        state = TrainState(model.network, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
+        state = TrainState(model, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
         card |= {"trainable": sum(p.numel() for p in state.trained.values())}
         card |= {"total": sum(p.numel() for p in model.network.parameters())}
         try:

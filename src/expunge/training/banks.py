@@ -9,7 +9,6 @@ from torch import Tensor
 
 from expunge.concepts.concept import ForgetPrompt, compile_names
 from expunge.concepts.groups import Subject
-from expunge.diffusion import schedule
 from expunge.diffusion.batch import Need
 from expunge.diffusion.types import Latents, Noised, Point
 from expunge.methods.base import Training
@@ -141,14 +140,15 @@ def noised(
 
     Also gives the picture that each point is of.
     """
-    horizon, which = len(model.alphas_cumprod), torch.arange(count) % len(clean)
+    which = torch.arange(count) % len(clean)
     strata = torch.randperm(count, generator=generator)
-    t = ((strata + torch.rand(count, generator=generator)) / count * horizon).long().clamp(max=horizon - 1)  # where it rounds up
+    t = model.path.times((strata + torch.rand(count, generator=generator)) / count)
     noise = torch.randn(count, *clean.shape[1:], generator=generator)
-    x_t = schedule.add_noise(clean[which], noise, t, model.alphas_cumprod.cpu())
+    x_0 = clean[which]
     rows = which.tolist()
     cond = model.encode([shown[i] for i in rows]).to("cpu")
-    return Noised(x_t, t, cond, tuple(f"{need}/{i}" for i in range(count)), noise), rows
+    keys = tuple(f"{need}/{i}" for i in range(count))
+    return Noised(model.path.add_noise(x_0, noise, t), t, cond, keys, model.path.goal(x_0, noise, t)), rows
 
 
 def trajectory_bank(session: Session, concept: Subject, training: Training, seed: int, references: ReferenceCache) -> Bank:
@@ -170,7 +170,8 @@ def trajectory_bank(session: Session, concept: Subject, training: Training, seed
     keys = tuple(f"trajectory/{i}/{k}" for i in range(count) for k in range(visits))
     point = Point(path["x_t"].flatten(0, 1), path["t"].repeat(count), model.encode([p.prompt for p in rows]).to("cpu"), keys)
     references.put(list(zip(keys, point.cond.keys, strict=True)), path["given"].flatten(0, 1))
-    references.put([(k, "") for k in keys], path["without"].flatten(0, 1))
+    if "without" in path:  # a sampler without guidance asks for the prompt alone
+        references.put([(k, model.null().keys[0]) for k in keys], path["without"].flatten(0, 1))
     references.take()  # they are in the store: no checkpoint needs to hold them
     return _bank(point, rows, _drawn(rows, torch.Generator().manual_seed(seed_of(seed, "marginal"))), seed)
 
@@ -207,6 +208,6 @@ def _trajectories(session: Session, prompts: list[str], seeds: list[int]) -> dic
         walks.append([v for v in model.walk(cond[part], seeds[part], model.default_sampler) if isinstance(v, Visit)])
     stack = {
         name: torch.cat([torch.stack([getattr(v, name).cpu() for v in walk], dim=1) for walk in walks])
-        for name in ("x_t", "given", "without")
+        for name in ("x_t", "given", *(["without"] if walks[0][0].without is not None else []))
     }
     return stack | {"t": torch.stack([v.t.cpu() for v in walks[0]])}

@@ -58,7 +58,7 @@ class Batches:
             parts |= {need: encode(texts) for need, texts in conds.items() if need in self.needs}
             if "spans" in self.needs:
                 parts["spans"] = self.model.tokens([p.prompt for p in prompts], self.concept.names)
-        return Batch(step, encode(self.concept.bare), encode([""]), parts)
+        return Batch(step, encode(self.concept.bare), self.model.null(), parts)
 
 
 CONDS: frozenset[Need] = frozenset({"context", "marginal", "sibling", "anchor", "spans"})
@@ -72,7 +72,7 @@ def _lead(needs: frozenset[Need]) -> Need:
 def _moved(points: Point | Noised, at: list[int], device: torch.device) -> Point | Noised:
     x_t, t, cond = points.x_t[at].to(device), points.t[at].to(device), points.cond[at].to(device)
     keys = tuple(points.keys[i] for i in at)
-    return Noised(x_t, t, cond, keys, points.noise[at].to(device)) if isinstance(points, Noised) else Point(x_t, t, cond, keys)
+    return Noised(x_t, t, cond, keys, points.goal[at].to(device)) if isinstance(points, Noised) else Point(x_t, t, cond, keys)
 
 
 def gather(session: Session, concept: Subject, needs: frozenset[Need], training: Training, seed: int) -> Batches:

@@ -28,10 +28,10 @@ def counted(net: nn.Module) -> Iterator[Count]:
     """
     count = Count()
 
-    def see(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        count.samples += len(arguments[0])
+    def see(module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        count.samples += len(next(iter((*arguments, *named.values()))))  # latents come first, by position or by name
 
-    hook = net.register_forward_pre_hook(see)
+    hook = net.register_forward_pre_hook(see, with_kwargs=True)
     try:
         yield count
     finally:

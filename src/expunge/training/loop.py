@@ -103,9 +103,8 @@ class Trainer:
     def models(self) -> Models:
         """What the method is given at this moment."""
         model, state, hooks = self.model, self.state, self.hooks
-        path = model.alphas_cumprod, model.prediction_type
         networks = self.student, self.reference, self.ema
-        return Models(*networks, state.trained, state.initial, dict(hooks.notes), hooks.companion, *path, self.student.attention)
+        return Models(*networks, state.trained, state.initial, dict(hooks.notes), hooks.companion, model.path, self.student.attention)
 
     def fit(self) -> Iterator[Step]:
         """Trains from where it stands to the last step, and yields after each.

@@ -37,7 +37,7 @@ class Student:
     @property
     def _weights(self) -> dict[str, Tensor] | None:
         """The weights to pass in the call: those of a low-rank scope. Other scopes are trained in place."""
-        return self.state.merged(self.state.trained) if self.state and self.state.rank else None
+        return self.state.called(self.state.trained) if self.state and self.state.rank else None
 
 
 class EMA:
@@ -51,7 +51,7 @@ class EMA:
         if not self.state.ema:
             return no_mean(point)
         self.calls += len(point)
-        return self.model.predict(point, self.state.merged(self.state.ema)).float()
+        return self.model.predict(point, self.state.called(self.state.ema)).float()
 
 
 @dataclass

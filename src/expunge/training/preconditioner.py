@@ -1,8 +1,9 @@
 """Preconditioned steps: as long in the directions that tell words apart as in those that words share.
 
-Keys and values of cross-attention read a prompt's tokens c as W c. A gradient step on W is an outer product with c, so it turns
-what all prompts have in common first, and a concept's neighbours with it; what sets the concept's word apart has little of the
-tokens' variance and hardly moves. With A = E[c c^T] over the concept's prompts and those with others in its place, let
+Some matrices read a prompt's tokens c as W c, in a U-Net the keys and values of cross-attention. A gradient step on W is an outer
+product with c, so it turns what all prompts have in common first, and a concept's neighbours with it; what sets the concept's word
+apart has little of the tokens' variance and hardly moves. With A = E[c c^T] over the concept's prompts and those with others in
+its place, let
 
     U = s (A + ridge mean-eigenvalue(A) I)^(-1/2),      s such that tr(U A U) = tr(A)
 
@@ -14,7 +15,7 @@ Kronecker-factored preconditioner is the idea of SOAP (arXiv 2409.11321). Closed
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -24,9 +25,7 @@ from torch import Tensor, nn
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
-
-READS_TOKENS = re.compile(r"\.attn2\.to_[kv]\.weight(\.A)?$")
-"""Matrices, or their factors, whose input is a prompt's tokens."""
+from expunge.models.scopes import Scope
 
 PROMPTS = 512
 """At most so many are encoded for A, spread evenly over all."""
@@ -60,30 +59,37 @@ class Identity(Preconditioner):
 
 
 class Whitening(Preconditioner):
-    """Steps on D in W = W_0 + D U, for weights W that read tokens; on the others themselves."""
+    """Steps on D in W = W_0 + D U, for weights W that read tokens; on the others themselves.
+
+    Args:
+        u: U.
+        reads: a regular expression for the names of those weights.
+    """
 
     mixes_entries = True
 
-    def __init__(self, u: Float[Tensor, "width width"]):
-        self.u = u
+    def __init__(self, u: Float[Tensor, "width width"], reads: str):
+        self.u, self.reads = u, reads
 
     def change_gradients(self, trained: Mapping[str, nn.Parameter]) -> None:
-        for parameter in _readers(trained).values():
+        for parameter in readers(trained, self.reads).values():
             if parameter.grad is not None:
                 parameter.grad = parameter.grad @ self.u.to(parameter.grad)
 
     @contextmanager
     def stepping(self, trained: Mapping[str, nn.Parameter]) -> Iterator[None]:
-        before = {name: p.detach().clone() for name, p in _readers(trained).items()}
+        before = {name: p.detach().clone() for name, p in readers(trained, self.reads).items()}
         yield
         with torch.no_grad():
-            for name, parameter in _readers(trained).items():
+            for name, parameter in readers(trained, self.reads).items():
                 parameter.copy_(before[name] + (parameter - before[name]) @ self.u.to(parameter))
 
 
 def make_preconditioner(model: DiffusionModel, concept: Subject, ridge: float) -> Preconditioner:
     """The preconditioner of `Training.whiten`, on the model's device; a ridge of 0 gives the identity."""
-    return Whitening(whitener(tokens(model, concept), ridge).to(model.device)) if ridge else Identity()
+    if not ridge:
+        return Identity()
+    return Whitening(whitener(tokens(model, concept), ridge).to(model.device), model.reads_tokens)
 
 
 def tokens(model: DiffusionModel, concept: Subject) -> Float[Tensor, "n width"]:
@@ -94,7 +100,7 @@ def tokens(model: DiffusionModel, concept: Subject) -> Float[Tensor, "n width"]:
     before = [p for part in concept.parts for c in part.removed for p in c.by_every_name.forget()]
     named = {"", *(p.prompt for p in (*prompts, *before)), *(p.context for p in prompts), *(m for p in prompts for m in p.marginals)}
     texts = sorted(named)
-    return model.encode(texts[:: -(-len(texts) // PROMPTS)]).states.flatten(0, 1).float()
+    return model.encode(texts[:: -(-len(texts) // PROMPTS)]).tokens.float()
 
 
 def whitener(c: Float[Tensor, "n width"], ridge: float) -> Float[Tensor, "width width"]:
@@ -107,20 +113,21 @@ def whitener(c: Float[Tensor, "n width"], ridge: float) -> Float[Tensor, "width 
     return (vectors * scale @ vectors.T).to(c)
 
 
-def refuse_whitening(names: Iterable[str], ridge: float) -> None:
+def refuse_whitening(model: DiffusionModel, scope: Scope, ridge: float) -> None:
     """Refuses whitened steps where no trained tensor reads tokens: they would change nothing, and the card would say that they had.
 
     Raises:
-        ExpungeError: none of the names is of a key or value matrix of cross-attention.
+        ExpungeError: none of the scope's weights reads tokens.
     """
-    if ridge and not any(READS_TOKENS.search(name) for name in names):
+    if ridge and not readers(model.scope(scope), model.reads_tokens):
         raise ExpungeError(
-            f"Whitened steps change keys and values of cross-attention, and none of them is trained (whiten is {ridge}).",
+            f"Whitened steps change weights that read a prompt's tokens, and {scope.name!r} trains none (whiten is {ridge}).",
             rule="nothing-to-whiten",
             value=ridge,
             hint="Try --whiten 0.",
         )
 
 
-def _readers(trained: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in trained.items() if READS_TOKENS.search(name)}
+def readers(trained: Mapping[str, nn.Parameter], reads: str) -> dict[str, nn.Parameter]:
+    """Those of the tensors, or of their low-rank factors, whose input is a prompt's tokens."""
+    return {name: p for name, p in trained.items() if re.search(reads, name.removesuffix(".A"))}

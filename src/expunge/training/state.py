@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.errors import ExpungeError
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import relative_change
 from expunge.models.scopes import Scope
 from expunge.storage.hashing import digest
@@ -21,7 +22,7 @@ class TrainState:
     own tensors alone, and the student too is a call with other values.
 
     Args:
-        net: the network. `release` restores it.
+        model: its network is trained. `release` restores it.
         scope: which tensors are trained.
         seed: of the random factors of a low-rank scope.
         decay: share of the old value in the moving average (EMA) of the trained tensors; 0 keeps no average.
@@ -32,21 +33,22 @@ class TrainState:
 
     def __init__(
         self,
-        net: nn.Module,
+        model: DiffusionModel,
         scope: Scope,
         seed: int = 0,
         decay: float = 0.0,
         start: Mapping[str, Tensor] | None = None,
         from_start: bool = False,
     ):
-        self.net, self.rank, self.decay = net, scope.rank, decay
-        found = scope.parameters(net)
+        self.net, self.rank, self.decay = model.network, scope.rank, decay
+        net, found = self.net, model.scope(scope)
         self._required = {name: p.requires_grad for name, p in net.named_parameters()}
         self.base = {name: p.detach() if self.rank else p.detach().clone() for name, p in found.items()}
         """The network's own weights in the scope, by name."""
         given = start or {}
         self.start = {name: given[name].to(p.device) if name in given else self.base[name] for name, p in found.items()}
         """The weights in the scope before the first step."""
+        self._given = {name: value for name, value in self.start.items() if name in given}
         self.outside = {name: value for name, value in given.items() if name not in found}
         """The given weights outside the scope."""
         parameters = dict(net.named_parameters())
@@ -70,6 +72,11 @@ class TrainState:
         if not self.rank:
             return dict(values)
         return {name: w.float() + values[f"{name}.B"] @ values[f"{name}.A"] for name, w in self.start.items()}
+
+    def called(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the network is called with if the trained tensors are `values`: under a low-rank scope the factors, and the weights that
+        they are added to where these are not the network's own."""
+        return {**self._given, **values} if self.rank else dict(values)
 
     def result(self) -> dict[str, Tensor]:
         """The scope's weights that the run would end with: the moving average where one is kept, else the present values."""

@@ -146,7 +146,7 @@ def _train(canvas: DiffusionModel, concept: Subject, seed: int, training: Retrai
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, "retrain"))
         unet = new_unet().to(canvas.device, memory_format=torch.channels_last)
-    alphas_cumprod = canvas.alphas_cumprod.to(canvas.device)
+    alphas_cumprod = canvas.pipeline.scheduler.alphas_cumprod.to(canvas.device)
 
     def loss(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(seed, "retrain", step))

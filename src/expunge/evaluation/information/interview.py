@@ -115,7 +115,7 @@ class ModelPair:
         members = [(kind, m) for kind in self.vocabulary.kinds.values() if kind.harmless for m in kind.members]
         spread = [members[i * len(members) // PILOT] for i in range(PILOT)] if len(members) > PILOT else members
         queries = [a for kind, m in spread for a in make_queries(Concept(m.name, kind.name, self.vocabulary), 1, self.meter.seed)]
-        even = Axis.of(self.model.alphas_cumprod)
+        even = Axis.of(self.model.path)
         key = digest("fitted", self._cache_key, [(a.prompt, a.without, a.seed) for a in queries], PILOT_DRAWS)
         if (kept := self.session.cache.get(key)) is None:
             x, weights = self.points(queries, even, PILOT_DRAWS)
@@ -124,7 +124,7 @@ class ModelPair:
             kept = {"loc_scale": torch.tensor(even.fit_logistic(even.log_snr[torch.searchsorted(even.t, x.t.cpu())], gained))}
             self.session.cache.put(key, kept)
         loc, scale = kept["loc_scale"].tolist()
-        return Axis.of(self.model.alphas_cumprod, loc, scale)
+        return Axis.of(self.model.path, loc, scale)
 
     @cached_property
     def _cache_key(self) -> list[object]:
@@ -154,7 +154,7 @@ class ModelPair:
         """`draws` points of each image, under its prompt."""
         cond = self.model.encode([a.prompt for a in queries])
         seeds = [seed_of("points", a.seed) for a in queries]
-        return points(self.pictures(queries), cond, axis, draws, seeds, self.model.alphas_cumprod)
+        return points(self.pictures(queries), cond, axis, draws, seeds, self.model.path)
 
     def predict(self, x: Noised, queries: Sequence[Query]) -> tuple[Latents, Latents]:
         """The predictions of the current model at the points of each image, with and without the concept's name."""
@@ -199,7 +199,7 @@ class ModelPair:
 
     def noise(self, x: Noised, says: Latents, maker_says: Latents) -> Latents:
         """What replaces the noise in the integrand: `says` is a model's prediction under a prompt, `maker_says` the base model's."""
-        return {"standard": x.noise, "orthogonal": says, "expected": maker_says}[self.meter.form]
+        return {"standard": x.goal, "orthogonal": says, "expected": maker_says}[self.meter.form]
 
 
 def _concatenate(parts: Sequence[Estimate]) -> Estimate:

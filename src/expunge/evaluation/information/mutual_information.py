@@ -7,14 +7,17 @@ without a prompt y in addition to what else is known,
 
 and its mean over images of y is the information that y gives. Guidance does not appear: it changes sampling, not prediction.
 
-**The integral on a discrete schedule.** A schedule has the values a_t = log( abar_t / (1 - abar_t) ), which fall with t. Over its timesteps
+**The integral on whole timesteps.** A noise path has the values a_t = log(signal_t^2 / sigma_t^2), which fall with t. Over its timesteps
 the integral is a sum, by the trapezoid rule:
 
     integral of f(a) da  ~  sum_t w_t f(a_t),    w_t = (a_{t-1} - a_{t+1}) / 2,  at both ends half of the only gap
 
-A sum over t with equal weights, as in losses, would weigh noise levels by how many timesteps the schedule has there: w_t is about beta_t /
-(1 - abar_t). The weights add up to a_0 - a_{T-1}. The integral beyond the smallest and the largest noise of the schedule is not included. A
-timestep that is sampled with probability q_t has the weight w_t / q_t.
+A sum over t with equal weights, as in losses, would weigh noise levels by how many timesteps the path has there: on a discrete schedule
+w_t is about beta_t / (1 - abar_t). The weights add up to a_0 - a_{T-1}. The integral beyond the smallest and the largest noise of the path
+is not included. A timestep that is sampled with probability q_t has the weight w_t / q_t.
+
+**Other predictions.** The predictions of networks that predict v, x_0 or a flow are compared in their own units, and each squared
+difference is multiplied by the square of d eps / d prediction: the integral depends on the signal-to-noise ratio alone.
 
 **Three forms** of the integrand differ in what replaces the noise n in || n - eps(x_a) ||^2 - || n - eps(x_a | y) ||^2:
 
@@ -37,12 +40,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from expunge.diffusion import schedule
 from expunge.diffusion.decomposition import gain
-from expunge.diffusion.types import Cond, Latents, Network, Noised, Point
+from expunge.diffusion.noise_path import NoisePath
+from expunge.diffusion.types import Cond, Latents, Network, Noised, Point, Times
 from expunge.errors import ExpungeError
 from expunge.storage.hashing import seed_of
 
@@ -58,9 +61,9 @@ FLOOR = 0.2
 
 @dataclass(frozen=True)
 class Axis:
-    """The noise path over logSNR: the timesteps of a schedule, their weights in the integral, and their sampling probabilities."""
+    """The noise path over logSNR: its whole timesteps, their weights in the integral, and their sampling probabilities."""
 
-    t: Int[Tensor, " places"]
+    t: Times
     """The timesteps whose logSNR is finite, the least noisy first."""
     log_snr: Float[Tensor, " places"]
     """The logSNR of each timestep."""
@@ -70,26 +73,25 @@ class Axis:
     """q_t above; the sum is 1."""
 
     @classmethod
-    def of(cls, alphas_cumprod: schedule.Schedule, loc: float | None = None, scale: float = 1.0) -> "Axis":
-        """The axis of a schedule.
+    def of(cls, path: NoisePath, loc: float | None = None, scale: float = 1.0) -> "Axis":
+        """The axis of a noise path.
 
         Points are sampled evenly over logSNR. With `loc` they are sampled from a logistic with this location and `scale`, mixed with
         `FLOOR`.
 
         Raises:
-            ExpungeError: the schedule has fewer than two timesteps with finite logSNR.
+            ExpungeError: the path has fewer than two timesteps with finite logSNR.
         """
-        abar = alphas_cumprod.double().cpu()
-        log_snr = abar.log() - torch.log1p(-abar)
-        t = torch.nonzero(log_snr.isfinite())[:, 0]
+        t = path.whole_times
+        a = path.log_snr(t).cpu()
+        t, a = t[a.isfinite()], a[a.isfinite()]
         if len(t) < 2:
             raise ExpungeError(
-                f"The schedule has {len(t)} timesteps with a finite logSNR, but two are needed.",
+                f"The noise path has {len(t)} timesteps with a finite logSNR, but two are needed.",
                 rule="schedule-too-short",
                 value=len(t),
                 hint="Try a model with another noise schedule.",
             )
-        a = log_snr[t]
         gaps = -a.diff()
         width = (torch.cat([gaps, gaps.new_zeros(1)]) + torch.cat([gaps.new_zeros(1), gaps])) / 2
         even = width / width.sum()
@@ -106,7 +108,7 @@ class Axis:
         # The standard deviation of a logistic is pi / sqrt(3) times its scale. The lower bound avoids tails with only the floor.
         return loc.item(), max(spread.item() * math.sqrt(3) / math.pi, 0.5)
 
-    def draw(self, draws: int, generator: torch.Generator) -> tuple[Int[Tensor, " draws"], Float[Tensor, " draws"]]:
+    def draw(self, draws: int, generator: torch.Generator) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
         """Sample timesteps and their weights w_t / q_t: two consecutive ones in each of `draws` / 2 strata of equal probability.
 
         Raises:
@@ -148,10 +150,10 @@ class Estimate:
         return cls(each.mean(1), (differences / 2).square().sum(1).sqrt() / differences.shape[1])
 
 
-def points(
-    x_0: Latents, given: Cond, axis: Axis, draws: int, seeds: list[int], alphas_cumprod: schedule.Schedule
-) -> tuple[Noised, Weights]:
+def points(x_0: Latents, given: Cond, axis: Axis, draws: int, seeds: list[int], path: NoisePath) -> tuple[Noised, Weights]:
     """Sample `draws` noised points of each image under its prompt, one after the other, with the weight of each.
+
+    The weight is that of a squared difference of predictions at the point: w_t / q_t times the square of d eps / d prediction.
 
     The points of an image are a function of its seed alone, and do not depend on the other images.
     """
@@ -160,7 +162,9 @@ def points(
     rows = [i for i in range(len(x_0)) for _ in range(draws)]
     t, noise = t.flatten().to(x_0.device), noise.flatten(0, 1).to(x_0)
     keys = tuple(f"meter/{seed}/{k}" for seed in seeds for k in range(draws))
-    return Noised(schedule.add_noise(x_0[rows], noise, t, alphas_cumprod), t, given.expand(len(x_0))[rows], keys, noise), weights
+    clean, cond = x_0[rows], given.expand(len(x_0))[rows]
+    x = Noised(path.add_noise(clean, noise, t), t, cond, keys, path.goal(clean, noise, t))
+    return x, weights * path.eps_scale(t.cpu()).view(weights.shape) ** 2
 
 
 def _sample_points(shape: torch.Size, axis: Axis, draws: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,7 +176,7 @@ def _sample_points(shape: torch.Size, axis: Axis, draws: int, seed: int) -> tupl
 
 @torch.no_grad()
 def predictions(network: Network, x: Point, cond: Cond) -> Latents:
-    """eps(x_a | cond) at all points, in batches. `cond` has one row, one for each image, or one for each point."""
+    """The network's predictions under `cond` at all points, in batches. `cond` has one row, one for each image, or one for each point."""
     cond = cond if len(cond) in (1, len(x)) else cond[[i for i in range(len(cond)) for _ in range(len(x) // len(cond))]]
     given = x.given(cond)
     return torch.cat([network(given[slice(start, start + BATCH)]).float() for start in range(0, len(x), BATCH)])
@@ -183,7 +187,7 @@ def pointwise(
     x_0: Latents,
     given: Cond,
     without: Cond,
-    alphas_cumprod: schedule.Schedule,
+    path: NoisePath,
     *,
     axis: Axis | None = None,
     draws: int = 32,
@@ -194,11 +198,11 @@ def pointwise(
     """Estimate i(x; y) of each image, where `given` is a prompt with y and `without` is the same prompt without it.
 
     Args:
-        network: (x_t, t, cond) -> eps, preferably a function of `Point`s; any network that was trained to predict noise.
+        network: From a `Point` to a prediction, in the units that `path` names.
         x_0: Clean latents. For their mean to be the information of y, sample them from p(x | y), without guidance.
         given: One row, or one for each image.
         without: One row, or one for each image.
-        alphas_cumprod: abar_t of each timestep.
+        path: The noise path, and what the network predicts on it.
         axis: Default even over logSNR. An axis with `loc` near the largest integrand has a smaller standard error.
         draws: Points of each image, an even number. More reduce the standard error and cost two forwards each.
         seed: The seed of the points.
@@ -216,7 +220,7 @@ def pointwise(
             hint="Try another form, or give `maker`.",
         )
     seeds = [seed_of("meter", seed, i) for i in range(len(x_0))]
-    x, weights = points(x_0, given, axis or Axis.of(alphas_cumprod), draws, seeds, alphas_cumprod)
+    x, weights = points(x_0, given, axis or Axis.of(path), draws, seeds, path)
     with_it, without_it = predictions(network, x, given), predictions(network, x, without)
-    noise = x.noise if form == "standard" else predictions(maker, x, given) if form == "expected" and maker else with_it
-    return Estimate.of(gain(noise, without_it, with_it).sum((1, 2, 3)).view(len(x_0), draws).cpu(), weights)
+    goal = x.goal if form == "standard" else predictions(maker, x, given) if form == "expected" and maker else with_it
+    return Estimate.of(gain(goal, without_it, with_it).sum((1, 2, 3)).view(len(x_0), draws).cpu(), weights)
