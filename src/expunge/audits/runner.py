@@ -268,7 +268,7 @@ class Battery:
         files = rows_kept_at(self.session, cond, seeds, self.sampler, made_by)
         with swapped(self.model.network, weights):
             pictures = render_rows(self.session, cond, seeds, self.sampler, files, cell.name)
-        judged = {j.name: judge_images(j, pictures, cell.concept) for j in cell.judges}
+        judged = {j.name: judge_images(j, pictures, cell.concept, self.session.render_batch) for j in cell.judges}
         return files, {name: judgement.seen[cell.concept.kind] for name, judgement in judged.items()}
 
     def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from expunge.concepts.concept import Concept
 from expunge.evaluation.judged import Judged, fresh_drawings, write_pairs
-from expunge.evaluation.judges import Judge, judge_images, judges_for
+from expunge.evaluation.judges import Judge, Judgement, judge_images, judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
 from expunge.evaluation.protocol import Protocol, Shot, plan
 from expunge.evaluation.rendering import Pictures, kept_at, render
@@ -107,6 +107,10 @@ class _Settings:
         with swapped(model.network, delta):
             return render(self.session, shots, self.sampler, _named(model, delta), title)
 
+    def labels(self, judge: Judge, images: Pictures, concept: Concept) -> Judgement:
+        """What a judge says of images, in batches of those that are sampled at once."""
+        return judge_images(judge, images, concept, self.session.render_batch)
+
     def chosen(self, *, first: bool) -> list[str]:
         """The metrics of a judge: distances are measured in the first one's features alone."""
         return [m for m in self.metrics or METRICS if first or "features" not in METRICS[m].about.needs]
@@ -132,7 +136,7 @@ def _measure(
     base = settings.render({}, shots, "images of the base model")
     after = settings.render(delta, shots, "images of the unlearned model")
     for who in settings.judges:
-        judged = Judged(concept, shots, who, judge_images(who, after, concept), judge_images(who, base, concept))
+        judged = Judged(concept, shots, who, settings.labels(who, after, concept), settings.labels(who, base, concept))
         chosen = settings.chosen(first=concept.target not in found.first)
         found.first.setdefault(concept.target, judged)
         wants_drawings = settings.session.model.defaults.has_real_images and any("drawings" in METRICS[m].about.needs for m in chosen)
@@ -152,7 +156,7 @@ def _measure_stage(found: _Found, settings: _Settings, card: Mapping[str, Any], 
     places = [i for i, s in enumerate(whole.shots) if s.probe in AFTER_STAGES]
     shots = [whole.shots[i] for i in places]
     images = settings.render(delta, shots, f"images after {card['concept']['target']}")
-    judged = Judged(concept, shots, whole.judge, judge_images(whole.judge, images, concept), whole.base.select(places))
+    judged = Judged(concept, shots, whole.judge, settings.labels(whole.judge, images, concept), whole.base.select(places))
     evidence = judged.evidence(card["id"])
     found.samples.extend(evidence.samples)
     found.rows.extend(rows_of(evidence, card, settings.metrics, is_stage=True))
