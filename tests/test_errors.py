@@ -38,13 +38,11 @@ TO_CONVERT: set[str] = {
     "models/delta.py",
     "models/scopes.py",
     "models/text_encoder.py",
-    "reports/run_folder.py",
     "runs/adopt.py",
     "runs/card.py",
     "runs/compose.py",
     "runs/export.py",
     "runs/plan.py",
-    "runs/run.py",
     "runs/unlearn.py",
     "storage/tensors.py",
 }
