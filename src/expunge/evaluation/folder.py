@@ -67,15 +67,15 @@ def read_evaluation(run: Path) -> Evaluation | None:
     if (rows := find_file(run, f"{FOLDER}/rows.jsonl")) is None:
         return None
     about, listed = find_file(run, f"{FOLDER}/evaluation.json"), find_file(run, f"{FOLDER}/pictures.json")
-    told = read_object(about) if about else {}
+    facts = read_object(about) if about else {}
     return Evaluation(
         read_rows_file(rows),
         tuple(_pair(as_table(entry), run) for entry in read_list(listed)) if listed else (),
-        as_text(told.get("judge")),
-        as_table(told.get("sampler")),
-        as_table(told.get("protocol")),
-        as_number(told.get("seconds")),
-        as_texts(told.get("notes")),
+        as_text(facts.get("judge")),
+        as_table(facts.get("sampler")),
+        as_table(facts.get("protocol")),
+        as_number(facts.get("seconds")),
+        as_texts(facts.get("notes")),
     )
 
 
