@@ -17,9 +17,6 @@ RULE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 HINT_MAKERS = {"suggest"}
 """Functions that make a hint; a test below shows that it begins with "Try " and ends in a full stop."""
 TO_CONVERT: set[str] = {
-    "audits/budget.py",
-    "audits/runner.py",
-    "audits/setup.py",
     "diffusion/batch.py",
     "diffusion/divergence.py",
     "diffusion/networks.py",

@@ -82,7 +82,7 @@ class RingABell(Attack):
 
             search = CoordinateSearch(words, among, losses, ids, self.tries, BATCH)
             key = digest("ring-a-bell", *searched, eta)
-            # The same words for every victim, because the search does not use the network.
+            # The search does not use the network, so the words are the same for every victim.
             if (kept := victim.session.cache.get(key)) is None:
                 for _ in victim.session.progress.track(range(self.steps), f"words near {concept.target}, eta {eta:g}"):
                     search.step()

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.audits.cells import Kept
-from expunge.audits.runner import SHOWN as ATTACKED
+from expunge.audits.cells import ResultStore
+from expunge.audits.runner import EXAMPLES as ATTACKED
 from expunge.audits.runner import Battery, Cost, Side
 from expunge.bench.runner import Place, budget_of, control_of, is_attacked, missing, plan_of, sampler_of, session_of
 from expunge.bench.suite import Unit
 from expunge.concepts.tables import concept_from, target_of
-from expunge.evaluation.judged import SHOWN
+from expunge.evaluation.judged import PAIRS
 from expunge.evaluation.judges import Judge
 from expunge.evaluation.protocol import Protocol, Shot
 from expunge.evaluation.protocol import plan as shots_of
-from expunge.evaluation.rendering import kept_at
+from expunge.evaluation.rendering import locate_images
 from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler
 from expunge.models.scopes import SCOPES, Scope
@@ -66,7 +66,7 @@ def _label(units: Sequence[Unit], place: Place) -> Estimate:
     pictures += sum(len(_again(u)) for u in unmeasured)
     looking = len(unmeasured) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
     changed = sum(p.numel() * p.element_size() for p in loaded.scope(scope).values())
-    probes = 6 * SHOWN * 2 * len(unmeasured) + len(attacked) * _kept_of(first)
+    probes = 6 * PAIRS * 2 * len(unmeasured) + len(attacked) * _kept_of(first)
     return Estimate(
         first.label,
         len(units),
@@ -85,7 +85,7 @@ def _base(units: Sequence[Unit], place: Place) -> Estimate:
     shots: dict[tuple[str, int], Shot] = {}
     for unit in {(target_of(u.concept), u.seed): u for u in units if missing(u, place.folder(u))}.values():
         shots |= {(s.prompt.prompt, s.noise_seed): s for s in _shots(unit)}
-    files = kept_at(session, list(shots.values()), sampler, loaded.fingerprint)
+    files = locate_images(session, list(shots.values()), sampler, loaded.fingerprint)
     count = sum(not f.exists() for f in files)
     forwards = count * _forwards(sampler)
     seconds = forwards * pace(loaded, SCOPES["xattn"], TIMED).forward
@@ -107,7 +107,7 @@ def _attacks(unit: Unit, session: Session) -> Cost:
         return Cost(0, 0, 0.0)
     budget, concepts = budget_of(unit), concept_from(unit.concept).parts
     nobody: dict[str, tuple[Judge, ...]] = {c.target: () for c in concepts}
-    one, kept = (Side("base", None, {}),), Kept(Path(), session.cache)
+    one, kept = (Side("base", None, {}),), ResultStore(Path(), session.cache)
     battery = Battery(session, budget, one, concepts, nobody, unit.seed, sampler_of(unit, session.model), kept)
     costs = battery.costs(battery.cells).values()
     return Cost(sum(c.forwards for c in costs), sum(c.backwards for c in costs), sum(c.seconds for c in costs))

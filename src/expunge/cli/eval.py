@@ -37,8 +37,8 @@ def evaluate(
     from expunge.cli.evaluation_table import print_evaluation
     from expunge.cli.output import print_lines
     from expunge.config import build
+    from expunge.evaluation.evaluate import count_images
     from expunge.evaluation.evaluate import evaluate as evaluate_run
-    from expunge.evaluation.evaluate import to_draw
     from expunge.evaluation.metrics import refuse_unknown
     from expunge.evaluation.protocol import Protocol
     from expunge.models.scopes import SCOPES
@@ -55,7 +55,7 @@ def evaluate(
     loaded = session.model
     sampler = build_sampler(loaded, steps, guidance)
     if dry_run:
-        missing, total = to_draw(finished, session, protocol, sampler)
+        missing, total = count_images(finished, session, protocol, sampler)
         forwards = missing * sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
         seconds = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward
         print_lines(f"images    {missing:,} to generate, {total - missing:,} of {total:,} cached")
