@@ -38,7 +38,7 @@ def audit(made, toys, tmp_path, monkeypatch):
 
     model = tiny.model()
     model.__class__ = type("Small", (type(model),), {"default_sampler": SAMPLER})
-    monkeypatch.setattr("expunge.audits.setup.load_model", lambda *given: model)
+    monkeypatch.setattr("expunge.training.session.load", lambda *given: model)
     return lambda *given: say(
         "audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", "--allow-code", *given
     )
@@ -136,11 +136,11 @@ def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--budget", "quik"], ["'quik' is neither (nearest: 'quick')"]),
+        (["--budget", "quik"], ["'quik'", "Try 'quick'"]),
         (["--budget", "/nowhere.toml"], ["/nowhere.toml"]),
         (["--attack", "relern"], ["'relern' is not an attack.", "Try 'relearn'"]),
         (["--control", "/nowhere"], ["/nowhere", "card.json"]),
-        (["--auxiliary", "/nowhere", "--attack", "relearn"], ["'/nowhere' is none"]),
+        (["--auxiliary", "/nowhere", "--attack", "relearn"], ["'/nowhere'", "Try base, retain"]),
         (["--seed", "one"], ["--seed", "'one'"]),
     ],
     ids=" ".join,
