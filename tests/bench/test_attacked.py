@@ -27,7 +27,7 @@ name = "audit.toys:Nothing"
 
 
 def bench(suite: Path, out: Path, *arguments: object) -> Said:
-    return say("bench", suite, "--out", out, "--device", "cpu", *arguments)
+    return say("bench", suite, "--out", out, "--device", "cpu", "--allow-code", *arguments)
 
 
 @pytest.fixture(autouse=True)
