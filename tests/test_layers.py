@@ -138,7 +138,7 @@ def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path, stage, step):
     way = {"before": [WIDE | {"training": training}], "training": training}
     straight = made(tmp_path / "straight", tiny.concept(), **way)
     with pytest.raises(Interrupted):
-        made(tmp_path / "resumed", tiny.concept(), progress=tiny.watching(watch), **way)
+        made(tmp_path / "resumed", tiny.concept(), watch=watch, **way)
     resumed = made(tmp_path / "resumed", tiny.concept(), **way)
     for file in ("delta.safetensors", "log.jsonl", "config.toml"):
         assert (resumed.folder / file).read_bytes() == (straight.folder / file).read_bytes()
@@ -152,7 +152,7 @@ def test_who_watches_is_told_how_many_steps_each_method_has(tmp_path):
         return steps
 
     before = [WIDE | {"training": tiny.TRAINING | {"steps": 3}}, UNTRAINED]
-    run = made(tmp_path / "run", tiny.concept(), progress=tiny.watching(watch), before=before)
+    run = made(tmp_path / "run", tiny.concept(), watch=watch, before=before)
     assert told == [(0, 3), (0, 6)]
     assert run.card["steps_done"] == 9
     assert run.card["forwards"] == sum(s.card["forwards"] for s in run.stages)

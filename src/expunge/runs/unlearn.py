@@ -111,8 +111,7 @@ def _carry_out(plan: Plan, session: Session, folder: Path, start: Mapping[str, T
     """The same of a run or one of its stages, which begins with the weights `start`."""
     processes = session.distributed
     if not processes.agree(is_done(folder, plan.id, session.model, plan.tables)):
-        # Before anything is written, since it may find no judge.
-        check = plan.stop.start(session.model, plan.concept) if plan.stop else None
+        check = _prepare(plan, session)
         with _alone_in(folder, processes):
             if not processes.agree(is_done(folder, plan.id, session.model)):  # another process may have finished it meanwhile
                 if plan.stages:
@@ -121,6 +120,15 @@ def _carry_out(plan: Plan, session: Session, folder: Path, start: Mapping[str, T
                     _in_one(plan, session, folder, start, check)
             processes.wait()
     return Run(folder)
+
+
+def _prepare(plan: Plan, session: Session) -> Check | None:
+    """Refuses what cannot be trained and starts the stopping rule, before anything is written."""
+    for stage in plan.stages or (plan,):
+        if isinstance(stage.method, Objective) and stage.training:
+            refuse_recomputing(stage.method, stage.training)
+            refuse_uneven(stage.training, session.distributed.count)
+    return plan.stop.start(plan.referred(session.model), plan.concept) if plan.stop and not plan.stages else None
 
 
 @contextmanager
@@ -146,9 +154,6 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
     """Carries out a plan of one stage."""
     session, spent, processes = replace(session, model=plan.referred(session.model)), Spent(), session.distributed
     model = session.model
-    if isinstance(plan.method, Objective) and plan.training:
-        refuse_recomputing(plan.method, plan.training)
-        refuse_uneven(plan.training, processes.count)
     card = described(plan, model)
     if processes.is_main:
         write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
