@@ -25,7 +25,6 @@ def test_what_is_known_is_printed_and_written(run: Path, metered: Said):
         assert f"{probe} {_number(base['value'])} [{_number(base['ci_low'])}, {_number(base['ci_high'])}]" in text
     assert "other concepts with the lowest ratios" in text
     assert f"rows {folder / 'rows.jsonl'} page {folder / 'index.html'}" in text
-    assert "predictions of both models: " in metered.err
     assert "What the weights still know" in (folder / "index.html").read_text()
 
 

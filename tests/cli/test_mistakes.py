@@ -224,7 +224,7 @@ def test_unknown_metrics_judges_and_pictures(run: Path, tmp_path: Path):
     assert "judge" in say("eval", run, "--judge", tmp_path / "nobody", "--device", "cpu").error
     assert "target_seeds" in say("eval", run, "--target-seeds", "0").error
     assert "guidance_scale" in say("eval", run, "--guidance", "nan", "--device", "cpu").error
-    assert not (run / "evaluation").exists()
+    assert not (run / "evaluation" / "rows.jsonl").exists()
 
 
 # --- models -----------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import tiny
 from cli.commandline import Said, say
 
 from expunge.models.scopes import SCOPES
+from expunge.progress import Progress
 
 Unlearn = Callable[..., Said]
 
@@ -43,10 +44,11 @@ def test_flags_reach_the_run(unlearn: Unlearn, tmp_path: Path):
     assert made["training"] | {"lr": 1e-3, "gradient_checkpointing": True, "steps": 2, "batch_size": 4} == made["training"]
 
 
-def test_progress_is_told_in_lines_where_there_is_no_terminal(unlearn: Unlearn, tmp_path: Path):
+def test_progress_is_shown_in_lines_without_a_terminal(unlearn: Unlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Progress, "default", classmethod(lambda cls: Progress(delay=0.0)))
     said = unlearn("--target", "dots", "--seed", 9, "--out", tmp_path / "r")
-    pictures, steps = said.err.splitlines()
-    assert pictures.startswith("pictures of the concept: 1 of 1, in ")
+    images, steps = said.err.splitlines()
+    assert " of the concept: 2 of 2, in " in images
     assert steps.startswith("steps: 2 of 2, in ")
     assert ", loss " in steps
 
@@ -132,7 +134,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(unlearn: Unlearn, tmp_pat
 def test_a_dry_run_of_low_rank_counts_what_is_trained(unlearn: Unlearn):
     """A matrix of shape [out, in] gets two factors: 4 (in + out) numbers."""
     said = " ".join(unlearn("--target", "neon", "--variant", "xattn-lora", "--dry-run").out.split())
-    matrices = SCOPES["xattn-lora"].parameters(tiny.pipeline().unet).values()
+    matrices = tiny.model().scope(SCOPES["xattn-lora"]).values()
     numbers = sum(4 * (p.shape[0] + p.shape[1]) for p in matrices)
     assert f"scope xattn-lora: {numbers:,} numbers, rank 4, added to {len(matrices)} tensors" in said
 
