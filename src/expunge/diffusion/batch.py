@@ -51,7 +51,12 @@ class Batch:
     def _part(self, need: Need) -> Point | Noised | Cond | Spans:
         if need not in self.parts:
             have = ", ".join(sorted(self.parts)) or "nothing"
-            raise UndeclaredNeed(f"a batch holds only declared parts: {need!r} was read, {have} declared; add {need!r} to `needs`")
+            raise UndeclaredNeed(
+                f"{need!r} was read from a batch whose method declares {have}.",
+                rule="undeclared-need",
+                value=need,
+                hint=f"Try adding {need!r} to the method's `needs`.",
+            )
         return self.parts[need]
 
     @property

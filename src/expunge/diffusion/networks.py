@@ -13,12 +13,22 @@ from expunge.errors import ExpungeError
 
 def no_mean(point: Point) -> Latents:
     """Stands where no running mean is kept."""
-    raise ExpungeError("a running mean is kept where it is asked for: ema is 0; give an `ema` above 0, for example --ema 0.99")
+    raise ExpungeError(
+        "The method reads the EMA of the student's weights, which is not kept because `ema` is 0.",
+        rule="no-ema",
+        value=0,
+        hint="Try --ema 0.99, or another `ema` above 0.",
+    )
 
 
 def no_attention(point: Point) -> Maps:
     """Stands where nothing looks inside a network."""
-    raise ExpungeError("attention maps come from the trainer: these models were made without; give `Models` an `attention`")
+    raise ExpungeError(
+        "The method reads attention maps, which this `Models` does not have.",
+        rule="models-without-attention",
+        value=None,
+        hint="Try giving `Models` an `attention`, as the trainer does.",
+    )
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,19 @@ def is_done(folder: Path, run: str, model: DiffusionModel | None = None, asked: 
         # What a killed process was writing beside is hidden.
         if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
             raise ExpungeError(
-                f"a run's folder is new, empty or its own: {folder} holds something else; choose another with --out"
+                f"{folder} is not a folder that is new, empty or of this run.",
+                rule="folder-not-empty",
+                value=str(folder),
+                hint="Try another --out.",
             ) from None
         return False
     except (OSError, ValueError) as error:
-        raise ExpungeError(f"a run's card is JSON: {folder / 'card.json'}: {error}; choose another folder with --out") from error
+        raise ExpungeError(
+            f"{folder / 'card.json'} cannot be read as JSON: {error}.",
+            rule="unreadable-card",
+            value=str(folder / "card.json"),
+            hint="Try another --out.",
+        ) from error
     if found.get("id") != run and asked is not None and _config(folder) == config.to_toml(asked):
         raise ExpungeError(
             f"{folder} holds this run as other code made it.",
@@ -50,12 +58,20 @@ def is_done(folder: Path, run: str, model: DiffusionModel | None = None, asked: 
             hint="Try another --out to make it with the present code, or give the folder to `expunge eval` as it is.",
         )
     if found.get("id") != run:
-        raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {run}; choose another with --out")
+        raise ExpungeError(
+            f"{folder} is the folder of the run {found.get('id')}. This run is {run}.",
+            rule="folder-of-another-run",
+            value=found.get("id"),
+            hint="Try another --out.",
+        )
     drawn = found.get("model", {}).get("drawing")
     if model and drawn not in (None, _drawn(model)):
         raise ExpungeError(
-            f"a run learns from pictures: those of {folder} were drawn by another scheduler, autoencoder or precision than the model now "
-            "has, or with other steps or guidance; choose another folder with --out"
+            f"The images of the run in {folder} were generated with a scheduler, autoencoder, precision, number of steps or guidance "
+            "that the model does not have now.",
+            rule="other-rendering",
+            value=str(folder),
+            hint="Try another --out.",
         )
     return found.get("status") == "done"
 

@@ -181,9 +181,19 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
         finally:
             state.release()
     if not math.isfinite(changed):
-        raise ExpungeError(f"a run ends with finite weights: those of {folder} are not; lower --lr, or train in fp32")
+        raise ExpungeError(
+            f"The weights of {folder} are not finite at the end of the run.",
+            rule="weights-not-finite",
+            value=changed,
+            hint="Try a lower --lr, or fp32.",
+        )
     if changed == 0:
-        raise ExpungeError(f"unlearning changes weights: {folder} changed none of {card['trainable']} numbers; raise --lr or --steps")
+        raise ExpungeError(
+            f"The run in {folder} changed none of {card['trainable']} weights.",
+            rule="nothing-changed",
+            value=str(folder),
+            hint="Try a larger --lr or more --steps.",
+        )
     if processes.is_main:
         save_delta(folder / "delta.safetensors", delta, plan.fingerprint)
         card |= {"processes": processes.count, "seconds": round(spent.seconds, 2), "peak_memory_bytes": peak_memory(model.device)}
