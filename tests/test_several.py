@@ -174,7 +174,7 @@ def test_a_stage_knows_of_the_concepts_before_it():
 
 def test_nothing_left_to_stand_in():
     pies = Several.of([Concept.find("soup", TASTES), Concept.find("pie", TASTES)])
-    with raises_error("no-other-member", "pie", "--vocabulary"):
+    with raises_error("no-other-member", "soup", "--vocabulary"):
         make_plan(tiny.model(), pies, "mim-mu")
 
 

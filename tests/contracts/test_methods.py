@@ -14,6 +14,7 @@ from expunge.cli.output import first_sentence
 from expunge.cli.settings_help import settings_of
 from expunge.diffusion.batch import LEADS, Batch
 from expunge.diffusion.types import Point
+from expunge.errors import UndeclaredNeed
 from expunge.methods import METHODS
 from expunge.methods.base import Edit, Objective, Training
 from expunge.runs.plan import make_plan
@@ -76,10 +77,10 @@ def test_each_declared_need_is_necessary(name):
     cls = OBJECTIVES[name]
     for need in cls().needs - {"reference"}:
         _, method, batches, state = prepared(cls, cls().needs - {need})
-        with raises_error("undeclared-need", need):
-            list(
-                Trainer(tiny.session(batches.model), method, TRAINING, batches, state).fit()
-            )  # all steps: a method that alternates reads a part in some
+        trainer = Trainer(tiny.session(batches.model), method, TRAINING, batches, state)
+        with raises_error("undeclared-need", need) as caught:
+            list(trainer.fit())  # all steps: a method that alternates reads a part in some
+        assert isinstance(caught.value, UndeclaredNeed)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -12,7 +12,7 @@ from expunge.errors import ExpungeError
 
 
 def no_mean(point: Point) -> Latents:
-    """Stands where no running mean is kept."""
+    """The default of `Models.ema`, which raises an error."""
     raise ExpungeError(
         "The method reads the EMA of the student's weights, which is not kept because `ema` is 0.",
         rule="no-ema",
@@ -22,7 +22,7 @@ def no_mean(point: Point) -> Latents:
 
 
 def no_attention(point: Point) -> Maps:
-    """Stands where nothing looks inside a network."""
+    """The default of `Models.attention`, which raises an error."""
     raise ExpungeError(
         "The method reads attention maps, which this `Models` does not have.",
         rule="models-without-attention",
@@ -35,7 +35,7 @@ def no_attention(point: Point) -> Maps:
 class Models:
     """The same network under several weights, and what else a method works with.
 
-    `student` carries gradient; `reference` is the untouched model, never does, and remembers what it computed.
+    `student` carries gradient; `reference` is the base model, carries none, and caches what it computed.
     """
 
     student: Network
@@ -58,5 +58,5 @@ class Models:
     def fixed_companion(self, *inputs: Tensor) -> Tensor:
         """What the companion says, with gradient into `inputs` but not into its own numbers: for terms that only the student descends."""
         assert self.companion is not None
-        held = {name: p.detach() for name, p in self.companion.named_parameters()}
-        return torch.func.functional_call(self.companion, held, inputs)
+        values = {name: p.detach() for name, p in self.companion.named_parameters()}
+        return torch.func.functional_call(self.companion, values, inputs)

@@ -44,7 +44,7 @@ def adopt(
     device: str = "auto",
     dtype: str = "fp32",
 ) -> Run:
-    """Makes a run of what tells a model from the one that it was made from, whoever unlearned it, and however.
+    """Makes a run of the difference between a model and its base model, no matter how it was unlearned.
 
     Choose it to measure and attack weights that others publish or deliver, or a folder that `merge` wrote, as it ships; with
     `never_saw`, to have a model that was trained without the concept as the control of an audit.

@@ -22,13 +22,13 @@ from expunge.storage.hashing import digest
 
 
 def is_done(folder: Path, run: str, model: DiffusionModel | None = None, asked: Mapping[str, Any] | None = None) -> bool:
-    """Whether the folder holds this run, finished; with `model`, whether its pictures were drawn as this one draws.
+    """Whether the folder has this run, finished; with `model`, whether its images were generated as this model generates them.
 
     Args:
         asked: the content of the run's `config.toml`, by which the same request is known though other code made the run.
 
     Raises:
-        ExpungeError: it holds another run, this run as other code made it, one whose pictures another scheduler or autoencoder drew, or
+        ExpungeError: it holds another run, this run as other code made it, one whose images another scheduler or autoencoder made, or
             something else.
     """
     try:
@@ -104,18 +104,18 @@ def described(plan: Plan, model: DiffusionModel) -> dict[str, Any]:
 
 
 def model_table(model: DiffusionModel) -> dict[str, str]:
-    """Which model a run changes, and what else its pictures depend on."""
+    """Which model a run changes, and what else its images depend on."""
     return {"name": model.name, "fingerprint": model.fingerprint, "family": model.family, "drawing": _drawn(model)}
 
 
 def _drawn(model: DiffusionModel) -> str:
-    """Tells how a run's pictures are drawn from any other way; the canvas's own steps and guidance are not those of the same weights
-    under another name."""
+    """A digest of how a run's images are generated, different for every other way. The canvas's own steps and guidance are not those
+    of the same weights under another name."""
     return digest(model.rendering, config.settings(model.default_sampler))
 
 
 def versions() -> dict[str, str]:
-    """Of whatever may change a number."""
+    """The versions of everything that may change a number."""
     return {"python": platform.python_version()} | {p: version_of(p) for p in ("expunge", "torch", "diffusers", "transformers")}
 
 
@@ -131,7 +131,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: on CUDA the most that tensors have held since `forget_peak`; else the most memory that the whole process has held so far,
+    """Bytes: on CUDA the most memory that tensors have used since `forget_peak`; else the most that the whole process has used so far,
     the interpreter and its libraries included."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

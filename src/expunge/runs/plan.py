@@ -46,7 +46,7 @@ class Plan:
     stop: StoppingRule | None = None
     """The rule that may end it before its last step."""
     start: Start | None = None
-    """None: the untouched model."""
+    """None: the base model."""
     before: tuple[Layer, ...] = ()
     """Other methods that remove the concept first, in turn, each from what the one before left."""
     family: tuple[str, ...] = ("expunge.models",)
@@ -87,14 +87,14 @@ class Plan:
 
     @property
     def _in_turn(self) -> tuple[list[Subject], Origin]:
-        """What is removed in turn, each of a sequence told of those before it, and what later stages learn from."""
+        """The concepts to remove in turn, each of a sequence with the concepts before it in `removed`, and what later stages learn from."""
         if not isinstance(self.concept, Several) or self.concept.together != "sequential":
             return [self.concept], "original"
         alone = [replace(c, removed=()) for c in self.concept.parts]
         return [replace(c, removed=tuple(alone[:at])) for at, c in enumerate(alone)], self.concept.reference
 
     def referred(self, model: DiffusionModel) -> DiffusionModel:
-        """The model under the fingerprint of what the run's pictures are made by: stores must not take it for the untouched one."""
+        """The model under the fingerprint of the model that generates the run's images: stores must not take it for the base model."""
         if self.start is None or self.start.reference == "original":
             return model
         left = copy.copy(model)
@@ -162,7 +162,7 @@ def make_plan(
     refuse_other_rules(stop)
     concept = subject_of(concept, model, together, reference)
     before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
-    # What is passed as an argument may name code of one's own.
+    # An argument may name code outside the package.
     layer, earlier = Layer.make(method, settings, training, allow_code=True), tuple(Layer.of(b, allow_code=True) for b in before)
     method, training = layer.method, layer.training
     if before and isinstance(concept, Several) and concept.reference == "previous":
@@ -225,7 +225,7 @@ def _check(plan: Plan, model: DiffusionModel) -> None:
             value=model.family,
             hint="Try a method that is trained, such as mim-mu.",
         )
-    if (precision := model.precision) != plan.dtype:  # a model in memory is in whatever precision it was loaded in
+    if (precision := model.precision) != plan.dtype:  # a model in memory keeps the precision that it was loaded in
         raise ExpungeError(
             f"The network is in {precision}, and the run's dtype is {plan.dtype}.",
             rule="other-precision",

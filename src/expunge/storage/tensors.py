@@ -42,7 +42,7 @@ def read_tensors(path: Path, remedy: str = "deleting it and running again") -> d
 def fingerprint(*modules: nn.Module) -> str:
     """SHA-256 over names, shapes and values of all parameters: 32 hexadecimal digits that tell one base model from another.
 
-    Values enter as float32, so half-precision weights have one fingerprint however they are held; rounding changes it.
+    Values enter as float32, so half-precision weights have one fingerprint in float32 and in half precision; rounding changes it.
     """
     state = hashlib.sha256()
     for module in modules:
