@@ -12,7 +12,6 @@ from raising import raises_error
 import expunge
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
-from expunge.errors import ExpungeError
 from expunge.models.loading import load
 from expunge.runs.plan import make_plan
 from expunge.storage.cache import Store
@@ -103,5 +102,5 @@ def test_a_run_whose_pictures_another_scheduler_drew_is_not_gone_on_with(tmp_pat
 
     assert made().id == made().id
     model.pipeline.scheduler = DDIMScheduler.from_config(model.pipeline.scheduler.config)
-    with pytest.raises(ExpungeError, match="drawn by another scheduler"):
+    with raises_error("other-rendering", str(tmp_path / "run"), "--out"):
         made()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 import tiny
 import torch
+from raising import raises_error
 
 from expunge.concepts.concept import Concept
 from expunge.diffusion.types import Point
@@ -128,7 +129,7 @@ def test_a_rule_that_its_table_does_not_identify_is_refused():
 
 
 def test_a_closed_form_has_nothing_to_stop():
-    with pytest.raises(ExpungeError, match="a closed form has no steps to stop after: uce"):
+    with raises_error("stop-of-closed-form", "uce"):
         make_plan(tiny.model(), tiny.concept(), "uce", stop=Gone())
 
 

@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from raising import raises_error
 from tastes import TASTES
 
 from expunge.concepts.concept import Concept
@@ -180,7 +181,7 @@ def test_a_probes_ratio_is_the_mean_of_its_concepts_ratios():
 
 
 def test_another_base_model_is_refused(made):
-    with pytest.raises(ExpungeError, match="a delta belongs to one base model"):
+    with raises_error("other-base-model", tiny.model(1).fingerprint):
         measure_information(made[0], tiny.model(1), meter=FEW, cache=made[1])
 
 

@@ -30,12 +30,6 @@ def suggest(name: str, valid: Iterable[str], see: str = "", cutoff: float = 0.4)
     return f"Try {close!r}, one of {listed}." if close else f"Try one of {listed}."
 
 
-def nearest(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str:
-    """The closest valid name in parentheses, or an empty text."""
-    close = closest(name, valid, cutoff)
-    return f" (nearest: {close!r})" if close else ""
-
-
 def dashed(text: str) -> str:
     """`text` in lower case, with a dash for every character that is neither a letter nor a digit: part of a file name.
 

@@ -19,7 +19,6 @@ from expunge.canvas.training.train import random_pairs_without
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several
 from expunge.concepts.vocabulary import Vocabulary
-from expunge.errors import ExpungeError
 from expunge.evaluation import evaluate as evaluation
 from expunge.evaluation.protocol import Protocol
 from expunge.models.loading import load
@@ -110,7 +109,7 @@ def test_a_finished_one_is_not_trained_again(made, monkeypatch):
 
 
 def test_a_folder_of_another_is_refused(made):
-    with pytest.raises(ExpungeError, match="a folder holds one run"):
+    with raises_error("folder-of-another-run", made.id, "--out"):
         retrain("hoop", made.folder, seed=1, training=SMALL)
 
 

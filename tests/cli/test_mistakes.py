@@ -285,9 +285,8 @@ def test_a_delta_of_another_model(run: Path, tmp_path: Path):
         ("eval", run, "--steps", 1),
         ("merge", run, tmp_path / "merged"),
     ):
-        line = say(*arguments, "--model", other).error
-        assert "a delta belongs to one base model" in line
-        assert "give the model" in line
+        refusal = say(*arguments, "--model", other).refusal
+        assert (refusal.rule, refusal.hint) == ("other-base-model", "Try the model that it was made from.")
     assert written(tmp_path) == written(other)
 
 
@@ -366,16 +365,16 @@ def test_a_folder_that_cannot_be_written(unlearn: Unlearn, run: Path):
 
 def test_a_folder_of_another_run(unlearn: Unlearn, run: Path):
     before = {p: p.read_bytes() for p in written(run)}
-    line = unlearn("--target", "dots", "--out", run).error
-    assert "a folder holds one run" in line
-    assert "--out" in line
+    refusal = unlearn("--target", "dots", "--out", run).refusal
+    assert (refusal.rule, refusal.hint) == ("folder-of-another-run", "Try another --out.")
     assert {p: p.read_bytes() for p in written(run)} == before
 
 
 def test_a_folder_of_something_else(unlearn: Unlearn, tmp_path: Path):
     (tmp_path / "thesis.tex").touch()
-    assert "holds something else" in unlearn("--target", "neon", "--out", tmp_path).error
-    assert "holds something else" in unlearn("--target", "neon", "--out", tmp_path / "thesis.tex").error
+    for out in (tmp_path, tmp_path / "thesis.tex"):
+        refusal = unlearn("--target", "neon", "--out", out).refusal
+        assert (refusal.rule, refusal.value) == ("folder-not-empty", str(out))
     assert written(tmp_path) == [tmp_path / "thesis.tex"]
 
 
@@ -389,8 +388,8 @@ def test_what_a_killed_process_was_writing_is_no_obstacle(unlearn: Unlearn, tmp_
 def test_a_merge_onto_something(unlearn: Unlearn, run: Path, tmp_path: Path):
     """Found out before the run, which may take hours."""
     (tmp_path / "thesis.tex").touch()
-    assert "a model is written into a new folder" in say("merge", run, tmp_path).error
-    assert "a model is written into a new folder" in unlearn("--target", "neon", "--out", tmp_path / "r", "--merge", tmp_path).error
+    for said in (say("merge", run, tmp_path), unlearn("--target", "neon", "--out", tmp_path / "r", "--merge", tmp_path)):
+        assert (said.refusal.rule, said.refusal.value) == ("folder-not-empty", str(tmp_path))
     assert written(tmp_path) == [tmp_path / "thesis.tex"]
 
 

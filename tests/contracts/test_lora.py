@@ -4,9 +4,9 @@ import pytest
 import tiny
 import torch
 from diffusers import StableDiffusionPipeline
+from raising import raises_error
 
 from expunge.diffusion.types import Point
-from expunge.errors import ExpungeError
 from expunge.models.stable_diffusion import StableDiffusion
 from expunge.runs.export import factors, merge, write_lora
 from expunge.runs.unlearn import unlearn
@@ -87,9 +87,9 @@ def test_factors_are_the_nearest_of_their_rank(shape):
 
 def test_what_is_no_lora(folder, tmp_path):
     made = run(folder, tmp_path / "run", "xattn-kv")
-    for file, rank, part in (
-        (tmp_path / "a.bin", None, "is called FILE.safetensors"),
-        (tmp_path / "a.safetensors", 0, "a rank is 1 or more"),
+    for file, rank, rule, value in (
+        (tmp_path / "a.bin", None, "wrong-suffix", str(tmp_path / "a.bin")),
+        (tmp_path / "a.safetensors", 0, "rank-not-positive", 0),
     ):
-        with pytest.raises(ExpungeError, match=part):
+        with raises_error(rule, value):
             write_lora(folder, made, file, rank)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pytest
 import tiny
 from bench.conftest import Coin
+from raising import raises_error
 
 from expunge.concepts.groups import Several
 from expunge.errors import ExpungeError
@@ -80,7 +81,7 @@ def test_without_a_judge_what_needs_none_remains(made):
 
 
 def test_another_base_model_is_refused(made):
-    with pytest.raises(ExpungeError, match="a delta belongs to one base model"):
+    with raises_error("other-base-model", tiny.model(1).fingerprint):
         evaluate(made[0], tiny.model(1), protocol=FEW, cache=made[1])
 
 

@@ -7,9 +7,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers import PNDMScheduler, StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+from raising import raises_error
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from expunge.errors import ExpungeError
 from expunge.methods.base import Training
 from expunge.models.loading import load
 from expunge.runs.cost import price
@@ -58,7 +58,7 @@ def test_every_kind_of_bank_is_made_in_half_precision(folder, tmp_path, method):
 
 def test_a_pipeline_in_another_precision_than_the_runs_is_refused(tmp_path):
     pipeline = tiny.pipeline().to(torch.bfloat16)
-    with pytest.raises(ExpungeError, match=r"the network is in bf16, dtype is fp32; give dtype='bf16'"):
+    with raises_error("other-precision", "fp32", "dtype='bf16'"):
         unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", dtype="fp32", cache=Store(tmp_path / "store"))
     assert not (tmp_path / "run").exists()
     run = unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", cache=Store(tmp_path / "store"))

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from raising import raises_error
 
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Cond, Noised
-from expunge.errors import UndeclaredNeed
 from expunge.methods.concept_ablation import CA
 from expunge.methods.f_divergence import FDMU
 
@@ -60,5 +60,5 @@ def test_by_the_untouched_model_and_without_the_second_term_it_is_f_dmu_by_kl():
 
 def test_it_reads_no_picture_but_the_anchors():
     assert CA().needs == {"anchor_pictures", "anchor"}
-    with pytest.raises(UndeclaredNeed, match="'anchor_pictures' was read"):
+    with raises_error("undeclared-need", "anchor_pictures", "`needs`"):
         CA()(MODELS, Batch(0, cond("grumpy cat"), cond(""), {"anchor": cond("cat")}))

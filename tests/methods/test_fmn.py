@@ -3,6 +3,7 @@
 import pytest
 import tiny
 import torch
+from raising import raises_error
 
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.networks import Models
@@ -100,5 +101,5 @@ def test_activations_that_are_computed_again_are_refused(tmp_path):
 
 
 def test_models_made_by_hand_say_that_they_look_at_nothing():
-    with pytest.raises(ExpungeError, match="attention maps come from the trainer"):
+    with raises_error("models-without-attention", None, "`attention`"):
         FMN()(Models(refused, refused), Batch(0, COND, COND[[0]], {"forget": X, "spans": SPANS}))

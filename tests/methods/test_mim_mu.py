@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from raising import raises_error
 
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Cond, Noised, Point
-from expunge.errors import UndeclaredNeed
 from expunge.methods.esd import ESD
 from expunge.methods.mim_mu import MiMMU
 
@@ -69,5 +69,5 @@ def test_with_the_null_target_eta_is_esds_negative_guidance():
 def test_only_the_chosen_target_is_needed(target_as):
     method = MiMMU(target_as=target_as)
     assert method.needs == {"forget", "reference"} | ({target_as} - {"null"})
-    with pytest.raises(UndeclaredNeed, match="'forget' was read"):
+    with raises_error("undeclared-need", "forget", "`needs`"):
         method(MODELS, Batch(0, cond("ring"), cond(""), {}))

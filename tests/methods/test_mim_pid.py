@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from raising import raises_error
 
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.decomposition import information, redrawn, shares, smoothed
 from expunge.diffusion.networks import Models
 from expunge.diffusion.noise_path import Discrete, Flow
 from expunge.diffusion.types import Cond, Noised
-from expunge.errors import UndeclaredNeed
 from expunge.methods.mim_pid import MiMPID
 
 # Two channels, two places, that the prompts move from the context's 0: the concept both, its sibling the second alone.
@@ -112,5 +112,5 @@ def test_maps_are_means_over_draws():
 
 
 def test_a_sibling_is_declared():
-    with pytest.raises(UndeclaredNeed, match="'sibling' was read"):
+    with raises_error("undeclared-need", "sibling", "`needs`"):
         MiMPID()(Models(network(0.0), network(0.0)), Batch(0, cond("ring"), cond(""), {"forget": X, "context": cond("")}))

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import tiny
 import torch
 from edited import copied, edit
+from raising import raises_error
 
 from expunge.attacks import ATTACKS
 from expunge.audits.runner import attack_code
@@ -84,7 +86,7 @@ def test_an_older_run_is_known_by_its_configuration(tmp_path: Path):
 
 def test_another_request_is_refused_as_before(tmp_path: Path):
     made(tmp_path / "run", store=tmp_path / "store")
-    with pytest.raises(ExpungeError, match="a folder holds one run"):
+    with raises_error("folder-of-another-run", ANY, "--out"):
         made(tmp_path / "run", store=tmp_path / "store", seed=1)
 
 

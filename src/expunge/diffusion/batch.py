@@ -19,12 +19,12 @@ Need = Literal[
 """What a method may ask for. `target` and `null` are always there."""
 
 NEEDS: dict[Need, str] = {
-    "reference": "the untouched model's noise predictions",
-    "forget": "pictures of the concept made by the untouched model, noised",
-    "trajectory": "points that the untouched model visits while it samples the concept under guidance",
-    "anchor_pictures": "pictures of the anchor's prompts by the untouched model, each under the forget prompt, noised",
-    "surrogate": "pictures of what may stand in the concept's place by the untouched model, each under the forget prompt, noised",
-    "retain": "what must survive: pictures by the untouched model, noised, each under its prompt; for closed forms the prompts alone",
+    "reference": "the base model's noise predictions",
+    "forget": "images of the concept by the base model, noised",
+    "trajectory": "points that the base model visits while it samples the concept under guidance",
+    "anchor_pictures": "images of the anchor's prompts by the base model, each under the forget prompt, noised",
+    "surrogate": "images of what may replace the concept, by the base model, each under the forget prompt, noised",
+    "retain": "what must survive: images by the base model, noised, each under its prompt; for closed forms only the prompts",
     "context": "each forget prompt with the concept deleted",
     "marginal": "each forget prompt with another concept of the same domain in the concept's place",
     "sibling": "each forget prompt with another member of the concept's family in the concept's place; the marginal, where there is none",
@@ -39,7 +39,7 @@ LEADS: tuple[Need, ...] = ("forget", "trajectory", "anchor_pictures", "surrogate
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step may look at: a function of (seed, step) alone. A part exists only if the method declared it."""
+    """What one step may read: a function of (seed, step) alone. A part exists only if the method declared it."""
 
     step: int
     target: Cond
@@ -51,12 +51,17 @@ class Batch:
     def _part(self, need: Need) -> Point | Noised | Cond | Spans:
         if need not in self.parts:
             have = ", ".join(sorted(self.parts)) or "nothing"
-            raise UndeclaredNeed(f"a batch holds only declared parts: {need!r} was read, {have} declared; add {need!r} to `needs`")
+            raise UndeclaredNeed(
+                f"{need!r} was read from a batch whose method declares {have}.",
+                rule="undeclared-need",
+                value=need,
+                hint=f"Try adding {need!r} to the method's `needs`.",
+            )
         return self.parts[need]
 
     @property
     def forget(self) -> Noised:
-        """Noised pictures of the concept, each under its full prompt."""
+        """Noised images of the concept, each under its full prompt."""
         return self._part("forget")  # type: ignore[return-value]
 
     @property
@@ -66,17 +71,17 @@ class Batch:
 
     @property
     def anchor_pictures(self) -> Noised:
-        """Noised pictures of the anchor's prompts, each under the forget prompt whose anchor it is."""
+        """Noised images of the anchor's prompts, each under the forget prompt whose anchor it is."""
         return self._part("anchor_pictures")  # type: ignore[return-value]
 
     @property
     def surrogate(self) -> Noised:
-        """Noised pictures of what may stand in the concept's place, each under the forget prompt that it stands in for."""
+        """Noised images of what may replace the concept, each under the forget prompt in which it replaces it."""
         return self._part("surrogate")  # type: ignore[return-value]
 
     @property
     def retain(self) -> Noised:
-        """Noised pictures of what must survive, each under its own prompt."""
+        """Noised images of what must survive, each under its own prompt."""
         return self._part("retain")  # type: ignore[return-value]
 
     @property
@@ -86,7 +91,7 @@ class Batch:
 
     @property
     def marginal(self) -> Cond:
-        """Row by row, that forget prompt with another concept of the same domain in its place; for `surrogate`, what the picture shows."""
+        """Row by row, that forget prompt with another concept of the same domain in its place; for `surrogate`, what the image shows."""
         return self._part("marginal")  # type: ignore[return-value]
 
     @property

@@ -1,6 +1,6 @@
-"""What each place of a picture says about a prompt, and how much of it another prompt says too.
+"""What each place of an image says about a prompt, and how much of it another prompt says too.
 
-The pointwise information of a picture and a prompt y is the integral over the noise path of how far y moves the best prediction
+The pointwise information of an image and a prompt y is the integral over the noise path of how far y moves the best prediction
 of the noise, which is also true place by place:
 
     i(u) = 1/2 integral over t of  w_t sum over channels of ( eps(x_t) - eps(x_t | y) )^2 (u)
@@ -74,10 +74,10 @@ def shares(target: Maps, other: Maps, delta: float) -> tuple[Maps, Maps]:
 
 
 def redrawn(x: Noised, path: NoisePath, draw: int) -> Noised:
-    """The same pictures at the same times under other noise, a function of each point's key and `draw`; 0 is the points themselves."""
+    """The same images at the same times under other noise, a function of each point's key and `draw`; 0 is the points themselves."""
     if draw == 0:
         return x
-    # Where the schedule ends in nothing but noise there is no picture to find, and none is needed.
+    # Where the schedule ends in nothing but noise there is no image to find, and none is needed.
     x_0 = path.x_0(x.goal, x.x_t, x.t).nan_to_num(0.0, 0.0, 0.0)
     generators = (torch.Generator().manual_seed(int(digest("redrawn", key, draw)[:15], 16)) for key in x.keys)
     noise = torch.stack([torch.randn(x.x_t.shape[1:], generator=g) for g in generators]).to(x.x_t)

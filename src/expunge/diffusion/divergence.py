@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from expunge.errors import ExpungeError
+from expunge.names import suggest
 
 Distances = Float[Tensor, "*shape"]
 Function = Callable[[Tensor], Tensor]
@@ -126,7 +127,7 @@ def alpha(a: float) -> Divergence:
 def renyi(a: float) -> Divergence:
     """Renyi's divergence of order a > 0: a M / 2, the squared error once more. Not an f-divergence itself, but log of one."""
     if not a > 0:
-        raise ExpungeError(f"the order of Renyi's divergence is positive: {a} is not; give for example renyi=0.5")
+        raise ExpungeError(f"Renyi's order {a} is not above 0.", rule="order-not-positive", value=a, hint="Try renyi=0.5.")
     return Divergence(lambda m: a * m / 2, torch.zeros_like, flat=True)
 
 
@@ -172,11 +173,26 @@ def _check(f: Function) -> None:
     r = torch.linspace(0.05, 20, 400, dtype=torch.float64)
     at_one, values = f(torch.ones(1, dtype=torch.float64)), f(r)
     if values.shape != r.shape:
-        raise ExpungeError(f"an f is taken of each entry: it makes {list(values.shape)} of {list(r.shape)}; return one value for each r")
+        raise ExpungeError(
+            f"The function f returned values of shape {list(values.shape)} for r of shape {list(r.shape)}.",
+            rule="f-not-elementwise",
+            value=list(values.shape),
+            hint="Try a function that returns one value for each r.",
+        )
     if not abs(at_one.item()) < 1e-9:
-        raise ExpungeError(f"an f is 0 at 1: f(1) is {at_one.item():.6g}; subtract that from it")
+        raise ExpungeError(
+            f"The function f has f(1) = {at_one.item():.6g}. A divergence needs f(1) = 0.",
+            rule="f-not-zero-at-one",
+            value=at_one.item(),
+            hint="Try f(r) - f(1).",
+        )
     if not (values.diff().diff() >= -1e-9 * values.abs().max()).all():
-        raise ExpungeError("an f is convex and finite on r > 0: this one is not between 0.05 and 20; check its sign")
+        raise ExpungeError(
+            "The function f is not convex, or not finite, for r from 0.05 to 20.",
+            rule="f-not-convex",
+            value=f,
+            hint="Try -f if f is concave.",
+        )
 
 
 def _nodes(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -203,9 +219,12 @@ def _table(f: Function) -> tuple[Tensor, Tensor]:
     sound = (slopes > 1e-11 * size) & slopes.isfinite()
     kept = int(sound.int().cumprod(0).sum())
     if not kept or m[kept - 1] < 4:
+        highest = m[min(kept, len(m) - 1)].item()
         raise ExpungeError(
-            f"a divergence grows with M: that of this f does not from M = {m[min(kept, len(m) - 1)]:.3g} on, or has no finite value; "
-            "give a convex f that grows no faster than a low power of r"
+            f"The divergence of this f does not grow with M from M = {highest:.3g} on, or is not finite there.",
+            rule="divergence-not-growing",
+            value=highest,
+            hint="Try a convex f that grows no faster than a low power of r.",
         )
     return m[:kept].log(), (slopes[:kept] / slopes[0]).log()
 
@@ -226,16 +245,26 @@ def find_divergence(name: str) -> Divergence:
         except ValueError:
             order = math.nan
         if not math.isfinite(order):
-            raise ExpungeError(f"a divergence of the {family} family has a number: {name!r} has none; write for example {family}=0.3")
+            raise ExpungeError(
+                f"{name!r} does not name the number that a divergence of the {family} family needs.",
+                rule="divergence-without-number",
+                value=name,
+                hint=f"Try {family}=0.3.",
+            )
         return FAMILIES[family](order)
     module, colon, attribute = name.partition(":")
     if not colon:
-        known = ", ".join([*DIVERGENCES, *(f"{f}=NUMBER" for f in FAMILIES)])
-        raise ExpungeError(f"a divergence is one of {known}, or package.module:function: {name!r} is none; choose one of these")
+        known = [*DIVERGENCES, *(f"{f}=NUMBER" for f in FAMILIES), "package.module:function"]
+        raise ExpungeError(f"{name!r} is not a divergence.", rule="unknown-divergence", value=name, hint=suggest(name, known))
     try:
         f = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ExpungeError(f"an f outside the package is importable: {name!r}: {error}; check the name and PYTHONPATH") from error
+        raise ExpungeError(
+            f"The function {name!r} cannot be imported: {error}.",
+            rule="not-importable",
+            value=name,
+            hint="Try package.module:function, with the package on PYTHONPATH.",
+        ) from error
     return of_function(f)
 
 

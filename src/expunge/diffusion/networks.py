@@ -12,20 +12,30 @@ from expunge.errors import ExpungeError
 
 
 def no_mean(point: Point) -> Latents:
-    """Stands where no running mean is kept."""
-    raise ExpungeError("a running mean is kept where it is asked for: ema is 0; give an `ema` above 0, for example --ema 0.99")
+    """The default of `Models.ema`, which raises an error."""
+    raise ExpungeError(
+        "The method reads the EMA of the student's weights, which is not kept because `ema` is 0.",
+        rule="no-ema",
+        value=0,
+        hint="Try --ema 0.99, or another `ema` above 0.",
+    )
 
 
 def no_attention(point: Point) -> Maps:
-    """Stands where nothing looks inside a network."""
-    raise ExpungeError("attention maps come from the trainer: these models were made without; give `Models` an `attention`")
+    """The default of `Models.attention`, which raises an error."""
+    raise ExpungeError(
+        "The method reads attention maps, which this `Models` does not have.",
+        rule="models-without-attention",
+        value=None,
+        hint="Try giving `Models` an `attention`, as the trainer does.",
+    )
 
 
 @dataclass(frozen=True)
 class Models:
     """The same network under several weights, and what else a method works with.
 
-    `student` carries gradient; `reference` is the untouched model, never does, and remembers what it computed.
+    `student` carries gradient; `reference` is the base model, carries none, and caches what it computed.
     """
 
     student: Network
@@ -48,5 +58,5 @@ class Models:
     def fixed_companion(self, *inputs: Tensor) -> Tensor:
         """What the companion says, with gradient into `inputs` but not into its own numbers: for terms that only the student descends."""
         assert self.companion is not None
-        held = {name: p.detach() for name, p in self.companion.named_parameters()}
-        return torch.func.functional_call(self.companion, held, inputs)
+        values = {name: p.detach() for name, p in self.companion.named_parameters()}
+        return torch.func.functional_call(self.companion, values, inputs)

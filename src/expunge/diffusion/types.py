@@ -130,7 +130,7 @@ class Network(Protocol):
 def together(network: Network, *points: Point) -> tuple[Latents, ...]:
     """What a network predicts at each of several points, row by row, in one call: quicker than a call for each.
 
-    It takes no more memory where the graphs of all would be held until one backward pass.
+    It takes no more memory where the graphs of all would be kept until one backward pass.
     """
     x_t, t = torch.cat([p.x_t for p in points]), torch.cat([p.t for p in points])
     every = Point(x_t, t, Cond.cat([p.cond for p in points]), tuple(k for p in points for k in p.keys))

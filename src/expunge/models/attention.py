@@ -30,7 +30,7 @@ class Recorder:
             encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
         mask = attn.prepare_attention_mask(attention_mask, encoder_hidden_states.shape[1], len(hidden_states))
         q, k, v = attn.to_q(hidden_states), attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
-        # Batch and heads share the first axis, a picture's heads side by side.
+        # Batch and heads share the first axis, an image's heads side by side.
         weights = attn.get_attention_scores(attn.head_to_batch_dim(q), attn.head_to_batch_dim(k), mask)
         self.maps.append(weights.unflatten(0, (-1, attn.heads)))
         out = attn.batch_to_head_dim(torch.bmm(weights, attn.head_to_batch_dim(v)))

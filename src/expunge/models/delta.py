@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from expunge.errors import ExpungeError
@@ -25,7 +25,12 @@ def swapped(net: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     """The network with `values` in place of its own tensors, for as long as the context lasts."""
     parameters = dict(net.named_parameters())
     if unknown := sorted(values.keys() - parameters.keys()):
-        raise ExpungeError(f"a delta changes tensors that the model has: {unknown[0]} is none of {type(net).__name__}'s; check the model")
+        raise ExpungeError(
+            f"The delta changes the tensor {unknown[0]}, which {type(net).__name__} does not have.",
+            rule="other-tensors",
+            value=unknown[0],
+            hint="Try the model that the delta was made for.",
+        )
     kept = {name: parameters[name].data for name in values}
     try:
         for name, value in values.items():
@@ -48,17 +53,21 @@ def load_delta(path: Path, base: str | None = None) -> dict[str, Tensor]:
     Raises:
         ExpungeError: unreadable, not a delta, or made for a model with another fingerprint than `base`.
     """
-    values = read_tensors(path, f"delete the folder {path.parent} and run again")  # a run that is finished is not run again
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:  # pragma: no cover - read_tensors has read it
-        raise ExpungeError(str(error)) from error
+    values = read_tensors(path, f"deleting the folder {path.parent} and running again")  # a run that is finished is not run again
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
     if FORMAT not in metadata:
-        raise ExpungeError(f"a delta is a file that expunge wrote: {path} is not marked {FORMAT}; give a run's delta.safetensors")
+        raise ExpungeError(
+            f"{path} is not a delta. It has no mark {FORMAT}.",
+            rule="not-a-delta",
+            value=str(path),
+            hint="Try a run's delta.safetensors.",
+        )
     if base is not None and metadata[FORMAT] != base:
         raise ExpungeError(
-            f"a delta belongs to one base model: {path} was made for {metadata[FORMAT]}, this model is {base}; "
-            "give the model that it was made from"
+            f"{path} was made for the base model {metadata[FORMAT]}. This model is {base}.",
+            rule="other-base-model",
+            value=base,
+            hint="Try the model that it was made from.",
         )
     return values

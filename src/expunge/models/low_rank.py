@@ -1,6 +1,6 @@
 """Low-rank additions to linear layers, added to what the layers return instead of to their weights.
 
-No dense W + B A exists for any call, and the layer's own weight may be held in any format.
+No dense W + B A exists for any call, and the layer's own weight may be stored in any format.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -9,7 +9,7 @@ from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler
 
 LENGTH = 256
-"""Tokens that T5 reads, where its tokenizer allows so many."""
+"""The number of tokens that T5 reads, or fewer where its tokenizer allows fewer."""
 
 
 class StableDiffusion3(DiffusionModel):

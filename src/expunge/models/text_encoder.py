@@ -1,4 +1,4 @@
-"""The text encoder as a function of token vectors, with gradient: for those who look for words instead of weights."""
+"""The text encoder as a function of token vectors, with gradient: for attacks that search words and leave the weights."""
 
 import re
 from collections.abc import Iterable

@@ -44,7 +44,7 @@ def adopt(
     device: str = "auto",
     dtype: str = "fp32",
 ) -> Run:
-    """Makes a run of what tells a model from the one that it was made from, whoever unlearned it, and however.
+    """Makes a run of the difference between a model and its base model, no matter how it was unlearned.
 
     Choose it to measure and attack weights that others publish or deliver, or a folder that `merge` wrote, as it ships; with
     `never_saw`, to have a model that was trained without the concept as the control of an audit.
@@ -66,7 +66,12 @@ def adopt(
             which no run can hold; nothing that differs; values that are not finite; the name of a method; a folder of another run.
     """
     if name in (*METHODS, RETRAINED):
-        raise ExpungeError(f"what was made elsewhere has a name of its own: {name!r} is a method here; choose another with --name")
+        raise ExpungeError(
+            f"{name!r} is the name of a method of expunge. A model that was unlearned elsewhere needs another.",
+            rule="name-of-a-method",
+            value=name,
+            hint="Try another --name.",
+        )
     loaded = load_model(model, device, dtype)
     subject = subject_of(concept, loaded)
     ours = {n: p.detach().cpu().float() for n, p in loaded.network.named_parameters()}
@@ -74,9 +79,19 @@ def adopt(
     theirs = _tensors_in(path, loaded) if path.suffix == ".safetensors" else _network(load_model(unlearned), loaded, path)
     delta = differing(theirs, ours)
     if not delta:
-        raise ExpungeError(f"unlearning changes weights: those of {unlearned} are the base model's own; give the model that was changed")
+        raise ExpungeError(
+            f"The weights of {unlearned} are those of the base model.",
+            rule="nothing-changed",
+            value=str(unlearned),
+            hint="Try the model that was unlearned.",
+        )
     if odd := [n for n, value in delta.items() if not value.isfinite().all()]:
-        raise ExpungeError(f"weights are finite: {odd[0]} of {unlearned} is not; get the file again")
+        raise ExpungeError(
+            f"The tensor {odd[0]} of {unlearned} is not finite.",
+            rule="weights-not-finite",
+            value=odd[0],
+            hint="Try getting the file again.",
+        )
 
     deciding: dict[str, Any] = {"seed": 0, "concept": concept_table(subject), "method": {"name": RETRAINED if never_saw else name}}
     about = digest(deciding, loaded.fingerprint, dtype, content(delta), version_of("expunge"))
@@ -120,10 +135,19 @@ def differing(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[
     found = {}
     for name, their in theirs.items():
         if name not in ours:
-            raise ExpungeError(f"a changed model has its base's tensors: {name} is none of them; give the model that it was made from")
+            raise ExpungeError(
+                f"The changed model has the tensor {name}, which the base model does not have.",
+                rule="other-tensors",
+                value=name,
+                hint="Try the base model that it was made from.",
+            )
         if their.shape != ours[name].shape:
-            shapes = f"{name} is {list(their.shape)}, the base's {list(ours[name].shape)}"
-            raise ExpungeError(f"a changed model has tensors of its base's shapes: {shapes}; give the model that it was made from")
+            raise ExpungeError(
+                f"The tensor {name} has the shape {list(their.shape)} in the changed model and {list(ours[name].shape)} in the base.",
+                rule="other-shape",
+                value=name,
+                hint="Try the base model that it was made from.",
+            )
         if not _same(their.detach().cpu().float(), ours[name]):
             found[name] = their.detach().to("cpu", torch.float32, copy=True)
     return found
@@ -143,11 +167,13 @@ def _tensors_in(file: Path, base: DiffusionModel) -> dict[str, Tensor]:
         ExpungeError: a file that cannot be read, or a checkpoint of the whole model in one file.
     """
     # A file that holds other parts too has the part's name before those of its tensors.
-    found = {name.removeprefix(f"{base.network_part}."): value for name, value in read_tensors(file, "get it again").items()}
+    found = {name.removeprefix(f"{base.network_part}."): value for name, value in read_tensors(file, "getting it again").items()}
     if any(name.startswith(("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")) for name in found):
         raise ExpungeError(
-            f"a whole checkpoint is given as a folder: {file} holds one; make a folder of it with "
-            "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)"
+            f"{file} is a checkpoint of a whole model in one file. Whole models are read from folders.",
+            rule="single-file-checkpoint",
+            value=str(file),
+            hint="Try a folder that StableDiffusionPipeline.from_single_file(...).save_pretrained(...) wrote.",
         )
     return _network(with_lora(base, file), base, file) if any("lora" in name for name in found) else found
 
@@ -162,13 +188,26 @@ def _network(found: DiffusionModel, base: DiffusionModel, model: Path) -> dict[s
         theirs, ours = (d.fixed_parts[part].state_dict() for d in (found, base))
         if theirs.keys() != ours.keys() or differing(theirs, {n: v.cpu().float() for n, v in ours.items()}):
             raise ExpungeError(
-                f"a run changes the U-Net alone: the {part} of {model} is not that of {base.name}; give the model that it was made from"
+                f"The {part} of {model} is not that of {base.name}. A run changes only the {base.network_part}.",
+                rule="other-fixed-part",
+                value=part,
+                hint="Try the base model that it was made from.",
             )
     if found.noising != base.noising:
-        raise ExpungeError(f"a run keeps its model's noise schedule: {found.noising} in {model}, {base.noising} in {base.name}")
+        raise ExpungeError(
+            f"The noise schedule of {model} is {found.noising}, and that of {base.name} is {base.noising}. A run does not change it.",
+            rule="other-noise-schedule",
+            value=found.noising,
+            hint="Try the base model that it was made from.",
+        )
     theirs = {n: p.detach() for n, p in found.network.named_parameters()}
     if lacks := [n for n, _ in base.network.named_parameters() if n not in theirs]:
-        raise ExpungeError(f"a changed model has its base's tensors: {model} lacks {lacks[0]}; give the model that it was made from")
+        raise ExpungeError(
+            f"The changed model {model} lacks the base model's tensor {lacks[0]}.",
+            rule="other-tensors",
+            value=lacks[0],
+            hint="Try the base model that it was made from.",
+        )
     return theirs
 
 

@@ -22,13 +22,13 @@ from expunge.storage.hashing import digest
 
 
 def is_done(folder: Path, run: str, model: DiffusionModel | None = None, asked: Mapping[str, Any] | None = None) -> bool:
-    """Whether the folder holds this run, finished; with `model`, whether its pictures were drawn as this one draws.
+    """Whether the folder has this run, finished; with `model`, whether its images were generated as this model generates them.
 
     Args:
         asked: the content of the run's `config.toml`, by which the same request is known though other code made the run.
 
     Raises:
-        ExpungeError: it holds another run, this run as other code made it, one whose pictures another scheduler or autoencoder drew, or
+        ExpungeError: it holds another run, this run as other code made it, one whose images another scheduler or autoencoder made, or
             something else.
     """
     try:
@@ -37,11 +37,19 @@ def is_done(folder: Path, run: str, model: DiffusionModel | None = None, asked: 
         # What a killed process was writing beside is hidden.
         if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
             raise ExpungeError(
-                f"a run's folder is new, empty or its own: {folder} holds something else; choose another with --out"
+                f"{folder} is not a folder that is new, empty or of this run.",
+                rule="folder-not-empty",
+                value=str(folder),
+                hint="Try another --out.",
             ) from None
         return False
     except (OSError, ValueError) as error:
-        raise ExpungeError(f"a run's card is JSON: {folder / 'card.json'}: {error}; choose another folder with --out") from error
+        raise ExpungeError(
+            f"{folder / 'card.json'} cannot be read as JSON: {error}.",
+            rule="unreadable-card",
+            value=str(folder / "card.json"),
+            hint="Try another --out.",
+        ) from error
     if found.get("id") != run and asked is not None and _config(folder) == config.to_toml(asked):
         raise ExpungeError(
             f"{folder} holds this run as other code made it.",
@@ -50,12 +58,20 @@ def is_done(folder: Path, run: str, model: DiffusionModel | None = None, asked: 
             hint="Try another --out to make it with the present code, or give the folder to `expunge eval` as it is.",
         )
     if found.get("id") != run:
-        raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {run}; choose another with --out")
+        raise ExpungeError(
+            f"{folder} is the folder of the run {found.get('id')}. This run is {run}.",
+            rule="folder-of-another-run",
+            value=found.get("id"),
+            hint="Try another --out.",
+        )
     drawn = found.get("model", {}).get("drawing")
     if model and drawn not in (None, _drawn(model)):
         raise ExpungeError(
-            f"a run learns from pictures: those of {folder} were drawn by another scheduler, autoencoder or precision than the model now "
-            "has, or with other steps or guidance; choose another folder with --out"
+            f"The images of the run in {folder} were generated with a scheduler, autoencoder, precision, number of steps or guidance "
+            "that the model does not have now.",
+            rule="other-rendering",
+            value=str(folder),
+            hint="Try another --out.",
         )
     return found.get("status") == "done"
 
@@ -88,18 +104,18 @@ def described(plan: Plan, model: DiffusionModel) -> dict[str, Any]:
 
 
 def model_table(model: DiffusionModel) -> dict[str, str]:
-    """Which model a run changes, and what else its pictures depend on."""
+    """Which model a run changes, and what else its images depend on."""
     return {"name": model.name, "fingerprint": model.fingerprint, "family": model.family, "drawing": _drawn(model)}
 
 
 def _drawn(model: DiffusionModel) -> str:
-    """Tells how a run's pictures are drawn from any other way; the canvas's own steps and guidance are not those of the same weights
-    under another name."""
+    """A digest of how a run's images are generated, different for every other way. The canvas's own steps and guidance are not those
+    of the same weights under another name."""
     return digest(model.rendering, config.settings(model.default_sampler))
 
 
 def versions() -> dict[str, str]:
-    """Of whatever may change a number."""
+    """The versions of everything that may change a number."""
     return {"python": platform.python_version()} | {p: version_of(p) for p in ("expunge", "torch", "diffusers", "transformers")}
 
 
@@ -115,7 +131,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: on CUDA the most that tensors have held since `forget_peak`; else the most memory that the whole process has held so far,
+    """Bytes: on CUDA the most memory that tensors have used since `forget_peak`; else the most that the whole process has used so far,
     the interpreter and its libraries included."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -58,7 +58,12 @@ def compose(
     """
     made = [run if isinstance(run, Run) else Run(Path(run)) for run in runs]
     if len(made) < 2:
-        raise ExpungeError(f"runs are composed two or more at a time: there is {len(made)}; name another")
+        raise ExpungeError(
+            f"At least two runs are needed to compose one. The number given is {len(made)}.",
+            rule="too-few-runs",
+            value=len(made),
+            hint="Try naming another run.",
+        )
     first = made[0].card
     for run in made:
         _refuse(run, first, allow_code)
@@ -96,23 +101,38 @@ def compose(
 def _refuse(run: Run, first: Mapping, allow_code: bool) -> None:
     card = run.card
     if "before" in card:
-        raise ExpungeError(f"runs of one method are composed: {run.folder} is by {card['method']}; make it by one of them alone")
+        raise ExpungeError(
+            f"{run.folder} was made by {card['method']}. Only runs of one method compose.",
+            rule="compose-several-methods",
+            value=card["method"],
+            hint="Try making it by one of them alone.",
+        )
     if issubclass(find_method(card["method"], allow_code), Objective):
         raise ExpungeError(
-            f"closed forms compose, for their changes multiply: {run.folder} was trained by {card['method']}, and its change was found "
-            "without the other's; remove the concepts in one run, with --target twice"
+            f"{run.folder} was trained by {card['method']}. Only closed forms compose, because their changes multiply.",
+            rule="compose-trained",
+            value=card["method"],
+            hint="Try removing the concepts in one run, with --target twice.",
         )
     if "composed_of" in card:
         raise ExpungeError(
-            f"runs that were made by `unlearn` are composed: {run.folder} is composed itself; give the runs that it is made of"
+            f"{run.folder} was composed of other runs. Only runs that `unlearn` made compose.",
+            rule="compose-composed",
+            value=card["id"],
+            hint="Try the runs that it was composed of.",
         )
-    for what, mine, its in (
-        ("base model", card["model"]["fingerprint"], first["model"]["fingerprint"]),
-        ("precision", card["dtype"], first["dtype"]),
-        ("scope", card["scope"], first["scope"]),
+    for what, kind, mine, its in (
+        ("base model", "base-models", card["model"]["fingerprint"], first["model"]["fingerprint"]),
+        ("precision", "precisions", card["dtype"], first["dtype"]),
+        ("scope", "scopes", card["scope"], first["scope"]),
     ):
         if mine != its:
-            raise ExpungeError(f"runs of one {what} are composed: {run.folder} is of {mine}, the first of {its}; make it again on that one")
+            raise ExpungeError(
+                f"{run.folder} has the {what} {mine}. The first run has {its}.",
+                rule=f"compose-several-{kind}",
+                value=mine,
+                hint=f"Try making it again with the {what} of the first run.",
+            )
 
 
 def _factor(run: Run, model: DiffusionModel, weights: Mapping[str, Tensor], allow_code: bool) -> Factor:
@@ -131,8 +151,10 @@ def _factor(run: Run, model: DiffusionModel, weights: Mapping[str, Tensor], allo
     off = relative_change(_times(before, product), saved) / relative_change(saved, before)
     if not off < NEAR:
         raise ExpungeError(
-            f"a run composes where its change is a product: {run.folder} is {off:.2g} of its change from what its card says; "
-            "remove the concepts in one run, with --target twice"
+            f"The delta of {run.folder} differs from the product that its card describes by {off:.2g} of the run's change.",
+            rule="compose-not-a-product",
+            value=off,
+            hint="Try removing the concepts in one run, with --target twice.",
         )
     return product
 

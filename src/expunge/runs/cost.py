@@ -30,9 +30,9 @@ class Price:
     """The cost of a run in evaluations of the network, one sample each."""
 
     pictures: int
-    """For the pictures or trajectories of the concept; 0 where the store has them, or a closed form needs none."""
+    """For the images or trajectories of the concept; 0 where the store has them, or a closed form needs none."""
     reference: int
-    """Of the untouched model at the bank's points."""
+    """Of the base model at the bank's points."""
     student: int
     """With gradient: each is a forward and a backward."""
     glances: int = 0
@@ -113,8 +113,8 @@ def price(plan: Plan, session: Session) -> Price:
     """Counts the evaluations of a plan by preparing it and going through its every step; the real network is not called,
     nothing is written.
 
-    It is exact for whatever method, since it is the method itself that asks: a reference that is needed twice is computed
-    once, trajectories bring theirs along, pictures in the store cost nothing. A run that goes on from a checkpoint costs less.
+    It is exact for every method, because the method itself asks for the evaluations: a reference that is needed twice is computed
+    once, trajectories bring their own references, images in the store cost nothing. A run that goes on from a checkpoint costs less.
     A run in stages costs what these cost together.
     """
     return together(prices(plan, session))

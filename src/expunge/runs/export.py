@@ -29,7 +29,7 @@ def load(model: Model, run: Run | str | Path, device: str = "cpu", dtype: str | 
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     if dtype is not None and dtype not in DTYPES:
-        raise ExpungeError(f"a dtype is one of {', '.join(DTYPES)}: {dtype!r} is none; choose one with --dtype")
+        raise ExpungeError(f"{dtype!r} is not a dtype.", rule="unknown-dtype", value=dtype, hint=f"Try {', '.join(DTYPES)} with --dtype.")
     # A pipeline in memory is left as it was: what is changed, and brought to another precision, is a copy.
     loaded = load_model(model if isinstance(model, str | Path) else copy.deepcopy(model), device, safety_checker=True)
     return to_pipeline(loaded, run.delta(loaded.fingerprint), DTYPES[dtype or run.card["dtype"]])
@@ -69,9 +69,14 @@ def write_lora(model: Model, run: Run | str | Path, file: str | Path, rank: int 
     """
     run, file = run if isinstance(run, Run) else Run(Path(run)), Path(file)
     if file.suffix != ".safetensors":
-        raise ExpungeError(f"a LoRA file is called FILE.safetensors: {file} is not; rename it")
+        raise ExpungeError(
+            f"{file} is not a name for a LoRA file.",
+            rule="wrong-suffix",
+            value=str(file),
+            hint="Try a name that ends in .safetensors.",
+        )
     if rank is not None and rank < 1:
-        raise ExpungeError(f"a rank is 1 or more: {rank} given; choose another with --rank")
+        raise ExpungeError(f"The rank {rank} is below 1.", rule="rank-not-positive", value=rank, hint="Try --rank 16.")
     loaded = load_model(model, "cpu", run.card["dtype"])
     before = dict(loaded.network.named_parameters())
     rank = rank or run.card.get("rank", 0) * max(1, len(run.stages)) or RANK  # what stages add adds up
@@ -91,7 +96,12 @@ def write_lora(model: Model, run: Run | str | Path, file: str | Path, rank: int 
             missing += change.square().sum().item()
         whole += change.square().sum().item()
     if not tensors:
-        raise ExpungeError(f"a LoRA adds to matrices: {run.folder} changed none; write the whole model with `expunge merge RUN FOLDER`")
+        raise ExpungeError(
+            f"{run.folder} changed no matrix, and a LoRA changes nothing else.",
+            rule="no-matrix-changed",
+            value=str(run.folder),
+            hint="Try `expunge merge RUN FOLDER`, which writes the whole model.",
+        )
     write_tensors(file, tensors, {"format": "pt"})
     return (missing / whole) ** 0.5
 
@@ -117,5 +127,10 @@ def new_folder(folder: Path) -> Path:
         ExpungeError: it exists and is not empty, or is a file.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ExpungeError(f"a model is written into a new folder: {folder} holds something; choose another")
+        raise ExpungeError(
+            f"{folder} is not a new or empty folder.",
+            rule="folder-not-empty",
+            value=str(folder),
+            hint="Try another folder for the model.",
+        )
     return folder

@@ -46,7 +46,7 @@ class Plan:
     stop: StoppingRule | None = None
     """The rule that may end it before its last step."""
     start: Start | None = None
-    """None: the untouched model."""
+    """None: the base model."""
     before: tuple[Layer, ...] = ()
     """Other methods that remove the concept first, in turn, each from what the one before left."""
     family: tuple[str, ...] = ("expunge.models",)
@@ -87,14 +87,14 @@ class Plan:
 
     @property
     def _in_turn(self) -> tuple[list[Subject], Origin]:
-        """What is removed in turn, each of a sequence told of those before it, and what later stages learn from."""
+        """The concepts to remove in turn, each of a sequence with the concepts before it in `removed`, and what later stages learn from."""
         if not isinstance(self.concept, Several) or self.concept.together != "sequential":
             return [self.concept], "original"
         alone = [replace(c, removed=()) for c in self.concept.parts]
         return [replace(c, removed=tuple(alone[:at])) for at, c in enumerate(alone)], self.concept.reference
 
     def referred(self, model: DiffusionModel) -> DiffusionModel:
-        """The model under the fingerprint of what the run's pictures are made by: stores must not take it for the untouched one."""
+        """The model under the fingerprint of the model that generates the run's images: stores must not take it for the base model."""
         if self.start is None or self.start.reference == "original":
             return model
         left = copy.copy(model)
@@ -162,18 +162,31 @@ def make_plan(
     refuse_other_rules(stop)
     concept = subject_of(concept, model, together, reference)
     before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
-    # What is passed as an argument may name code of one's own.
+    # An argument may name code outside the package.
     layer, earlier = Layer.make(method, settings, training, allow_code=True), tuple(Layer.of(b, allow_code=True) for b in before)
     method, training = layer.method, layer.training
     if before and isinstance(concept, Several) and concept.reference == "previous":
         raise ExpungeError(
-            "methods that remove a concept one after another learn from the untouched model: reference 'previous' is given, where the "
-            "concept would be gone already; leave it out"
+            "Methods that remove a concept one after another learn from the base model. The reference 'previous' is a model that has "
+            "lost the concept already.",
+            rule="reference-with-before",
+            value="previous",
+            hint="Try the reference 'original', which is the default.",
         )
     if before and stop:
-        raise ExpungeError("a rule that ends a run early looks at one method's steps: others go before it; leave the rule out")
+        raise ExpungeError(
+            f"A stopping rule is for one method. {len(before)} more run before {method_name(method)}.",
+            rule="stop-with-before",
+            value=len(before),
+            hint="Try leaving the stopping rule out.",
+        )
     if stop and training is None:
-        raise ExpungeError(f"a closed form has no steps to stop after: {method_name(method)}; leave the rule out")
+        raise ExpungeError(
+            f"{method_name(method)} is a closed form and has no steps that a rule could stop.",
+            rule="stop-of-closed-form",
+            value=method_name(method),
+            hint="Try leaving the stopping rule out.",
+        )
     family = modules_of(model)
     made = Plan(model.name, model.fingerprint, concept, method, training, seed, dtype, stop, before=earlier, family=family)
     assert made.id  # a rule without a name shows here
@@ -191,8 +204,10 @@ def subject_of(
     if isinstance(given, Several):
         if (together, reference) not in {("joint", "original"), (given.together, given.reference)}:
             raise ExpungeError(
-                f"several concepts know how they are removed: {given.target!r} is {given.together}, reference {given.reference}, "
-                f"{together} and {reference} are given beside; say it in Several.of"
+                f"{given.target!r} is {given.together} with reference {given.reference}. The arguments say {together} and {reference}.",
+                rule="together-twice",
+                value=(together, reference),
+                hint="Try setting `together` and `reference` in Several.of only.",
             )
         return given
     world = model.defaults.vocabulary()
@@ -210,26 +225,37 @@ def _check(plan: Plan, model: DiffusionModel) -> None:
             value=model.family,
             hint="Try a method that is trained, such as mim-mu.",
         )
-    if (held := model.precision) != plan.dtype:  # a model in memory is in whatever precision it was loaded in
+    if (precision := model.precision) != plan.dtype:  # a model in memory keeps the precision that it was loaded in
         raise ExpungeError(
-            f"a run has its model's precision: the network is in {held}, dtype is {plan.dtype}; give dtype={held!r} or load it anew"
+            f"The network is in {precision}, and the run's dtype is {plan.dtype}.",
+            rule="other-precision",
+            value=plan.dtype,
+            hint=f"Try dtype={precision!r}, or load the model in {plan.dtype}.",
         )
     others, training, parts = plan.method.needs & {"marginal", "sibling", "surrogate"}, plan.training, plan.concept.parts
     for concept in parts:
         if others and concept.vocabulary.kinds[concept.kind].harmless and not concept.others:
-            what, way = ("marginal", ", or choose --target-as context") if "marginal" in others else (min(others), "")
+            what, way = ("marginal", ", or --target-as context") if "marginal" in others else (min(others), "")
+            targets = " and ".join(repr(c.target) for c in (concept, *concept.removed))
             raise ExpungeError(
-                f"the {what} needs other members of the kind {concept.kind!r}: the vocabulary has none beside {concept.target!r}"
-                f"{''.join(f' and {c.target!r}' for c in concept.removed)}; give a vocabulary with --vocabulary{way}"
+                f"The {what} needs other members of the kind {concept.kind!r}, and the vocabulary has none besides {targets}.",
+                rule="no-other-member",
+                value=concept.target,
+                hint=f"Try --vocabulary with a vocabulary that has some{way}.",
             )
     if training and min(training.pictures, training.points) < len(parts):
         raise ExpungeError(
-            f"each concept has pictures and points of its own: pictures {training.pictures} and points {training.points} are for "
-            f"{len(parts)} concepts; raise --pictures and --points"
+            f"The run has {len(parts)} concepts, and only {training.pictures} images and {training.points} points to share among them.",
+            rule="too-few-pictures",
+            value=min(training.pictures, training.points),
+            hint=f"Try --pictures {len(parts)} and --points {len(parts)} or more.",
         )
     if plan.start and plan.start.reference == "previous" and training is None:
         raise ExpungeError(
-            f"a closed form has no reference: {method_name(plan.method)} edits what the stage before left; leave --reference out"
+            f"{method_name(plan.method)} is a closed form. It edits the weights of the stage before and has no reference.",
+            rule="reference-of-closed-form",
+            value="previous",
+            hint="Try leaving --reference out.",
         )
     if training:
         refuse_whitening(model, plan.method.scope, training.whiten)

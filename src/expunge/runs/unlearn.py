@@ -72,12 +72,12 @@ def unlearn(
         reference: what a later stage learns from: the "original" model, or what the "previous" stage left. The former does not let
             the stages' errors add up; the latter is what several requests over time come to, when the original is gone.
         training: other than the method's own defaults, whole or single settings.
-        seed: of pictures, noise and batches. Another seed is another run.
+        seed: of images, noise and batches. Another seed is another run.
         out: the run's folder; default `runs/<id>`. A finished run of the same id is returned as it is, a killed one goes on.
         stop: a rule that may end the run before its last step, such as `expunge.Gone(every=20)`; a part of what makes a run. The
             card then says so in `steps_done`.
         before: other methods that remove the concept first, each going on from what the one before left, all learning from the
-            untouched model: names, methods, or tables `{"method": {"name": ..., ...}, "training": {...}}`.
+            base model: names, methods, or tables `{"method": {"name": ..., ...}, "training": {...}}`.
         device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
         dtype: "fp32", "bf16" or "fp16", of what is loaded; default fp32, and for a pipeline in memory the one that it has.
         cache: where images and predictions of the base model are kept for other runs; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
@@ -160,12 +160,12 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
         write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
     forget_peak(model.device)
 
-    # Factors of their own for each stage: drawn alike, those of all stages would add up in the same few directions.
+    # Each stage has factors of its own: from the same seed, those of all stages would add up in the same few directions.
     seed = seed_of(plan.seed, "stage", plan.start.request) if plan.start else plan.seed
     from_start = plan.start is not None and plan.start.reference == "previous"
     recomputes = plan.training is not None and plan.training.gradient_checkpointing
     with counted(model.network) as spent.forwards, model.as_trained(recomputes):
-        # Pictures come first, of the network as it was loaded: what is trained is held in float32, which would draw others.
+        # Images come first, from the network as it was loaded: trained tensors are kept in float32, which would give other images.
         batches = _gathered(plan, session, start if from_start else {})
         state = TrainState(model, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
         card |= {"trainable": sum(p.numel() for p in state.trained.values())}
@@ -186,9 +186,19 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
         finally:
             state.release()
     if not math.isfinite(changed):
-        raise ExpungeError(f"a run ends with finite weights: those of {folder} are not; lower --lr, or train in fp32")
+        raise ExpungeError(
+            f"The weights of {folder} are not finite at the end of the run.",
+            rule="weights-not-finite",
+            value=changed,
+            hint="Try a lower --lr, or fp32.",
+        )
     if changed == 0:
-        raise ExpungeError(f"unlearning changes weights: {folder} changed none of {card['trainable']} numbers; raise --lr or --steps")
+        raise ExpungeError(
+            f"The run in {folder} changed none of {card['trainable']} weights.",
+            rule="nothing-changed",
+            value=str(folder),
+            hint="Try a larger --lr or more --steps.",
+        )
     if processes.is_main:
         save_delta(folder / "delta.safetensors", delta, plan.fingerprint)
         card |= {"processes": processes.count, "seconds": round(spent.seconds, 2), "peak_memory_bytes": peak_memory(model.device)}
@@ -220,11 +230,11 @@ def _in_stages(plan: Plan, session: Session, folder: Path) -> None:
         card |= {"steps_done": sum(steps)} if (steps := [c["steps_done"] for c in cards if "steps_done" in c]) else {}
         card |= {"seconds": round(sum(c["seconds"] for c in cards), 2)}
         card |= {"peak_memory_bytes": max(c["peak_memory_bytes"] for c in cards)}
-        told = [
+        stages = [
             {"id": r.id, "target": s.concept.target, "of": plan.part(s), "folder": str(r.folder.relative_to(folder))}
             for r, s in zip(runs, plan.stages, strict=True)
         ]
-        write_card(folder, card | {"stages": told, "status": "done"})
+        write_card(folder, card | {"stages": stages, "status": "done"})
 
 
 def _gathered(plan: Plan, session: Session, reference: Mapping[str, Tensor]) -> Batches | None:

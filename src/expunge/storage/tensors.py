@@ -19,8 +19,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside, dict(metadata or {}))
 
 
-def read_tensors(path: Path, remedy: str = "delete it and run again") -> dict[str, Tensor]:
+def read_tensors(path: Path, remedy: str = "deleting it and running again") -> dict[str, Tensor]:
     """Reads safetensors.
+
+    Args:
+        remedy: what the error's hint says after "Try".
 
     Raises:
         ExpungeError: the file is missing, truncated or no safetensors file.
@@ -28,13 +31,18 @@ def read_tensors(path: Path, remedy: str = "delete it and run again") -> dict[st
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ExpungeError(f"tensors are read from a whole safetensors file: {path}: {error}; {remedy}") from error
+        raise ExpungeError(
+            f"{path} cannot be read as a safetensors file: {error}.",
+            rule="unreadable-tensors",
+            value=str(path),
+            hint=f"Try {remedy}.",
+        ) from error
 
 
 def fingerprint(*modules: nn.Module) -> str:
     """SHA-256 over names, shapes and values of all parameters: 32 hexadecimal digits that tell one base model from another.
 
-    Values enter as float32, so half-precision weights have one fingerprint however they are held; rounding changes it.
+    Values enter as float32, so half-precision weights have one fingerprint in float32 and in half precision; rounding changes it.
     """
     state = hashlib.sha256()
     for module in modules:

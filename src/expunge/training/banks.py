@@ -24,10 +24,10 @@ RENDER_BATCH = 32
 """Images that are sampled at once, unless the session says otherwise."""
 
 PICTURES: dict[Need, str] = {
-    "forget": "pictures of the concept",
-    "anchor_pictures": "pictures of the anchor",
-    "surrogate": "pictures of others in its place",
-    "retain": "pictures that must survive",
+    "forget": "images of the concept",
+    "anchor_pictures": "images of the anchor",
+    "surrogate": "images of others in its place",
+    "retain": "images that must survive",
 }
 """What a progress bar says while the images of a part are sampled."""
 
@@ -40,9 +40,9 @@ class Bank:
     prompts: tuple[ForgetPrompt, ...] = ()
     """Row by row; none for what must survive."""
     marginals: tuple[str, ...] = ()
-    """Row by row, one prompt drawn from `ForgetPrompt.marginals`: fixed for each point, so that its reference is computed once."""
+    """Row by row, a random prompt of `ForgetPrompt.marginals`: fixed for each point, so that its reference is computed once."""
     siblings: tuple[str, ...] = ()
-    """Likewise from `ForgetPrompt.siblings`; where there are none, the marginal."""
+    """Row by row, a random prompt of `ForgetPrompt.siblings`; where there are none, the marginal."""
 
     @cached_property
     def groups(self) -> list[list[int]]:
@@ -54,7 +54,7 @@ class Bank:
 
 
 def forget_bank(session: Session, concept: Subject, training: Training, seed: int) -> Bank:
-    """Pictures of the concept by the untouched model, noised at times spread evenly over the path."""
+    """Images of the concept by the base model, noised at times spread evenly over the path."""
     chosen = _in_turn(concept, training, min(training.pictures, training.points))
     seeds = [seed_of(seed, "picture", i) for i in range(len(chosen))]
     generator = torch.Generator().manual_seed(seed_of(seed, "noise"))
@@ -65,9 +65,9 @@ def forget_bank(session: Session, concept: Subject, training: Training, seed: in
 
 
 def stand_in_bank(session: Session, concept: Subject, need: Need, training: Training, seed: int) -> Bank:
-    """Pictures by the untouched model of what stands in the concept's place, each shown under the forget prompt.
+    """Images by the base model of what replaces the concept, each under the forget prompt.
 
-    For `surrogate` another member of the kind, drawn at random (where none may stand in, the context), for `anchor_pictures` the
+    For `surrogate` another member of the kind, chosen at random (where none may replace it, the context), for `anchor_pictures` the
     anchor.
     """
     chosen = _in_turn(concept, training, min(training.pictures, training.points))
@@ -80,7 +80,7 @@ def stand_in_bank(session: Session, concept: Subject, need: Need, training: Trai
 
 
 def retain_bank(session: Session, concept: Subject, training: Training, seed: int) -> Bank:
-    """Pictures by the untouched model of what must survive, spread evenly over its prompts, each under its own."""
+    """Images by the base model of what must survive, spread evenly over its prompts, each under its own."""
     prompts = surviving(concept)
     count = min(training.retain_pictures, training.points)
     chosen = [prompts[i * len(prompts) // count % len(prompts)] for i in range(count)]
@@ -92,7 +92,7 @@ def retain_bank(session: Session, concept: Subject, training: Training, seed: in
 def surviving(concept: Subject) -> list[str]:
     """The prompts of `Concept.retain` that hold none of the words of the concept, or of others that are removed.
 
-    An open vocabulary may have them inside another name, as "Monet" in "Monet's garden"; a picture of that is one of the concept.
+    An open vocabulary may have them inside another name, as "Monet" in "Monet's garden"; an image of that is one of the concept.
     """
     words = compile_names([*concept.names, *(n for c in concept.parts for removed in c.removed for n in removed.known)])
     return [p for p in concept.retain() if not words.search(p)]
@@ -118,9 +118,9 @@ def _in_turn(concept: Subject, training: Training, count: int) -> list[ForgetPro
 def _noised(
     session: Session, need: Need, made_of: list[str], shown: list[str], seeds: list[int], count: int, generator: torch.Generator
 ) -> tuple[Noised, list[int]]:
-    """Pictures of the prompts `made_of`, noised to `count` points at times spread evenly over the path, under the prompts `shown`.
+    """Images of the prompts `made_of`, noised to `count` points at times spread evenly over the path, under the prompts `shown`.
 
-    Also gives the picture that each point is of.
+    Also gives the image that each point is of.
     """
     return noised(session.model, need, pictured(session, need, made_of, seeds), shown, count, generator)
 
@@ -136,9 +136,9 @@ def pictured(session: Session, need: Need, prompts: list[str], seeds: list[int])
 def noised(
     model: DiffusionModel, need: Need, clean: Latents, shown: list[str], count: int, generator: torch.Generator
 ) -> tuple[Noised, list[int]]:
-    """Those pictures noised to `count` points at times spread evenly over the path, each under its prompt of `shown`.
+    """Those images noised to `count` points at times spread evenly over the path, each under its prompt of `shown`.
 
-    Also gives the picture that each point is of.
+    Also gives the image that each point is of.
     """
     which = torch.arange(count) % len(clean)
     strata = torch.randperm(count, generator=generator)
@@ -152,7 +152,7 @@ def noised(
 
 
 def trajectory_bank(session: Session, concept: Subject, training: Training, seed: int, references: ReferenceCache) -> Bank:
-    """Points that the untouched model visits while it samples the concept under guidance.
+    """Points that the base model visits while it samples the concept under guidance.
 
     The two predictions that guidance needs at each point are the reference's outputs there, so they go into `references` at no cost.
     """

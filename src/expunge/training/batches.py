@@ -18,7 +18,7 @@ from expunge.training.session import Session
 
 @dataclass(frozen=True)
 class Batches:
-    """`batches(step)`: the parts that a method declared, drawn from their banks."""
+    """`batches(step)`: the parts that a method declared, sampled from their banks."""
 
     model: DiffusionModel
     concept: Subject

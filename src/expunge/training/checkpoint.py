@@ -26,7 +26,7 @@ REFERENCE = "reference"
 
 
 class Stateful(Protocol):
-    """An object of which a checkpoint holds a part. Names of tensors are unique over all parts."""
+    """An object whose state is a part of a checkpoint. Names of tensors are unique over all parts."""
 
     def state_dict(self) -> Mapping[str, Tensor]: ...
 

@@ -22,7 +22,7 @@ class Count:
 
 @contextmanager
 def counted(net: nn.Module) -> Iterator[Count]:
-    """Counts what passes `net`, whoever calls it and under whatever weights, for as long as the context lasts.
+    """Counts the samples that pass through `net`, from every caller and under all weights, for as long as the context lasts.
 
     What gradient checkpointing computes again is not counted: it is a part of the backward pass.
     """

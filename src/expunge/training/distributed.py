@@ -16,7 +16,7 @@ from expunge.methods.base import Training
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 PATIENCE = timedelta(days=1)
-"""How long a process waits for another: all the pictures at the start are made by the main one."""
+"""How long a process waits for another: the main process alone generates the images at the start."""
 
 
 @contextmanager

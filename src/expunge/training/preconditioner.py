@@ -28,7 +28,7 @@ from expunge.models.base import DiffusionModel
 from expunge.models.scopes import Scope
 
 PROMPTS = 512
-"""At most so many are encoded for A, spread evenly over all."""
+"""The largest number of prompts that are encoded for A, spread evenly over all."""
 
 
 class Preconditioner(ABC):
