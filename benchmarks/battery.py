@@ -1,4 +1,4 @@
-"""Every method against one attacker of each sort, from what attacked.py keeps: tables and claims of docs/results-attacks.md."""
+"""Every method against one attacker of each sort, from what attacked.py keeps: tables and claims of docs/results/relearning.md."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -15,14 +15,13 @@ from typing import Any
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
-from expunge.evaluation.evaluate import looked
-from expunge.evaluation.judges import load_judge
+from expunge.evaluation.judges import judge_images, load_judge
 from expunge.evaluation.protocol import Protocol, Shot, plan
 from expunge.evaluation.rendering import render
 from expunge.evaluation.statistics import wilson
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.loading import load
-from expunge.models.stable_diffusion import StableDiffusion
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically
@@ -48,23 +47,22 @@ def without_a_third(name: str) -> tuple[Concept, frozenset[str]]:
     return told, frozenset(n for m in gone for n in (m.name, *m.synonyms))
 
 
-def seen_right(model: StableDiffusion, concept: Concept, shots: Sequence[Shot], delta: dict[str, Any], store: Store) -> list[bool]:
+def seen_right(model: DiffusionModel, concept: Concept, shots: Sequence[Shot], delta: dict[str, Any], store: Store) -> list[bool]:
     """Of each picture, whether the judge sees all that its prompt asks for."""
     weights = f"{model.fingerprint}+{content(delta)}" if delta else model.fingerprint
     with swapped(model.network, delta):
         pictures = render(model, shots, model.default_sampler, store, weights, lambda items, title: iter(items), "")
-    judged = looked(load_judge("main", concept), pictures)
-    assert judged is not None
+    judged = judge_images(load_judge("main"), pictures, concept)
     return [all(judged.seen[kind][i] == label for kind, label in s.prompt.labels.items()) for i, s in enumerate(shots)]
 
 
-def measured(label: str, name: str, model: StableDiffusion, store: Store) -> dict[str, Any]:
+def measured(label: str, name: str, model: DiffusionModel, store: Store) -> dict[str, Any]:
     """What is seen, of so many pictures, by sort of prompt."""
     told, gone = without_a_third(name)
     concept = Concept.find(name, Vocabulary.canvas(), synonyms=told.synonyms)
     shots = [s for s in plan(concept, Protocol(seed=1)) if s.probe in (*KEPT, "target") and s.index == 0]
     with tempfile.TemporaryDirectory() as folder:
-        run = unlearn(model, told, out=Path(folder) / "run", store=store, seed=1, **METHODS[label])
+        run = unlearn(model, told, out=Path(folder) / "run", cache=store, seed=1, **METHODS[label])
         delta = run.delta(model.fingerprint)
     shares: dict[str, dict[str, list[int]]] = {}
     for of, weights in (("before", {}), ("after", delta)):

@@ -69,7 +69,7 @@ def unlearning() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model.encode([p.prompt for p in concept.forget()])
         before = peak()
-        unlearn(model, concept, training=training, out=Path(folder) / "run", store=Store(Path(folder) / "store"))
+        unlearn(model, concept, training=training, out=Path(folder) / "run", cache=Store(Path(folder) / "store"))
         print(peak() - before)
 
 

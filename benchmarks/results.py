@@ -1,4 +1,4 @@
-"""Fills the tables of docs/results*.md from what was kept of the suites: `python benchmarks/results.py`. A test holds the pages to it.
+"""Fills the tables of docs/results/*.md from what was kept of the suites: `python benchmarks/results.py`. A test holds the pages to it.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`. Units that the suite no longer asks for, since a default has changed, are
 left out by themselves.
@@ -27,7 +27,10 @@ from expunge.bench.summary import SHARES, Measured, markdown, measured, share, s
 from expunge.methods import METHODS
 
 HERE = Path(__file__).parent
-PAGES = [HERE.parent / "docs" / f"results{part}.md" for part in ("", "-attacks", "-details")]
+PAGES = [
+    HERE.parent / "docs" / "results" / f"{name}.md"
+    for name in ("index", "concepts", "held-out", "several-concepts", "relearning", "attacks", "claims")
+]
 CONCEPTS = ("neon", "dots", "watercolour", "ring", "starfish", "hexagon")
 BESIDE = ("FID_base", "KID_base", "weight_change", "null_drift", "seconds", "forwards", "backwards", "memory_bytes")
 

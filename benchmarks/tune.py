@@ -78,9 +78,9 @@ def measured(trial: dict[str, Any]) -> dict[str, Any]:
         concept = Concept.find(trial["concept"], vocabulary, synonyms=concept.member.synonyms)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        run = unlearn(canvas, concept, trial["method"], training=trial["training"] or None, out=out, store=store, **trial["settings"])
+        run = unlearn(canvas, concept, trial["method"], training=trial["training"] or None, out=out, cache=store, **trial["settings"])
         protocol = Protocol(seeds=1, target_seeds=2, prompts=PROMPTS, seed=NOISE)
-        rows = evaluate(run, canvas, judge="main", metrics=SHOWN, protocol=protocol, store=store)
+        rows = evaluate(run, canvas, judge="main", metrics=SHOWN, protocol=protocol, cache=store)
         shares = {r.metric: round(r.value, 4) for r in rows if r.run != "base" and r.metric in SHOWN}
         card = run.card
     return trial | {"shares": shares} | {name: card[name] for name in ("seconds", "forwards", "backwards")}

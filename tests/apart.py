@@ -67,7 +67,7 @@ def _telling(tell: Connection | None, folder: Path, concepts: Sequence[str], set
             yield step
 
     subject = [tiny.concept(name) for name in concepts]
-    unlearn(tiny.model(), subject, out=folder, store=Store(folder.parent / "store"), watch=watch, **settings)
+    unlearn(tiny.model(), subject, out=folder, cache=Store(folder.parent / "store"), progress=tiny.watching(watch), **settings)
 
 
 # --- several, that share a run ----------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def share(folder: Path, environment: dict[str, str], runs: dict[str, dict]) -> N
                 raise Interrupted
 
     def made(name: str, settings: dict) -> None:
-        unlearn(tiny.model(), tiny.concept(), out=folder / name, store=Store(folder / "store"), watch=watch, **settings)
+        unlearn(tiny.model(), tiny.concept(), out=folder / name, cache=Store(folder / "store"), progress=tiny.watching(watch), **settings)
 
     os.replace = noted
     for name, settings in runs.items():

@@ -8,6 +8,7 @@ os.environ |= {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "EXPUNGE_PROGRESS": "off",
     "TRANSFORMERS_VERBOSITY": "error",  # at import it says what it could do with more packages
 }
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -17,7 +17,7 @@ from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.protocol import Protocol
 from expunge.methods import METHODS
 from expunge.models.delta import swapped
-from expunge.reports.pages.run import write
+from expunge.reports.pages.run import write_report
 from expunge.runs.adopt import adopt, differing, narrowest
 from expunge.runs.export import merge, write_lora
 from expunge.runs.run import Run
@@ -37,7 +37,7 @@ def base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def made(base, tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("run") / "run"
-    return unlearn(base, tiny.concept(), "esd", training=tiny.TRAINING, out=out, store=Store.default())
+    return unlearn(base, tiny.concept(), "esd", training=tiny.TRAINING, out=out, cache=Store.default())
 
 
 def weight(value: float = 1.0, shape: tuple[int, ...] = (16, 96)) -> torch.Tensor:
@@ -78,7 +78,7 @@ def test_it_is_measured_and_reported_like_any_run(base, made, tmp_path):
     rows = evaluate(run, base, metrics=["UA"], protocol=Protocol(seeds=1, target_seeds=1, prompts=2))
     [change] = [r.value for r in rows if r.metric == "weight_change" and r.run == run.id]
     assert change == pytest.approx(made.card["relative_change"], rel=1e-6)
-    assert "ESD, the authors" in write([run.folder], tmp_path / "report.html").read_text()
+    assert "ESD, the authors" in write_report([run.folder], tmp_path / "report.html").read_text()
 
 
 def test_the_same_once_more_is_there_already(base, made, tmp_path):

@@ -22,7 +22,7 @@ TRAINING = Training(**tiny.TRAINING)
 
 
 def batches(tmp_path, needs, target="neon", seed=0, **settings):
-    return gather(tiny.model(), tiny.concept(target, **settings), frozenset(needs), TRAINING, seed, Store(tmp_path))
+    return gather(tiny.session(tiny.model(), Store(tmp_path)), tiny.concept(target, **settings), frozenset(needs), TRAINING, seed)
 
 
 def test_an_epoch_visits_every_point_once_in_an_order_of_its_own():
@@ -80,7 +80,9 @@ def _clean(made):
 def test_bare_prompts_hold_the_concept_alone(need: Need, tmp_path):
     concept = tiny.concept("neon", synonyms=("glow",))
     shown = {
-        asked: set(gather(tiny.model(), concept, frozenset({need}), training, 0, Store(tmp_path)).banks[need].points.cond.keys)
+        asked: set(
+            gather(tiny.session(tiny.model(), Store(tmp_path)), concept, frozenset({need}), training, 0).banks[need].points.cond.keys
+        )
         for asked in ("bare", "every")
         for training in (replace(TRAINING, prompts=asked, pictures=24, points=24 * 25),)
     }
@@ -93,7 +95,7 @@ def test_a_trajectory_pairs_each_place_with_its_own_time(tmp_path):
     model = tiny.model()
     references = ReferenceCache()
     training = replace(TRAINING, points=3)
-    bank = trajectory_bank(model, tiny.concept(), training, 0, Store(tmp_path), lambda items, _: iter(items), references)
+    bank = trajectory_bank(tiny.session(model, Store(tmp_path)), tiny.concept(), training, 0, references)
     steps = model.default_sampler.steps
     assert len(bank.points) == steps  # one trajectory covers the 3 points asked for
     t = bank.points.t.tolist()
@@ -112,7 +114,7 @@ def test_trajectories_know_the_prediction_without_a_prompt_where_guidance_asked_
     monkeypatch.setattr(type(model), "default_sampler", Sampler(3, guidance))
     monkeypatch.setattr(type(model), "null", lambda self, count=1: replace(self.encode(["style"]), keys=("no prompt",)).expand(count))
     references = ReferenceCache()
-    bank = trajectory_bank(model, tiny.concept(), TRAINING, 0, Store(tmp_path), lambda items, _: iter(items), references)
+    bank = trajectory_bank(tiny.session(model, Store(tmp_path)), tiny.concept(), TRAINING, 0, references)
     asked = {prompt for _, prompt in references.rows}
     assert asked - {*bank.points.cond.keys} == ({"no prompt"} if guidance > 1 else set())
 
@@ -123,7 +125,7 @@ def test_pictures_are_made_once(tmp_path):
     calls = []
     model.network.register_forward_pre_hook(lambda *_: calls.append(1))
     for _ in range(2):
-        gather(model, tiny.concept(), frozenset({"forget"}), TRAINING, 0, store)
+        gather(tiny.session(model, store), tiny.concept(), frozenset({"forget"}), TRAINING, 0)
         calls.append("done")
     assert calls.index("done") > 0
     assert calls[calls.index("done") + 1 :] == ["done"]
@@ -234,7 +236,7 @@ def test_without_siblings_the_marginal_stands_in(tmp_path):
     }
     concept = Concept.find("neon", Vocabulary(kinds))
     needs = frozenset({"forget", "sibling", "marginal"})
-    batch = gather(tiny.model(), concept, needs, TRAINING, 0, Store(tmp_path))(0)
+    batch = gather(tiny.session(tiny.model(), Store(tmp_path)), concept, needs, TRAINING, 0)(0)
     assert batch.sibling.keys == batch.marginal.keys
 
 

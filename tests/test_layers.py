@@ -7,13 +7,14 @@ import pytest
 import tiny
 import torch
 from cli.commandline import say
+from raising import raises_error
 from test_several import TRAINING, Interrupted, made, several
 
 import expunge.runs.unlearn
 from expunge.bench.config import make_suite
 from expunge.bench.runner import plan_of
 from expunge.bench.suite import Unit
-from expunge.cli.request import read_config
+from expunge.cli.config_file import read_config
 from expunge.config import to_toml
 from expunge.errors import ExpungeError
 from expunge.evaluation.early_stopping import Gone
@@ -21,9 +22,9 @@ from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.protocol import Protocol
 from expunge.methods.config import Layer
 from expunge.methods.uce import UCE, eraser
-from expunge.reports.charts.sequence import course
-from expunge.reports.pages.run import _settings
-from expunge.reports.run_folder import read
+from expunge.reports.charts.sequence import course_of
+from expunge.reports.pages.run import settings_of
+from expunge.reports.run_view import read_view
 from expunge.runs.compose import compose
 from expunge.runs.cost import price
 from expunge.runs.plan import make_plan
@@ -102,7 +103,7 @@ def test_all_learn_from_the_untouched_model(tmp_path, last, monkeypatch):
     batches, state = found[-1]
     assert all(torch.equal(state.reference[n], w) for n, w in own(untouched).items() if n in state.reference)
     assert any(".attn2." not in n for n in state.reference)
-    fresh = gather(untouched, tiny.concept(), batches.needs, TRAINING, 0, Store(tmp_path / "fresh"))
+    fresh = gather(tiny.session(untouched, Store(tmp_path / "fresh")), tiny.concept(), batches.needs, TRAINING, 0)
     for need, bank in fresh.banks.items():
         assert torch.equal(bank.points.x_t, batches.banks[need].points.x_t)
     point, said = asked[-1]
@@ -137,7 +138,7 @@ def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path, stage, step):
     way = {"before": [WIDE | {"training": training}], "training": training}
     straight = made(tmp_path / "straight", tiny.concept(), **way)
     with pytest.raises(Interrupted):
-        made(tmp_path / "resumed", tiny.concept(), watch=watch, **way)
+        made(tmp_path / "resumed", tiny.concept(), progress=tiny.watching(watch), **way)
     resumed = made(tmp_path / "resumed", tiny.concept(), **way)
     for file in ("delta.safetensors", "log.jsonl", "config.toml"):
         assert (resumed.folder / file).read_bytes() == (straight.folder / file).read_bytes()
@@ -151,7 +152,7 @@ def test_who_watches_is_told_how_many_steps_each_method_has(tmp_path):
         return steps
 
     before = [WIDE | {"training": tiny.TRAINING | {"steps": 3}}, UNTRAINED]
-    run = made(tmp_path / "run", tiny.concept(), watch=watch, before=before)
+    run = made(tmp_path / "run", tiny.concept(), progress=tiny.watching(watch), before=before)
     assert told == [(0, 3), (0, 6)]
     assert run.card["steps_done"] == 9
     assert run.card["forwards"] == sum(s.card["forwards"] for s in run.stages)
@@ -160,8 +161,8 @@ def test_who_watches_is_told_how_many_steps_each_method_has(tmp_path):
 def test_the_price_is_what_it_costs(tmp_path):
     model, store = tiny.model(), Store(tmp_path / "store")
     plan = make_plan(model, tiny.concept(), "mim-mu", training=tiny.TRAINING, before=[WIDE, "uce"])
-    cost = price(plan, model, store)
-    card = carry_out(plan, model, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
+    cost = price(plan, tiny.session(model, store))
+    card = carry_out(plan, tiny.session(model, store), tmp_path / "run").card
     assert (card["forwards"], card["backwards"]) == (cost.forwards, cost.backwards)  # what the first draws the second finds
 
 
@@ -196,19 +197,23 @@ def test_what_goes_before_is_a_part_of_what_makes_a_run():
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("before", "rule", "value", "hint"),
     [
-        ({"before": ["uze"]}, r"a method is one of .*'uze' is none \(nearest: 'uce'\)"),
-        ({"before": [{"name": "uce"}]}, "has method and training: 'name' is neither"),
-        ({"before": [{"training": {"steps": 3}}]}, "a method that goes before has a name: None has none"),
-        ({"before": [{"method": {"name": "uce"}, "training": {"steps": 3}}]}, "a closed form is not trained: uce takes no steps"),
-        ({"before": [{"method": {"name": "esd", "steps": 3}}]}, "steps: of the training"),
-        ({"before": ["uce"], "stop": Gone()}, "a rule that ends a run early looks at one method's steps"),
+        ("uze", "unknown-method", "uze", "Try 'uce'"),
+        ({"name": "uce"}, "unknown-key", "name", "one of method, training"),
+        ({"training": {"steps": 3}}, "method-without-name", None, "config.toml"),
+        ({"method": {"name": "uce"}, "training": {"steps": 3}}, "closed-form-trained", {"steps": 3}, "without training"),
+        ({"method": {"name": "esd", "steps": 3}}, "setting-of-training", {"steps": 3}, "training={'steps': 3}"),
     ],
 )
-def test_what_cannot_go_before_is_refused(given, message):
-    with pytest.raises(ExpungeError, match=message):
-        make_plan(tiny.model(), tiny.concept(), "mim-mu", **given)
+def test_what_cannot_go_before_is_refused(before, rule, value, hint):
+    with raises_error(rule, value, hint):
+        make_plan(tiny.model(), tiny.concept(), "mim-mu", before=[before])
+
+
+def test_a_rule_that_ends_a_run_early_is_for_one_method():
+    with pytest.raises(ExpungeError, match="a rule that ends a run early looks at one method's steps"):
+        make_plan(tiny.model(), tiny.concept(), "mim-mu", before=["uce"], stop=Gone())
 
 
 def test_where_the_concept_is_gone_already_is_no_reference():
@@ -232,7 +237,7 @@ def test_a_runs_configuration_repeats_it_and_flags_say_what_goes_before(tmp_path
     asked = ("--target", "ring", "--steps", 3, "--points", 32, "--pictures", 16)
     shown = dry("mim-mu", "--before", "uce", *asked)
     assert "uce then mim-mu on canvas" in shown
-    assert all(line in shown for line in ("uce, ring", "mim-mu, ring", "together"))
+    assert all(line in shown for line in ("uce, ring", "mim-mu, ring", "total"))
     plan = make_plan(tiny.model(), tiny.concept("ring"), "mim-mu", before=[WIDE, "uce"])
     file = tmp_path / "config.toml"
     file.write_text(to_toml(plan.tables | {"model": {"name": "canvas", "dtype": "fp32"}}))
@@ -241,12 +246,15 @@ def test_a_runs_configuration_repeats_it_and_flags_say_what_goes_before(tmp_path
     assert "uce then mim-mu on canvas" in dry("--config", file, "--before", "uce")  # flags lie over it
     assert "esd on canvas" in dry("esd", "--config", file)  # another method takes nothing of it
     assert "mim-mu then esd on canvas" in dry("esd", *asked[:2], "--before", "relearn-tested")
-    error = say("unlearn", "esd", *asked[:2], "--before", file).error
-    assert "--before names one method" in error
+    refusal = say("unlearn", "esd", *asked[:2], "--before", file).refusal
+    assert (refusal.rule, refusal.value) == ("nested-before", str(file))
     file.write_text('before = "uce"\n[method]\nname = "esd"\n')
-    assert "in a configuration before is a list of tables" in say("unlearn", "--config", file, "--target", "ring").error
+    refusal = say("unlearn", "--config", file, "--target", "ring").refusal
+    assert (refusal.rule, refusal.value) == ("wrong-type", "uce")
     file.write_text('[[before]]\nmethods = "uce"\n[method]\nname = "esd"\n')
-    assert "(nearest: 'method')" in say("unlearn", "--config", file, "--target", "ring").error
+    refusal = say("unlearn", "--config", file, "--target", "ring").refusal
+    assert (refusal.rule, refusal.value) == ("unknown-key", "methods")
+    assert refusal.hint.startswith("Try 'method'")
 
 
 def test_a_suite_measures_them_and_its_other_units_stay_what_they_were():
@@ -264,13 +272,13 @@ def test_a_suite_measures_them_and_its_other_units_stay_what_they_were():
 def test_each_methods_share_is_measured_and_shown(tmp_path):
     run = made(tmp_path / "run", tiny.concept(), "uce", before=[WIDE])
     few = Protocol(prompts=2, target_seeds=1)
-    rows = evaluate(run, tiny.model(), judge="main", store=Store(tmp_path / "store"), metrics=["UA"], protocol=few)
+    rows = evaluate(run, tiny.model(), judge="main", cache=Store(tmp_path / "store"), metrics=["UA"], protocol=few)
     assert {r.run for r in rows} == {"base", run.id, *(s.id for s in run.stages)}
     assert {r.method for r in rows if r.run == run.id} == {"random-label then uce"}
-    shown = read(Path(run.folder))
-    assert (shown.card.method, [name for _, name in shown.card.stages]) == ("random-label then uce", ["random-label", "uce"])
-    assert {("1. method.name", "random-label"), ("1. training.steps", "3"), ("ridge", "0.5")} <= set(_settings(shown.card))
-    found = course(shown)
+    shown = read_view(Path(run.folder))
+    assert (shown.card.method, [stage.of for stage in shown.card.stages]) == ("random-label then uce", ["random-label", "uce"])
+    assert {("1. method.name", "random-label"), ("1. training.steps", "3"), ("ridge", "0.5")} <= set(settings_of(shown.card))
+    found = course_of(shown)
     assert found is not None
     assert found.stages == ("random-label", "uce")
-    assert [(line.target, len([c for c in line.cells if c])) for line in found.lines] == [("neon", 2)]
+    assert [(line.target, len([v for v in line.values if v])) for line in found.lines] == [("neon", 2)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 import tiny
 import torch
+from raising import raises_error
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -113,7 +114,7 @@ def test_kl_is_the_mean_squared_error(name: str):
 @pytest.mark.parametrize("method", ["esd", "mim-mu"])
 def test_by_default_runs_end_in_the_same_bytes_as_with_the_plain_loss(method: str, tmp_path, monkeypatch):
     def delta(name: str) -> dict[str, Tensor]:
-        return unlearn(tiny.model(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / name, store=Store(tmp_path)).delta()
+        return unlearn(tiny.model(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / name, cache=Store(tmp_path)).delta()
 
     ours = delta("ours")
 
@@ -159,7 +160,7 @@ def test_the_loss_is_finite_in_bf16_however_far_the_goal(name: str):
 
 
 def test_a_start_beside_a_given_kappa_is_refused():
-    with pytest.raises(ExpungeError, match=r"kappa is exact, start 2\.0; give one of them"):
+    with raises_error("start-with-kappa", 2.0):
         Toward(divergence="js", kappa="exact", start=2.0)
 
 
@@ -232,7 +233,7 @@ def test_squared_errors_are_of_each_point():
 @pytest.mark.parametrize("method", ["esd", "mim-mu", "f-dmu"])
 def test_a_run_says_the_scale_that_it_found(method: str, tmp_path):
     run = unlearn(
-        tiny.model(), tiny.concept(), method, divergence="hellinger", training=tiny.TRAINING, out=tmp_path / "r", store=Store(tmp_path)
+        tiny.model(), tiny.concept(), method, divergence="hellinger", training=tiny.TRAINING, out=tmp_path / "r", cache=Store(tmp_path)
     )  # fmt: skip
     assert run.card["config"]["kappa"] == "auto"
     assert run.card["notes"]["kappa"] > 0

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import tiny
 from cli.commandline import say
+from raising import raises_error
 
 import expunge
 from expunge.bench.config import read_suite
 from expunge.bench.runner import plan_of
-from expunge.cli.request import read_config
-from expunge.errors import ExpungeError
+from expunge.cli.config_file import read_config
 from expunge.methods import METHODS
 from expunge.methods.config import Layer
 from expunge.methods.presets import PRESETS, preset, read_preset
@@ -46,17 +46,15 @@ def test_flags_override_a_preset():
 
 
 def test_a_name_that_is_none_is_refused_with_the_nearest():
-    assert "(nearest: 'relearn-tested')" in say("unlearn", "--config", "relearn-testet", "--target", "ring").error
-    with pytest.raises(
-        ExpungeError, match="a preset is one of relearn-tested, relearn-resistant, picture-then-name, resistant: 'gone' is none"
-    ):
+    assert "Try 'relearn-tested'" in say("unlearn", "--config", "relearn-testet", "--target", "ring").error
+    with raises_error("unknown-preset", "gone", "`expunge ls presets`"):
         expunge.preset("gone")
 
 
 def test_a_preset_under_another_methods_name_is_refused():
     """Nothing of it would be left, and nobody would be told."""
-    error = say("unlearn", "esd", "--config", "relearn-tested", "--target", "ring").error
-    assert "relearn-tested is of mim-mu, and esd is asked for" in error
+    refusal = say("unlearn", "esd", "--config", "relearn-tested", "--target", "ring").refusal
+    assert (refusal.rule, refusal.value) == ("preset-of-another-method", "esd")
 
 
 @pytest.mark.parametrize(

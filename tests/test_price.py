@@ -78,20 +78,20 @@ CASES = {
 def test_a_price_is_counted_by_hand_and_by_the_run(case: str, tmp_path: Path):
     wanted, expected = CASES[case]
     model, store = DENOISER, Store(tmp_path / "store")
-    assert price(wanted, model, store) == expected
+    assert price(wanted, tiny.session(model, store)) == expected
     assert not (tmp_path / "store").exists()
-    card = carry_out(wanted, model, out=tmp_path / "run", store=store, track=lambda items, _: iter(items), watch=None).card
+    card = carry_out(wanted, tiny.session(model, store), tmp_path / "run").card
     assert (card["forwards"], card["backwards"]) == (expected.forwards, expected.backwards)
 
 
 @pytest.mark.parametrize("method", ["mim-mu", "esd"])
 def test_what_is_in_the_store_costs_nothing(method: str, tmp_path: Path):
     wanted, model, store = plan(method), DENOISER, Store(tmp_path / "store")
-    fresh = price(wanted, model, store)
-    carry_out(wanted, model, out=tmp_path / "first", store=store, track=lambda items, _: iter(items), watch=None)
-    again = price(wanted, model, store)
+    fresh = price(wanted, tiny.session(model, store))
+    carry_out(wanted, tiny.session(model, store), tmp_path / "first")
+    again = price(wanted, tiny.session(model, store))
     assert again == Price(0, fresh.reference, fresh.student)
-    card = carry_out(wanted, model, out=tmp_path / "second", store=store, track=lambda items, _: iter(items), watch=None).card
+    card = carry_out(wanted, tiny.session(model, store), tmp_path / "second").card
     assert (card["forwards"], card["backwards"]) == (again.forwards, again.backwards)
 
 
@@ -100,7 +100,7 @@ def test_a_price_leaves_the_network_alone():
     before = {n: (p.clone(), p.requires_grad) for n, p in model.network.named_parameters()}
     net = model.network
     with counted(net) as count:
-        price(plan("mim-mu"), model, Store(Path("/nowhere")))
+        price(plan("mim-mu"), tiny.session(model, Store(Path("/nowhere"))))
     assert count.samples == 0
     assert model.network is net
     assert all(p.equal(before[n][0]) and p.requires_grad == before[n][1] for n, p in net.named_parameters())

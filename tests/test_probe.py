@@ -58,7 +58,7 @@ def made(folder, variant="present weights", stop=None, **training) -> Run:
     trained, ema = VARIANTS[variant]
     return unlearn(
         tiny.model(), tiny.concept(), "mim-mu", variant=trained, training=PLAIN | {"ema": ema} | training,
-        out=folder, store=Store(folder.parent / "store"), stop=stop,
+        out=folder, cache=Store(folder.parent / "store"), stop=stop,
     )  # fmt: skip
 
 
@@ -140,22 +140,22 @@ class Sees:
     def __init__(self, count: int):
         self.count, self.shown = count, []
 
-    def __call__(self, pictures) -> Judgement:
-        self.shown.append(pictures)
-        rest = len(pictures) - self.count
-        return Judgement({"style": ("neon",) * self.count + ("dots",) * rest}, torch.zeros(len(pictures), 1))
+    def __call__(self, images, concept) -> Judgement:
+        self.shown.append(images)
+        rest = len(images) - self.count
+        return Judgement({"style": ("neon",) * self.count + ("dots",) * rest})
 
 
 @pytest.mark.parametrize(("count", "seen", "gone"), [(0, 0.0, True), (1, 0.0, False), (1, 0.25, True), (2, 0.25, False)])
 def test_gone_is_when_the_judge_sees_the_concept_in_few_enough(monkeypatch, count, seen, gone):
-    monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(count))
+    monkeypatch.setattr(probe, "judges_for", lambda *_: (Sees(count),))
     assert Gone(every=1, pictures=4, seen=seen).start(tiny.model(), tiny.concept()).is_done(1) is gone
 
 
 def test_gone_looks_now_and_then_at_the_same_pictures_of_the_concept(monkeypatch):
     judge, model = Sees(1), tiny.model()
     prompts = []
-    monkeypatch.setattr(probe, "load_judge", lambda *_: judge)
+    monkeypatch.setattr(probe, "judges_for", lambda *_: (judge,))
     monkeypatch.setattr(model, "sample", lambda p, s: prompts.append((p, s)) or torch.zeros(len(p), 3, 8, 8, dtype=torch.uint8))
     check = Gone(every=3, pictures=16).start(model, tiny.concept())
     assert not any(check.is_done(step) for step in range(1, 10))
@@ -166,9 +166,9 @@ def test_gone_looks_now_and_then_at_the_same_pictures_of_the_concept(monkeypatch
 
 
 def test_gone_asks_for_a_judge_before_anything_is_written(tmp_path):
-    with pytest.raises(ExpungeError) as error:
+    with pytest.raises(ExpungeError) as refused:
         made(tmp_path / "run", stop=Gone())
-    assert (error.value.rule, error.value.value) == ("no-judge", "in memory")
+    assert (refused.value.rule, refused.value.value) == ("missing-judge", "in memory")
     assert not (tmp_path / "run").exists()
 
 
@@ -176,7 +176,7 @@ def test_more_pictures_than_prompts_are_drawn_from_other_noise(monkeypatch):
     model = tiny.model()
     concept: Concept = tiny.concept()
     drawn = []
-    monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(0))
+    monkeypatch.setattr(probe, "judges_for", lambda *_: (Sees(0),))
     monkeypatch.setattr(model, "sample", lambda p, s: drawn.extend(zip(p, s, strict=True)) or torch.zeros(len(p), 3, 8, 8).byte())
     Gone(every=1, pictures=50).start(model, concept).is_done(1)
     assert len(set(drawn)) == 50
@@ -201,7 +201,7 @@ def test_the_command_line_ends_a_run_and_repeats_it(tmp_path):
     dry = say("unlearn", "--config", tmp_path / "run" / "config.toml", "--stop-when-gone", 0, "--dry-run")
     assert "may stop" not in dry.out
     assert "may stop" in say("unlearn", "--config", tmp_path / "run" / "config.toml", "--dry-run").out
-    assert "--judge main is given without --stop-when-gone" in say("unlearn", "mim-mu", *common, "--judge", "main").error
+    assert say("unlearn", "mim-mu", *common, "--judge", "main").refusal.rule == "judge-without-stop"
 
 
 def test_of_several_concepts_each_must_be_gone(monkeypatch):
@@ -209,8 +209,8 @@ def test_of_several_concepts_each_must_be_gone(monkeypatch):
 
     both = Several.of([tiny.concept("dots"), tiny.concept("neon")])
     for count, gone in ((0, False), (4, False)):  # the judge calls the rest dots, so one of the two is always seen
-        monkeypatch.setattr(probe, "load_judge", lambda *_, count=count: Sees(count))
+        monkeypatch.setattr(probe, "judges_for", lambda *_, count=count: (Sees(count),))
         assert Gone(every=1, pictures=4).start(tiny.model(), both).is_done(1) is gone
     assert Gone(every=1, pictures=4, seen=0.5).start(tiny.model(), both).is_done(1) is False
-    monkeypatch.setattr(probe, "load_judge", lambda *_: Sees(2))
+    monkeypatch.setattr(probe, "judges_for", lambda *_: (Sees(2),))
     assert Gone(every=1, pictures=4, seen=0.5).start(tiny.model(), both).is_done(1) is True

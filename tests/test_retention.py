@@ -27,7 +27,6 @@ from expunge.models.delta import save_delta
 from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
-from expunge.training.banks import untracked
 from expunge.training.counters import counted
 
 FEW = Meter(pictures=4, target_pictures=8, draws=2, others=1, maps=1, map_draws=2)
@@ -88,7 +87,7 @@ def test_unsafe_kinds_have_nothing_that_should_stay():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> tuple[Run, Store]:
     folder = tmp_path_factory.mktemp("made")
-    return unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", store=Store(folder / "s")), Store(folder / "s")
+    return unlearn(tiny.model(), tiny.concept(), training=tiny.TRAINING, out=folder / "run", cache=Store(folder / "s")), Store(folder / "s")
 
 
 def changed(made: Run, folder: Path, factor: dict[str, float]) -> Run:
@@ -108,7 +107,7 @@ def ratios(rows) -> dict[str, tuple[float, float, float]]:
 @pytest.mark.parametrize("form", ["expected", "orthogonal", "standard"])
 def test_untouched_weights_keep_everything(made, tmp_path, form):
     run, store = made
-    found = measure_information(changed(run, tmp_path / "same", {}), tiny.model(), meter=replace(FEW, maps=0, form=form), store=store)
+    found = measure_information(changed(run, tmp_path / "same", {}), tiny.model(), meter=replace(FEW, maps=0, form=form), cache=store)
     nats = {(r.run, r.probe): (r.value, r.ci_low, r.ci_high) for r in found.rows if r.metric == "information"}
     assert all(nats[run.id, probe] == pytest.approx(nats["base", probe], rel=1e-4) for owner, probe in nats if owner == "base")
     assert all(r == pytest.approx((1, 1, 1), abs=1e-3) for r in ratios(found.rows).values())
@@ -117,7 +116,7 @@ def test_untouched_weights_keep_everything(made, tmp_path, form):
 
 def test_weights_that_cannot_read_a_prompt_know_nothing(made, tmp_path):
     run, store = made
-    found = measure_information(changed(run, tmp_path / "deaf", {"to_v": 0.0}), tiny.model(), meter=FEW, store=store)
+    found = measure_information(changed(run, tmp_path / "deaf", {"to_v": 0.0}), tiny.model(), meter=FEW, cache=store)
     assert all(r == pytest.approx((0, 0, 0), abs=1e-6) for r in ratios(found.rows).values())
     assert all(r.value > 0 for r in found.rows if r.run == "base")
     about = json.loads((tmp_path / "deaf" / "information" / "information.json").read_text())
@@ -131,9 +130,9 @@ def test_a_measured_run(made):
     run, store = made
     model = tiny.model()
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
-    measure_information(run, model, meter=replace(FEW, maps=0), store=store)
+    measure_information(run, model, meter=replace(FEW, maps=0), cache=store)
     with counted(model.network) as count:
-        found = measure_information(run, model, meter=replace(FEW, maps=0), store=store)
+        found = measure_information(run, model, meter=replace(FEW, maps=0), cache=store)
     assert count.samples == 2 * 2 * sum(len(h.base) for h in found.held)  # with and without the name, two draws, by the run alone
     assert all(torch.equal(p, before[n]) for n, p in model.network.named_parameters())
 
@@ -150,7 +149,7 @@ def test_a_measured_run(made):
     assert of["base", "siblings", "information"] == replace(of["base", "style/outline", "information"], probe="siblings")
     assert {r.judge for r in found.rows} == {"none"}
     assert [r for r in found.rows if r.run == "base" and r.metric == "information_ratio"] == []
-    again = measure_information(run, tiny.model(), meter=replace(FEW, maps=0), store=Store(run.folder / "another"))
+    again = measure_information(run, tiny.model(), meter=replace(FEW, maps=0), cache=Store(run.folder / "another"))
     assert [r.value for r in again.rows if r.run == "base"] == pytest.approx([r.value for r in found.rows if r.run == "base"], rel=1e-3)
 
 
@@ -182,15 +181,15 @@ def test_a_probes_ratio_is_the_mean_of_its_concepts_ratios():
 
 def test_another_base_model_is_refused(made):
     with pytest.raises(ExpungeError, match="a delta belongs to one base model"):
-        measure_information(made[0], tiny.model(1), meter=FEW, store=made[1])
+        measure_information(made[0], tiny.model(1), meter=FEW, cache=made[1])
 
 
 def test_draws_are_aimed_at_where_prompts_say_most(made):
     store = made[1]
-    interview = Interview(tiny.model(), {}, CANVAS, FEW, store, untracked)
+    interview = Interview(tiny.session(cache=store), {}, CANVAS, FEW)
     axis = interview.axis
     assert axis.chance.sum().item() == pytest.approx(1)
-    kept = Interview(tiny.model(), {}, CANVAS, FEW, store, untracked)
+    kept = Interview(tiny.session(cache=store), {}, CANVAS, FEW)
     with counted(kept.model.network) as count:
         assert torch.equal(kept.axis.chance, axis.chance)
     assert count.samples == 0
@@ -201,7 +200,7 @@ def test_draws_are_aimed_at_where_prompts_say_most(made):
 
 def test_maps_split_what_the_name_tells(made):
     run, store = made
-    measure_information(run, tiny.model(), meter=FEW, store=store)
+    measure_information(run, tiny.model(), meter=FEW, cache=store)
     folder = run.folder / "information"
     [told] = json.loads((folder / "information.json").read_text())["maps"]
     for who in ("base", "unlearned"):
@@ -218,7 +217,7 @@ def test_maps_split_what_the_name_tells(made):
 
 
 def test_both_names_are_joined_as_far_as_the_model_can_read(made, monkeypatch):
-    interview = Interview(tiny.model(), {}, CANVAS, FEW, made[1], untracked)
+    interview = Interview(tiny.session(cache=made[1]), {}, CANVAS, FEW)
     asked = asked_of(tiny.concept("ring"), 1, 0)
     place = asked[0].template.replace("{target}", "{}")
     assert _joint(interview, asked, "disc") == ([place.format("ring disc")], False)

@@ -2,6 +2,8 @@
 
 import copy
 import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +17,10 @@ from expunge.concepts.vocabulary import Vocabulary
 from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler
 from expunge.models.stable_diffusion import StableDiffusion
+from expunge.progress import Silent
+from expunge.storage.cache import Store
+from expunge.training.session import Session
+from expunge.training.steps import Step
 
 TRAINING = {"steps": 6, "batch_size": 4, "points": 16, "pictures": 8, "lr": 1e-3}
 """Enough steps to visit points twice."""
@@ -56,6 +62,28 @@ def pipeline(seed: int = 0, prediction_type: str = "epsilon") -> StableDiffusion
 
 def model(seed: int = 0, prediction_type: str = "epsilon") -> StableDiffusion:
     return StableDiffusion(pipeline(seed, prediction_type))
+
+
+def session(of: DiffusionModel | None = None, cache: Store | None = None) -> Session:
+    """A silent session; by default of a new model, with the cache of all tests."""
+    return Session(of or model(), cache or Store.default(), Silent())
+
+
+Watch = Callable[[Iterator[Step], int, int], Iterator[Step]]
+"""Is given the training steps of a run, the number done before and the number in all, and yields the steps."""
+
+
+@dataclass(frozen=True)
+class Watching(Silent):
+    watch: Watch | None = None
+
+    def steps(self, steps: Iterator[Step], done: int, total: int) -> Iterator[Step]:
+        return self.watch(steps, done, total) if self.watch else steps
+
+
+def watching(watch: Watch | None) -> Watching:
+    """Progress that hands the training steps to a function; None shows nothing."""
+    return Watching(watch=watch)
 
 
 def concept(target: str = "neon", **settings) -> Concept:

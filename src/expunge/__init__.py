@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+    """The version of the installed package; "unknown" if it is not installed."""
+
     from expunge.attacks import ATTACKS
     from expunge.audits.results import Audit
     from expunge.concepts.concept import Concept
@@ -28,12 +31,15 @@ if TYPE_CHECKING:
     from expunge.methods import METHODS
     from expunge.methods.base import Training
     from expunge.methods.presets import preset
+    from expunge.models.loading import Model
     from expunge.models.sampling import Sampler
+    from expunge.progress import Progress
     from expunge.runs.adopt import adopt
     from expunge.runs.compose import compose
     from expunge.runs.export import load, merge, write_lora
     from expunge.runs.run import Run
     from expunge.runs.unlearn import unlearn
+    from expunge.storage.cache import Store
     from expunge.training.stopping import StoppingRule
 
 _HOMES = {
@@ -41,9 +47,9 @@ _HOMES = {
     "Gone": "evaluation.early_stopping", "METHODS": "methods", "METRICS": "evaluation.metrics", "Meter": "evaluation.information.interview",
     "Protocol": "evaluation.protocol", "Run": "runs.run", "Sampler": "models.sampling", "Several": "concepts.groups",
     "StoppingRule": "training.stopping", "Training": "methods.base", "Vocabulary": "concepts.vocabulary", "adopt": "runs.adopt",
-    "compose": "runs.compose",
-    "evaluate": "evaluation.evaluate", "load": "runs.export", "measure_information": "evaluation.information.retention",
-    "merge": "runs.export", "preset": "methods.presets", "unlearn": "runs.unlearn", "write_lora": "runs.export",
+    "compose": "runs.compose", "evaluate": "evaluation.evaluate", "load": "runs.export",
+    "measure_information": "evaluation.information.retention", "merge": "runs.export", "preset": "methods.presets",
+    "unlearn": "runs.unlearn", "write_lora": "runs.export",
 }  # fmt: skip
 
 
@@ -53,7 +59,7 @@ def report(runs: "Run | str | Path | Sequence[Run | str | Path]", out: str | Pat
     Raises:
         ExpungeError: a folder that is no run, or a page that cannot be written.
     """
-    write = import_module("expunge.reports.pages.run").write
+    write = import_module("expunge.reports.pages.run").write_report
     several = runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
     return write([Path(r) if isinstance(r, str | Path) else r.folder for r in several], Path(out))
 
@@ -67,8 +73,14 @@ def audit(
     auxiliary: str | Path | None = None,
     judge: str | None = None,
     seed: int = 0,
+    model: "Model | None" = None,
+    sampler: "Sampler | None" = None,
     out: str | Path | None = None,
-    **given: Any,
+    allow_code: bool = False,
+    device: str = "auto",
+    cache: "Store | str | Path | None" = None,
+    progress: "Progress | None" = None,
+    render_batch: int | None = None,
 ) -> "Audit":
     """Attacks a run with a whole battery, and its untouched model as a control, and writes one self-contained page.
 
@@ -83,8 +95,15 @@ def audit(
         auxiliary: pictures with captions to relearn from, none of which names the concept: a folder, or `datasets:NAME`.
         judge: who says whether the concept is seen; default the canvas's own two, else one is needed.
         seed: of everything random in the attacks, and of the noise that pictures start from.
+        model: the base model; default the one that the run's card names.
+        sampler: default the model's own.
         out: default `audit` in the run's folder, or beside it by budget, attacks and seed.
-        given: further arguments of `expunge.audits.setup.prepare`: model, sampler, device, store.
+        allow_code: import the attacks outside the package that a budget's file names. For files that you trust.
+        device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
+        cache: where images, and the attacks on controls, are kept for other audits; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
+        progress: shows how far the audit is on standard error; default `expunge.progress.Progress()`. `expunge.progress.Silent()` shows
+            nothing.
+        render_batch: images that are sampled at once; default 40. Larger is faster on an accelerator and needs more memory.
 
     Returns:
         The audit; its findings, its rows, and its folder, which holds `index.html`.
@@ -93,18 +112,23 @@ def audit(
         ExpungeError: any bad input; an attack that cannot be made is told of in `failures` instead.
     """
     steps, page = import_module("expunge.audits.setup"), import_module("expunge.reports.pages.audit")
-    battery = steps.prepare(run, budget, control=control, attacks=attacks, auxiliary=auxiliary, judge=judge, seed=seed, out=out, **given)
+    battery = steps.prepare(
+        run, budget, control=control, attacks=attacks, auxiliary=auxiliary, judge=judge, seed=seed, model=model, sampler=sampler, out=out,
+        allow_code=allow_code, device=device, cache=cache, progress=progress, render_batch=render_batch,
+    )  # fmt: skip
     made = steps.conclude(battery, list(battery.run()))
-    page.write(made)
+    page.write_audit_page(made)
     return made
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, "__version__"})
 
 
 def __getattr__(name: str) -> Any:
     # Names are looked up when they are used: `import expunge`, and with it `expunge --help`, need not wait for torch.
+    if name == "__version__":
+        return import_module("expunge.config").version_of("expunge")
     if name not in _HOMES:
         raise AttributeError(f"module 'expunge' has no attribute {name!r}")
     return getattr(import_module(f"expunge.{_HOMES[name]}"), name)

@@ -1,17 +1,43 @@
-"""Names: reserved ones, the nearest valid one for a misspelt one, and a name as part of a file's name."""
+"""Names: the closest valid name for a misspelt one, a name as part of a file name, and the two reserved names."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Iterable
 
 
-def nearest(name: str, valid: Collection[str]) -> str:
-    """A hint for a misspelt name: " (nearest: 'esd')", or nothing."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.4)
-    return f" (nearest: {close[0]!r})" if close else ""
+def closest(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str | None:
+    """The valid name that is spelt most like `name`, ignoring case; None if no similarity (`difflib`, 0 to 1) reaches `cutoff`."""
+    folded = {v.casefold(): v for v in valid}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=cutoff)
+    return folded[close[0]] if close else None
+
+
+def suggest(name: str, valid: Iterable[str], see: str = "", cutoff: float = 0.4) -> str:
+    """The hint of an error about an unknown name.
+
+    Args:
+        name: The unknown name.
+        valid: The names that are valid, at least one.
+        see: What lists the valid names, such as "`expunge ls methods`". Without it the hint lists them itself.
+        cutoff: As of `closest`.
+
+    >>> suggest("mimmu", ["mim-mu", "esd"])
+    "Try 'mim-mu', one of mim-mu, esd."
+    """
+    names = list(valid)
+    close, listed = closest(name, names, cutoff), ", ".join(names)
+    if see:
+        return f"Try {close!r}; {see} lists all." if close else f"Try a name that {see} lists."
+    return f"Try {close!r}, one of {listed}." if close else f"Try one of {listed}."
+
+
+def nearest(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str:
+    """The closest valid name in parentheses, or an empty text."""
+    close = closest(name, valid, cutoff)
+    return f" (nearest: {close!r})" if close else ""
 
 
 def dashed(text: str) -> str:
-    """A part of a file's name.
+    """`text` in lower case, with a dash for every character that is neither a letter nor a digit: part of a file name.
 
     >>> dashed("MiM-MU, synonym given")
     'mim-mu--synonym-given'
@@ -20,6 +46,6 @@ def dashed(text: str) -> str:
 
 
 NO_CONTROL = "none"
-"""In the place of a control: no retrained model is attacked, not even one that the package brings."""
+"""Given as an audit's control: attack no retrained model, not even the one that comes with the package."""
 RETRAINED = "retrain"
-"""Stands in the place of a method for a model that was trained without the concept: what unlearning is measured against."""
+"""Given as a method: the model trained again without the concept, which unlearning is compared with."""

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from expunge.attacks.captions import Captioned, captioned, opened
-from expunge.attacks.data import drawings, innocent, legible, refuse_naming, spread
+from expunge.attacks.data import drawings, innocent, legible, refuse_naming
 from expunge.canvas import draw as drawing
 from expunge.canvas.prompts import OBJECT_LABELS, OBJECTS, PLAIN, STYLE_LABELS, STYLES
 from expunge.concepts.concept import Concept
@@ -235,11 +235,6 @@ def test_what_is_no_folder_and_no_picture_is_said(tmp_path):
     (tmp_path / "bad.png").write_text("no picture")
     with pytest.raises(ExpungeError, match=r"a picture can be opened: .*bad.png"):
         opened([shown(tmp_path / "bad.png")], 8)
-
-
-def test_items_are_spread_and_repeated():
-    assert spread("abcdef", 3) == ["a", "c", "e"]
-    assert spread("ab", 4) == ["a", "a", "b", "b"]
 
 
 def test_encoded_pictures_are_decoded_to_what_they_were():

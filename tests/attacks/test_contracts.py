@@ -17,7 +17,7 @@ from torch import nn
 from expunge import config
 from expunge.attacks import ATTACKS
 from expunge.attacks.base import Attack, Victim
-from expunge.cli.fields import settings_of
+from expunge.cli.settings_help import settings_of
 from expunge.training.counters import Count, counted
 
 SMALL: dict[str, dict] = {
@@ -145,7 +145,7 @@ def test_its_documentation_names_the_source_and_every_field(name):
 
 def test_a_victim_is_known_by_model_and_changes():
     model = tiny.model()
-    untouched = Victim(model, tiny.concept())
+    untouched = Victim(tiny.session(model), tiny.concept())
     changed = dataclasses.replace(untouched, delta=delta(model))
     assert untouched.fingerprint == model.fingerprint
     assert len({untouched.fingerprint, changed.fingerprint, dataclasses.replace(untouched, delta=delta(model, 1)).fingerprint}) == 3

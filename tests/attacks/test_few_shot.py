@@ -8,7 +8,7 @@ from expunge.attacks.few_shot import FewShot
 from expunge.methods.base import Training
 from expunge.models.delta import swapped
 from expunge.models.stable_diffusion import StableDiffusion
-from expunge.training.banks import forget_bank, untracked
+from expunge.training.banks import forget_bank
 
 
 def test_readings_are_taken_at_the_known_steps_and_at_the_last():
@@ -45,7 +45,7 @@ def test_every_picture_has_as_many_points(tmp_path):
 
 def test_its_pictures_are_not_those_of_the_unlearning(tmp_path):
     attacked = victim(tmp_path)
-    unlearned = forget_bank(attacked.model, attacked.concept, Training(pictures=2, points=2), 0, attacked.store, untracked)
+    unlearned = forget_bank(attacked.session, attacked.concept, Training(pictures=2, points=2), 0)
     shown = FewShot(pictures=2)._shown(attacked)
     assert unlearned.points.cond.keys == shown.points.cond.keys[:2]
     assert not torch.equal(unlearned.points.x_t, shown.points.x_t[:2])

@@ -4,13 +4,13 @@ import pytest
 import tiny
 import torch
 from attacks.victims import victim
+from raising import raises_error
 from torch.nn import functional as F
 
 from expunge.attacks.base import Victim
 from expunge.attacks.inversion import Inversion, beginning
-from expunge.concepts.concept import naming
+from expunge.concepts.concept import compile_names
 from expunge.diffusion.types import Cond, Point
-from expunge.errors import ExpungeError
 from expunge.models.delta import swapped
 from expunge.models.text_encoder import BLANK, Words
 from expunge.storage.hashing import seed_of
@@ -64,7 +64,7 @@ def test_pictures_are_asked_for_by_the_new_word_which_is_another_at_each_reading
         [word] = {k.split("<")[1].split(">")[0] for k in reading.cond.keys}
         named = [p.replace("neon", f"<{word}>") for p in attacked.asked()[0]]
         assert list(reading.cond.keys) == named
-        assert not any(naming(attacked.concept.known).search(k) for k in reading.cond.keys)
+        assert not any(compile_names(attacked.concept.known).search(k) for k in reading.cond.keys)
         assert reading.noise_seeds == tuple(attacked.noise_seeds)
         assert reading.weights.keys() == attacked.delta.keys()
     assert found[0].cond.keys != found[1].cond.keys  # equal keys would mean equal rows
@@ -103,11 +103,11 @@ def test_the_text_encoder_is_left_as_it_was(tmp_path, monkeypatch):
 
 
 def test_more_tokens_than_a_prompt_has_room_for_are_refused_before_any_work(tmp_path):
-    with pytest.raises(ExpungeError, match=r"fits the text encoder's 12 tokens: .* take fewer tokens"):
+    with raises_error("prompt-too-long", hint="fewer tokens"):
         next(Inversion(tokens=7, **SMALL)(victim(tmp_path)))
 
 
 def test_synonyms_that_were_erased_too_are_not_what_is_shown(tmp_path):
     """A picture under a synonym would have no place for the new word."""
-    attacked = Victim(tiny.model(), tiny.concept("neon", synonyms=("glow",)), pictures=2, store=victim(tmp_path).store)
+    attacked = Victim(victim(tmp_path).session, tiny.concept("neon", synonyms=("glow",)), pictures=2)
     assert not any("glow" in p.prompt for p in Inversion(shown=12)._shown(attacked).prompts)

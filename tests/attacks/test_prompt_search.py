@@ -6,12 +6,12 @@ import pytest
 import tiny
 import torch
 from attacks.victims import victim
+from raising import raises_error
 from torch.nn import functional as F
 
 from expunge.attacks.base import Victim
 from expunge.attacks.prompt_search import HELD, P4D, Aimed, PromptSearch
 from expunge.diffusion.types import Point
-from expunge.errors import ExpungeError
 from expunge.models.delta import swapped
 from expunge.models.text_encoder import Words
 
@@ -114,7 +114,7 @@ def test_words_that_fit_the_searched_places_alone_are_left_out(tmp_path, monkeyp
 
 
 def test_a_prefix_that_has_no_room_is_refused_before_any_work(tmp_path):
-    with pytest.raises(ExpungeError, match=r"fits the text encoder's 12 tokens: .* take fewer tokens"):
+    with raises_error("prompt-too-long", hint="fewer tokens"):
         next(PromptSearch(tokens=9)(victim(tmp_path, pictures=11)))
 
 

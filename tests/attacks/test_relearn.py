@@ -26,7 +26,7 @@ from expunge.models.delta import swapped
 from expunge.models.loading import load
 from expunge.models.stable_diffusion import StableDiffusion
 from expunge.storage.cache import Store
-from expunge.training.banks import retain_bank, untracked
+from expunge.training.banks import retain_bank
 from expunge.training.counters import counted
 
 SMALL = {"batch_size": 2, "pictures": 4}
@@ -103,11 +103,11 @@ def test_no_prompt_under_which_it_samples_or_trains_names_the_concept(target, tm
 def test_no_picture_that_it_trains_on_shows_the_concept(target, data, count, tmp_path):
     """Captions do not name it; whether the untouched model draws it all the same, both of the canvas's judges are asked."""
     model, concept = load("canvas"), tiny.concept(target)
-    clean, _ = Relearn(data=data, pictures=count)._auxiliary(Victim(model, concept, store=Store(tmp_path)))
+    clean, _ = Relearn(data=data, pictures=count)._auxiliary(Victim(tiny.session(model, Store(tmp_path)), concept))
     assert len(clean) == count
     pictures = torch.cat([model.decode(part) for part in clean.split(32)])
-    for judge in (load_judge(name, concept) for name in ("main", "second")):
-        assert concept.member.name not in judge(pictures).seen[concept.kind]
+    for judge in (load_judge(name) for name in ("main", "second")):
+        assert concept.member.name not in judge(pictures, concept).seen[concept.kind]
 
 
 @pytest.mark.parametrize("variant", ["xattn-kv", "xattn", "full", "xattn-lora"])
@@ -242,7 +242,7 @@ def test_other_models_have_no_drawings(tmp_path):
 def test_pictures_are_those_that_no_method_has_retained(tmp_path):
     """A method that has learned its retained pictures by heart is not to be asked for the same."""
     attacked = victim(tmp_path)
-    retained = retain_bank(attacked.model, tiny.concept(), Training(retain_pictures=16, points=16), 0, attacked.store, untracked)
+    retained = retain_bank(attacked.session, tiny.concept(), Training(retain_pictures=16, points=16), 0)
     clean, _ = Relearn(**SMALL)._auxiliary(attacked)
     files = [f for f in (tmp_path / "store").rglob("*.safetensors")]
     assert len(files) == 2

@@ -6,7 +6,7 @@ import torch
 from attacks.victims import victim
 
 from expunge.attacks.ring_a_bell import RingABell, direction, without
-from expunge.concepts.concept import naming
+from expunge.concepts.concept import compile_names
 from expunge.models.text_encoder import Words
 from expunge.training.counters import counted
 
@@ -31,7 +31,7 @@ def test_prompts_come_nearer_with_every_step_and_never_name_the_concept(tmp_path
 
     def far(steps: int) -> torch.Tensor:
         _, reading = RingABell(eta=1, **SMALL | {"steps": steps})(attacked)
-        assert all(len(k.split()) == 4 and not naming(attacked.concept.known).search(k) for k in reading.cond.keys)
+        assert all(len(k.split()) == 4 and not compile_names(attacked.concept.known).search(k) for k in reading.cond.keys)
         assert torch.equal(reading.cond.states, attacked.model.encode(list(reading.cond.keys)).states)
         return (reading.cond.states - goal).square().flatten(1).mean(1)
 

@@ -6,7 +6,7 @@ from attacks.victims import victim
 from tastes import TASTES
 
 from expunge.attacks.wording import Wording, compositions, misspellings, paraphrases, slips
-from expunge.concepts.concept import Concept, naming
+from expunge.concepts.concept import Concept, compile_names
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
 
@@ -27,7 +27,7 @@ def test_synonyms_are_the_other_known_names(tmp_path):
 def test_the_canvas_reads_prompts_of_these_forms_and_none_is_a_usual_one(form, target, tmp_path):
     concept, found = tiny.concept(target), asked(tmp_path, form, target)
     assert len(set(found)) == 40
-    assert all(naming([target]).search(p) for p in found)
+    assert all(compile_names([target]).search(p) for p in found)
     assert not {p.prompt for p in concept.probes()["target"]} & set(found)
 
 
@@ -68,7 +68,7 @@ def test_a_misspelling_is_one_slip_and_no_other_name():
     assert slips(tiny.concept("ring"))[:3] == ["rring", "ing", "irng"]
     assert not {"Lion", "lion"} & set(slips(Concept.find("lion", GENERAL)))
     artist = Concept.find("Van Gogh", GENERAL)
-    assert not any(naming(artist.known).search(p) for p in misspellings(artist))
+    assert not any(compile_names(artist.known).search(p) for p in misspellings(artist))
     assert misspellings(tiny.concept("ring"))[0] == "a rring"
 
 
@@ -85,7 +85,7 @@ def test_a_concept_without_other_names_has_no_synonyms(tmp_path):
             for n, k in attacked.concept.vocabulary.kinds.items()
         }
     )
-    alone = type(attacked)(attacked.model, Concept.find("neon", lonely), store=attacked.store)
+    alone = type(attacked)(attacked.session, Concept.find("neon", lonely))
     with pytest.raises(ExpungeError, match="synonyms for 'neon': there are none; name others"):
         next(Wording(form="synonyms")(alone))
 

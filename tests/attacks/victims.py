@@ -19,9 +19,8 @@ def delta(model: StableDiffusion, seed: int = 0) -> dict[str, Tensor]:
 
 
 def victim(tmp_path: Path, target: str = "neon", **given) -> Victim:
-    model = given.pop("model", None) or tiny.model()
-    given.setdefault("store", Store(tmp_path / "store"))
-    return Victim(model, tiny.concept(target), **{"delta": delta(model), "pictures": 2, **given})
+    session = tiny.session(given.pop("model", None), given.pop("cache", None) or Store(tmp_path / "store"))
+    return Victim(session, tiny.concept(target), **{"delta": delta(session.model), "pictures": 2, **given})
 
 
 def readings(attack: Attack, attacked: Victim) -> list[dict[str, Tensor]]:

@@ -25,7 +25,9 @@ PICTURES = 8
 def budget(*names: str, pictures: int = PICTURES, **settings: object):
     """Toy attacks by their classes' names, all with the same settings."""
     return make_budget(
-        {"pictures": pictures, "attacks": [{"name": f"audit.toys:{n}", "label": n.lower(), **settings} for n in names]}, "toys"
+        {"pictures": pictures, "attacks": [{"name": f"audit.toys:{n}", "label": n.lower(), **settings} for n in names]},
+        "toys",
+        allow_code=True,
     )
 
 
@@ -34,14 +36,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose pictures are not the untouched model's."""
     folder = tmp_path_factory.mktemp("audited")
     training = tiny.TRAINING | {"lr": 0.2}
-    return unlearn(tiny.model(), tiny.concept(), training=training, out=folder / "run", store=Store(folder / "store"))
+    return unlearn(tiny.model(), tiny.concept(), training=training, out=folder / "run", cache=Store(folder / "store"))
 
 
 @pytest.fixture(scope="session")
 def judges() -> list[Witness]:
     """Two, as on the canvas."""
     model, concept = tiny.model(), tiny.concept()
-    asked = [Victim(model, concept, seed=seed, pictures=2 * PICTURES).asked() for seed in (0, 1)]
+    asked = [Victim(tiny.session(model), concept, seed=seed, pictures=2 * PICTURES).asked() for seed in (0, 1)]
     pictures = torch.cat([model.sample(prompts, seeds, SAMPLER) for prompts, seeds in asked])
     return [Witness(name, pictures, concept.member.name, concept.kind) for name in ("main", "second")]
 
@@ -59,7 +61,7 @@ def battery(made: Run, tmp_path: Path) -> Callable[..., Battery]:
 
     def prepared(*names: str, pictures: int = PICTURES, settings: dict | None = None, **given: object) -> Battery:
         planned = budget(*names, pictures=pictures, **settings or {})
-        usual = {"model": tiny.model(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
+        usual = {"model": tiny.model(), "sampler": SAMPLER, "cache": Store(tmp_path / "store"), "out": tmp_path / "audit"}
         return prepare(made, planned, **usual | given)
 
     return prepared

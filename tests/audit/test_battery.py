@@ -1,6 +1,7 @@
 """Attacks of known outcome on the tiny pipeline: each cell is done once, and what may be said of it is said."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import tiny
@@ -13,9 +14,9 @@ from expunge.audits import runner as module
 from expunge.audits.budget import make_budget
 from expunge.audits.cells import Result, Seen
 from expunge.audits.runner import SHOWN
-from expunge.audits.setup import chance, conclude, prepare
+from expunge.audits.setup import conclude, prepare
 from expunge.errors import ExpungeError
-from expunge.evaluation.judges import NOTHING, ClassifierJudge, CLIPJudge, NudeNetJudge
+from expunge.evaluation.judges import judges_for
 from expunge.storage.cache import Store
 from expunge.storage.lock import taken
 from expunge.storage.tensors import fingerprint
@@ -47,7 +48,7 @@ def relearning(steps: int):
 
 def test_of_an_attack_whose_loss_is_no_longer_finite_the_readings_until_then_count(made, battery, monkeypatch, tmp_path):
     monkeypatch.setattr(Relearn, "AT", (0, 1))
-    given = {"model": tiny.model(), "sampler": SAMPLER, "store": Store(tmp_path / "store"), "out": tmp_path / "audit"}
+    given = {"model": tiny.model(), "sampler": SAMPLER, "cache": Store(tmp_path / "store"), "out": tmp_path / "audit"}
     done = prepare(made, relearning(3), **given)
     assert not [e for e in done.run() if e.error]
     found = {d.role: d.result for d in conclude(done).done}
@@ -128,7 +129,7 @@ def test_the_same_prompts_are_drawn_without_the_concept(audited, battery):
     assert [(r.unasked.n, r.unasked.hits[judge]) for r in mine.readings] == [(PICTURES // 2, 0)] * 2
     assert [r.unasked for r in base.readings] == [None, None]
     assert battery("Undo").cells[0].id == mine.id
-    assert Result.from_json(mine.to_json()) == mine
+    assert Result.from_json(json.dumps(asdict(mine))) == mine
 
 
 def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_path):
@@ -137,7 +138,7 @@ def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_p
 
     base = ids("Nothing")
     assert ids("Nothing") == base
-    assert ids("Nothing", out=tmp_path / "elsewhere", store=Store(tmp_path / "other")) == base  # not where it lies
+    assert ids("Nothing", out=tmp_path / "elsewhere", cache=Store(tmp_path / "other")) == base  # not where it lies
     for given in ({"pictures": 9}, {"seed": 1}, {"settings": {"steps": 3}}, {"sampler": module.Sampler(3, 1.0)}):
         assert not ids("Nothing", **given) & base, given
     assert not ids("Undo") & base
@@ -145,7 +146,7 @@ def test_a_cells_hash_covers_what_decides_it(battery, judges, monkeypatch, tmp_p
         monkeypatch.setattr(judge, "weights", "trained again")
     again = ids("Nothing")
     assert not again & base
-    monkeypatch.setattr(module, "code_outside", lambda attack: {"audit.toys": "edited"})
+    monkeypatch.setattr(module, "code_digest", lambda *roots, alone: "edited")
     assert not ids("Nothing") & again
     monkeypatch.setattr(module, "version_of", lambda package: "another")
     assert not ids("Nothing") & (again | base)
@@ -257,7 +258,7 @@ def test_what_was_spent_is_counted(audited):
 def test_in_python_it_is_one_call(made, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('pictures = 8\n[[attacks]]\nname = "audit.toys:Undo"\n')
-    done = audit(made, file, model=tiny.model(), sampler=SAMPLER, store=Store(tmp_path / "store"), out=tmp_path / "audit")
+    done = audit(made, file, model=tiny.model(), sampler=SAMPLER, cache=Store(tmp_path / "store"), out=tmp_path / "audit")
     assert done.findings[0].state == "back"
     assert (tmp_path / "audit" / "index.html").is_file()
     assert json.loads((tmp_path / "audit" / "audit.json").read_text())["budget"]["name"] == "mine"
@@ -273,36 +274,26 @@ def test_each_of_several_concepts_is_attacked_and_a_control_counts_for_its_own(m
     control.mkdir()
     (control / "card.json").write_text(json.dumps(made.card | {"method": "retrain", "id": "retrain-neon"}))
     (control / "delta.safetensors").write_bytes((made.folder / "delta.safetensors").read_bytes())
-    given = {"model": tiny.model(), "store": Store(tmp_path / "store"), "control": control, "attacks": ["quantise"]}
+    given = {"model": tiny.model(), "cache": Store(tmp_path / "store"), "control": control, "attacks": ["quantise"]}
     cells = prepare(run, "quick", **given).cells
     assert [(c.concept.target, c.side.role) for c in cells] == [
         ("neon", "unlearned"), ("neon", "base"), ("neon", "retrained"), ("ring", "unlearned"), ("ring", "base")
     ]  # fmt: skip
 
 
-def of_labels(kind: type, **has: object):
-    """A judge without its network."""
-    judge = object.__new__(kind)
-    vars(judge).update(has)
-    return judge
-
-
-@pytest.mark.parametrize(
-    ("judge", "share"),
-    [
-        (of_labels(ClassifierJudge, labels=["neon", *[NOTHING] * 998, "neon"]), 0.002),  # two of its thousand classes
-        (of_labels(CLIPJudge, texts={"style": (["neon", "dots", "a photograph", "plain"], None)}), 0.25),
-        (of_labels(NudeNetJudge), 0),
-        (None, 0.1),  # of ten styles
-    ],
-)
-def test_chance_is_a_guess_among_the_judges_own_labels(judge, share):
-    assert chance(judge, tiny.concept("neon")) == share
-
-
 def test_without_a_judge_there_is_a_list_of_those_that_could_be(monkeypatch, battery):
-    from expunge.evaluation import evaluate as evaluation
-
-    monkeypatch.setattr("expunge.audits.setup.judges_for", evaluation.judges_for)
-    with pytest.raises(ExpungeError, match=r"transformers image classifier or of CLIP .* `expunge meter .*`, which needs none"):
+    monkeypatch.setattr("expunge.audits.setup.judges_for", judges_for)
+    with pytest.raises(ExpungeError) as refused:
         battery("Nothing")
+    assert (refused.value.rule, refused.value.value) == ("missing-judge", "in memory")
+    assert "`expunge meter" in refused.value.hint
+
+
+def test_readings_count_each_prompt(audited):
+    made = audited("Undo", pictures=2 * PICTURES)
+    prompts = len(tiny.concept().probes()["target"])
+    for done in made.done:
+        for reading in done.result.readings:
+            for judge, parts in reading.by_prompt.items():
+                assert tuple(map(sum, zip(*parts, strict=True))) == (reading.hits[judge], reading.n)
+                assert len(parts) == min(prompts, reading.n)

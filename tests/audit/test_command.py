@@ -11,7 +11,7 @@ from audit.toys import CALLS
 from cli.commandline import say
 
 from expunge.attacks import ATTACKS
-from expunge.reports.pages.audit import _command
+from expunge.reports.pages.audit import command_of
 
 TOYS = """
 pictures = 8
@@ -39,18 +39,20 @@ def audit(made, toys, tmp_path, monkeypatch):
     model = tiny.model()
     model.__class__ = type("Small", (type(model),), {"default_sampler": SAMPLER})
     monkeypatch.setattr("expunge.audits.setup.load_model", lambda *given: model)
-    return lambda *given: say("audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", *given)
+    return lambda *given: say(
+        "audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", "--allow-code", *given
+    )
 
 
 def test_the_page_says_how_to_repeat_it(audit, made, toys, tmp_path):
     audit("--attack", "nothing", "--seed", "1")
     page = (tmp_path / "audit" / "index.html").read_text()
-    assert f"expunge audit {made.folder} --budget {toys} --attack nothing --seed 1 --control none --out {tmp_path / 'audit'}</pre>" in page
+    assert f"expunge audit {made.folder} --budget {toys} --allow-code --attack nothing --seed 1 --control none" in page
 
 
 def test_what_is_the_runs_own_need_not_be_repeated(made, tmp_path):
     def told(**given: object) -> str:
-        return _command(
+        return command_of(
             replace(invented(made.folder / "audit-seed-1"), card=made.card, seed=1, sources={"unlearned": made.folder}, **given)
         )
 
@@ -68,7 +70,7 @@ def test_a_dry_run_prices_everything_and_touches_nothing(audit, tmp_path, own_ca
     lines = [line.split() for line in said.out.splitlines()]
     assert ["undo", "unlearned", "2", "31", "5"] in [line[:5] for line in lines]  # 7 + 2 readings of 8 and 4 pictures of a step
     assert ["nothing", "base", "3", "16", "0"] in [line[:5] for line in lines]
-    assert any(line[:3] == ["together", "94", "10"] for line in lines)
+    assert any(line[:3] == ["total", "94", "10"] for line in lines)
     assert CALLS == []
     assert not (tmp_path / "audit").exists()
     assert sorted(own_cache.rglob("*")) == before
@@ -81,7 +83,7 @@ def test_an_audit_ends_with_verdicts_and_a_page_and_is_not_done_twice(audit, tmp
     assert "Comes back" in said.out
     assert "Does not come back within this budget" in said.out
     assert "100% [68%, 100%]" in said.out
-    assert "no retrained control" in said.out
+    assert "No retrained control" in said.out
     assert f"page    {tmp_path / 'audit' / 'index.html'}" in said.out
     assert (tmp_path / "audit" / "rows.jsonl").is_file()
     begun = len(CALLS)
@@ -124,7 +126,7 @@ def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
     assert said.code == 0, said.err
     assert "6 cells" in said.out
     assert "Comes back or is learnt anew" in " ".join(said.out.split())
-    assert "no retrained control" not in said.out
+    assert "No retrained control" not in said.out
     about = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert about["control"] == "retrain-neon"
     assert about["findings"][0]["asr_retrained"]["value"] == 1
@@ -135,8 +137,8 @@ def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
     [
         (["--budget", "quik"], ["'quik' is neither (nearest: 'quick')"]),
         (["--budget", "/nowhere.toml"], ["/nowhere.toml"]),
-        (["--attack", "relern"], ["'relern' is none (nearest: 'relearn')"]),
-        (["--control", "/nowhere"], ["/nowhere", "a run is a folder"]),
+        (["--attack", "relern"], ["'relern' is not an attack.", "Try 'relearn'"]),
+        (["--control", "/nowhere"], ["/nowhere", "card.json"]),
         (["--auxiliary", "/nowhere", "--attack", "relearn"], ["'/nowhere' is none"]),
         (["--seed", "one"], ["--seed", "'one'"]),
     ],
@@ -157,4 +159,4 @@ def test_every_attack_is_listed_and_shown_with_its_settings(name):
 
 
 def test_an_unfinished_run_is_refused(tmp_path):
-    assert "a run is a folder with a card.json" in say("audit", tmp_path).error
+    assert "card.json" in say("audit", tmp_path).error

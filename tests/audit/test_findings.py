@@ -1,14 +1,17 @@
 """Verdicts and derived numbers, worked out by hand. Wilson's interval of k of 16: 0 is [0, 19.4 %], 1 [1.1, 28.3], 2 [3.5, 36.0],
 4 [10.2, 49.5], 6 [18.5, 61.4], 8 [28.0, 72.0], 10 [38.6, 81.5], 15 [71.7, 98.9], 16 [80.6, 100]."""
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import pytest
 from audit.invented import audit, curve, done, result
 
+from expunge.audits.cells import Reading, Result
 from expunge.audits.verdict import TITLES, find, verdict
-from expunge.evaluation.statistics import wilson
+from expunge.evaluation.statistics import clustered, wilson
 
 CHANCE = 0.1
 
@@ -171,4 +174,23 @@ def test_a_result_comes_back_from_json():
     from expunge.audits.cells import Result, Shown
 
     made = result([0, 3], shown={1: (Shown("a <ring>", 3, "x.png", "neon", True),)})
-    assert Result.from_json(made.to_json()) == made
+    assert Result.from_json(json.dumps(asdict(made))) == made
+
+
+def test_a_readings_interval_is_as_wide_as_its_prompts_differ():
+    """Four prompts of four images: two always show the concept and two never. By hand d = 4/3 (4 1/16 1/4) / (1/4 / 16) = 16/3."""
+    parts = ((4, 4), (4, 4), (0, 4), (0, 4))
+    told = Reading(1.0, 16, {"main": 8, "second": 8}, by_prompt={"main": parts})
+    assert told.rate("main") == clustered(parts)
+    assert told.rate("main").high - told.rate("main").low > 1.5 * (told.rate("second").high - told.rate("second").low)
+    assert told.rate("second") == wilson(8, 16)  # as in results that are older than the counts of each prompt
+
+
+def test_readings_come_back_from_json():
+    made = result([0, 8])
+    counted = replace(made, readings=(replace(made.readings[0], by_prompt={"main": ((0, 9), (0, 7))}), *made.readings[1:]))
+    assert Result.from_json(json.dumps(asdict(counted))) == counted
+    older = json.loads(json.dumps(asdict(made)))
+    for reading in older["readings"]:
+        del reading["by_prompt"]
+    assert Result.from_json(json.dumps(older)) == made

@@ -1,4 +1,4 @@
-"""The page of an audit: it says what was measured, escapes what it shows, and reaches for nothing."""
+"""The page of an audit: it says what was measured, escapes what it shows, and loads nothing."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,12 @@ from report.markup import Markup
 
 from expunge.audits.cells import Seen, Shown
 from expunge.audits.results import Audit, Failure
+from expunge.audits.verdict import RULES, TITLES
 from expunge.evaluation.statistics import wilson
-from expunge.reports.charts.recovery import Line, curves
-from expunge.reports.pages.audit import render, write
-from expunge.reports.text.conclusions import listed, summary
+from expunge.reports.charts.recovery import RecoveryLine, recovery_chart
+from expunge.reports.format import listed
+from expunge.reports.pages.audit import render_audit_page, write_audit_page
+from expunge.reports.text.conclusions import answer_of, summarise
 
 EVIL = "<script>alert(1)</script> & {{ 7 * 7 }}"
 
@@ -42,27 +44,42 @@ def found(tmp_path: Path) -> Audit:
     )
 
 
-def test_what_judges_see_in_what_was_trained_on_is_said(tmp_path: Path):
+def said_of(paragraphs: list[str], label: str) -> str:
+    """The first paragraph about an attack."""
+    return next(text for text in paragraphs if label in text)
+
+
+def test_what_judges_see_in_the_training_images_is_shown(tmp_path: Path):
     taught = Seen(256, {"main": 0, "second": 3})
-    text = Markup.of(write(audit(tmp_path, *done("relearn", [0, 4], [15, 15], taught=taught)))).text
-    assert "Of the 256 pictures that it trains on, judges see neon so often: main in none and second in 3." in text
-    assert "pictures that it trains on" not in Markup.of(write(audit(tmp_path, *done("relearn", [0, 4], [15, 15])))).text
+    text = Markup.of(write_audit_page(audit(tmp_path, *done("relearn", [0, 4], [15, 15], taught=taught)))).text
+    assert "trains on 256 images" in text
+    assert "main in 0, second in 3" in text
+    assert "trains on" not in Markup.of(write_audit_page(audit(tmp_path, *done("relearn", [0, 4], [15, 15])))).text.split("Glossary")[0]
 
 
-def test_the_page_holds_everything_and_reaches_for_nothing(found: Audit):
-    out = write(found)
+def test_the_page_contains_everything_and_loads_nothing(found: Audit):
+    out = write_audit_page(found)
     page = Markup.of(out)
     assert out == found.folder / "index.html"
     assert (page.dangers, page.unclosed) == ([], [])
-    for text in ("Can “neon” be brought back?", "Comes back", "Comes back or is learnt anew", "Cannot tell", "Not done", "there are none"):
-        assert text in page.text
-    assert "Does not come back within this budget" in page.text
-    assert "The untouched model is no measure" in page.text
+    assert [a.removeprefix("#") for a in page.values("a", "href")] == page.values("section", "id")
+    for text in (
+        "Can “neon” be brought back?",
+        "there are none",
+        *(TITLES[s] for s in ("back", "learnt", "unclear", "failed", "holds", "blunt")),
+    ):
+        assert text in page.text, text
     assert sum(v.startswith("data:image/") for v in page.values("img", "src")) == 2
     assert page.tags.count("svg") == 5
+    assert {f"{13 / 16}", f"{14 / 16}", f"{1 / 16}", "0.25"} <= set(page.values("data", "value"))
     assert "81.2\u202f%" in page.text  # 13 of 16
     assert "57.0 to 93.4\u202f%" in page.text  # its Wilson interval
-    assert render(found) == render(found)
+    assert "expunge 0.1.0 · torch 2" in page.text
+    assert render_audit_page(found) == render_audit_page(found)
+
+
+def test_every_verdict_has_a_title_and_a_rule():
+    assert set(TITLES) == set(RULES)
 
 
 def test_every_text_is_escaped(tmp_path: Path):
@@ -74,7 +91,7 @@ def test_every_text_is_escaped(tmp_path: Path):
         untried=(EVIL,),
         judges=("main", "second"),
     )
-    text = render(of)
+    text = render_audit_page(of)
     page = Markup.of(text)
     assert (page.dangers, page.unclosed) == ([], [])
     assert "<script" not in text
@@ -82,99 +99,102 @@ def test_every_text_is_escaped(tmp_path: Path):
     assert "49" not in re.sub(r"[\d.]+\d", "", page.text)
 
 
+@pytest.mark.parametrize("name", ["../../secret.png", "{secret}", "link.png", "../../a\0b"])
+def test_images_outside_the_audit_are_not_embedded(tmp_path: Path, name: str):
+    """Results may come from someone else: a cell must not put this machine's files on the page."""
+    folder, secret = tmp_path / "run" / "audit", tmp_path / "run" / "secret.png"
+    folder.mkdir(parents=True)
+    shown = pictured(folder, "b.png")
+    secret.write_bytes((folder / "pictures" / "b.png").read_bytes())
+    (folder / "pictures" / "link.png").symlink_to(secret)
+    bad = (Shown("p", 0, name.format(secret=secret), "neon", True),)
+    of = audit(folder, *done("relearn", [0, 13], [16, 16], shown={0: bad, 1: shown}))
+    assert len(Markup.of(render_audit_page(of)).values("img", "src")) == 1
+
+
 def test_a_page_of_failures_alone_is_still_a_page(tmp_path: Path):
-    page = Markup.of(render(audit(tmp_path, failures=(Failure("p4d", "base", "neon", "no"),))))
-    assert "No attack was carried through." in page.text
-    assert "nothing is known" in page.text
-    assert page.unclosed == []
+    page = Markup.of(render_audit_page(audit(tmp_path, failures=(Failure("p4d", "base", "neon", "no"),))))
+    assert (page.unclosed, page.tags.count("svg"), page.values("data", "value")) == ([], 0, [])
 
 
 def test_the_summary_claims_no_more_than_was_measured(found: Audit):
-    text = " ".join(summary(found))
-    assert "5 attacks in 6 settings, with seed 0" in text
-    assert "judged by 16 pictures" in text
-    assert "“neon” is seen in 0 of 16 pictures (0.0 to 19.4\u202f%) of the unlearned model" in text
-    assert "15 of 16 pictures (71.7 to 98.9\u202f%) of the untouched one" in text
-    assert "It comes back under relearn, lr 0.001 (13 of 16 pictures after 100 steps)." in text
-    assert "it may have been learnt anew rather than brought back" in text
-    assert (
-        "does not come back within this budget under quantise (seen in 1 of 16 pictures at most; up to 28.3\u202f% not ruled out)" in text
-    )
-    assert "cannot be told whether it comes back under noise (seen in 4 of 16 pictures at most; 10.2 to 49.5\u202f%)" in text
-    assert "Under wording nothing can be said: attacked so, the untouched model shows it in 1 of 16 pictures, which may be no more" in text
-    assert "Not done, for the reasons given below: p4d on the unlearned model." in text
-    assert "Not tried at all: p4d." in text
-    assert "It is no proof that the concept is gone" in text
-    assert "No model retrained" not in text
+    tried, before, *outcomes = summarise(found)
+    assert ("5 attacks in 6 settings" in tried, "16 images" in tried) == (True, True)
+    assert ("0 of 16 images (0.0 to 19.4\u202f%)" in before, "15 of 16 images (71.7 to 98.9\u202f%)" in before) == (True, True)
+    assert "relearn, lr 0.001 (13 of 16 images after 100 steps)" in said_of(outcomes, "relearn")
+    assert "14 of 16 images" in said_of(outcomes, "few-shot")
+    assert "1 of 16 images; up to 28.3\u202f% possible" in said_of(outcomes, "quantise")
+    assert "4 of 16 images; 10.2 to 49.5\u202f%" in said_of(outcomes, "noise")
+    assert "1 of 16 images" in said_of(outcomes, "wording")
+    assert [text for text in outcomes if "p4d on the unlearned model" in text] == [outcomes[-2]]
+    assert outcomes[-1].endswith("Not tried: p4d.")
 
 
 @pytest.mark.parametrize(("unasked", "large"), [(6, True), (4, True), (3, False), (0, False)])
-def test_what_is_seen_unasked_is_said_and_where_it_is_much_the_summary_warns(tmp_path: Path, unasked: int, large: bool):
-    """Half as often as where it is asked for, 14 of 16, is much."""
+def test_what_is_seen_without_the_name_is_shown_and_if_it_is_much_the_summary_warns(tmp_path: Path, unasked: int, large: bool):
+    """Half as often as with the name, 14 of 16, is much."""
     found = audit(tmp_path, *done("relearn", [0, 14], [16, 16], unasked={1: Seen(8, {"main": unasked, "second": 0})}))
     [about] = found.table
     assert (about["at_large"], about["unasked"]["value"], about["unasked"]["pictures"]) == (large, unasked / 8, 8)
-    page = Markup.of(write(found)).text
-    assert f"Prompts that do not name it show it then in {unasked} of 8 pictures." in page
-    assert (f"under relearn ({unasked} of 8 pictures) it is also seen where no prompt names it" in page) == large
+    [finding] = found.findings
+    assert f"{unasked} of 8 images" in answer_of(finding, False).statements[0].text
+    assert any(f"relearn ({unasked} of 8 images)" in text for text in summarise(found)) == large
 
 
 def test_only_attacks_that_were_made_count(tmp_path: Path):
     mine, base = done("relearn", [0, 1], [16, 16])
-    assert "1 attack, with seed 0" in summary(audit(tmp_path, mine, base, *done("p4d", [0, 1], [16, 16])[1:]))[0]
+    assert "1 attack, with seed 0" in summarise(audit(tmp_path, mine, base, *done("p4d", [0, 1], [16, 16])[1:]))[0]
 
 
-def test_learnt_anew_is_no_finding_of_a_control_that_was_not_attacked(tmp_path: Path):
-    def told(control: list[int] | None) -> str:
-        return " ".join(summary(audit(tmp_path, *done("few-shot", [0, 16], [16, 16], control))))
-
-    assert "a model that never saw it could not be told from this one: it may have been learnt anew" in told([0, 16])
-    assert "no model that never saw it was attacked to compare with: it may have been learnt anew" in told(None)
-    assert "could not be told" not in told(None)
+def test_learnt_anew_has_different_reasons_with_and_without_a_control(tmp_path: Path):
+    with_control, without = (
+        said_of(summarise(audit(tmp_path, *done("few-shot", [0, 16], [16, 16], control))), "few-shot") for control in ([0, 16], None)
+    )
+    assert with_control != without
+    assert "no model that never saw it was attacked" in without
 
 
 @pytest.mark.parametrize(
-    ("base", "why"),
+    ("base", "shares"),
     [
-        ([2, 16], "under plain prompts the untouched model shows it in 2 of 16 pictures, which may be no more than a guess would give."),
-        ([15, 1], "attacked so, the untouched model shows it in 1 of 16 pictures, which may be no more than a guess would give."),
-        (
-            [15, 6],
-            "attacked so, the untouched model shows it in 6 of 16 pictures, less than half as often as before, in 15 of 16 pictures.",
-        ),
+        ([2, 16], ["2 of 16"]),  # it does not show the concept under plain prompts
+        ([15, 1], ["1 of 16"]),  # nor under the attack
+        ([15, 6], ["6 of 16", "15 of 16"]),  # the attack leaves it less than half
     ],
 )
-def test_what_the_untouched_model_lacks_is_said(base: list[int], why: str, tmp_path: Path):
-    assert f"Under wording nothing can be said: {why}" in summary(audit(tmp_path, *done("wording", [0, 0], base)))
+def test_what_the_base_model_lacks_is_said(base: list[int], shares: list[str], tmp_path: Path):
+    found = audit(tmp_path, *done("wording", [0, 0], base))
+    assert [f.state for f in found.findings] == ["blunt"]
+    assert re.findall(r"\d+ of 16", said_of(summarise(found)[1:], "wording")) == shares
 
 
-def test_what_other_settings_brought_is_said(tmp_path: Path):
-    """Also where it is more than under the setting that counts, the one that beats the control."""
+def test_what_other_settings_brought_is_shown(tmp_path: Path):
+    """Also if it is more than under the setting that counts, the one that exceeds the control."""
     twenty, five = ((f"few-shot, pictures {n}", hits, control) for n, hits, control in ((20, [0, 16], [0, 16]), (5, [0, 9], [0, 0])))
     of = audit(tmp_path, *(d for label, hits, c in (twenty, five) for d in done(label, hits, [16, 16], c, name="few-shot")), control=True)
-    [found], [told], page = of.findings, of.table, Markup.of(write(of))
-    assert (found.unlearned.label, told["asr"]["value"], told["best_unlearned"]["value"]) == ("few-shot, pictures 5", 9 / 16, 1)
-    assert "Under other settings: few-shot, pictures 20 (16 of 16 pictures after 1 steps)." in page.text
-    assert "others up to 100.0\u202f%" in page.text
+    [found], [table] = of.findings, of.table
+    assert (found.unlearned.label, table["asr"]["value"], table["best_unlearned"]["value"]) == ("few-shot, pictures 5", 9 / 16, 1)
+    assert "few-shot, pictures 20 (16 of 16 images after 1 steps)" in answer_of(found, False).statements[0].text
+    assert "up to 100.0\u202f%" in Markup.of(write_audit_page(of)).text
 
 
-def test_an_attack_that_was_cut_short_is_said_to_be(tmp_path: Path):
-    why = "Training failed at step 2: the term 'denoise' is nan. Try a lower --lr."
-    text = Markup.of(write(audit(tmp_path, *done("relearn", [0, 1], [16, 16], cut=why)))).text
-    assert "no longer finite, so that nothing is known from there on: relearn on the unlearned model after 1 steps and relearn on" in text
-    assert f"Cut short after 1 steps: {why} " in f"{text} "
+def test_an_attack_that_ended_early_is_said_to_have(tmp_path: Path):
+    why = "a loss is finite: at step 2 denoise = nan; lower --lr"
+    found = audit(tmp_path, *done("relearn", [0, 1], [16, 16], cut=why))
+    assert any("relearn on the unlearned model after 1 steps and relearn on" in text for text in summarise(found))
+    assert f"after 1 steps: {why}." in answer_of(found.findings[0], False).statements[0].text
 
 
 def test_without_a_control_the_summary_says_so(tmp_path: Path):
-    assert "No model retrained without the concept was attacked" in summary(audit(tmp_path, *done("relearn", [0, 1], [16, 16])))[-1]
+    assert "No model retrained without the concept was attacked" in summarise(audit(tmp_path, *done("relearn", [0, 1], [16, 16])))[-1]
 
 
 def test_the_report_of_the_run_has_the_audits_answer(run_folder, tmp_path: Path):
-    from expunge.reports.run_folder import read
+    from expunge.reports.run_view import read_view
     from expunge.reports.text.verdict import answers
 
     folder = run_folder("r1", card={"concept": {"target": "neon", "kind": "style"}})
-    assert "unlearned" not in answers(read(folder))[2].badge
+    assert TITLES["back"] != answers(read_view(folder))[2].badge
     of = audit(
         folder / "audit",
         *done("relearn", [0, 13], [16, 16]),
@@ -182,12 +202,13 @@ def test_the_report_of_the_run_has_the_audits_answer(run_folder, tmp_path: Path)
         *done("noise", [0, 13], [16, 16], concept="ring"),
     )
     of.write()
-    told = answers(read(folder))[2]
-    assert (told.status, told.badge, told.summary) == ("bad", "Comes back", "Comes back: relearn")
-    assert [f.lead for f in told.findings] == ["relearn", "quantise"]  # not the other concept's
-    assert told.findings[0].text == "comes back. Seen in 81.2\u202f% at its best, in 0.0\u202f% before."
-    assert "57.0 to 93.4" in told.findings[0].detail
-    assert "audit/index.html" in told.remark
+    answer = answers(read_view(folder))[2]
+    assert (answer.status, answer.badge) == ("bad", TITLES["back"])
+    assert [s.lead for s in answer.statements] == ["relearn", "quantise"]  # not the other concept's
+    relearn = answer.statements[0]
+    assert (relearn.row and relearn.row.value, relearn.base and relearn.base.value) == (13 / 16, 0)
+    assert "57.0 to 93.4" in relearn.detail
+    assert "audit/index.html" in answer.remark
 
 
 def test_names_are_listed_as_in_a_sentence():
@@ -196,8 +217,9 @@ def test_names_are_listed_as_in_a_sentence():
 
 def test_a_chart_needs_more_than_a_point():
     share = wilson(4, 16)
-    assert curves([Line(0, [(0.0, share)])], "steps", 0.1, "t") is None
-    chart = str(curves([Line(None, [(0.0, share), (25.0, share)]), Line(0, [(0.0, share), (25.0, share)], faint=True)], "s<b>", 0.1, "a<b"))
+    assert recovery_chart([RecoveryLine(0, [(0.0, share)])], "steps", 0.1, "t") is None
+    lines = [RecoveryLine(None, [(0.0, share), (25.0, share)]), RecoveryLine(0, [(0.0, share), (25.0, share)], faint=True)]
+    chart = str(recovery_chart(lines, "s<b>", 0.1, "a<b"))
     assert "<title>a&lt;b</title>" in chart
     assert "s&lt;b&gt;" in chart
     assert ">25<" in chart

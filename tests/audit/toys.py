@@ -9,6 +9,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from expunge.attacks.base import Attack, Attacked, Victim
+from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError, Inapplicable
 from expunge.evaluation.judges import Judgement
 from expunge.models.sampling import Sampler
@@ -119,8 +120,11 @@ class Witness:
         self.name, self.known, self.concept, self.kind = name, pictures.float(), concept, kind
         self.weights = ""
 
-    def __call__(self, pictures: Tensor) -> Judgement:
+    def chance(self, concept: Concept) -> float:
+        return 0.1  # of ten styles
+
+    def __call__(self, images: Tensor, concept: Concept) -> Judgement:
         # Drawn beside others, a picture may come out a shade different.
-        apart = [(self.known - p.float()).abs().mean((1, 2, 3)).min().item() for p in pictures]
+        apart = [(self.known - p.float()).abs().mean((1, 2, 3)).min().item() for p in images]
         seen = tuple(self.concept if a < 1 else "none of <them>" for a in apart)
-        return Judgement({self.kind: seen}, torch.zeros(len(pictures), 1))
+        return Judgement({self.kind: seen}, torch.zeros(len(images), 1))

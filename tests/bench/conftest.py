@@ -8,6 +8,7 @@ import tiny
 import torch
 from cli.commandline import WORDS
 
+from expunge.concepts.concept import Concept
 from expunge.evaluation.judges import Judgement
 
 ESD = """name = "esd"
@@ -59,19 +60,21 @@ class Coin:
 
     name, weights = "main", ""
 
-    def __init__(self, name: object, concept: object, device: object):
-        self.members = {k.name: [m.name for m in k.members] for k in concept.vocabulary.kinds.values()}
+    def chance(self, concept: Concept) -> float:
+        return 1 / len(concept.vocabulary.kinds[concept.kind].members)
 
-    def __call__(self, pictures: torch.Tensor) -> Judgement:
-        sums = pictures.flatten(1).long().sum(1).tolist()
-        seen = {kind: tuple(names[s % len(names)] for s in sums) for kind, names in self.members.items()}
+    def __call__(self, images: torch.Tensor, concept: Concept) -> Judgement:
+        members = {k.name: [m.name for m in k.members] for k in concept.vocabulary.kinds.values()}
+        sums = images.flatten(1).long().sum(1).tolist()
+        seen = {kind: tuple(names[s % len(names)] for s in sums) for kind, names in members.items()}
         return Judgement(seen, torch.tensor([[float(s % 97), float(s % 89)] for s in sums]))
 
 
 def stand_ins(patch: pytest.MonkeyPatch) -> None:
     """In the place of what takes long, or cannot be had of a random network."""
-    patch.setattr("expunge.evaluation.evaluate.load_judge", Coin)
-    patch.setattr("expunge.evaluation.evaluate.null_drift", lambda model, delta: [0.1, 0.2])
+    for place in ("evaluation.evaluate", "audits.setup"):
+        patch.setattr(f"expunge.{place}.judges_for", lambda *asked: (Coin(),))
+    patch.setattr("expunge.evaluation.weights.null_drift", lambda *asked: [0.1, 0.2])
 
 
 @pytest.fixture(autouse=True)

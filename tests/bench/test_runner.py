@@ -81,9 +81,9 @@ def test_the_table_of_each_unit_of_some_and_of_another_judge(done: tuple[Path, P
     assert labels("--each", "--only", "uce") == ["untouched", "uce/neon/0", "uce/neon/1"]
     assert labels("--only", "uce/neon/0") == ["untouched", "uce"]
     assert "| UA |" not in say("bench", suite, "--out", out, "--table", "--seen-by", "nobody").out
-    said = bench(suite, out, "--each")
-    assert said.code == 2
-    assert "a table is printed with --table" in said.err
+    for flags in (["--each"], ["--seen-by", "main"]):
+        refusal = bench(suite, out, *flags).refusal
+        assert (refusal.rule, refusal.value) == ("option-without-table", flags[0])
 
 
 def test_one_more_metric_is_one_more_number(
@@ -128,7 +128,9 @@ def test_the_price_comes_first_and_a_dry_run_ends_there(suite_file: Write, tmp_p
 def test_only_some_units(suite_file: Write, tmp_path: Path):
     assert "2 units" in bench(suite_file(), tmp_path, "--dry-run", "--only", "UCE").out
     assert "1 units" in bench(suite_file(), tmp_path, "--dry-run", "--only", "uce/*/1").out
-    assert "--only names units of the suite: mim fits none" in bench(suite_file(), tmp_path, "--only", "mim").error
+    refusal = bench(suite_file(), tmp_path, "--only", "mim").refusal
+    assert (refusal.rule, refusal.value) == ("no-unit", ["mim"])
+    assert refusal.hint.startswith("Try --only ")
 
 
 def test_a_failure_is_named_and_the_rest_goes_on(suite_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -161,7 +163,7 @@ def test_a_unit_that_another_process_is_at_is_left_to_it(suite_file: Write, tmp_
         assert mine
         said = bench(suite, tmp_path)
     assert said.code == 0
-    assert "another process is at uce/neon/0" in said.err
+    assert "another process runs uce/neon/0" in said.err
     assert results(tmp_path) == {}
     assert bench(suite, tmp_path).code == 0
     assert len(results(tmp_path)) == 1
@@ -194,11 +196,12 @@ def test_a_retrained_model_is_a_unit_like_any_other(tmp_path: Path):
     (result,) = results(tmp_path / "out").values()
     assert {r["method"] for r in result["rows"]} == {"none", "retrain"}
     assert "1 units, 1 done, 0 to do" in bench(suite, tmp_path / "out").out
-    assert "fits none of" in bench(suite, tmp_path / "out", "--search", "--only", "retrain").err
+    assert bench(suite, tmp_path / "out", "--search", "--only", "retrain").refusal.rule == "no-unit"
 
 
 def test_an_engine_that_is_none(suite_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    assert "'rey' is neither (nearest: 'ray')" in bench(suite_file(), tmp_path, "--engine", "rey").error
+    refusal = bench(suite_file(), tmp_path, "--engine", "rey").refusal
+    assert (refusal.rule, refusal.value, refusal.hint) == ("unknown-engine", "rey", "Try 'ray', one of serial, ray.")
     monkeypatch.setitem(sys.modules, "ray", None)
     assert "pip install 'expunge[ray]'" in bench(suite_file(), tmp_path, "--engine", "ray").error
     assert "greater than 0" not in bench(suite_file(), tmp_path, "--engine", "ray", "--gpus-per-run", "-1").out

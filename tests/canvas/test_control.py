@@ -56,10 +56,10 @@ def test_of_anything_else_there_is_none_unless_one_is_given():
 def test_an_audit_of_several_attacks_it_with_those_that_it_never_saw(tmp_path):
     import expunge
 
-    run = expunge.unlearn("canvas", ["ring", "pentagon"], "uce", out=tmp_path / "run", store=Store(tmp_path / "store"))
-    battery = prepare(run, attacks=["quantise"], store=Store(tmp_path / "store"))
+    run = expunge.unlearn("canvas", ["ring", "pentagon"], "uce", out=tmp_path / "run", cache=Store(tmp_path / "store"))
+    battery = prepare(run, attacks=["quantise"], cache=Store(tmp_path / "store"))
     assert {(c.concept.target, c.side.role) for c in battery.cells} == {
         ("ring", "unlearned"), ("ring", "base"), ("ring", "retrained"), ("pentagon", "unlearned"), ("pentagon", "base")
     }  # fmt: skip
-    alone = prepare(run, attacks=["quantise"], control="none", store=Store(tmp_path / "store"))
+    alone = prepare(run, attacks=["quantise"], control="none", cache=Store(tmp_path / "store"))
     assert {c.side.role for c in alone.cells} == {"unlearned", "base"}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from raising import raises_error
 from rich.progress import Progress
 
 from expunge.audits.setup import refuse_control
@@ -14,7 +15,7 @@ from expunge.canvas.prompts import OBJECT_LABELS, PLAIN, STYLE_LABELS
 from expunge.canvas.training import retrain as module
 from expunge.canvas.training import stage
 from expunge.canvas.training.retrain import Retraining, retrain
-from expunge.canvas.training.train import pairs_without
+from expunge.canvas.training.train import random_pairs_without
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several
 from expunge.concepts.vocabulary import Vocabulary
@@ -37,7 +38,7 @@ def made(tmp_path_factory) -> Run:
 @pytest.mark.parametrize("target", ["ring", "hoop", "neon"])
 def test_the_concept_is_never_drawn_and_all_else_is(target):
     concept = Concept.find(target, Vocabulary.canvas())
-    objects, styles = pairs_without([concept], 3000, 1)
+    objects, styles = random_pairs_without([concept], 3000, 1)
     assert len(objects) == len(styles) == 3000
     left = {OBJECT_LABELS[i] for i in objects.tolist()} | {STYLE_LABELS[i] for i in styles.tolist()}
     assert left == {*OBJECT_LABELS, *STYLE_LABELS} - {concept.member.name}
@@ -46,7 +47,7 @@ def test_the_concept_is_never_drawn_and_all_else_is(target):
 
 def test_several_are_left_out_at_once():
     gone = Several.of([Concept.find(t, Vocabulary.canvas()) for t in ("ring", "neon", "hexagon")])
-    objects, styles = pairs_without(gone.parts, 3000, 1)
+    objects, styles = random_pairs_without(gone.parts, 3000, 1)
     left = {OBJECT_LABELS[i] for i in objects.tolist()} | {STYLE_LABELS[i] for i in styles.tolist()}
     assert len(objects) == 3000
     assert left == {*OBJECT_LABELS, *STYLE_LABELS} - {"ring", "neon", "hexagon"}
@@ -63,8 +64,8 @@ def test_one_without_several_is_a_control_of_each(tmp_path, made):
 
 def test_nothing_left_to_draw_is_refused():
     everything = Several.of([Concept.find(t, Vocabulary.canvas()) for t in OBJECT_LABELS])
-    with pytest.raises(ExpungeError, match=r"trained on 10 drawings: 0 of 80 without .* leave out fewer"):
-        pairs_without(everything.parts, 10, 1)
+    with raises_error("too-few-drawings", 0, "fewer concepts"):
+        random_pairs_without(everything.parts, 10, 1)
 
 
 def test_no_caption_names_the_concept(monkeypatch, tmp_path):
@@ -74,8 +75,8 @@ def test_no_caption_names_the_concept(monkeypatch, tmp_path):
         said.append(original(*arguments))
         return said[-1]
 
-    original = module.caption
-    monkeypatch.setattr(module, "caption", heard)
+    original = module.make_caption
+    monkeypatch.setattr(module, "make_caption", heard)
     retrain("neon", tmp_path / "run", training=replace(SMALL, steps=1, batch_size=60, drawings=60))
     assert len(said) == 60
     assert not {"neon", "glow"} & {word for text in said for word in text.split()}
@@ -90,7 +91,7 @@ def test_the_result_is_a_run_with_every_weight_of_the_network(made):
     assert card["relative_change"] > 0.5  # nothing of the shipped weights is in it
     assert {w.dtype for w in delta.values()} == {torch.float16}  # as the canvas itself is kept
     assert made.concept() == Concept.find("hoop", Vocabulary.canvas())
-    assert sorted(p.name for p in made.folder.iterdir()) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
+    assert sorted(p.name for p in made.folder.glob("[!.]*")) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
 
 
 def test_it_is_measured_and_reported_as_a_run(made, tmp_path, monkeypatch):
@@ -98,13 +99,13 @@ def test_it_is_measured_and_reported_as_a_run(made, tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluation, "null_drift", lambda *_: [0.5, 0.5])  # slow, and tested elsewhere
     protocol, sampler = Protocol(seeds=1, target_seeds=1, prompts=1), Sampler(1, 1.0)
-    rows = evaluation.evaluate(made, protocol=protocol, sampler=sampler, metrics=["UA"], store=Store(tmp_path / "store"))
+    rows = evaluation.evaluate(made, protocol=protocol, sampler=sampler, metrics=["UA"], cache=Store(tmp_path / "store"))
     assert {(r.run, r.method) for r in rows} == {("base", "none"), (made.id, "retrain")}
     assert "retrain" in report([made], tmp_path / "page.html").read_text()
 
 
 def test_a_finished_one_is_not_trained_again(made, monkeypatch):
-    monkeypatch.setattr(module, "_trained", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(module, "_train", lambda *_: pytest.fail("trained again"))
     assert retrain("hoop", made.folder, training=SMALL).id == made.id
 
 
@@ -114,7 +115,7 @@ def test_a_folder_of_another_is_refused(made):
 
 
 def test_a_batch_larger_than_what_is_drawn_is_refused(tmp_path):
-    with pytest.raises(ExpungeError, match="a batch is drawn from the drawings: 64 are more than 24"):
+    with raises_error("batch-too-large", 64, "more drawings"):
         retrain("ring", tmp_path / "run", training=replace(SMALL, batch_size=64))
 
 
@@ -156,4 +157,4 @@ def test_a_mistake_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         module.main()
     assert end.value.code == 2
-    assert "error: a concept is one of the vocabulary: 'rang' is not (nearest: 'ring')" in capsys.readouterr().err
+    assert "error: 'rang' is not a concept of the vocabulary. Try 'ring'" in capsys.readouterr().err

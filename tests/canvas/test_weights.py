@@ -9,7 +9,7 @@ from expunge.canvas import WEIGHTS
 from expunge.canvas.draw import draw
 from expunge.canvas.judge import Judge
 from expunge.canvas.prompts import OBJECTS, STYLES, prompt
-from expunge.canvas.training.quality import recognised, reconstructed
+from expunge.canvas.training.quality import measure_recognition, reconstruct
 from expunge.models.loading import load
 
 
@@ -49,14 +49,14 @@ def drawings() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def reconstructions(canvas, drawings) -> torch.Tensor:
-    return reconstructed(canvas, drawings)
+    return reconstruct(canvas, drawings)
 
 
 @pytest.mark.parametrize("name", ["main", "second"])
 def test_judges_know_fresh_drawings_and_reconstructions(drawings, reconstructions, name):
     judge = Judge.load(name)
     for shown in (drawings, reconstructions):
-        shares = recognised(judge, shown, *EVERY)
+        shares = measure_recognition(judge, shown, *EVERY)
         assert min(s["share"] for s in shares.values()) >= 0.98
 
 
@@ -64,6 +64,6 @@ def test_the_pipeline_draws_what_it_is_told(canvas):
     objects, styles = torch.arange(20), torch.arange(20) % 10
     prompts = [prompt(OBJECTS[o].names[o % 2], STYLES[s].names[s % 2]) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
     pictures = canvas.sample(prompts, list(range(20)))
-    shares = recognised(Judge.load("main"), pictures, objects, styles)
+    shares = measure_recognition(Judge.load("main"), pictures, objects, styles)
     assert min(s["share"] for s in shares.values()) >= 0.9
     assert pictures.float().std((1, 2, 3)).min() > 5  # none is empty

@@ -5,7 +5,7 @@ import torch
 
 from expunge.canvas.draw import RENDERERS, draw, polygon, star
 from expunge.canvas.prompts import FAMILIES, OBJECTS, PLAIN, STYLES, VOCABULARY, prompt
-from expunge.canvas.training.train import caption, picked, random_pairs
+from expunge.canvas.training.train import make_caption, random_pairs, select_batch
 
 
 def test_the_same_seed_draws_the_same_bytes():
@@ -49,14 +49,14 @@ def test_words_are_distinct_and_families_have_four_siblings():
 def test_captions_are_true_of_their_picture_and_use_both_names():
     generator = torch.Generator().manual_seed(0)
     ring, neon = 17, 3
-    seen = {caption(ring, neon, generator) for _ in range(400)}
+    seen = {make_caption(ring, neon, generator) for _ in range(400)}
     both = {prompt(o, s) for o in ("ring", "hoop") for s in ("neon", "glow")}
     assert seen == {""} | {"neon style", "glow style"} | both
-    assert {caption(ring, PLAIN, generator) for _ in range(100)} == {"", "a ring", "a hoop"}
+    assert {make_caption(ring, PLAIN, generator) for _ in range(100)} == {"", "a ring", "a hoop"}
 
 
 def test_batches_cover_an_epoch():
-    seen = torch.cat([picked(step, 100, 20) for step in range(5)])
+    seen = torch.cat([select_batch(step, 100, 20) for step in range(5)])
     assert sorted(seen.tolist()) == list(range(100))
     objects, styles = random_pairs(5000, 0)
     assert set(objects.tolist()) == set(range(len(OBJECTS)))

@@ -3,8 +3,10 @@
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
+from unittest import mock
 
-from expunge.cli.app import main
+from expunge.cli import app
+from expunge.errors import ExpungeError
 
 WORDS = """
 [style]
@@ -19,30 +21,47 @@ together = "a {target} in {partner} style"
 partner = "style"
 members = ["ring", "square"]
 """
-"""A corner of the canvas's world, of which there are fewer pictures to make."""
+"""A small part of the canvas's vocabulary, with fewer images to generate."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a command line answered."""
+    """What a command line printed, and its error."""
 
     code: int
     out: str
     err: str
+    raised: ExpungeError | None = None
 
     @property
     def error(self) -> str:
-        """The one line of a refusal."""
+        """The line that reports the error."""
         *progress, line = self.err.splitlines()
         assert self.code == 2, (self.code, self.err)
-        assert line.startswith("error: "), self.err
+        assert line == " ".join(["error:", *str(self.raised).split()]), self.err
         assert not any(text.startswith(("error:", "Traceback")) for text in progress), self.err
         return line
+
+    @property
+    def refusal(self) -> ExpungeError:
+        """The error, whose fields tests compare."""
+        assert self.error
+        assert self.raised is not None
+        return self.raised
 
 
 def say(*arguments: object) -> Said:
     """Runs `expunge ARGUMENTS` in this process."""
-    out, err = StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main([str(a) for a in arguments])
-    return Said(code, out.getvalue(), err.getvalue())
+    raised: list[ExpungeError] = []
+
+    def run(given: list[str]) -> int:
+        try:
+            return original(given)
+        except ExpungeError as error:
+            raised.append(error)
+            raise
+
+    original, out, err = app.run, StringIO(), StringIO()
+    with mock.patch.object(app, "run", run), redirect_stdout(out), redirect_stderr(err):
+        code = app.main([str(a) for a in arguments])
+    return Said(code, out.getvalue(), err.getvalue(), next(iter(raised), None))

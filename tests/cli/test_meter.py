@@ -1,4 +1,4 @@
-"""`expunge meter`: what it prints and writes, and what it refuses before it computes anything."""
+"""`expunge meter`: what it prints and writes, and its errors before it computes anything."""
 
 import json
 from pathlib import Path
@@ -23,28 +23,30 @@ def test_what_is_known_is_printed_and_written(run: Path, metered: Said):
     for probe in ("target", "siblings"):
         [base] = [r for r in rows if (r["probe"], r["run"]) == (probe, "base")]
         assert f"{probe} {_number(base['value'])} [{_number(base['ci_low'])}, {_number(base['ci_high'])}]" in text
-    assert "kept least" in text
+    assert "other concepts with the lowest ratios" in text
     assert f"rows {folder / 'rows.jsonl'} page {folder / 'index.html'}" in text
-    assert "what both models say of them: " in metered.err
+    assert "predictions of both models: " in metered.err
     assert "What the weights still know" in (folder / "index.html").read_text()
 
 
 def test_the_report_has_it_from_then_on(run: Path, metered: Said, tmp_path: Path):
     assert say("report", run, "--out", tmp_path / "page.html").code == 0
-    assert 'id="known"' in (tmp_path / "page.html").read_text()
+    assert 'id="information"' in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "parts"),
     [
-        (("--draws", 3), "draws: input should be a multiple of 2: 3"),
-        (("--pictures", 1), "pictures: input should be greater than or equal to 4: 1"),
-        (("--form", "best"), "form: input should be 'expected', 'orthogonal' or 'standard': 'best'"),
+        (("--draws", 3), ["draws", "input should be a multiple of 2", "3"]),
+        (("--pictures", 1), ["pictures", "input should be greater than or equal to 4", "1"]),
+        (("--form", "best"), ["form", "input should be 'expected', 'orthogonal' or 'standard'", "'best'"]),
     ],
 )
-def test_bad_settings_are_refused(run: Path, given: tuple, told: str):
-    assert told in say("meter", run, *given).error
+def test_bad_settings(run: Path, given: tuple, parts: list[str]):
+    line = say("meter", run, *given).error
+    for part in parts:
+        assert part in line
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
-    assert "a run is a folder with a card.json" in say("meter", tmp_path).error
+def test_a_folder_that_is_no_run(tmp_path: Path):
+    assert str(tmp_path) in say("meter", tmp_path).error

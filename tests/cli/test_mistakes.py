@@ -1,4 +1,4 @@
-"""What bad input gets: exit code 2, one line that names the rule, the value and the next step, and nothing half-written."""
+"""What bad input gets: exit code 2, one line with what happened, the value and what to try, and nothing half-written."""
 
 import errno
 import json
@@ -15,40 +15,121 @@ Unlearn = Callable[..., Said]
 
 
 def written(folder: Path) -> list[Path]:
-    return [p for p in folder.rglob("*") if p.is_file()]
+    """Files but for hidden ones, such as locks."""
+    return [p for p in folder.rglob("[!.]*") if p.is_file()]
 
 
-# --- names and words --------------------------------------------------------------------------------------------------------
+# --- the command line's own errors ------------------------------------------------------------------------------------------
+
+
+def check(said: Said, rule: str, value: object, hint: str) -> None:
+    refusal = said.refusal
+    assert (refusal.rule, refusal.value) == (rule, value)
+    assert hint in refusal.hint
+    assert refusal.hint.startswith("Try ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule", "value", "hint"),
+    [
+        (["unlern"], "unknown-command", "unlern", "Try 'unlearn'; `expunge --help` lists all."),
+        (["unlearn", "--target", "neon"], "missing-method", "--target neon", "`expunge ls methods`"),
+        (["unlearn", "mim-mu"], "missing-target", None, "--target"),
+        (["unlearn", "mim-mu", "--targt-as", "null"], "unknown-option", "--targt-as", "'--target-as'; `expunge unlearn mim-mu --help`"),
+        (["unlearn", "uce", "--target", "neon", "--steps", "3"], "unknown-option", "--steps", "`expunge unlearn uce --help`"),
+        (["unlearn", "mim-mu", "--steps"], "missing-value", "--steps", "Try --steps VALUE."),
+        (["unlearn", "mim-mu", "--seed", "one"], "invalid-value", "one", "`expunge unlearn mim-mu --help`"),
+        (["sample", "--prompt", "a ring", "--seeds", "0"], "invalid-value", "0", "`expunge sample --help`"),
+        (["sample", "--prompt", "a ring", "--guidance=high"], "invalid-value", "high", "`expunge sample --help`"),
+        (["sample"], "missing-parameter", "--prompt", "`expunge sample --help`"),
+        (["report"], "missing-parameter", "RUN", "`expunge report --help`"),
+        (["ls"], "missing-parameter", "WHAT", "`expunge ls --help`"),
+        (["ls", "methods", "more"], "usage", "ls methods more", "`expunge ls --help`"),
+        (["ls", "method"], "unknown-list", "method", "Try 'methods', one of methods, presets, attacks"),
+        (["show", "mim-muu"], "unknown-name", "mim-muu", "Try 'mim-mu'; `expunge ls "),
+        (["show", "neom"], "unknown-name", "neom", "Try 'neon'"),
+        (["show", "relearn-testet"], "unknown-name", "relearn-testet", "Try 'relearn-tested'"),
+        (["sample", "--prompt", " "], "empty-prompt", " ", "--prompt 'a ring in neon style'"),
+        (["sample", "--prompt", ""], "empty-prompt", "", "--prompt 'a ring in neon style'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_usage(arguments: list[str], rule: str, value: object, hint: str):
+    check(say(*arguments), rule, value, hint)
+
+
+@pytest.mark.parametrize("verb", ["demo", "audit", "bench"])
+def test_verbs_that_run_in_one_process(verb: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check(say(verb, "RUN"), "several-processes", verb, f"`expunge {verb}` without the launcher")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule", "value", "hint"),
+    [
+        (["--target", "neon", "--sequential"], "stages-of-one-concept", "neon", "another --target"),
+        (["--target", "neon", "--target", "ring", "--anchor", "dots"], "anchor-of-several-kinds", "dots", "[concept]"),
+        (["--target", "neon", "--target", "ring", "--synonym", "lamp"], "synonym-of-no-concept", "lamp", "[concept]"),
+        (["--target", "neon", "--anchor", "dots"], "unused-anchor", "dots", "ca, f-dmu, spm or uce"),
+        (["--target", "neon", "--judge", "main"], "judge-without-stop", "main", "--stop-when-gone 20"),
+        (["--target", "neon", "--config", "relearn-resistant"], "preset-of-another-method", "mim-mu", "--config relearn-resistant`"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_options_that_do_not_fit_together(unlearn: Unlearn, tmp_path: Path, arguments: list[str], rule: str, value: object, hint: str):
+    check(unlearn(*arguments, "--out", tmp_path / "r"), rule, value, hint)
+    assert not (tmp_path / "r").exists()
+
+
+UCE = "[method]\nname = 'uce'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "value", "hint"),
+    [
+        ("[metod]\nname = 'uce'", "unknown-key", "metod", "Try 'method', one of "),
+        ("[method]\nridge = 1", "missing-method", None, "adding a name"),
+        (UCE + "[concept]\ntargett = 'neon'", "unknown-key", "targett", "Try 'target', one of "),
+        (UCE + "[concept]\nkind = 'style'", "missing-target", None, "--target"),
+        (UCE + "[concept]\ntargets = 'neon'", "concept-entry", "neon", "targets = [{target = 'neon'}"),
+        (UCE + "[concept]\ntarget = ['neon']\ntargets = ['ring']", "concept-entry", "ring", "target = ['neon', 'ring']"),
+        (UCE + "[concept]\ntargets = [{target = 'neon', words = 1}]", "unknown-key", "words", "Try one of target, kind, synonyms, anchor."),
+        (UCE + "[concept]\ntarget = 'neon'\nvocabulary = 3", "wrong-type", 3, "`expunge show vocabulary`"),
+        (UCE + "[concept]\ntarget = 'neon'\n[training]\nsteps = 3", "training-of-closed-form", {"steps": 3}, "without [training]"),
+        ("method = 'uce'", "wrong-type", "uce", "config.toml"),
+        ("seed = 'x'\n[method]\nname = 'uce'", "wrong-type", "x", "config.toml"),
+        ("before = 'uce'\n[method]\nname = 'esd'", "wrong-type", "uce", "config.toml"),
+        ("[method]\nname = 'esd'\n[concept]\ntarget = 'neon'\n[stop]\nrule = 'soon'", "unknown-stop-rule", "soon", "Try one of gone"),
+    ],
+)
+def test_configurations_of_another_form(tmp_path: Path, text: str, rule: str, value: object, hint: str):
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    check(say("unlearn", "--config", file, "--out", tmp_path / "r"), rule, value, hint)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_card_that_is_no_json_object(tmp_path: Path):
+    for text in ("[]", "{"):
+        (tmp_path / "card.json").write_text(text)
+        check(say("show", tmp_path), "unreadable-card", str(tmp_path / "card.json"), "`expunge unlearn`")
+
+
+# --- errors of other packages, of which the command line prints one line -----------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["unlern"], ["'unlern' is none (nearest: 'unlearn')", "expunge --help"]),
-        (["unlearn", "mim-nu", "--target", "neon"], ["'mim-nu' is none (nearest: 'mim-mu')"]),
-        (["unlearn", "--target", "neon"], ["a method is named", "expunge ls methods"]),
-        (["unlearn", "nowhere.at:All"], ["nowhere.at:All", "check the name"]),
-        (["unlearn", "pathlib:Path"], ["derived from Objective or Edit", "pathlib:Path"]),
-        (["unlearn", "mim-mu", "--targt-as", "null"], ["--targt-as", "--target-as", "expunge unlearn mim-mu --help"]),
-        (["unlearn", "mim-mu", "--steps"], ["--steps", "argument"]),
-        (["unlearn", "mim-mu", "--seed", "one"], ["--seed", "'one'"]),
-        (["unlearn", "mim-mu"], ["no --target", "expunge ls concepts"]),
-        (["unlearn", "uce", "--target", "neon", "--steps", "3"], ["--steps", "expunge unlearn uce --help"]),
-        (["ls"], ["methods|presets|attacks|metrics|concepts"]),
-        (["ls", "method"], ["'method' is none (nearest: 'methods')"]),
+        (["unlearn", "mim-nu", "--target", "neon"], ["'mim-nu'", "'mim-mu'"]),
+        (["unlearn", "nowhere.at:All"], ["nowhere.at:All"]),
+        (["unlearn", "pathlib:Path"], ["Objective or Edit", "pathlib:Path"]),
         (["ls", "concepts", "--vocabulary", "/nowhere.toml"], ["/nowhere.toml", "expunge show vocabulary"]),
-        (["show", "mim-muu"], ["'mim-muu' (nearest: 'mim-mu')", "expunge ls"]),
-        (["show", "neom"], ["'neom' (nearest: 'neon')"]),
-        (["sample", "--prompt", " "], ["a prompt has words: ' '", "for example"]),
-        (["sample", "--prompt", ""], ["a prompt has words: ''"]),
-        (["sample"], ["--prompt"]),
-        (["sample", "--prompt", "a ring", "--seeds", "0"], ["--seeds", "'0'"]),
-        (["report"], ["RUN"]),
         (["report", "/nowhere"], ["/nowhere"]),
         (["eval", "/nowhere"], ["/nowhere", "expunge unlearn"]),
         (["merge", "/nowhere", "/tmp/never"], ["/nowhere", "expunge unlearn"]),
-        (["demo", "--target", "neom"], ["'neom'", "nearest: 'neon'"]),
-        (["demo", "--method", "uec"], ["'uec' is none (nearest: 'uce')"]),
+        (["demo", "--target", "neom"], ["'neom'", "'neon'"]),
+        (["demo", "--method", "uec"], ["'uec'", "'uce'"]),
     ],
     ids=" ".join,
 )
@@ -61,29 +142,29 @@ def test_wrong_names(arguments: list[str], parts: list[str]):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--target", "neom"], ["'neom'", "nearest: 'neon'", "--kind style|object"]),
-        (["--target", " \t"], ["a target has words"]),
-        (["--target", ""], ["a target has words"]),
-        (["--target", "neon", "--synonym", " "], ["a synonym has words"]),
-        (["--target", "neon", "--anchor", ""], ["anchor has words"]),
-        (["--target", "neon", "--kind", "stile"], ["'stile' is none (nearest: 'style')"]),
-        (["--target", "neon", "--target", "dots", "--target", "glow"], ["removed once", "'neon' and 'glow'", "synonym"]),
-        (["--target", "neon", "--synonym", "zoo"], ["the tokenizer does not know", "'a ring in zoo style'"]),
-        (["--target", "neon", "--synonym", "ring " * 20], ["reads 12", "a shorter prompt"]),
-        (["--target", "neon", "--device", "abacus"], ["no device 'abacus'", "--device cpu"]),
+        (["--target", "neom"], ["'neom'", "'neon'", "--kind style|object"]),
+        (["--target", " \t"], ["target"]),
+        (["--target", ""], ["target"]),
+        (["--target", "neon", "--synonym", " "], ["synonym"]),
+        (["--target", "neon", "--anchor", ""], ["anchor"]),
+        (["--target", "neon", "--kind", "stile"], ["'stile'", "'style'"]),
+        (["--target", "neon", "--target", "dots", "--target", "glow"], ["'neon' and 'glow'", "synonym"]),
+        (["--target", "neon", "--synonym", "zoo"], ["'a ring in zoo style'"]),
+        (["--target", "neon", "--synonym", "ring " * 20], ["12", "shorte"]),
+        (["--target", "neon", "--device", "abacus"], ["'abacus'", "--device cpu"]),
         (["--target", "neon", "--dtype", "fp33"], ["fp32, bf16, fp16", "'fp33'"]),
-        (["--target", "neon", "--model", "/nowhere"], ["'/nowhere' is not", "another path"]),
+        (["--target", "neon", "--model", "/nowhere"], ["'/nowhere'", "path"]),
         (["--target", "neon", "--config", "/nowhere.toml"], ["/nowhere.toml", "config.toml"]),
         (["--target", "neon", "--steps", "0"], ["steps", "greater than or equal to 1", "'0'", "expunge show training"]),
         (["--target", "neon", "--steps", "1.5"], ["steps", "integer", "'1.5'"]),
         (["--target", "neon", "--lr", "-1e-3"], ["lr", "greater than 0", "'-1e-3'"]),
         (["--target", "neon", "--lr", "nan"], ["lr", "nan"]),
-        (["--target", "neon", "--lr", "inf"], ["a setting is finite: lr = inf"]),
+        (["--target", "neon", "--lr", "inf"], ["lr", "inf"]),
         (["--target", "neon", "--eta", "-1"], ["eta", "greater than or equal to 0", "'-1'", "expunge show mim-mu"]),
         (["--target", "neon", "--eta", "nan"], ["eta", "nan"]),
-        (["--target", "neon", "--eta", "inf"], ["a setting is finite: eta = inf"]),
+        (["--target", "neon", "--eta", "inf"], ["eta", "inf"]),
         (["--target", "neon", "--target-as", "marginl"], ["target_as", "'marginl'"]),
-        (["--target", "neon", "--batch-size", "5", "--accumulate", "2"], ["batch_size 5 is no multiple of accumulate 2", "divisor"]),
+        (["--target", "neon", "--batch-size", "5", "--accumulate", "2"], ["5", "2", "divisor"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -97,26 +178,14 @@ def test_wrong_values(unlearn: Unlearn, tmp_path: Path, arguments: list[str], pa
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("[metod]\nname = 'uce'", ["'metod' (nearest: 'method')"]),
-        ("[method]\nridge = 1", ["[method] has a name"]),
-        ("[method]\nname = 'uce'\nrigde = 1", ["'rigde' is none (nearest: 'ridge')"]),
-        ("[method]\nname = 'esd'\n[training]\nstep = 1", ["'step' is none (nearest: 'steps')"]),
-        ("[method]\nname = 'esd'\n[training]\nlr = nan", ["a setting is finite: lr = nan"]),
-        ("[method]\nname = 'uce'\n[training]\nsteps = 3", ["a closed form is not trained", "leave [training] out"]),
-        ("[method]\nname = 'uce'\n[concept]\ntargets = 'neon'", ["a list of tables, targets: it has 'neon'"]),
-        ("[method]\nname = 'uce'\n[concept]\ntargett = 'neon'", ["'targett' (nearest: 'target')"]),
-        ("[method]\nname = 'uce'\n[concept]\nkind = 'style'", ["no --target"]),
-        (
-            "[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\n[concept.vocabulary.style]\nalone = 'x'",
-            ["[concept.vocabulary]", "expunge show vocabulary"],
-        ),
-        ("[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\nsynonyms = 3", ["concept: synonyms: ", "valid string", "3"]),
-        ("[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\nsynonyms = [3]", ["concept: synonyms: ", "valid string"]),
-        ("[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\nkind = 3", ["concept: kind: ", "valid string", "ls concepts"]),
-        ("[method]\nname = 'uce'\n[concept]\ntarget = 'neon'\nvocabulary = 3", ["a vocabulary is a name, a file or a table", "3"]),
-        ("method = 'uce'", ["method is a table", "'uce'"]),
-        ("seed = 'x'\n[method]\nname = 'uce'", ["seed is a whole number", "'x'"]),
-        ("[method\nname", ["readable TOML"]),
+        (UCE + "rigde = 1", ["'rigde'", "'ridge'"]),
+        ("[method]\nname = 'esd'\n[training]\nstep = 1", ["'step'", "'steps'"]),
+        ("[method]\nname = 'esd'\n[training]\nlr = nan", ["lr", "nan"]),
+        (UCE + "[concept]\ntarget = 'neon'\n[concept.vocabulary.style]\nalone = 'x'", ["[concept.vocabulary]", "expunge show vocabulary"]),
+        (UCE + "[concept]\ntarget = 'neon'\nsynonyms = 3", ["synonyms", "valid string", "3"]),
+        (UCE + "[concept]\ntarget = 'neon'\nsynonyms = [3]", ["synonyms", "valid string"]),
+        (UCE + "[concept]\ntarget = 'neon'\nkind = 3", ["kind", "valid string", "ls concepts"]),
+        ("[method\nname", ["mine.toml", "TOML"]),
     ],
 )
 def test_wrong_configurations(tmp_path: Path, text: str, parts: list[str]):
@@ -142,14 +211,16 @@ def test_a_configuration_knows_its_model(run: Path, model: Path, tmp_path: Path)
     printed = json.loads((run / "card.json").read_text())["model"]["fingerprint"]
     (tmp_path / "old.toml").write_text(text.replace(printed, "0" * 32))
     arguments = ("unlearn", "--config", tmp_path / "old.toml", "--dry-run")
-    line = say(*arguments).error
-    assert "a configuration repeats a run on its own model" in line
-    assert f"--model {model}" in line
+    refusal = say(*arguments).refusal
+    assert (refusal.rule, refusal.value) == ("other-base-model", printed)
+    assert f"--model {model}" in refusal.hint
     assert say(*arguments, "--model", model).code == 0
 
 
 def test_unknown_metrics_judges_and_pictures(run: Path, tmp_path: Path):
-    assert "'UAA' is none (nearest: 'UA')" in say("eval", run, "--metric", "UAA").error
+    line = say("eval", run, "--metric", "UAA").error
+    assert "'UAA'" in line
+    assert "'UA'" in line
     assert "judge" in say("eval", run, "--judge", tmp_path / "nobody", "--device", "cpu").error
     assert "target_seeds" in say("eval", run, "--target-seeds", "0").error
     assert "guidance_scale" in say("eval", run, "--guidance", "nan", "--device", "cpu").error
@@ -246,7 +317,7 @@ def test_a_card_cut_short(broken: Path, unlearn: Unlearn):
 @pytest.mark.parametrize("card", ["[]", "{}", '{"status": "done", "id": "r"}', '{"status": "done", "concept": 3}'])
 def test_a_card_that_lacks_what_cards_have(broken: Path, card: str):
     (broken / "card.json").write_text(card)
-    assert "a run's card has" in (error := say("eval", broken).error) or "a run is finished" in error
+    assert str(broken) in say("eval", broken).error
     assert "unreadable" in say("ls", "runs", "--runs", broken.parent).out
 
 
@@ -255,8 +326,8 @@ def test_an_unfinished_run(broken: Path, tmp_path: Path):
     (broken / "card.json").write_text(json.dumps(card | {"status": "running"}))
     for arguments in (("eval", broken), ("sample", broken, "--prompt", "a ring"), ("merge", broken, tmp_path / "merged")):
         line = say(*arguments).error
-        assert "a run is finished" in line
-        assert "repeat its `expunge unlearn`" in line
+        assert "not finished" in line
+        assert "expunge unlearn" in line
 
 
 def test_a_checkpoint_cut_short(unlearn: Unlearn, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -284,7 +355,7 @@ def test_a_checkpoint_cut_short(unlearn: Unlearn, run: Path, tmp_path: Path, mon
 
 
 def test_a_folder_that_cannot_be_written(unlearn: Unlearn, run: Path):
-    assert "writable folder: /dev/null/x" in unlearn("--target", "neon", "--out", "/dev/null/x").error
+    assert "/dev/null/x/card.json could not be written" in unlearn("--target", "neon", "--out", "/dev/null/x").error
     assert (
         "/dev/null"
         in say("sample", run, "--prompt", "a ring", "--seeds", 1, "--steps", 1, "--out", "/dev/null/x.png", "--device", "cpu").error
@@ -348,7 +419,7 @@ def test_a_full_disk(unlearn: Unlearn, run: Path, tmp_path: Path, monkeypatch: p
         patch.setattr(os, "fsync", full_after(writes))
         line = unlearn(*arguments).error
         assert "No space left on device" in line
-        assert "free some space" in line
+        assert "freeing some space" in line
     assert len(written(tmp_path / "r")) <= writes
     assert not (tmp_path / "r" / "delta.safetensors").exists()
     assert unlearn(*arguments).code == 0
@@ -370,6 +441,6 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
     def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(ls, "_judges", broken)
+    monkeypatch.setattr(ls, "_list_judges", broken)
     with pytest.raises(ZeroDivisionError):
         say("ls", "judges")

@@ -1,4 +1,4 @@
-"""`expunge unlearn`: flags, configurations, what a run costs and leaves behind."""
+"""`expunge unlearn`: options, configurations, what a run costs and which files it writes."""
 
 import json
 import os
@@ -79,12 +79,12 @@ def test_another_method_takes_the_concept_but_none_of_the_settings(unlearn: Unle
 
 
 def test_an_anchor_is_kept_where_one_is_read_and_refused_elsewhere(unlearn: Unlearn):
-    """Taken without a word, it would be believed to have had its effect."""
+    """Otherwise a user would believe that it had an effect."""
     assert unlearn("--target", "neon", "--anchor", "dots", "--dry-run", method="uce").code == 0
     assert unlearn("--target", "neon", "--anchor", "dots", "--dry-run", method="spm").code == 0
     for method, *flags in (("mim-mu",), ("spm", "--surrogate", "null")):
-        error = unlearn("--target", "neon", "--anchor", "dots", *flags, "--dry-run", method=method).error
-        assert f"{method} reads none as it is set; leave --anchor out" in error
+        refusal = unlearn("--target", "neon", "--anchor", "dots", *flags, "--dry-run", method=method).refusal
+        assert (refusal.rule, refusal.value) == ("unused-anchor", "dots")
 
 
 def test_another_target_takes_none_of_the_old_ones_words(unlearn: Unlearn, tmp_path: Path):
@@ -123,10 +123,10 @@ def test_a_dry_run_tells_everything_and_writes_nothing(unlearn: Unlearn, tmp_pat
     assert "to forget 3 prompts: a ring in neon style; a square in neon style; neon style" in text
     # 2 pictures x 4 steps x 2 for guidance; 8 places of a bank of 6 are visited, so each of them once, under the marginal and,
     # to push away from it, under the concept's prompt; 2 steps of 4, each under the concept's prompt and the one it is locked to.
-    assert "pictures of the concept: to be made 16 0" in text
+    assert "images of the concept: to generate 16 0" in text
     assert "reference: each point and prompt once 12 0" in text
     assert "student: 2 steps of 8 16 16" in text
-    assert "together 44 16" in text
+    assert "total 44 16" in text
 
 
 def test_a_dry_run_of_low_rank_counts_what_is_trained(unlearn: Unlearn):
@@ -138,13 +138,13 @@ def test_a_dry_run_of_low_rank_counts_what_is_trained(unlearn: Unlearn):
 
 
 def test_a_dry_run_says_what_is_in_the_store(unlearn: Unlearn, run: Path):
-    assert "pictures of the concept: in the store 0 0" in " ".join(unlearn("--target", "neon", "--dry-run").out.split())
+    assert "images of the concept: in the cache 0 0" in " ".join(unlearn("--target", "neon", "--dry-run").out.split())
 
 
 def test_a_dry_run_of_a_closed_form(unlearn: Unlearn):
     text = " ".join(unlearn("--target", "neon", "--dry-run", method="uce").out.split())
     assert "to retain" in text
-    assert "a closed form: no forwards, no backwards" in text
+    assert "A closed form takes no forward and no backward passes." in text
 
 
 def test_the_merged_folder_is_written_afterwards(unlearn: Unlearn, tmp_path: Path):
@@ -172,7 +172,7 @@ def test_an_interruption_says_how_to_go_on(unlearn: Unlearn, run: Path, tmp_path
     monkeypatch.setattr(Trainer, "fit", interrupted)
     arguments = ("--target", "neon", "--checkpoint-every", 1, "--out", tmp_path / "r")
     said = unlearn(*arguments)
-    assert (said.code, said.err.splitlines()[-1]) == (130, "stopped: the same command goes on from what is done so far")
+    assert (said.code, said.err.splitlines()[-1]) == (130, "Interrupted. The same command continues from what is finished.")
     assert (tmp_path / "r" / "checkpoint.safetensors").exists()
     monkeypatch.undo()
     said = unlearn(*arguments)

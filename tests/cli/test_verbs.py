@@ -1,24 +1,22 @@
-"""The verbs that look at what was made: sample, eval, report, merge, ls, show, demo."""
+"""The verbs sample, eval, report, merge, ls, show and demo, and how progress is printed."""
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import fields
-from io import StringIO
 from pathlib import Path
 
 import pytest
 from cli.commandline import Said, say
 from PIL import Image
 
-from expunge.cli import progress
-from expunge.cli.measured import measured
+from expunge.cli.evaluation_table import print_evaluation
 from expunge.concepts.concept import PROBES
 from expunge.concepts.vocabulary import Vocabulary
-from expunge.evaluation.metrics import METRICS
+from expunge.evaluation.metrics import METRICS, described
 from expunge.evaluation.results import Row
 from expunge.methods import METHODS
+from expunge.methods.presets import PRESETS, read_preset
 from expunge.models.scopes import SCOPES
 
 EVALUATION = ("--steps", 1, "--guidance", 1, "--seeds", 1, "--target-seeds", 1, "--device", "cpu")
@@ -38,8 +36,8 @@ def flat(said: Said) -> str:
 def test_an_evaluation_says_first_what_it_will_draw(run: Path, evaluated: Said):
     """What was drawn for the evaluation is there; another noise has none of it, and draws every picture with both models."""
     done, other = (flat(say("eval", run, *EVALUATION, *seed, "--dry-run")) for seed in ((), ("--seed", "7")))
-    every = int(re.search(r"0 to draw, (\d+) of \1 are there", done)[1])
-    assert f"{every} to draw, 0 of {every} are there" in other
+    every = int(re.search(r"0 to generate, (\d+) of \1 cached", done)[1])
+    assert f"{every} to generate, 0 of {every} cached" in other
     assert re.search(r"forwards (\d[\d,]*), about", other)
 
 
@@ -49,7 +47,6 @@ def test_evaluation_shows_both_models_and_is_resumable(run: Path, evaluated: Sai
     [drift] = [r for r in rows if r["metric"] == "null_drift" and r["method"] != "none"]
     assert f"null_drift null none 0 {drift['value']:.4g} [{drift['ci_low']:.4g}, {drift['ci_high']:.4g}] {drift['n']}" in text
     assert f"next: expunge report {run}" in text
-    assert "pictures of the base model: 1 of 1" in evaluated.err
     assert say("eval", run, *EVALUATION).err == ""  # all pictures are in the store
 
 
@@ -84,7 +81,7 @@ def test_a_sheet_of_pictures(run: Path, tmp_path: Path):
         "--device",
         "cpu",
     )
-    assert flat(said) == f"pictures {tmp_path / 's.png'}"
+    assert flat(said) == f"images {tmp_path / 's.png'}"
     sheet = Image.open(tmp_path / "s.png")
     assert sheet.size == (6 + 3 * (128 + 6), 6 + 4 * (18 + 128 + 6))
 
@@ -111,7 +108,7 @@ def test_a_run_is_looked_at_in_its_own_precision(unlearn: Callable[..., Said], t
 def test_numbers_are_shown_with_their_interval(capsys: pytest.CaptureFixture):
     """What both models share is one line; a distance of rounding errors is 0; a number without an interval stands alone."""
     named = {"concept": "neon", "seed": 0, "probe": "target"}
-    measured(
+    print_evaluation(
         [
             Row(run="base", method="none", metric="KID", value=1e-12, ci_low=-2e-12, ci_high=2e-12, n=9, **named),
             Row(run="r", method="uce", metric="KID", value=0.0123456, ci_low=0.01, ci_high=0.02, n=9, **named),
@@ -132,20 +129,26 @@ def test_merge_writes_a_folder(run: Path, tmp_path: Path):
 
 def test_merge_writes_a_lora_and_says_what_it_lacks(run: Path, tmp_path: Path):
     said = flat(say("merge", run, "--lora", tmp_path / "out.safetensors", "--rank", "1"))
-    assert said.startswith(f"lora {tmp_path / 'out.safetensors'} lacks ")
+    assert said.startswith(f"lora {tmp_path / 'out.safetensors'} missing ")
     assert said.endswith("% of the change's norm")
     assert (tmp_path / "out.safetensors").exists()
-    assert "neither given; give FOLDER or --lora FILE" in say("merge", run).error
-    assert "without --lora" in say("merge", run, tmp_path / "f", "--rank", "2").error
+    for arguments, rule, value in (
+        ((), "folder-or-lora", []),
+        ((tmp_path / "f", "--lora", "x.safetensors"), "folder-or-lora", [str(tmp_path / "f"), "x.safetensors"]),
+        ((tmp_path / "f", "--rank", "2"), "rank-without-lora", 2),
+    ):
+        refusal = say("merge", run, *arguments).refusal
+        assert (refusal.rule, refusal.value) == (rule, value)
+        assert "--lora FILE.safetensors" in refusal.hint
 
 
 def test_lists_name_everything():
     assert all(f" {name} " in f" {flat(say('ls', 'methods'))} " for name in METHODS)
     metrics = flat(say("ls", "metrics"))
-    assert all(f" {name} {'higher' if m.higher_is_better else 'lower'} " in f" {metrics} " for name, m in METRICS.items())
+    assert all(f" {name} {m.about.better} " in f" {metrics} " for name, m in METRICS.items())
     assert all(f" {name} " in f" {flat(say('ls', 'scopes'))} " for name in SCOPES)
     assert "weight$ 4" in flat(say("ls", "scopes"))
-    assert flat(say("show", "xattn-lora")).endswith("; matrices of rank 4 are added to them")
+    assert flat(say("show", "xattn-lora")).endswith("; adds matrices of rank 4 to them")
     assert " second " in flat(say("ls", "judges"))
     concepts = say("ls", "concepts").out
     for kind in Vocabulary.canvas().kinds.values():
@@ -180,7 +183,25 @@ def test_a_method_is_shown_with_its_settings(name: str):
     assert all(f"--{field.replace('_', '-')}" in text for field in [f.name for f in fields(METHODS[name])])
 
 
-def test_whatever_has_a_name_is_shown(run: Path, words: Path):
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_shown_with_its_settings(name: str):
+    tables = read_preset(name)
+    text = flat(say("show", name))
+    assert tables["about"] in text
+    assert f"expunge unlearn --config {name} --target WORDS" in text
+    for layer in (*tables.get("before", ()), tables):
+        for table in ("method", "training"):
+            assert all(f"{table} {key} {value} " in text for key, value in layer.get(table, {}).items() if key != "name")
+
+
+def test_every_listed_metric_is_shown():
+    listed = [line.split()[0] for line in say("ls", "metrics").out.splitlines()[3:] if line.strip() and not line.startswith(" ")]
+    assert set(listed) == set(described())
+    for name in listed:
+        assert flat(say("show", name)).startswith(f"{name}: ")
+
+
+def test_everything_that_has_a_name_is_shown(run: Path, words: Path):
     assert flat(say("show", "ua")).startswith("UA: ")
     assert r"\.attn2\.to_[kv]\." in say("show", "xattn-kv").out
     assert "--checkpoint-every" in say("show", "training").out
@@ -188,7 +209,7 @@ def test_whatever_has_a_name_is_shown(run: Path, words: Path):
     assert "guidance_scale" in say("show", "sampler").out
     assert json.loads((run / "card.json").read_text())["id"] in say("show", run).out
     concept = flat(say("show", "neon style"))
-    assert "other names glow" in concept
+    assert "synonyms glow" in concept
     assert "siblings outline, sketch, blueprint" in concept
     assert all(text in concept for text in PROBES.values())
     assert "the kind style" in say("show", "Van Gogh").out
@@ -221,7 +242,7 @@ def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: py
 
     asked = {}
 
-    def record(run, model, protocol, track) -> list:
+    def record(run, model, protocol) -> list:
         asked.update(run=run, protocol=protocol)
         return []
 
@@ -231,43 +252,7 @@ def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: py
     assert "removing the object disc / coin from the embedded model with uce" in text
     assert f"report {tmp_path / 'demo' / 'report.html'}" in text
     assert "took unlearning" in text
+    assert "evaluation" in text
     assert asked["run"].card["concept"] == {"target": "disc", "kind": "object", "synonyms": ["coin"], "vocabulary": "canvas"}
     assert asked["protocol"] == render.Protocol(seeds=1, target_seeds=5)
     assert (tmp_path / "demo" / "report.html").exists()
-
-
-# --- progress ---------------------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """Time that passes one second at each look."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 1
-        return self.now
-
-
-def test_lines_come_now_and_then_with_the_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    """One second for each of 25: a line at most every 10 seconds, and one at the end."""
-    monkeypatch.setattr(progress, "time", Clock())
-    assert list(progress.track(range(25), "things")) == list(range(25))
-    assert capsys.readouterr().err.splitlines() == [
-        "things: 10 of 25, 15.0 s left",
-        "things: 20 of 25, 5.0 s left",
-        "things: 25 of 25, in 25.0 s",
-    ]
-
-
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch):
-    class Terminal(StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    assert list(progress.track(range(3), "things")) == [0, 1, 2]
-    assert "things" in sys.stderr.getvalue()
-    assert "3/3" in sys.stderr.getvalue()

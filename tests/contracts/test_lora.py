@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 def run(folder, out, variant: str):
     # Steps so long that the change is plain to see in what the network predicts.
     training = tiny.TRAINING | {"lr": 0.03}
-    return unlearn(folder, tiny.concept(), "mim-mu", variant=variant, training=training, out=out, store=Store.default())
+    return unlearn(folder, tiny.concept(), "mim-mu", variant=variant, training=training, out=out, cache=Store.default())
 
 
 @torch.no_grad()
@@ -50,7 +50,7 @@ def test_a_run_of_low_rank_is_the_same_as_a_lora_and_merged(folder, tmp_path):
 def test_a_sequence_of_low_rank_has_that_of_its_stages_together(tmp_path):
     made = unlearn(
         tiny.model(), [tiny.concept("neon"), tiny.concept("ring")], "mim-mu", variant="xattn-lora", together="sequential",
-        training=tiny.TRAINING | {"lr": 0.03}, out=tmp_path / "run", store=Store.default(),
+        training=tiny.TRAINING | {"lr": 0.03}, out=tmp_path / "run", cache=Store.default(),
     )  # fmt: skip
     assert write_lora(tiny.pipeline(), made, tmp_path / "lora.safetensors") < 1e-4
     assert write_lora(tiny.pipeline(), made, tmp_path / "lora.safetensors", rank=4) > 1e-2

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from expunge import config
-from expunge.cli.fields import settings_of
+from expunge.cli.settings_help import settings_of
 from expunge.diffusion.batch import LEADS, Batch
 from expunge.diffusion.types import Point
 from expunge.errors import UndeclaredNeed
@@ -29,14 +29,14 @@ TRAINING = Training(**tiny.TRAINING)
 
 def prepared(cls, needs=None):
     model, method = tiny.model(), cls()
-    batches = gather(model, tiny.concept(), method.needs if needs is None else needs, TRAINING, 0, Store.default())
+    batches = gather(tiny.session(model), tiny.concept(), method.needs if needs is None else needs, TRAINING, 0)
     state = TrainState(model, method.scope)
     return model, method, batches, state
 
 
 def ready(method, batches, state):
     """The models that the trainer gives, with what the method prepares of its own batches."""
-    trainer = Trainer(method, TRAINING, batches, state)
+    trainer = Trainer(tiny.session(batches.model), method, TRAINING, batches, state)
     trainer.hooks.notes = method.prepare(trainer.models, batches)
     return trainer.models
 
@@ -67,14 +67,16 @@ def test_each_declared_need_is_necessary(name):
     for need in cls().needs - {"reference"}:
         _, method, batches, state = prepared(cls, cls().needs - {need})
         with pytest.raises(UndeclaredNeed, match=f"'{need}' was read"):
-            list(Trainer(method, TRAINING, batches, state).fit())  # all steps: a method that alternates reads a part in some
+            list(
+                Trainer(tiny.session(batches.model), method, TRAINING, batches, state).fit()
+            )  # all steps: a method that alternates reads a part in some
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_only_the_scope_moves_and_the_reference_stays(name):
     model, method, batches, state = prepared(OBJECTIVES[name])
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
-    trainer = Trainer(method, TRAINING, batches, state)
+    trainer = Trainer(tiny.session(batches.model), method, TRAINING, batches, state)
     point, student = a_point(batches(0)), Student(model, state)
     with torch.no_grad():
         untouched = model.predict(point)
@@ -96,7 +98,7 @@ def test_a_run_changes_the_scope_and_leaves_the_model_as_it_was(name, tmp_path):
     model = tiny.model()
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
     training = None if issubclass(METHODS[name], Edit) else tiny.TRAINING
-    run = unlearn(model, tiny.concept(), name, training=training, out=tmp_path / "run", store=Store.default())
+    run = unlearn(model, tiny.concept(), name, training=training, out=tmp_path / "run", cache=Store.default())
     assert run.card["relative_change"] > 0
     assert set(run.delta(model.fingerprint)) == set(model.scope(METHODS[name]().scope))
     assert all(torch.equal(p, before[n]) and p.requires_grad for n, p in model.network.named_parameters())

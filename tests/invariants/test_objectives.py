@@ -105,7 +105,7 @@ class Everything(Plain):
 
 def run(folder: Path, method: Objective, watch=None, **training):
     concept = tiny.concept(anchor="sketch")
-    return unlearn(tiny.model(), concept, method, training=training, out=folder, store=Store.default(), watch=watch)
+    return unlearn(tiny.model(), concept, method, training=training, out=folder, cache=Store.default(), progress=tiny.watching(watch))
 
 
 VARIANTS = {
@@ -134,7 +134,7 @@ def test_a_resumed_run_ends_where_a_straight_one_does(straight, stop, tmp_path):
     resumed = run(tmp_path / "resumed", method, **training).folder
     for file in ("delta.safetensors", "log.jsonl"):
         assert (resumed / file).read_bytes() == (folder / file).read_bytes()
-    assert sorted(p.name for p in resumed.iterdir()) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
+    assert sorted(p.name for p in resumed.glob("[!.]*")) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
 
 
 def test_a_resumed_run_reads_its_notes(tmp_path, monkeypatch):
@@ -158,8 +158,8 @@ def test_an_accumulated_batch_is_the_batch(whole, tmp_path, parts):
 
 def trainer(method: Objective, **training) -> Trainer:
     settings, model = Training(**tiny.TRAINING | training), tiny.model()
-    batches = gather(model, tiny.concept(), method.needs, settings, 0, Store.default())
-    return Trainer(method, settings, batches, TrainState(model, method.scope, 0, settings.ema))
+    batches = gather(tiny.session(model), tiny.concept(), method.needs, settings, 0)
+    return Trainer(tiny.session(model), method, settings, batches, TrainState(model, method.scope, 0, settings.ema))
 
 
 def test_masked_entries_do_not_move():
@@ -257,7 +257,7 @@ def test_low_rank_adds_low_rank_to_the_matching_weights_alone(tmp_path):
     model = tiny.model()
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
     scope = SCOPES["xattn-lora"]
-    delta = unlearn(model, tiny.concept(), Plain("xattn-lora"), out=tmp_path / "run", store=Store.default()).delta()
+    delta = unlearn(model, tiny.concept(), Plain("xattn-lora"), out=tmp_path / "run", cache=Store.default()).delta()
     assert set(delta) == {n for n, p in before.items() if ".attn2." in n and p.ndim == 2}
     for name, value in delta.items():
         sizes = torch.linalg.svdvals((value - before[name]).double())

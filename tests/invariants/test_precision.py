@@ -18,7 +18,7 @@ from expunge.runs.export import merge
 from expunge.runs.plan import make_plan
 from expunge.runs.unlearn import carry_out, unlearn
 from expunge.storage.cache import Store
-from expunge.training.banks import pictured, trajectory_bank, untracked
+from expunge.training.banks import pictured, trajectory_bank
 from expunge.training.batches import gather
 from expunge.training.networks import ReferenceCache
 
@@ -39,7 +39,7 @@ def test_training_in_bf16_keeps_the_trained_tensors_in_float32_and_comes_near(fo
     for dtype in ("fp32", "bf16"):
         # A store of its own, or the first would make the pictures for both.
         run = unlearn(
-            folder, tiny.concept(), training=tiny.TRAINING, out=tmp_path / dtype, dtype=dtype, store=Store(tmp_path / f"s-{dtype}")
+            folder, tiny.concept(), training=tiny.TRAINING, out=tmp_path / dtype, dtype=dtype, cache=Store(tmp_path / f"s-{dtype}")
         )
         deltas[dtype] = run.delta()
         assert {v.dtype for v in deltas[dtype].values()} == {torch.float32}
@@ -52,16 +52,16 @@ def test_training_in_bf16_keeps_the_trained_tensors_in_float32_and_comes_near(fo
 def test_every_kind_of_bank_is_made_in_half_precision(folder, tmp_path, method):
     """The trained tensors are in float32 beside the rest: trajectories and pictures are drawn all the same."""
     training = tiny.TRAINING | {"retain_pictures": 8}
-    run = unlearn(folder, tiny.concept(), method, training=training, out=tmp_path / "run", dtype="bf16", store=Store(tmp_path / "store"))
+    run = unlearn(folder, tiny.concept(), method, training=training, out=tmp_path / "run", dtype="bf16", cache=Store(tmp_path / "store"))
     assert run.card["relative_change"] > 0
 
 
 def test_a_pipeline_in_another_precision_than_the_runs_is_refused(tmp_path):
     pipeline = tiny.pipeline().to(torch.bfloat16)
     with pytest.raises(ExpungeError, match=r"the network is in bf16, dtype is fp32; give dtype='bf16'"):
-        unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", dtype="fp32", store=Store(tmp_path / "store"))
+        unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", dtype="fp32", cache=Store(tmp_path / "store"))
     assert not (tmp_path / "run").exists()
-    run = unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "store"))
+    run = unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", cache=Store(tmp_path / "store"))
     assert run.card["dtype"] == "bf16"
 
 
@@ -69,20 +69,20 @@ def test_pictures_that_a_run_learns_from_are_those_of_its_precision(folder, tmp_
     """Also where its scope, all weights, is held in float32 while it is trained; or runs in fp32 would be given them, and pay nothing."""
     model, store = load(folder, dtype="bf16"), Store(tmp_path / "store")
     plan = make_plan(model, tiny.concept(), "mim-mu", training=tiny.TRAINING, dtype="bf16", variant="full")
-    assert price(plan, model, store).pictures > 0
-    carry_out(plan, model, out=tmp_path / "run", store=store, track=untracked, watch=None)
-    assert price(plan, model, store).pictures == 0
+    assert price(plan, tiny.session(model, store)).pictures > 0
+    carry_out(plan, tiny.session(model, store), tmp_path / "run")
+    assert price(plan, tiny.session(model, store)).pictures == 0
     [made] = store.root.rglob("*.safetensors")
-    gather(model, plan.concept, plan.method.needs, plan.training, 0, Store(tmp_path / "another"), untracked)
+    gather(tiny.session(model, Store(tmp_path / "another")), plan.concept, plan.method.needs, plan.training, 0)
     [other] = (tmp_path / "another").rglob("*.safetensors")
     assert (other.name, other.read_bytes()) == (made.name, made.read_bytes())
     full = load(folder)
-    assert price(make_plan(full, tiny.concept(), "mim-mu", training=tiny.TRAINING, variant="full"), full, store).pictures > 0
+    assert price(make_plan(full, tiny.concept(), "mim-mu", training=tiny.TRAINING, variant="full"), tiny.session(full, store)).pictures > 0
 
 
 def test_a_run_in_half_precision_is_merged_into_the_model_as_it_was_published(folder, tmp_path):
     """Not into one that was rounded for training: what the run did not change is what it was, and was measured so."""
-    run = unlearn(folder, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", dtype="bf16", store=Store(tmp_path / "store"))
+    run = unlearn(folder, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", dtype="bf16", cache=Store(tmp_path / "store"))
     merged, before = load_run(folder, run, dtype="fp32"), load(folder).pipeline
     delta = run.delta()
     for name, value in merged.unet.named_parameters():
@@ -95,8 +95,8 @@ def test_pictures_of_another_scheduler_or_precision_are_others(folder, tmp_path)
     model, store = load(folder), Store(tmp_path)
 
     def kept() -> int:
-        pictured(model, "forget", ["a ring"], [1], store, untracked)
-        trajectory_bank(model, tiny.concept(), Training(points=4, pictures=1), 0, store, untracked, ReferenceCache())
+        pictured(tiny.session(model, store), "forget", ["a ring"], [1])
+        trajectory_bank(tiny.session(model, store), tiny.concept(), Training(points=4, pictures=1), 0, ReferenceCache())
         return len(list(tmp_path.rglob("*.safetensors")))
 
     assert (kept(), kept()) == (2, 2)
@@ -105,7 +105,7 @@ def test_pictures_of_another_scheduler_or_precision_are_others(folder, tmp_path)
 
 
 def test_a_merged_folder_needs_no_expunge(folder, tmp_path):
-    run = unlearn(folder, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "store"))
+    run = unlearn(folder, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", cache=Store(tmp_path / "store"))
     plain = StableDiffusionPipeline.from_pretrained(merge(folder, run, tmp_path / "merged", dtype="fp32"), safety_checker=None)
     ours, before = load_run(folder, run), load(folder).pipeline
     for name, value in run.delta().items():
@@ -118,7 +118,7 @@ def test_a_merged_folder_needs_no_expunge(folder, tmp_path):
 def test_a_pipeline_in_memory_is_left_as_it_was(tmp_path):
     pipeline = tiny.pipeline()
     before = {n: p.clone() for n, p in pipeline.unet.named_parameters()}
-    run = unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "store"))
+    run = unlearn(pipeline, tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", cache=Store(tmp_path / "store"))
     assert run.card["relative_change"] > 0
     assert all(torch.equal(p, before[n]) for n, p in pipeline.unet.named_parameters())
 
@@ -131,14 +131,14 @@ def test_a_network_is_left_in_its_mode(recomputes, tmp_path):
     pipeline.unet.train()
     # Of low rank a network that computes again would do so without what is added to it.
     settings = {"training": tiny.TRAINING | {"gradient_checkpointing": True}} if recomputes else {"variant": "xattn-lora"}
-    unlearn(pipeline, tiny.concept(), **({"training": tiny.TRAINING} | settings), out=tmp_path / "run", store=Store(tmp_path / "store"))
+    unlearn(pipeline, tiny.concept(), **({"training": tiny.TRAINING} | settings), out=tmp_path / "run", cache=Store(tmp_path / "store"))
     assert pipeline.unet.training
     assert pipeline.unet.is_gradient_checkpointing
 
 
 def test_a_callers_accelerator_keeps_its_precision(tmp_path):
     """And may be made after a run."""
-    given = {"training": tiny.TRAINING, "store": Store(tmp_path / "store")}
+    given = {"training": tiny.TRAINING, "cache": Store(tmp_path / "store")}
     AcceleratorState._reset_state(reset_partial_state=True)
     unlearn(tiny.pipeline(), tiny.concept(), out=tmp_path / "first", **given)
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
@@ -157,6 +157,6 @@ def test_what_is_merged_has_the_safety_checker_that_the_model_has(tmp_path):
         **pipeline.components | {"safety_checker": StableDiffusionSafetyChecker(sizes), "feature_extractor": CLIPImageProcessor()}
     )
     checked.save_pretrained(tmp_path / "checked", safe_serialization=True)
-    run = unlearn(tmp_path / "checked", tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", store=Store(tmp_path / "store"))
+    run = unlearn(tmp_path / "checked", tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", cache=Store(tmp_path / "store"))
     merged = StableDiffusionPipeline.from_pretrained(merge(tmp_path / "checked", run, tmp_path / "merged"))
     assert torch.equal(merged.safety_checker.concept_embeds, checked.safety_checker.concept_embeds)

@@ -11,8 +11,8 @@ import apart
 import pytest
 import tiny
 import torch
+from raising import raises_error
 
-from expunge.errors import ExpungeError
 from expunge.methods.base import Training
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
@@ -53,7 +53,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(name, shared, tmp_pat
     settings = RUNS[name]
     if "training" in settings:
         settings = settings | {"training": settings["training"] | {"accumulate": 2}}
-    alone = unlearn(tiny.model(), tiny.concept(), out=tmp_path / "alone", store=Store(tmp_path / "store"), **settings)
+    alone = unlearn(tiny.model(), tiny.concept(), out=tmp_path / "alone", cache=Store(tmp_path / "store"), **settings)
     for key, value in read_tensors(shared / name / "delta.safetensors").items():
         torch.testing.assert_close(value, alone.delta()[key], rtol=0, atol=1e-6)
     card = json.loads((shared / name / "card.json").read_text())
@@ -70,7 +70,7 @@ def losses(folder: Path) -> list[float]:
 def test_a_resumed_run_of_two_processes_ends_where_a_straight_one_does(shared):
     for file in ("delta.safetensors", "log.jsonl"):
         assert (shared / "resumed" / file).read_bytes() == (shared / "mim-mu" / file).read_bytes()
-    assert sorted(p.name for p in (shared / "resumed").iterdir()) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
+    assert sorted(p.name for p in (shared / "resumed").glob("[!.]*")) == ["card.json", "config.toml", "delta.safetensors", "log.jsonl"]
 
 
 def test_only_the_main_process_writes_and_shows(shared):
@@ -85,17 +85,17 @@ def test_only_the_main_process_writes_and_shows(shared):
 
 def test_a_batch_that_falls_into_unequal_parts_is_refused():
     refuse_uneven(Training(batch_size=12, accumulate=2), 3)
-    with pytest.raises(ExpungeError, match="batch_size 16 is no multiple of 2 x 3; choose another"):
+    with raises_error("uneven-batch", 16, "multiple of 6"):
         refuse_uneven(Training(batch_size=16, accumulate=2), 3)
 
 
 def test_one_process_gives_back_what_it_is_given():
-    alone, tensor = Processes(torch.device("cpu")), torch.ones(2)
+    alone, tensor, cpu = Processes(), torch.ones(2), torch.device("cpu")
     assert (alone.count, alone.rank, alone.is_main) == (1, 0, True)
     assert alone.mean(tensor) is tensor
     assert alone.same({"a": tensor})["a"] is tensor
-    assert (alone.total(3), alone.told(True), alone.told(False)) == (3, True, False)
-    assert [alone.accelerator(dtype).mixed_precision for dtype in ("bf16", "fp32")] == ["bf16", "no"]
+    assert (alone.total(3), alone.agree(True), alone.agree(False)) == (3, True, False)
+    assert [alone.accelerator(dtype, cpu).mixed_precision for dtype in ("bf16", "fp32")] == ["bf16", "no"]
 
 
 def launch(count: int, *command: str | Path, **extra: str) -> list[subprocess.CompletedProcess]:

@@ -86,8 +86,8 @@ def test_teacher_and_student_see_the_same_latents_where_the_published_code_encod
 
 def trainer(method, tmp_path) -> Trainer:
     model, training = tiny.model(), Training(**tiny.TRAINING)
-    batches = gather(model, tiny.concept(), method.needs, training, 0, Store(tmp_path))
-    made = Trainer(method, training, batches, TrainState(model, method.scope))
+    batches = gather(tiny.session(model, Store(tmp_path)), tiny.concept(), method.needs, training, 0)
+    made = Trainer(tiny.session(model), method, training, batches, TrainState(model, method.scope))
     made.hooks.notes = method.prepare(made.models, batches)
     with torch.no_grad():  # away from the start, where factors and penalties have no slope
         for weight in made.state.trained.values():

@@ -7,20 +7,19 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from raising import raises_error
 from torch import Tensor, nn
 
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.divergence import BOUNDS
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Cond, Noised, Point
-from expunge.errors import ExpungeError
 from expunge.methods._critic import Discriminator, sinusoids
 from expunge.methods.f_divergence import FDMU
 from expunge.runs.cost import price
 from expunge.runs.plan import make_plan
 from expunge.runs.unlearn import carry_out, unlearn
 from expunge.storage.cache import Store
-from expunge.training.banks import untracked
 from expunge.training.steps import Step
 
 CONDITIONS = {"neon": 3.0, "plain": 1.0}
@@ -134,7 +133,7 @@ def test_only_the_variational_form_has_a_companion_and_no_scale():
 
 
 def test_a_divergence_without_a_conjugate_is_refused():
-    with pytest.raises(ExpungeError, match=r"knows kl, .*'jeffreys' is none of them; choose one, or --form closed"):
+    with raises_error("no-variational-form", "jeffreys", "--form closed"):
         FDMU(divergence="jeffreys", form="variational")
 
 
@@ -160,7 +159,8 @@ def test_a_resumed_run_ends_where_a_straight_one_does(settings: dict[str, str], 
     def delta(name: str, watch=None) -> bytes:
         training = tiny.TRAINING | {"checkpoint_every": 2}
         unlearn(
-            tiny.model(), tiny.concept(), "f-dmu", training=training, out=tmp_path / name, store=Store(tmp_path), watch=watch, **settings
+            tiny.model(), tiny.concept(), "f-dmu", training=training, out=tmp_path / name, cache=Store(tmp_path),
+            progress=tiny.watching(watch), **settings,
         )  # fmt: skip
         return (tmp_path / name / "delta.safetensors").read_bytes()
 
@@ -174,8 +174,8 @@ def test_a_resumed_run_ends_where_a_straight_one_does(settings: dict[str, str], 
 def test_a_run_costs_what_it_was_said_to(form: str, tmp_path: Path):
     model, store = tiny.model(), Store(tmp_path)
     plan = make_plan(model, tiny.concept(), "f-dmu", training=tiny.TRAINING, form=form)
-    said = price(plan, model, store)
-    run = carry_out(plan, model, out=tmp_path / "run", store=store, track=untracked, watch=None)
+    said = price(plan, tiny.session(model, store))
+    run = carry_out(plan, tiny.session(model, store), tmp_path / "run")
     assert (run.card["forwards"], run.card["backwards"]) == (said.forwards, said.backwards)
     # Of 16 points, 24 visits: each anchor prediction once. To find its scale, the closed form also has the student look at 4.
     assert (said.reference, said.glances) == (16, 4 if form == "closed" else 0)

@@ -65,8 +65,8 @@ def test_each_row_has_its_own_tokens_where_the_released_code_tiles_the_batch_ove
 
 def trainer(tmp_path, **settings) -> Trainer:
     model, method, training = tiny.model(), FMN(**settings), Training(**tiny.TRAINING)
-    batches = gather(model, tiny.concept(synonyms=("glow",)), method.needs, training, 0, Store(tmp_path))
-    return Trainer(method, training, batches, TrainState(model, method.scope))
+    batches = gather(tiny.session(model, Store(tmp_path)), tiny.concept(synonyms=("glow",)), method.needs, training, 0)
+    return Trainer(tiny.session(model), method, training, batches, TrainState(model, method.scope))
 
 
 @pytest.mark.parametrize("variant", ["xattn-qk", "xattn", "full"])

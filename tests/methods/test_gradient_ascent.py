@@ -9,7 +9,6 @@ from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Cond, Noised
 from expunge.methods.base import Training
 from expunge.methods.gradient_ascent import GradientAscent
-from expunge.storage.cache import Store
 from expunge.training.batches import gather
 from expunge.training.loop import Trainer
 from expunge.training.state import TrainState
@@ -48,8 +47,8 @@ def test_the_steps_bound_it_and_not_the_norm(max_grad_norm: float):
     """Nothing else does: the loss falls without end. Adam moves no number by more than about lr a step, however steep the loss."""
     method, training = GradientAscent(), Training(**tiny.TRAINING | {"max_grad_norm": max_grad_norm, "schedule": "constant"})
     model = tiny.model()
-    made = gather(model, tiny.concept(), method.needs, training, 0, Store.default())
-    trainer = Trainer(method, training, made, TrainState(model, method.scope))
+    made = gather(tiny.session(model), tiny.concept(), method.needs, training, 0)
+    trainer = Trainer(tiny.session(model), method, training, made, TrainState(model, method.scope))
     list(trainer.fit())
     far = max((w - trainer.state.initial[n]).abs().max().item() for n, w in trainer.state.trained.items())
     assert 0.5 * training.lr < far < 1.5 * training.lr * training.steps

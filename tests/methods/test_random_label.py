@@ -10,7 +10,6 @@ from expunge.diffusion.types import Cond, Noised, Point
 from expunge.methods.base import Training
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.salun import SalUn
-from expunge.storage.cache import Store
 from expunge.training.batches import gather
 
 EPS = {"neon": 3.0, "ink": 1.0, "rose": -1.0}
@@ -63,7 +62,7 @@ def test_without_its_weight_the_rest_is_not_looked_at(cls):
 def test_student_and_goal_see_the_same_latents_and_not_two_encodings_of_a_picture(cls):
     """Released codes draw two samples of the encoder's posterior for one picture, so the two predictions differ by more than the prompt."""
     training, seen = Training(**tiny.TRAINING), []
-    given = gather(tiny.model(), tiny.concept(), cls().needs, training, 0, Store.default())(0)
+    given = gather(tiny.session(), tiny.concept(), cls().needs, training, 0)(0)
 
     def student(point: Point):
         seen.append(point)
@@ -84,5 +83,5 @@ def test_student_and_goal_see_the_same_latents_and_not_two_encodings_of_a_pictur
 @pytest.mark.parametrize("cls", METHODS)
 def test_not_all_points_get_the_same_other_name(cls):
     training = Training(**tiny.TRAINING | {"points": 64})
-    made = gather(tiny.model(), tiny.concept(), cls().needs, training, 0, Store.default())
+    made = gather(tiny.session(), tiny.concept(), cls().needs, training, 0)
     assert len({made.banks["forget"].marginals[i].replace(p.context, "") for i, p in enumerate(made.banks["forget"].prompts)}) > 4

@@ -1,7 +1,5 @@
 """SDD's loss on numbers small enough to do by hand, and the points that it is taken at."""
 
-from types import SimpleNamespace
-
 import pytest
 import tiny
 import torch
@@ -49,8 +47,10 @@ def test_no_gradient_reaches_the_goal():
     assert said[""].grad is None
 
 
-def test_the_goal_is_a_glance_and_counts_as_one():
-    student = Student(SimpleNamespace(predict=lambda point, weights: network(0.0)(point)))
+def test_the_goal_is_a_call_without_gradient_and_counts_as_one(monkeypatch):
+    model = tiny.model()
+    monkeypatch.setattr(model, "predict", lambda point, weights: network(0.0)(point))
+    student = Student(model)
     SDD()(Models(student, network(0.0)), batch())
     assert (student.with_gradient, student.without_gradient) == (1, 1)
 
@@ -60,7 +60,7 @@ def test_the_result_is_the_running_mean(tmp_path):
 
     def change(ema: float) -> float:
         training = tiny.TRAINING | {"ema": ema}
-        run = unlearn(tiny.model(), tiny.concept(), "sdd", training=training, out=tmp_path / f"{ema}", store=Store(tmp_path / "store"))
+        run = unlearn(tiny.model(), tiny.concept(), "sdd", training=training, out=tmp_path / f"{ema}", cache=Store(tmp_path / "store"))
         return run.card["relative_change"]
 
     assert 0 < change(0.5) < change(0.0)
@@ -74,7 +74,7 @@ def test_the_result_is_the_running_mean(tmp_path):
 def batches(tmp_path, **settings) -> Batches:
     training = Training(**{"batch_size": 16, "points": 512, "pictures": 48} | settings)
     concept = tiny.concept("neon", synonyms=("glow",))
-    return gather(tiny.model(), concept, SDD().needs, training, 0, Store(tmp_path))
+    return gather(tiny.session(tiny.model(), Store(tmp_path)), concept, SDD().needs, training, 0)
 
 
 def test_a_point_at_the_first_time_is_noise_and_not_a_finished_picture(tmp_path):

@@ -76,7 +76,7 @@ def test_only_what_is_read_is_needed():
 def test_each_matrix_gets_adapters_of_that_rank(settings, tmp_path):
     model, method = tiny.model(), SPM(**settings)
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
-    delta = unlearn(model, tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / "r", store=Store(tmp_path / "s")).delta()
+    delta = unlearn(model, tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / "r", cache=Store(tmp_path / "s")).delta()
     layers = ("attn2",) if method.variant == "xattn" else ("attn1", "attn2", "ff")
     assert set(delta) == {n for n, p in before.items() if p.ndim == 2 and "transformer_blocks" in n and any(f".{k}." in n for k in layers)}
     sizes = {name: torch.linalg.svdvals((value - before[name]).double()) for name, value in delta.items()}

@@ -1,11 +1,11 @@
-"""A small world for metrics: four styles in two families, three objects, pictures with random verdicts."""
+"""A small world for metrics: four styles in two families, three objects, images with random verdicts."""
 
+import numpy as np
 import pytest
-import torch
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Kind, Member, Vocabulary
-from expunge.evaluation.metrics.base import Evidence, Shots
+from expunge.evaluation.metrics import Evidence, Sample
 
 STYLES = (
     Member("neon", ("glow",), "lines"),
@@ -22,23 +22,27 @@ VOCABULARY = Vocabulary(
 )
 
 
-def judged(probe: str, prompts: list, generator: torch.Generator, seeds: tuple[int, ...] = (0, 1)) -> Shots:
-    """Pictures of a probe; the judge is right in about three of four."""
-    rows = [(p, seed) for p in prompts for seed in seeds]
+def judged(prompts: dict[str, list], generator: np.random.Generator, seeds: tuple[int, ...] = (0, 1)) -> tuple[Sample, ...]:
+    """Images of every probe by a run and a base model; the judge is right in about three of four."""
 
     def verdict(wanted: str | None, members: tuple[Member, ...]) -> str:
-        guess = members[int(torch.randint(len(members), (), generator=generator))].name
-        return guess if wanted is None or torch.rand((), generator=generator) < 0.4 else wanted
+        guess = members[int(generator.integers(len(members)))].name
+        return guess if wanted is None or generator.random() < 0.4 else wanted
 
-    wanted = {kind: tuple(p.labels.get(kind) for p, _ in rows) for kind in ("style", "object")}
-    seen = {kind: tuple(verdict(w, {"style": STYLES, "object": OBJECTS}[kind]) for w in labels) for kind, labels in wanted.items()}
-    features = torch.randn(len(rows), 5, generator=generator)
-    return Shots(probe, tuple(p.prompt for p, _ in rows), tuple(seed for _, seed in rows), wanted, seen, features)
+    def labels(prompt) -> dict[str, str]:
+        return {kind: verdict(prompt.labels.get(kind), members) for kind, members in (("style", STYLES), ("object", OBJECTS))}
+
+    return tuple(
+        Sample("r", "neon", "style", "object", probe, p.prompt, seed, "main", dict(p.labels), labels(p), labels(p))
+        for probe, found in prompts.items()
+        for p in found
+        for seed in seeds
+    )
 
 
 @pytest.fixture
 def evidence() -> Evidence:
-    generator = torch.Generator().manual_seed(0)
-    probes = Concept.find("neon", VOCABULARY).probes()
-    shots, base = ({name: judged(name, prompts, generator) for name, prompts in probes.items()} for _ in range(2))
-    return Evidence("style", "object", shots, base, torch.randn(40, 5, generator=generator))
+    generator = np.random.default_rng(0)
+    samples = judged(Concept.find("neon", VOCABULARY).probes(), generator)
+    features, base = (generator.standard_normal((len(samples), 5)).astype(np.float32) for _ in range(2))
+    return Evidence(samples, features + 1, base, generator.standard_normal((40, 5)).astype(np.float32))

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
 from expunge.evaluation.metrics._jackknife import jackknife_se, jackknife_variance
@@ -10,7 +11,9 @@ from expunge.evaluation.statistics import (
     Z,
     around,
     clustered,
+    grouped,
     mean_interval,
+    paired_change,
     ratio_interval,
     student,
     student_interval,
@@ -33,6 +36,12 @@ def test_wilson_ends_are_the_shares_that_n_trials_would_just_not_reject(hits, n)
         assert abs(p - end) == pytest.approx(Z * math.sqrt(end * (1 - end) / n))
 
 
+@pytest.mark.parametrize(("hits", "n"), [(0, 7), (1, 3), (37, 41), (300, 300)])
+def test_wilson_is_scipys(hits, n):
+    ends = binomtest(hits, n).proportion_ci(0.95, "wilson")
+    assert wilson(hits, n)[1:] == pytest.approx((ends.low, ends.high), abs=1e-9)
+
+
 def test_groups_that_differ_widen_a_share_and_groups_that_agree_do_not():
     """By hand: p = 3/4 of 100 in two groups of 50 with 1 and 1/2, d = 2 (1/4 1/16 + 1/4 1/16) / (3/16 / 100) = 100/3, so n_eff = 3."""
     assert clustered([(50, 50), (25, 50)]) == pytest.approx(wilson_of(0.75, 3.0))
@@ -40,6 +49,119 @@ def test_groups_that_differ_widen_a_share_and_groups_that_agree_do_not():
     assert clustered([(50, 50), (50, 50)]) == wilson(100, 100)
     assert clustered([(3, 10)]) == wilson(3, 10)
     assert clustered([(3, 10), (4, 10)]) == wilson(7, 20)  # no wider apart than chance
+
+
+def test_single_images_are_no_groups():
+    assert clustered(grouped([True] * 92 + [False] * 8, list(range(100)))) == wilson(92, 100)
+
+
+def shares_missed(groups: int, size: int, correlation: float, share: float = 0.9, times: int = 2000) -> tuple[float, float]:
+    """How often `clustered` and `wilson` miss a share that is estimated from groups of images, correlated within."""
+    generator, spread = np.random.default_rng(0), (1 - correlation) / correlation
+    chances = generator.beta(share * spread, (1 - share) * spread, (times, groups))
+    hits = generator.binomial(size, chances)
+    misses = [0, 0]
+    for counts in hits.tolist():
+        found = clustered([(h, size) for h in counts]), wilson(sum(counts), groups * size)
+        misses = [m + (not low <= share <= high) for m, (_, low, high) in zip(misses, found, strict=True)]
+    return misses[0] / times, misses[1] / times
+
+
+@pytest.mark.parametrize(
+    ("groups", "size", "correlation", "missed", "by_wilson"),
+    [
+        (20, 5, 0.2, 0.07, 0.16),  # seeds of a prompt
+        (20, 20, 0.05, 0.05, 0.15),
+        (20, 20, 0.2, 0.08, 0.39),  # prompts of a concept
+        (6, 20, 0.2, 0.14, 0.36),
+        (3, 20, 0.2, 0.26, 0.385),
+    ],
+)
+def test_how_often_intervals_miss_where_images_of_a_group_are_alike(groups, size, correlation, missed, by_wilson):
+    """The numbers in the docstring of `clustered`."""
+    assert shares_missed(groups, size, correlation) == pytest.approx((missed, by_wilson), abs=0.015)
+
+
+def pairs(losses: int, gains: int, right: int, wrong: int) -> tuple[list[bool], list[bool]]:
+    """What a run and the base model get right."""
+    both = [(False, True)] * losses + [(True, False)] * gains + [(True, True)] * right + [(False, False)] * wrong
+    run, base = zip(*both, strict=True)
+    return list(run), list(base)
+
+
+def test_six_losses_of_100_are_a_significant_change_though_the_intervals_of_both_shares_overlap():
+    """98 of 100 against 92 of 100: p = 2 (1/2)^6. By hand: D' = (1 - 7) / 102, p' + q' = 8/102."""
+    run, base = pairs(losses=6, gains=0, right=92, wrong=2)
+    assert (sum(base), sum(run)) == (98, 92)
+    assert wilson(92, 100).high > wilson(98, 100).low
+    change = paired_change(run, base, range(100))
+    half = Z * math.sqrt((8 / 102 - (6 / 102) ** 2) / 102)
+    assert change[:3] == pytest.approx((-0.06, -6 / 102 - half, -6 / 102 + half))
+    assert change[3:] == (6, 0, 2 * 0.5**6)
+    assert change.high < 0
+    assert change.is_significant
+
+
+def test_five_losses_of_100_are_not():
+    change = paired_change(*pairs(losses=5, gains=0, right=93, wrong=2), range(100))
+    assert (change.p, change.is_significant) == (2 * 0.5**5, False)
+    assert change.low < 0 < change.high
+
+
+@pytest.mark.parametrize(("losses", "gains"), [(0, 0), (1, 0), (6, 0), (3, 9), (40, 61), (200, 150)])
+def test_of_single_images_the_test_is_mcnemars(losses, gains):
+    run, base = pairs(losses, gains, right=500, wrong=3)
+    expected = binomtest(losses, losses + gains).pvalue if losses + gains else 1
+    assert paired_change(run, base, range(len(run))).p == pytest.approx(expected, abs=1e-9)
+
+
+def test_losses_of_one_prompt_count_once():
+    """Six images of one prompt, one noise each: the signs of a single group say nothing, whatever its size."""
+    run, base = pairs(losses=6, gains=0, right=94, wrong=0)
+    together = paired_change(run, base, ["ring"] * 6 + list(range(94)))
+    assert together.p == 1
+    assert together.low < 0 < together.high
+    # In two prompts of 4 and 2: |±4 ± 2| is 6 with 2 of 4 choices.
+    assert paired_change(run, base, ["ring"] * 4 + ["disc"] * 2 + list(range(94))).p == 0.5
+    # 4, 2 and a gain of 1: the sum is 5; ±4 ±2 ±1 is 5 or more for +++ and ++-, and as far below for two others.
+    run, base = pairs(losses=6, gains=1, right=93, wrong=0)
+    assert paired_change(run, base, ["ring"] * 4 + ["disc"] * 2 + list(range(94))).p == 0.5
+
+
+def test_groups_widen_a_changes_interval_by_hand():
+    """4 groups of 5: one lost whole. D = -1/4; variance of single changes 1/4 - 1/16 = 3/16; robust 4/3 (1/16) (9/16 + 3/16) = 1/16.
+    d = (1/16) / (3/16 / 20) = 20/3, so n' = 3 and b/d = 3/4: p' = 1.75/5, q' = 1/5."""
+    run, base = [False] * 5 + [True] * 15, [True] * 20
+    change = paired_change(run, base, [i // 5 for i in range(20)])
+    half = Z * math.sqrt((2.75 / 5 - (0.75 / 5) ** 2) / 5)
+    assert change == pytest.approx((-0.25, -0.15 - half, -0.15 + half, 5, 0, 1))
+
+
+def test_no_change_is_not_known_to_be_none():
+    change = paired_change([True] * 100, [True] * 100, range(100))
+    half = Z * math.sqrt(2 / 102 / 102)  # one loss and one gain added
+    assert change == pytest.approx((0, -half, half, 0, 0, 1))
+    assert paired_change([False] * 9, [True] * 9, range(9))[:2] == (-1, -1)
+
+
+def test_a_change_takes_images_in_pairs():
+    with pytest.raises(ValueError, match="none given"):
+        paired_change([], [], [])
+    with pytest.raises(ValueError):
+        paired_change([True], [True, False], [0, 1])
+
+
+def test_a_changes_interval_and_test_err_as_seldom_as_they_say():
+    """Of 2000 runs with 60 images, 12 % lost and 4 % gained, the interval misses D; of 2000 with 8 % either way, the test says changed."""
+    generator = np.random.default_rng(0)
+    missed = false = 0
+    for chances, null in (((0.12, 0.04, 0.84), False), ((0.08, 0.08, 0.84), True)):
+        for losses, gains, same in generator.multinomial(60, chances, 2000).tolist():
+            change = paired_change(*pairs(losses, gains, same, 0), range(60))
+            missed += not null and not change.low <= -0.08 <= change.high
+            false += null and change.is_significant
+    assert missed / 2000 == pytest.approx(0.045, abs=0.015)
+    assert false / 2000 < 0.05
 
 
 def wilson_of(p: float, n: float) -> tuple[float, float, float]:
@@ -68,16 +190,21 @@ def test_mean_interval_by_hand():
         mean_interval([1.0])
 
 
-@pytest.mark.parametrize("freedom", [3, 5, 15, 300])
-def test_students_factor(freedom):
-    assert student(freedom) == pytest.approx(student_t.ppf(0.975, freedom), rel=0.01)
+@pytest.mark.parametrize(("freedom", "closed_form"), [(1, math.tan(0.475 * math.pi)), (2, 0.95 * math.sqrt(2 / (1 - 0.95**2)))])
+def test_students_factor_by_its_closed_forms(freedom, closed_form):
+    assert student(freedom) == pytest.approx(closed_form, abs=1e-9)
+
+
+@pytest.mark.parametrize("freedom", [3, 15, 300])
+def test_students_factor_leaves_5_percent(freedom):
+    assert 2 * student_t.sf(student(freedom), freedom) == pytest.approx(0.05, abs=1e-9)
 
 
 def test_few_values_have_a_wider_interval():
     value, low, high = student_interval([1, 2, 6, 7])
     assert (value, low) == pytest.approx((4, 8 - high))
-    # s² = (9 + 4 + 4 + 9)/3; t(3) = 3.159 by the expansion.
-    assert high - 4 == pytest.approx(student(3) * (26 / 3 / 4) ** 0.5)
+    # s² = (9 + 4 + 4 + 9)/3; t(3) = 3.182446.
+    assert high - 4 == pytest.approx(3.182446 * (26 / 3 / 4) ** 0.5, rel=1e-6)
 
 
 def test_ratio_interval_by_hand():

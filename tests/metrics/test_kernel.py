@@ -3,7 +3,7 @@ from itertools import product
 import pytest
 import torch
 
-from expunge.evaluation.metrics.kernel import kid, polynomial_kernel
+from expunge.evaluation.metrics._kernel import kid, polynomial_kernel
 from expunge.evaluation.statistics import Z
 
 

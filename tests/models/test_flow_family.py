@@ -34,7 +34,7 @@ METHODS = {"mim-mu": {}, "esd": {}, "sdd": {}, "spm": {}, "low rank": {"method":
 
 
 def trained(model, name: str, out, steps: int = 6, **settings):
-    settings = {"method": name, "training": tiny.TRAINING | {"steps": steps}, "store": Store.default(), **METHODS[name], **settings}
+    settings = {"method": name, "training": tiny.TRAINING | {"steps": steps}, "device": "cpu", **METHODS[name], **settings}
     return unlearn(model, tiny.concept(), out=out, **settings)
 
 
@@ -145,7 +145,7 @@ def test_a_method_draws_its_loss_down_and_changes_its_scope_alone(method: str, t
 def test_a_resumed_run_ends_where_a_straight_one_does(method: str, tmp_path):
     straight = trained(families.stable_diffusion_3(), method, tmp_path / "straight")
     with pytest.raises(Interrupted):
-        trained(families.stable_diffusion_3(), method, tmp_path / "resumed", watch=stop_after(3))
+        trained(families.stable_diffusion_3(), method, tmp_path / "resumed", progress=tiny.watching(stop_after(3)))
     trained(families.stable_diffusion_3(), method, tmp_path / "resumed")
     for file in ("delta.safetensors", "log.jsonl"):
         assert (tmp_path / "resumed" / file).read_bytes() == (straight.folder / file).read_bytes()
@@ -163,8 +163,8 @@ def test_there_is_a_gradient_where_nothing_but_noise_is_left():
 def test_the_cost_of_a_run_is_counted_by_keyword_calls_too(tmp_path):
     model = families.stable_diffusion_3()
     plan = make_plan(model, tiny.concept(), "esd", training=tiny.TRAINING)
-    foretold = price(plan, model, Store(tmp_path / "store"))
-    card = trained(model, "esd", tmp_path / "run", store=Store(tmp_path / "store")).card
+    foretold = price(plan, tiny.session(model, Store(tmp_path / "cache")))
+    card = trained(model, "esd", tmp_path / "run", cache=tmp_path / "cache").card
     assert foretold.backwards == card["backwards"] > 0
     assert foretold.forwards == card["forwards"]
 
@@ -186,7 +186,7 @@ def test_its_information_is_measured(tmp_path):
     model = families.stable_diffusion_3()
     run = trained(model, "mim-mu", tmp_path / "run")
     meter = Meter(pictures=4, target_pictures=8, draws=2, others=1, maps=0)
-    found = measure_information(run, model, meter=meter, store=Store(tmp_path / "store"))
+    found = measure_information(run, model, meter=meter, cache=tmp_path / "cache")
     assert found.rows
     assert all(abs(row.value) < 1e6 for row in found.rows)
 
@@ -237,7 +237,7 @@ def test_methods_that_do_not_fit_the_family_are_refused(method: str, rule: str):
 
 
 def test_attacks_on_words_do_not_apply():
-    victim = Victim(families.stable_diffusion_3(), tiny.concept(), pictures=2)
+    victim = Victim(tiny.session(families.stable_diffusion_3()), tiny.concept(), pictures=2)
     with pytest.raises(Inapplicable) as caught:
         next(Inversion(steps=2)(victim))
     assert caught.value.rule == "several-text-encoders"

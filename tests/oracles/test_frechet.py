@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from expunge.evaluation.metrics.frechet import fid, fid_interval
+from expunge.evaluation.metrics._frechet import fid, fid_interval
 from expunge.evaluation.statistics import Z
 
 

@@ -1,4 +1,4 @@
-"""A run folder as `expunge unlearn` and `expunge eval` leave it, with pictures that need no model."""
+"""A run folder as `expunge unlearn` and `expunge eval` leave it, with images that need no model."""
 
 import json
 import math
@@ -75,7 +75,7 @@ def make_run(
         "concept": {"target": "neon", "kind": "style", "synonyms": [], "anchor": None},
         "model": {"name": "canvas", "fingerprint": "sha256:9f2c41d07a", "family": "stable_diffusion"},
         "seed": 0, "versions": {"expunge": "0.1.0", "torch": "2.13.0", "diffusers": "0.42.0"}, "device": "cpu", "dtype": "float32",
-        "seconds": 71.4, "peak_memory_bytes": 812_000_000, "trainable": 98_304, "total": 3_411_203,
+        "date": "2026-11-28", "seconds": 71.4, "peak_memory_bytes": 812_000_000, "trainable": 98_304, "total": 3_411_203,
         "forwards": 2240, "backwards": steps, "relative_change": 0.00831,
     }  # fmt: skip
     full |= card or {}
@@ -121,4 +121,4 @@ def _evaluate(folder: Path, measured: list[dict[str, Any]], pictures: list[tuple
         "seconds": 140.2,
         "protocol": {"seeds": 1},
     }
-    (folder / "evaluation.json").write_text(json.dumps(about | {"notes": ["The untouched model draws the null prompt as a plain shape."]}))
+    (folder / "evaluation.json").write_text(json.dumps(about | {"notes": ["The base model generates a plain shape for the empty prompt."]}))

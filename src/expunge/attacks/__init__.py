@@ -10,6 +10,24 @@ from expunge.attacks.weight_perturbation import Noise, Prune, Quantise
 from expunge.attacks.wording import Wording
 from expunge.errors import Inapplicable
 
+__all__ = [
+    "ATTACKS",
+    "P4D",
+    "Attack",
+    "Attacked",
+    "FewShot",
+    "Inapplicable",
+    "Inversion",
+    "Noise",
+    "PromptSearch",
+    "Prune",
+    "Quantise",
+    "Relearn",
+    "RingABell",
+    "Victim",
+    "Wording",
+]  # fmt: skip
+
 ATTACKS: dict[str, type[Attack]] = {
     "relearn": Relearn,
     "few-shot": FewShot,

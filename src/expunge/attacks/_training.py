@@ -1,6 +1,5 @@
 """The loop of every attack that trains on: ordinary denoising, by the trainer that unlearning uses, from the victim's weights."""
 
-import copy
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,10 +13,11 @@ from expunge.errors import ExpungeError
 from expunge.methods.base import Objective, Training, Variant
 from expunge.models.delta import swapped
 from expunge.models.scopes import SCOPES, Scope
-from expunge.runs.cost import Rehearsed, Silent
+from expunge.progress import Silent
+from expunge.runs.cost import Rehearsed, without_network
 from expunge.storage.hashing import digest, seed_of
 from expunge.storage.tensors import content, read_tensors, write_tensors
-from expunge.training.banks import Bank, untracked
+from expunge.training.banks import Bank
 from expunge.training.batches import Batches
 from expunge.training.counters import counted
 from expunge.training.loop import Trainer
@@ -77,7 +77,7 @@ def fine_tuned(
         state = TrainState(model, objective.scope, seed_of(victim.seed, "attack"))
         try:
             batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
-            trainer = Trainer(objective, training, batches, state, folder)
+            trainer = Trainer(victim.session, objective, training, batches, state, folder)
             steps = trainer.fit()
             with model.mixed(trainer.accelerator.autocast):  # the caller draws each reading in it too
                 for strength in strengths[1:]:
@@ -101,10 +101,8 @@ def fine_tuned(
 
 def rehearsed(victim: Victim, make: Callable[[Victim], object]) -> int:
     """Forwards that `make` would take, counted on a network that predicts nothing; what the store has costs none."""
-    known = victim.model.fingerprint  # of the real network; the copy takes it along, and the store's keys need it
-    silent = copy.copy(victim.model)
-    silent.network = Silent(victim.model.network)
-    assert silent.fingerprint == known
-    with counted(silent.network) as count:
-        make(replace(victim, model=silent, store=Rehearsed(victim.store.root), track=untracked))
+    model = without_network(victim.model)
+    session = replace(victim.session, model=model, cache=Rehearsed(victim.session.cache.root), progress=Silent())
+    with counted(model.network) as count:
+        make(replace(victim, session=session))
     return count.samples

@@ -16,18 +16,17 @@ from torch import Tensor
 from expunge.concepts.concept import Concept
 from expunge.diffusion.types import Cond, Latents
 from expunge.models.base import DiffusionModel
-from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
 from expunge.storage.tensors import content
-from expunge.training.banks import Track, untracked
+from expunge.training.session import Session
 
 
 @dataclass(frozen=True)
 class Victim:
     """The model that is attacked, and what the attacker has."""
 
-    model: DiffusionModel
-    """With the untouched model's weights in it; an attack puts `delta` in with `weights.swapped` while it works."""
+    session: Session
+    """Its model has the base model's weights; an attack swaps `delta` in (`models.delta.swapped`) while it works."""
     concept: Concept
     delta: Mapping[str, Tensor] = field(default_factory=dict)
     """What unlearning changed; nothing for the untouched model, which is attacked as a control."""
@@ -35,10 +34,12 @@ class Victim:
     """Of everything random in the attack, and of the noise that pictures start from: the same for every victim, so that they pair."""
     pictures: int = 24
     """Pictures that each reading of an attack is judged by."""
-    store: Store = field(default_factory=Store.default)
     folder: Path | None = None
     """Where an attack that trains keeps its checkpoints; None: nowhere."""
-    track: Track = untracked
+
+    @property
+    def model(self) -> DiffusionModel:
+        return self.session.model
 
     @cached_property
     def fingerprint(self) -> str:

@@ -4,19 +4,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from expunge.attacks.captions import Captioned
-from expunge.concepts.concept import Concept, naming
+from expunge.concepts.concept import Concept, compile_names
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
-
-T = TypeVar("T")
 
 LISTED = 20
 """Captions that a refusal names."""
@@ -24,7 +21,7 @@ LISTED = 20
 
 def named(concept: Concept) -> re.Pattern[str]:
     """Finds every known name, erased or not, of the concept and of those that are removed with it."""
-    return naming([name for c in (concept, *concept.removed) for name in c.known])
+    return compile_names([name for c in (concept, *concept.removed) for name in c.known])
 
 
 def innocent(concept: Concept) -> list[str]:
@@ -93,14 +90,9 @@ def legible(model: DiffusionModel, found: Sequence[Captioned]) -> list[Captioned
 def drawings(concept: Concept, count: int, seed: int) -> tuple[UInt8[Tensor, "b 3 64 64"], list[str]]:
     """Fresh drawings and captions as the canvas was trained on, but for the concept and those that are removed with it."""
     from expunge.canvas.draw import draw
-    from expunge.canvas.training.train import caption, pairs_without
+    from expunge.canvas.training.train import make_caption, random_pairs_without
 
-    objects, styles = pairs_without((concept, *concept.removed), count, seed)
+    objects, styles = random_pairs_without((concept, *concept.removed), count, seed)
     generator = torch.Generator().manual_seed(seed_of(seed, "captions"))
-    captions = [caption(o, s, generator) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
+    captions = [make_caption(o, s, generator) for o, s in zip(objects.tolist(), styles.tolist(), strict=True)]
     return draw(objects, styles, seed_of(seed, "strokes")), captions
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """So many of the items, evenly spaced; some of them more than once where there are fewer."""
-    return [items[i * len(items) // count % len(items)] for i in range(count)]

@@ -61,4 +61,4 @@ class FewShot(Attack):
     def _shown(self, victim: Victim) -> Bank:
         banked = Training(pictures=self.pictures, points=max(POINTS, self.pictures))
         # Seeds of its own: not the pictures that a method has unlearned by.
-        return forget_bank(victim.model, victim.concept, banked, seed_of("few-shot", victim.seed), victim.store, victim.track)
+        return forget_bank(victim.session, victim.concept, banked, seed_of("few-shot", victim.seed))

@@ -83,7 +83,7 @@ class Inversion(Attack):
         optimizer = torch.optim.Adam([vectors], lr=self.lr)
         for done, strength in pairwise(self.strengths):
             with swapped(model.network, victim.delta):
-                for step in victim.track(range(int(done), int(strength)), f"a new word for {victim.concept.target}"):
+                for step in victim.session.progress.track(range(int(done), int(strength)), f"a new word for {victim.concept.target}"):
                     at = picks(seed_of("inversion", victim.seed), step, len(bank.points), self.batch_size)
                     rows = written[[place[bank.prompts[i].prompt] for i in at]]
                     blank = ("",) * len(at)
@@ -103,7 +103,7 @@ class Inversion(Attack):
     def _shown(self, victim: Victim) -> Bank:
         concept, banked = replace(victim.concept, synonyms=()), Training(pictures=self.shown, points=max(POINTS, self.shown))
         # Seeds of its own: not the pictures that a method has unlearned by.
-        return forget_bank(victim.model, concept, banked, seed_of("inversion", victim.seed), victim.store, victim.track)
+        return forget_bank(victim.session, concept, banked, seed_of("inversion", victim.seed))
 
 
 def _forms(concept: Concept) -> dict[str, str]:

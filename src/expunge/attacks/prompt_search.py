@@ -97,7 +97,7 @@ class PromptSearch(Attack):
             without = held.of_all(model, plainly)
         for done, strength in pairwise(self.strengths):
             with swapped(model.network, victim.delta):
-                for _ in victim.track(range(int(done), int(strength)), f"words that bring {victim.concept.target} back"):
+                for _ in victim.session.progress.track(range(int(done), int(strength)), f"words that bring {victim.concept.target} back"):
                     search.step()
                 with torch.no_grad():
                     keys = tuple(f"{words.read(found)} {p}" for found, p in zip(search.ids, asked, strict=True))
@@ -173,4 +173,4 @@ class P4D(PromptSearch):
 def _pictures(victim: Victim) -> Latents:
     """What the untouched model makes of each plain prompt, from the noise that readings start from."""
     prompts, seeds = victim.asked()
-    return pictured(victim.model, "forget", prompts, seeds, victim.store, victim.track)
+    return pictured(victim.session, "forget", prompts, seeds)

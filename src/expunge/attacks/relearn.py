@@ -10,9 +10,10 @@ from annotated_types import Ge, Gt
 from expunge.attacks._training import POINTS, Denoise, fine_tuned, rehearsed, rungs
 from expunge.attacks.base import Attack, Attacked, Victim
 from expunge.attacks.captions import captioned, opened
-from expunge.attacks.data import drawings, innocent, legible, refuse_naming, spread
+from expunge.attacks.data import drawings, innocent, legible, refuse_naming
 from expunge.diffusion.types import Latents
 from expunge.errors import Inapplicable
+from expunge.evaluation.protocol import spread
 from expunge.methods.base import Variant
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import Bank, noised, pictured
@@ -86,7 +87,7 @@ class Relearn(Attack):
         if self.data == "base":
             prompts = spread(innocent(concept), count)
             seeds = [seed_of("relearn", victim.seed, "picture", i) for i in range(count)]
-            return pictured(model, "retain", prompts, seeds, victim.store, victim.track), prompts
+            return pictured(victim.session, "retain", prompts, seeds), prompts
         if self.data == "retain":
             if not model.defaults.has_real_images or concept.vocabulary != model.defaults.vocabulary():
                 raise Inapplicable(f"only the canvas's words are drawn: {model.name} has others; give --data base or pictures of your own")

@@ -15,6 +15,7 @@ from expunge.concepts.concept import Concept
 from expunge.config import version_of
 from expunge.models.base import DiffusionModel
 from expunge.models.text_encoder import BLANK, Vectors, Words
+from expunge.storage.code import code_digest, modules_of
 from expunge.storage.hashing import digest, seed_of
 
 BATCH = 256
@@ -67,8 +68,8 @@ class RingABell(Attack):
         among, tokens = words.candidates(concept.known), min(self.tokens, words.room)
         written = words.write([BLANK], tokens)
         ids = drawn(among, len(asked), tokens, seed_of("bell", victim.seed))
-        pairs, version = [p.prompt for p in concept.forget()], version_of("expunge")
-        searched = model.fingerprint, asked, pairs, victim.seed, asdict(self), among.tolist(), version
+        pairs, code = [p.prompt for p in concept.forget()], code_digest(*modules_of(self, model))
+        searched = model.fingerprint, asked, pairs, victim.seed, asdict(self), among.tolist(), version_of("expunge"), code
         yield plain(victim, 0.0, {})
 
         for eta in self.strengths[1:]:
@@ -79,10 +80,10 @@ class RingABell(Attack):
 
             search = CoordinateSearch(words, among, losses, ids, self.tries, BATCH)
             key = digest("ring-a-bell", *searched, eta)
-            if (kept := victim.store.get(key)) is None:  # the same words for every victim: the search never looks at the network
-                for _ in victim.track(range(self.steps), f"words near {concept.target}, eta {eta:g}"):
+            if (kept := victim.session.cache.get(key)) is None:  # the same words for every victim: the search never looks at the network
+                for _ in victim.session.progress.track(range(self.steps), f"words near {concept.target}, eta {eta:g}"):
                     search.step()
-                victim.store.put(key, kept := {"ids": search.ids.cpu()})
+                victim.session.cache.put(key, kept := {"ids": search.ids.cpu()})
             ids = kept["ids"].to(model.device)
             with torch.no_grad():
                 cond = words.condition(written[[0] * len(asked)].filled(ids), tuple(words.read(found) for found in ids))

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from expunge.attacks.base import Attack, Attacked, Victim, plain
-from expunge.attacks.data import reads, spread
+from expunge.attacks.data import reads
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError, Inapplicable
+from expunge.evaluation.protocol import spread
 from expunge.models.base import DiffusionModel
 
 SENTENCES: dict[str, tuple[str, ...]] = {
@@ -103,7 +104,7 @@ class Wording(Attack):
     def _way(self) -> str:
         match self.form:
             case "synonyms":
-                return "name others in a vocabulary of your own (see docs/own-model.md), or choose another form"
+                return "name others in a vocabulary of your own (see docs/how-to/vocabulary.md), or choose another form"
             case "misspellings":
                 return "they are for models that read letters, not whole words only as the canvas does; choose another form"
             case "file":

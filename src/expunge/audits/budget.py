@@ -91,6 +91,20 @@ class Budget:
         told = [{"name": e.name, "label": e.label} | {k: v for k, v in _plain(e.attack).items() if v is not None} for e in self.entries]
         return {"pictures": self.pictures, "attacks": told}
 
+    @property
+    def is_builtin(self) -> bool:
+        """Whether its name is that of a budget of the package."""
+        return self.name in builtin()
+
+    def folder_name(self, seed: int) -> str:
+        """The folder of an audit in the run's folder. Other budgets, attacks or seeds have other folders.
+
+        >>> read_budget("quick").folder_name(0), read_budget("standard").only(["p4d"]).folder_name(1)
+        ('audit', 'audit-standard-p4d-seed-1')
+        """
+        name = [] if self.name == "quick" else [self.name]
+        return "-".join(["audit", *name, *self.changed, *([f"seed-{seed}"] if seed else [])])
+
     def only(self, wanted: Sequence[str]) -> "Budget":
         """The same with the attacks of these names or labels alone; one that it lacks is added with its own defaults.
 
@@ -100,7 +114,7 @@ class Budget:
         kept: list[Entry] = []
         for name in dict.fromkeys(wanted):
             found = [e for e in self.entries if name in (e.name, e.label)]
-            kept += found or [Entry(name, name, config.build(find_attack(name), {}, name))]
+            kept += found or [Entry(name, name, config.build(find_attack(name, allow_code=True), {}, name))]
         flags = (f for name in wanted for f in ("--attack", name))
         entries, words = tuple({e.label: e for e in kept}.values()), (_word(name) for name in dict.fromkeys(wanted))
         return dataclasses.replace(self, entries=entries, flags=(*self.flags, *flags), changed=(*self.changed, *words))
@@ -155,25 +169,28 @@ def builtin() -> list[str]:
     return ["quick", "standard", "full"]
 
 
-def read_budget(name: str | Path) -> Budget:
+def read_budget(name: str | Path, allow_code: bool = False) -> Budget:
     """A budget from a TOML file, or a built-in one by name.
 
+    Args:
+        allow_code: whether the file may name attacks outside the package, which are imported. Choose it for files that you trust.
+
     Raises:
-        ExpungeError: no such file or name; unknown keys, attacks or settings, each with the nearest valid one.
+        ExpungeError: no such file or name; unknown keys, attacks or settings, each with the nearest valid one; code outside the package.
     """
     if str(name) in builtin() and not Path(name).is_file():
         with resources.as_file(resources.files("expunge.audits") / f"{name}.toml") as file:
             return make_budget(config.read_toml(file), str(name))
     if not Path(name).exists() and not str(name).endswith(".toml"):
         hint = nearest(str(name), builtin())
-        raise ExpungeError(f"a budget is {', '.join(builtin())} or a TOML file: {str(name)!r} is neither{hint}; see docs/audit.md")
-    return dataclasses.replace(
-        make_budget(config.read_toml(Path(name), "see docs/audit.md"), Path(name).stem), flags=("--budget", str(name))
-    )
+        raise ExpungeError(f"a budget is {', '.join(builtin())} or a TOML file: {str(name)!r} is neither{hint}; see docs/how-to/audit.md")
+    made = make_budget(config.read_toml(Path(name), "see docs/how-to/audit.md"), Path(name).stem, allow_code)
+    outside = any(":" in entry.name for entry in made.entries)
+    return dataclasses.replace(made, flags=("--budget", str(name), *(["--allow-code"] if outside else [])))
 
 
-def make_budget(table: Mapping[str, Any], name: str) -> Budget:
-    """A budget from parsed TOML."""
+def make_budget(table: Mapping[str, Any], name: str, allow_code: bool = False) -> Budget:
+    """A budget from parsed TOML; see `read_budget`."""
     for key in table:
         if key not in KEYS:
             raise ExpungeError(f"a budget has the keys {', '.join(KEYS)}: {key!r} is none{nearest(key, KEYS)}; rename or remove it")
@@ -184,28 +201,29 @@ def make_budget(table: Mapping[str, Any], name: str) -> Budget:
     for one in tables:
         if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
             raise ExpungeError(f'an entry of attacks has a name: {one!r} has none; for example [[attacks]] name = "few-shot"')
-    entries = tuple(_entry(one, [t for t in tables if t["name"] == one["name"]]) for one in tables)
+    entries = tuple(_entry(one, [t for t in tables if t["name"] == one["name"]], allow_code) for one in tables)
     labels = [e.label for e in entries]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise ExpungeError(f"a label names one entry of attacks: {twice!r} stands in {name!r} twice; give one of them another label")
     return Budget(name, looks.pictures, entries, ("--budget", name))
 
 
-def find_attack(name: str) -> type[Attack]:
-    """A registered attack by name, or any importable one as "package.module:Class".
+def find_attack(name: str, allow_code: bool = False) -> type[Attack]:
+    """A registered attack by name; with `allow_code`, any importable one as "package.module:Class" (see `config.find_class`).
 
     Raises:
-        ExpungeError: neither; the message names the nearest registered one.
+        ExpungeError: neither; the hint names the nearest registered one.
     """
-    return config.find_class(name, ATTACKS, (Attack,), "attack", "docs/audit.md")
+    return config.find_class(name, ATTACKS, (Attack,), "attack", "docs/how-to/audit.md", allow_code)
 
 
-def _entry(table: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> Entry:
+def _entry(table: Mapping[str, Any], alike: Sequence[Mapping[str, Any]], allow_code: bool) -> Entry:
     """An entry. One that shares its attack with others is told from them by the settings that differ, unless it has a label."""
     settings = {k: v for k, v in table.items() if k not in OWN}
     differing = {k: v for k, v in settings.items() if any(other.get(k) != v for other in alike)}
     label = str(table.get("label", ", ".join((table["name"], *(f"{k} {v}" for k, v in differing.items())))))
-    return Entry(table["name"], label, config.build(find_attack(table["name"]), settings, table["name"]))
+    attack = config.build(find_attack(table["name"], allow_code), settings, table["name"], allow_code=allow_code)
+    return Entry(table["name"], label, attack)
 
 
 def _word(text: str) -> str:

@@ -3,13 +3,15 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from expunge.evaluation.statistics import Interval, wilson
-from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
+from expunge.evaluation.statistics import Interval, clustered, wilson
+from expunge.storage.files import inside, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from expunge.storage.cache import Store  # which imports torch
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,19 @@ class Reading:
     unasked: Seen | None = None
     """In pictures of prompts that do not name it: an attack may have changed what the model draws at large. None of controls and in older
     results."""
+    by_prompt: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """By judge, hits and images of each prompt; empty in older results."""
 
     def rate(self, judge: str) -> Interval:
-        """The share of pictures in which the judge sees the concept, with its 95 % interval."""
-        return wilson(self.hits[judge], self.n)
+        """The share of images in which the judge sees the concept, with its 95 % interval, as wide as prompts differ."""
+        return clustered(self.by_prompt[judge]) if judge in self.by_prompt else wilson(self.hits[judge], self.n)
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> "Reading":
+        """From JSON."""
+        by_prompt = {judge: tuple((hits, n) for hits, n in parts) for judge, parts in table.get("by_prompt", {}).items()}
+        nested = {"shown": tuple(Shown(**s) for s in table["shown"]), "unasked": Seen.of(table.get("unasked")), "by_prompt": by_prompt}
+        return cls(**{**table, **nested})
 
 
 @dataclass(frozen=True)
@@ -91,15 +102,11 @@ class Result:
     cut: str = ""
     """Why there is no reading beyond the last, where the attack was to go on."""
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
-
     @classmethod
     def from_json(cls, text: str) -> "Result":
+        """The inverse of `asdict`, as JSON."""
         table = json.loads(text)
-        readings = tuple(
-            Reading(**r | {"shown": tuple(Shown(**s) for s in r["shown"]), "unasked": Seen.of(r.get("unasked"))}) for r in table["readings"]
-        )
+        readings = tuple(map(Reading.of, table["readings"]))
         return cls(**table | {"readings": readings, "judges": tuple(table["judges"]), "taught": Seen.of(table.get("taught"))})
 
 
@@ -108,7 +115,7 @@ class Kept:
     """Where the results of an audit lie: `cells/<id>.json` and the pictures that they show, whole or not there at all."""
 
     folder: Path
-    store: Store
+    store: "Store"
     """What a control gave is kept here too: audits of other runs on the same concept find it."""
 
     @property
@@ -136,12 +143,10 @@ class Kept:
     def put(self, result: Result, shared: bool = False) -> None:
         """Keeps a result: its pictures first, so that a result that is there is whole. `shared`: for other audits too."""
         for name in {s.picture for r in result.readings for s in r.shown}:
-            if not (self.pictures / name).exists():
-                write_atomically(self.pictures / name, (self.store.root / "pictures" / name).read_bytes())
-        text = (result.to_json() + "\n").encode()
-        write_atomically(self._own(result.id), text)
-        if shared:
-            write_atomically(self._shared(result.id), text)
+            if not (own := inside(self.pictures, name)).exists():
+                write_atomically(own, inside(self.store.root / "pictures", name).read_bytes())
+        for file in (self._own(result.id), *([self._shared(result.id)] if shared else [])):
+            write_json(file, asdict(result))
         shutil.rmtree(self.work(result.id), ignore_errors=True)
 
     def _own(self, cell: str) -> Path:
@@ -152,12 +157,17 @@ class Kept:
 
     @staticmethod
     def _read(file: Path, pictures: Path) -> Result | None:
-        """A result, or None where it is missing, damaged, or lacks its pictures: all of that can be made again."""
+        """A result, or None where it is missing, damaged, of another cell, or lacks its pictures: all of that can be made again.
+
+        Raises:
+            ExpungeError: it names a picture outside the folder of its pictures.
+        """
         try:
             found = Result.from_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        return found if all((pictures / s.picture).exists() for r in found.readings for s in r.shown) else None
+        is_whole = all(inside(pictures, s.picture).exists() for r in found.readings for s in r.shown)
+        return found if is_whole and found.id == file.stem else None
 
 
 Role = Literal["unlearned", "base", "retrained"]

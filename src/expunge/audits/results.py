@@ -1,18 +1,19 @@
 """What an audit found: its results, the rows, and the findings of every attack on every concept."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expunge import config
-from expunge.audits.budget import Budget
 from expunge.audits.cells import Result, Role
 from expunge.audits.verdict import TITLES, Curve, Finding, find
 from expunge.evaluation.results import Row
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_atomically, write_json, write_lines
+
+if TYPE_CHECKING:
+    from expunge.audits.budget import Budget  # which imports the attacks, and with them torch
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Audit:
     """Of the audited run."""
     control: Mapping[str, Any] | None
     """Of the retrained control."""
-    budget: Budget
+    budget: "Budget"
     seed: int
     judges: tuple[str, ...]
     sampler: Mapping[str, Any]
@@ -158,9 +159,9 @@ class Audit:
             "failures": [asdict(f) for f in self.failures],
             "untried": self.untried,
         }
-        write_atomically(self.folder / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in self.rows).encode())
+        write_lines(self.folder / "rows.jsonl", map(asdict, self.rows))
         write_atomically(self.folder / "budget.toml", config.to_toml(self.budget.table).encode())
-        write_atomically(self.folder / "audit.json", (json.dumps(about, indent=1) + "\n").encode())
+        write_json(self.folder / "audit.json", about)
 
     def totals(self) -> tuple[int, int, float]:
         """Forwards, backwards and seconds of all cells together."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from expunge.attacks.base import Attacked, Victim
+from expunge.attacks.base import Attack, Attacked, Victim
 from expunge.audits.budget import Budget, Entry
 from expunge.audits.cells import Event, Kept, Reading, Result, Role, Seen, Shown
 from expunge.audits.verdict import best_of
@@ -20,25 +20,28 @@ from expunge.concepts.tables import concept_table
 from expunge.config import version_of
 from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError, Inapplicable, NonFiniteLoss
-from expunge.evaluation.evaluate import looked
-from expunge.evaluation.judges import Judge
+from expunge.evaluation.judges import Judge, judge_images
 from expunge.evaluation.rendering import render_rows, rows_kept_at
-from expunge.methods.config import code_outside
+from expunge.evaluation.statistics import grouped
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.sampling import Sampler
 from expunge.models.scopes import SCOPES
 from expunge.runs.cost import Pace, pace
+from expunge.storage.code import code_digest, modules_of
 from expunge.storage.hashing import digest
 from expunge.storage.lock import taken
 from expunge.storage.tensors import content
-from expunge.training.banks import untracked
 from expunge.training.counters import counted
+from expunge.training.identity import image_key
+from expunge.training.session import Session
 
 SHOWN = 6
 """Pictures of a reading that are kept for the page."""
 TIMED = 8
 """Samples in the batch that is timed."""
+ROUNDING = 1e-6
+"""Rounding error of a sum of parts that is whole."""
 JUDGED = 64
 """Pictures that a judge looks at together."""
 
@@ -97,8 +100,8 @@ class Cost:
 class Battery:
     """All that an audit does, resolved before any work begins."""
 
-    model: DiffusionModel
-    """With the untouched model's weights in it."""
+    session: Session
+    """Its model has the base model's weights."""
     budget: Budget
     sides: tuple[Side, ...]
     concepts: tuple[Concept, ...]
@@ -108,6 +111,10 @@ class Battery:
     sampler: Sampler
     kept: Kept
 
+    @property
+    def model(self) -> DiffusionModel:
+        return self.session.model
+
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """Attack by attack, so that an early look at the results sees each one beside its controls."""
@@ -115,10 +122,10 @@ class Battery:
 
     @cached_property
     def _fingerprints(self) -> dict[str, str]:
-        return {s.run: Victim(self.model, self.concepts[0], s.delta).fingerprint for s in self.sides}
+        return {s.run: Victim(self.session, self.concepts[0], s.delta).fingerprint for s in self.sides}
 
     def victim(self, cell: Cell) -> Victim:
-        return Victim(self.model, cell.concept, cell.side.delta, self.seed, self.budget.pictures, self.kept.store, self.kept.work(cell.id))
+        return Victim(self.session, cell.concept, cell.side.delta, self.seed, self.budget.pictures, self.kept.work(cell.id))
 
     def missing(self) -> list[Cell]:
         return [c for c in self.cells if self.kept.find(c.id) is None]
@@ -154,10 +161,21 @@ class Battery:
         return costs
 
     def run(self) -> Iterator[Event]:
-        """Does what is missing, cell by cell, and tells of every reading. What is done is kept at once.
+        """Does what is missing, cell by cell, and yields an event for every reading. What is done is kept at once.
 
-        An attack that cannot be made, by an `ExpungeError`, is told of and left out; the next audit tries it again.
+        Progress is shown in per cent of the price. An attack that cannot be made, by an `ExpungeError`, gives an event with the error
+        and is left out; the next audit tries it again.
         """
+        shown = 0
+        with self.session.progress.task("per cent of the audit", 100) as task:
+            for event in self._events():
+                note = event.cell if event.seen is None else f"{event.cell}: seen in {event.seen:.0%} after {event.strength}"
+                if (done := int(100 * event.done + ROUNDING)) > shown:
+                    task.advance(note, done - shown)
+                    shown = done
+                yield event
+
+    def _events(self) -> Iterator[Event]:
         missing = self.missing()
         costs = self.costs(missing)
         whole, behind = sum(c.seconds for c in costs.values()) or 1.0, 0.0
@@ -199,7 +217,7 @@ class Battery:
                 cut = " ".join(str(error).split())
         if not readings or readings[0].strength:
             raise ExpungeError(
-                f"an attack's first reading is the model as it is: {cell.entry.name} gave none at strength 0; see docs/audit.md"
+                f"an attack's first reading is the model as it is: {cell.entry.name} gave none at strength 0; see docs/how-to/audit.md"
             )
         names = tuple(j.name for j in cell.judges)
         taught = self._taught(cell, victim) if cell.side.role == "unlearned" else None
@@ -215,7 +233,7 @@ class Battery:
             return None
         kind, name = cell.concept.kind, cell.concept.member.name
         parts = [self.model.decode(part.to(self.model.device)) for part in latents.split(JUDGED)]
-        seen = {j.name: [label for part in parts for label in j(part).seen.get(kind, ())] for j in cell.judges}
+        seen = {j.name: [label for part in parts for label in j(part, cell.concept).seen.get(kind, ())] for j in cell.judges}
         return Seen(len(latents), {judge: labels.count(name) for judge, labels in seen.items()})
 
     @property
@@ -232,8 +250,9 @@ class Battery:
         first = labels[cell.judges[0].name]
         shown = tuple(Shown(found.cond.keys[i], i, file.name, first[i], first[i] == name) for i, file in enumerate(files))
         hits = {judge: seen.count(name) for judge, seen in labels.items()}
+        by_prompt = {judge: tuple(grouped([label == name for label in seen], found.cond.keys)) for judge, seen in labels.items()}
         unasked = self._unasked(cell, found, made_by) if cell.side.role == "unlearned" else None
-        return Reading(found.strength, len(files), hits, shown, unasked)
+        return Reading(found.strength, len(files), hits, shown, unasked, by_prompt)
 
     def _unasked(self, cell: Cell, found: Attacked, made_by: str) -> Seen:
         """The same of the prompts without the concept."""
@@ -246,18 +265,29 @@ class Battery:
         self, cell: Cell, cond: Cond, seeds: Sequence[int], weights: Mapping[str, Tensor], made_by: str
     ) -> tuple[list[Path], dict[str, Sequence[str]]]:
         """Pictures under some weights, where they are kept, and what each judge sees in them, of the concept's kind."""
-        files = rows_kept_at(self.model, cond, seeds, self.sampler, self.kept.store, made_by)
+        files = rows_kept_at(self.session, cond, seeds, self.sampler, made_by)
         with swapped(self.model.network, weights):
-            pictures = render_rows(self.model, cond, seeds, self.sampler, files, untracked, cell.name)
-        return files, {j.name: judged.seen[cell.concept.kind] for j in cell.judges if (judged := looked(j, pictures))}
+            pictures = render_rows(self.session, cond, seeds, self.sampler, files, cell.name)
+        judged = {j.name: judge_images(j, pictures, cell.concept) for j in cell.judges}
+        return files, {name: judgement.seen[cell.concept.kind] for name, judgement in judged.items()}
 
     def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
         judges = self.judges[concept.target]
-        outside = code_outside(entry.attack)
-        attacked = entry.name, entry.settings, outside, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), self.seed
+        code, words = attack_code(entry.attack, modules_of(self.model)), asdict(concept.vocabulary)
+        attacked = entry.name, entry.settings, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), words, self.seed
         named = [(j.name, j.weights) for j in judges]
-        looked_at = self.budget.pictures, self.unasked, named, asdict(self.sampler), self.model.rendered_by
-        return Cell(digest(*attacked, *looked_at, version_of("expunge")), entry, side, concept, judges)
+        looked_at = self.budget.pictures, self.unasked, named, asdict(self.sampler), image_key(self.model)
+        return Cell(digest(*attacked, *looked_at, code, version_of("expunge")), entry, side, concept, judges)
+
+
+def attack_code(attack: Attack, model: Iterable[str]) -> str:
+    """A digest of the code that decides what an attack finds and what judges see in it.
+
+    Args:
+        model: names of the modules, or packages, of the model's family; see `modules_of`.
+    """
+    looking = "expunge.evaluation.judges", "expunge.evaluation.rendering"
+    return code_digest(*sorted({*modules_of(attack), *model, *looking}), alone=[__name__])
 
 
 def _trimmed(readings: Sequence[Reading], judge: str) -> tuple[Reading, ...]:

@@ -11,16 +11,16 @@ from expunge.audits.results import Audit, Done, Failure
 from expunge.audits.runner import Battery, Side
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
-from expunge.evaluation.evaluate import judges_for
-from expunge.evaluation.judges import ClassifierJudge, CLIPJudge, Judge, NudeNetJudge
+from expunge.evaluation.judges import Judge, judges_for
 from expunge.models.base import DiffusionModel
 from expunge.models.defaults import defaults_of
 from expunge.models.loading import Model
-from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
 from expunge.names import NO_CONTROL, RETRAINED
+from expunge.progress import Progress
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
+from expunge.training.session import Session
 
 
 def prepare(
@@ -35,41 +35,38 @@ def prepare(
     seed: int = 0,
     sampler: Sampler | None = None,
     out: str | Path | None = None,
-    device: str = "cpu",
-    store: Store | None = None,
+    device: str = "auto",
+    cache: Store | str | Path | None = None,
+    progress: Progress | None = None,
+    render_batch: int | None = None,
+    allow_code: bool = False,
 ) -> Battery:
     """Resolves an audit. The arguments are those of `expunge.audit`.
 
     Raises:
-        ExpungeError: an unfinished run, another base model, a control of something else, an unknown budget or attack, no judge.
+        ExpungeError: an unfinished run, another base model, a control of something else, an unknown budget or attack, no judge; a
+            budget's file that names code outside the package, without `allow_code`.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
-    plan = budget if isinstance(budget, Budget) else read_budget(budget)
+    plan = budget if isinstance(budget, Budget) else read_budget(budget, allow_code)
     plan = plan.only(attacks) if attacks else plan
     concepts = run.concept().parts
     plan = plan.beside(str(auxiliary)) if auxiliary else plan
     plan.refuse_naming(concepts)
     card = run.card
     against = control_for(control, str(card["model"]["name"]), concepts)
-    loaded = load_model(model or card["model"]["name"], device, card["dtype"])
+    session = Session.open(
+        model or card["model"]["name"], device=device, dtype=card["dtype"], cache=cache, progress=progress, render_batch=render_batch
+    )
+    loaded = session.model
     plan.refuse_unread(loaded)
     sides = [Side("unlearned", card, run.delta(loaded.fingerprint), run.folder), Side("base", None, {})]
     if against is not None:
         delta = against.delta(loaded.fingerprint)
         sides.append(Side("retrained", against.card, delta, against.folder, _absent(against)))
     judges = {c.target: _judges(judge, loaded, c, run.folder) for c in concepts}
-    kept = Kept(Path(out) if out else run.folder / folder_of(plan, seed), store or Store.default())
-    return Battery(loaded, plan, tuple(sides), concepts, judges, seed, sampler or loaded.default_sampler, kept)
-
-
-def folder_of(budget: Budget, seed: int) -> str:
-    """Where an audit goes within the run's folder: another budget, other attacks or another seed lie beside and not over it.
-
-    >>> folder_of(read_budget("quick"), 0), folder_of(read_budget("standard").only(["p4d"]), 1)
-    ('audit', 'audit-standard-p4d-seed-1')
-    """
-    said = [] if budget.name == "quick" else [budget.name]
-    return "-".join(["audit", *said, *budget.changed, *([f"seed-{seed}"] if seed else [])])
+    kept = Kept(Path(out) if out else run.folder / plan.folder_name(seed), session.cache)
+    return Battery(session, plan, tuple(sides), concepts, judges, seed, sampler or loaded.default_sampler, kept)
 
 
 def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
@@ -91,7 +88,7 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
         seed=battery.seed,
         judges=tuple(j.name for j in battery.judges[battery.concepts[0].target]),
         sampler=asdict(battery.sampler) | {"scheduler": battery.model.scheduler_name},
-        chances={c.target: chance(battery.judges[c.target][0], c) for c in battery.concepts},
+        chances={c.target: battery.judges[c.target][0].chance(c) for c in battery.concepts},
         done=tuple(done),
         sources={s.role: s.folder for s in battery.sides if s.folder},
         failures=tuple(failures),
@@ -100,20 +97,6 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
     )
     audit.write()
     return audit
-
-
-def chance(judge: Judge, concept: Concept) -> float:
-    """The share of pictures in which a judge would see the concept if it guessed: one of its labels, a member of the concept's kind
-    where it does not tell them. A detector sees something or nothing, and guesses nothing."""
-    match judge:
-        case NudeNetJudge():
-            return 0.0
-        case ClassifierJudge():
-            return judge.labels.count(concept.member.name) / len(judge.labels)
-        case CLIPJudge():
-            return 1 / len(judge.texts[concept.kind][0])
-        case _:
-            return 1 / max(2, len(concept.vocabulary.kinds[concept.kind].members))
 
 
 def control_for(control: Run | str | Path | None, model: str, concepts: Sequence[Concept]) -> Run | None:
@@ -162,11 +145,12 @@ def _shared(audited: Sequence[Concept], control: Run) -> bool:
 
 
 def _judges(judge: str | None, model: DiffusionModel, concept: Concept, run: Path) -> tuple[Judge, ...]:
-    found = tuple(j for j in judges_for(judge, model, concept) if j)
-    if not found:
+    if not (found := judges_for(judge, model, concept)):
         raise ExpungeError(
-            f"an audit needs a judge who knows {concept.target!r}: {model.name} has none of its own; give with --judge the folder or "
-            f"id of a transformers image classifier or of CLIP (zero-shot), or nudenet for nudity, or ask `expunge meter {run}`, which "
-            "needs none"
+            f"No judge knows {concept.target!r}: {model.name} has none of its own, and an audit needs one.",
+            rule="missing-judge",
+            value=model.name,
+            hint=f"Try --judge with the folder or id of a transformers image classifier or of CLIP (zero-shot), or nudenet for nudity; "
+            f"`expunge meter {run}` needs none.",
         )
     return found

@@ -43,11 +43,10 @@ from expunge.bench.suite import Attacking, Entry, Search, Suite
 from expunge.canvas import CANVAS
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several, Subject
-from expunge.concepts.tables import VOCABULARIES, told
+from expunge.concepts.tables import VOCABULARIES, read_entry
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
-from expunge.evaluation.metrics import measure
-from expunge.evaluation.metrics.base import Evidence
+from expunge.evaluation.metrics import refuse_unknown
 from expunge.evaluation.protocol import Protocol
 from expunge.methods.config import Layer
 from expunge.models.defaults import defaults_of
@@ -70,14 +69,18 @@ def builtin() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
 
 
-def read_suite(name: str | Path) -> Suite:
+def read_suite(name: str | Path, allow_code: bool = False) -> Suite:
     """A suite from a TOML file, or a built-in one by name.
+
+    Args:
+        allow_code: whether the file, and those that it names, may name methods and attacks outside the package, which are imported.
+            Choose it for files that you trust.
 
     Raises:
         ExpungeError: no such file or name; unknown keys, methods, settings, concepts, metrics (each with the nearest valid one);
-            a concept that is both tuned on and reported.
+            a concept that is both tuned on and reported; code outside the package.
     """
-    return make_suite(_read(name), Path(name).stem)
+    return make_suite(_read(name), Path(name).stem, allow_code)
 
 
 def _read(name: str | Path) -> dict[str, Any]:
@@ -87,26 +90,26 @@ def _read(name: str | Path) -> dict[str, Any]:
     if not Path(name).exists() and not str(name).endswith(".toml"):
         known = builtin()
         raise ExpungeError(f"a suite is a TOML file or one of {', '.join(known)}: {str(name)!r} is neither{nearest(str(name), known)}")
-    return config.read_toml(Path(name), "see docs/bench.md")
+    return config.read_toml(Path(name), "see docs/how-to/run-a-suite.md")
 
 
-def make_suite(table: Mapping[str, Any], name: str) -> Suite:
-    """A suite from parsed TOML."""
+def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) -> Suite:
+    """A suite from parsed TOML; see `read_suite`."""
     table = _whole(table, name)
     for key in ("methods", "concepts"):
         if not isinstance(table.get(key), list) or not table[key]:
-            raise ExpungeError(f"a suite has {key}: {name!r} has {table.get(key)!r}; see docs/bench.md")
+            raise ExpungeError(f"a suite has {key}: {name!r} has {table.get(key)!r}; see docs/how-to/run-a-suite.md")
     seeds, model = table.get("seeds", [0]), str(table.get("model", CANVAS))
     _seeds(seeds, name)
     protocol = {k: v for k, v in config.settings(config.build(Protocol, table.get("protocol", {}), "protocol")).items() if k != "seed"}
     if "seed" in table.get("protocol", {}):
         raise ExpungeError("pictures start from the noise of the unit's own seed: [protocol] has a seed; remove it and use seeds = [...]")
     metrics = table.get("metrics")
-    measure(Evidence("", "", {}, {}), metrics or ())  # refuses unknown names
+    refuse_unknown(metrics or ())
     vocabulary = _vocabulary(table.get("vocabulary"), model)
     concepts = tuple(_subject(c, vocabulary) for c in table["concepts"])
     tuning = tuple(_concept(c, vocabulary) for c in table.get("tuning", []))
-    methods = _entries(table["methods"], vocabulary)
+    methods = _entries(table["methods"], vocabulary, allow_code)
     reported = (*concepts, *(c for e in methods for c in e.concepts or ()))
     _apart(reported, tuning, name)
     for group in (concepts, *(e.concepts or () for e in methods)):
@@ -124,7 +127,7 @@ def make_suite(table: Mapping[str, Any], name: str) -> Suite:
         protocol=protocol,
         sampler=_sampler(table.get("sampler", {})),
         search=config.build(Search, table.get("search", {}), "search"),
-        audit=_audit(table["audit"], reported) if "audit" in table else None,
+        audit=_audit(table["audit"], reported, allow_code) if "audit" in table else None,
     )
     for entry in suite.methods:
         if odd := [s for s in entry.seeds or () if s not in seeds]:
@@ -169,7 +172,7 @@ def _seeds(given: Any, what: str) -> list[int]:
     return given
 
 
-def _entries(tables: Sequence[Any], vocabulary: Vocabulary) -> tuple[Entry, ...]:
+def _entries(tables: Sequence[Any], vocabulary: Vocabulary, allow_code: bool) -> tuple[Entry, ...]:
     entries: list[Entry] = []
     for table in tables:
         if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
@@ -185,13 +188,13 @@ def _entries(tables: Sequence[Any], vocabulary: Vocabulary) -> tuple[Entry, ...]
         if table["name"] == RETRAINED:
             entries.append(_retraining(label, settings, given, seeds, concepts))
             continue
-        layer = Layer.made(table["name"], settings, given)
+        layer = Layer.make(table["name"], settings, given, allow_code)
         if "/" in label:
             raise ExpungeError(f"a label has no slash, which separates the parts of a unit's name: {label!r} has one; choose another")
         if any(label == e.label for e in entries):
             raise ExpungeError(f"a label names one entry of methods: {label!r} stands there twice; give one of them another label")
         own = config.settings(layer.method), config.settings(layer.training) if layer.training else {}, table.get("space", {})
-        before = tuple(Layer.of(earlier).tables for earlier in _listed(table.get("before", []), label))
+        before = tuple(Layer.of(earlier, allow_code).tables for earlier in _listed(table.get("before", []), label))
         entries.append(Entry(table["name"], label, bool(table.get("synonyms", False)), *own, seeds, concepts, before))
     return tuple(entries)
 
@@ -232,7 +235,7 @@ def _concept(given: Any, vocabulary: Vocabulary) -> Concept:
     if not isinstance(table, Mapping) or not isinstance(table.get("target"), str):
         raise ExpungeError(f"a concept is a name or a table with a target: {given!r} is neither; see `expunge ls concepts`")
     _known(table, TARGET, "a concept")
-    return told(table).find(vocabulary)
+    return read_entry(table).find(vocabulary)
 
 
 def _once(reported: Sequence[Subject], name: str) -> None:
@@ -256,13 +259,13 @@ def _apart(reported: Sequence[Subject], tuning: Sequence[Concept], name: str) ->
         )
 
 
-def _audit(given: Any, concepts: Sequence[Subject]) -> dict[str, Any]:
+def _audit(given: Any, concepts: Sequence[Subject], allow_code: bool) -> dict[str, Any]:
     """What every unit is attacked with, read whole, so that a unit needs no file but the control's."""
     from expunge.audits.budget import read_budget
     from expunge.audits.setup import refuse_control
 
     asked = config.build(Attacking, given, "audit")
-    budget, named = read_budget(asked.budget), asked.control not in ("", NO_CONTROL)
+    budget, named = read_budget(asked.budget, allow_code), asked.control not in ("", NO_CONTROL)
     for concept in concepts:
         budget.refuse_naming(concept.parts)
         if named:

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.audits.budget import make_budget
 from expunge.audits.cells import Kept
 from expunge.audits.runner import SHOWN as ATTACKED
 from expunge.audits.runner import Battery, Cost, Side
-from expunge.bench.runner import Place, control_of, is_attacked, loaded_once, missing, plan_of, sampler_of
+from expunge.bench.runner import Place, budget_of, control_of, is_attacked, missing, plan_of, sampler_of, session_of
 from expunge.bench.suite import Unit
-from expunge.concepts.tables import called, concept_from
-from expunge.evaluation.evaluate import SHOWN
+from expunge.concepts.tables import concept_from, target_of
+from expunge.evaluation.judged import SHOWN
 from expunge.evaluation.judges import Judge
 from expunge.evaluation.protocol import Protocol, Shot
 from expunge.evaluation.protocol import plan as shots_of
@@ -21,7 +20,7 @@ from expunge.models.sampling import Sampler
 from expunge.models.scopes import SCOPES, Scope
 from expunge.names import RETRAINED
 from expunge.runs.cost import Price, pace, price
-from expunge.storage.cache import Store
+from expunge.training.session import Session
 
 DRIFT = 2 * 128
 """Forwards that the null drift of a run takes, beside its unprompted pictures."""
@@ -54,15 +53,15 @@ def estimate(units: Sequence[Unit], place: Place) -> list[Estimate]:
 
 
 def _label(units: Sequence[Unit], place: Place) -> Estimate:
-    first, store = units[0], Store(place.store)
-    loaded = loaded_once(first.model, place.device, first.dtype)
+    first, session = units[0], session_of(units[0], place)
+    loaded = session.model
     unmade = [u for u in units if not (place.folder(u) / "delta.safetensors").exists()]
     unmeasured = [u for u in units if missing(u, place.folder(u))]
     attacked = [u for u in units if not is_attacked(u, place.folder(u))]
-    scope, cost = _work(first, loaded, store) if unmade else (SCOPES["xattn"], Price(0, 0, 0))
+    scope, cost = _work(first, session) if unmade else (SCOPES["xattn"], Price(0, 0, 0))
     each = pace(loaded, scope, max(1, min(TIMED, first.training.get("batch_size", TIMED) // first.training.get("accumulate", 1))))
     sampler = sampler_of(first, loaded)
-    attack = _attacks(attacked[0], loaded, store) if attacked else Cost(0, 0, 0.0)
+    attack = _attacks(attacked[0], session) if attacked else Cost(0, 0, 0.0)
     pictures = sum(len(_shots(u)) for u in unmeasured)
     pictures += sum(len(_again(u)) for u in unmeasured)
     looking = len(unmeasured) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
@@ -79,19 +78,19 @@ def _label(units: Sequence[Unit], place: Place) -> Estimate:
 
 
 def _base(units: Sequence[Unit], place: Place) -> Estimate:
-    first, store = units[0], Store(place.store)
-    loaded = loaded_once(first.model, place.device, first.dtype)
+    first, session = units[0], session_of(units[0], place)
+    loaded = session.model
     sampler = sampler_of(first, loaded)
     shots: dict[tuple[str, int], Shot] = {}
-    for unit in {(called(u.concept), u.seed): u for u in units if missing(u, place.folder(u))}.values():
+    for unit in {(target_of(u.concept), u.seed): u for u in units if missing(u, place.folder(u))}.values():
         shots |= {(s.prompt.prompt, s.noise_seed): s for s in _shots(unit)}
-    files = kept_at(loaded, list(shots.values()), sampler, store, loaded.fingerprint)
+    files = kept_at(session, list(shots.values()), sampler, loaded.fingerprint)
     count = sum(not f.exists() for f in files)
     forwards = count * _forwards(sampler)
     seconds = forwards * pace(loaded, SCOPES["xattn"], TIMED).forward
     # The controls of attacks, once for each concept and seed.
-    attacked = list({(called(u.concept), u.seed): u for u in units if not is_attacked(u, place.folder(u))}.values())
-    each = [(1 + bool(control_of(u)), _attacks(u, loaded, store)) for u in attacked]
+    attacked = list({(target_of(u.concept), u.seed): u for u in units if not is_attacked(u, place.folder(u))}.values())
+    each = [(1 + bool(control_of(u)), _attacks(u, session)) for u in attacked]
     forwards, backwards = forwards + sum(n * c.forwards for n, c in each), sum(n * c.backwards for n, c in each)
     return Estimate("untouched", 0, forwards, backwards, seconds + sum(n * c.seconds for n, c in each), count * _octets(loaded))
 
@@ -101,14 +100,14 @@ def _kept_of(unit: Unit) -> int:
     return 3 * 3 * ATTACKED * len(unit.audit["budget"]["attacks"]) if unit.audit else 0
 
 
-def _attacks(unit: Unit, model: DiffusionModel, store: Store) -> Cost:
+def _attacks(unit: Unit, session: Session) -> Cost:
     """What the attacks on a unit take, or on one of its controls: as priced for the untouched model, all of it still to be done."""
     if unit.audit is None:
         return Cost(0, 0, 0.0)
-    budget, concepts = make_budget(unit.audit["budget"], unit.audit["name"]), concept_from(unit.concept).parts
+    budget, concepts = budget_of(unit), concept_from(unit.concept).parts
     nobody: dict[str, tuple[Judge, ...]] = {c.target: () for c in concepts}
-    one, kept = (Side("base", None, {}),), Kept(Path(), store)
-    battery = Battery(model, budget, one, concepts, nobody, unit.seed, sampler_of(unit, model), kept)
+    one, kept = (Side("base", None, {}),), Kept(Path(), session.cache)
+    battery = Battery(session, budget, one, concepts, nobody, unit.seed, sampler_of(unit, session.model), kept)
     costs = battery.costs(battery.cells).values()
     return Cost(sum(c.forwards for c in costs), sum(c.backwards for c in costs), sum(c.seconds for c in costs))
 
@@ -130,12 +129,12 @@ def _again(unit: Unit) -> list[Shot]:
     return [s for done in range(1, len(parts)) for shots in each[:done] for s in shots]
 
 
-def _work(unit: Unit, model: DiffusionModel, store: Store) -> tuple[Scope, Price]:
+def _work(unit: Unit, session: Session) -> tuple[Scope, Price]:
     """What a unit trains, and what that costs."""
     if unit.method == RETRAINED:
         return SCOPES["full"], Price(0, 0, unit.training["steps"] * unit.training["batch_size"])
-    plan = plan_of(unit, model)
-    return plan.method.scope, price(plan, model, store)
+    plan = plan_of(unit, session.model)
+    return plan.method.scope, price(plan, session)
 
 
 def _forwards(sampler: Sampler) -> int:

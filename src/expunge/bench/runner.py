@@ -6,19 +6,20 @@ A unit is decided by its JSON alone and its result is the files in its folder, s
 import ctypes
 import gc
 import json
-import os
+import sys
 import traceback
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from expunge import config
 from expunge.audits.budget import Budget, make_budget
+from expunge.audits.runner import attack_code
 from expunge.bench.results import Outcome
 from expunge.bench.suite import Unit
 from expunge.concepts.tables import concept_from
@@ -33,12 +34,15 @@ from expunge.models.defaults import defaults_of
 from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
 from expunge.names import NO_CONTROL, RETRAINED
+from expunge.progress import Silent
 from expunge.runs.plan import Plan, make_plan
 from expunge.runs.run import Run
 from expunge.runs.unlearn import carry_out
 from expunge.storage.cache import Store
-from expunge.storage.files import lying_at, write_atomically
+from expunge.storage.code import code_digest
+from expunge.storage.files import lying_at, write_json, write_lines
 from expunge.storage.lock import taken
+from expunge.training.session import Session
 
 RESULT = "bench.json"
 """Of a unit: what was measured, and under which protocol. Everything else in the folder is as of any run."""
@@ -110,31 +114,27 @@ def failed(unit: Unit, place: Place, error: Exception) -> Outcome:
     line = line if isinstance(error, ExpungeError) else f"{type(error).__name__}: {line}"
     trace = None if isinstance(error, ExpungeError) else "".join(traceback.format_exception(error))
     record = {"unit": unit.name, "error": line, "traceback": trace}
-    write_atomically(place.failure(unit), (json.dumps(record, indent=1) + "\n").encode())
+    write_json(place.failure(unit), record)
     return Outcome(unit.id, unit.name, "failed", line)
 
 
 def carry(unit: Unit, place: Place) -> None:
     """Unlearns, measures and attacks, each from where it stands."""
-    folder, store = place.folder(unit), Store(place.store)
+    folder = place.folder(unit)
     if is_done(unit, folder):
         return
-    loaded = loaded_once(unit.model, place.device, unit.dtype)
-    held = _forget_peak(loaded.device)
+    session = session_of(unit, place)
+    held = _forget_peak(session.model.device)
     before = read_result(folder)
-    run = _retrained(unit, folder, place) if unit.method == RETRAINED else _unlearned(unit, folder, loaded, store)
+    run = _retrained(unit, folder, place) if unit.method == RETRAINED else carry_out(plan_of(unit, session.model), session, folder)
     if not before:
         memory = None if held is None else max(0, run.card["peak_memory_bytes"] - held)
         before = {"memory_bytes": memory}
         _write(folder, before)
     if missing(unit, folder):
-        _measure(unit, run, loaded, store, before)
+        _measure(unit, run, session, before)
     if not is_attacked(unit, folder):
-        _attack(unit, run, loaded, store)
-
-
-def _unlearned(unit: Unit, folder: Path, model: DiffusionModel, store: Store) -> Run:
-    return carry_out(plan_of(unit, model), model, out=folder, store=store, track=_silent, watch=None)
+        _attack(unit, run, session)
 
 
 def _retrained(unit: Unit, folder: Path, place: Place) -> Run:
@@ -153,34 +153,39 @@ def sampler_of(unit: Unit, model: DiffusionModel) -> Sampler:
     return config.build(Sampler, config.settings(model.default_sampler) | dict(unit.sampler), "sampler")
 
 
+def session_of(unit: Unit, place: Place) -> Session:
+    """What a unit is done with. Only the units as wholes are shown."""
+    return Session(loaded_once(unit.model, place.device, unit.dtype), Store(place.store), Silent())
+
+
 @lru_cache(maxsize=1)
 def loaded_once(name: str, device: str, dtype: str) -> DiffusionModel:
     """Loaded once for the units of a process."""
     return load_model(name, device, dtype)
 
 
-def _measure(unit: Unit, run: Run, model: DiffusionModel, store: Store, before: dict[str, Any]) -> None:
+def _measure(unit: Unit, run: Run, session: Session, before: dict[str, Any]) -> None:
     asked = missing(unit, run.folder)
     rows = evaluate(
         run,
-        model,
+        session.model,
         judge=unit.judge,
         protocol=Protocol(**unit.protocol),
-        sampler=sampler_of(unit, model),
+        sampler=sampler_of(unit, session.model),
         metrics=asked,
-        store=store,
-        track=_silent,
+        cache=session.cache,
+        progress=session.progress,
     )
     as_now = before.get("measured_as") == _measured_as(unit)
     kept = [Row(**r) for r in before.get("rows", ())] if as_now else []
     merged = list({(r.run, r.concept, r.metric, r.probe, r.attack, r.judge): r for r in (*kept, *rows)}.values())
     # The report reads the run's own rows, which hold only what was asked for last; what counts for the suite is written after them.
-    write_atomically(run.folder / "evaluation" / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in merged).encode())
+    write_lines(run.folder / "evaluation" / "rows.jsonl", map(asdict, merged))
     known = [*(before.get("metrics", ()) if as_now else ()), *asked]
     _write(run.folder, before | {"measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]})
 
 
-def _attack(unit: Unit, run: Run, model: DiffusionModel, store: Store) -> None:
+def _attack(unit: Unit, run: Run, session: Session) -> None:
     """An audit in the run's folder, as `expunge audit` leaves one. What its controls gave lies in the store, for all units.
 
     Raises:
@@ -191,13 +196,14 @@ def _attack(unit: Unit, run: Run, model: DiffusionModel, store: Store) -> None:
     assert unit.audit is not None
     battery = prepare(
         run,
-        _budget(unit),
-        model=model,
+        budget_of(unit),
+        model=session.model,
         control=control_of(unit) or NO_CONTROL,
         judge=unit.judge,
         seed=unit.seed,
-        sampler=sampler_of(unit, model),
-        store=store,
+        sampler=sampler_of(unit, session.model),
+        cache=session.cache,
+        progress=session.progress,
     )
     made = conclude(battery, list(battery.run()))
     if failed := [f for f in made.failures if f.applicable]:
@@ -206,13 +212,15 @@ def _attack(unit: Unit, run: Run, model: DiffusionModel, store: Store) -> None:
 
 
 def _attacked_as(unit: Unit) -> dict[str, Any]:
-    """The budget, and what lies in the files that it and the suite name: a control that was trained again is another."""
-    attacks = _budget(unit).entries if unit.audit else ()
+    """The budget, the code of its attacks, and what lies in the files that it and the suite name: a control that was trained again is
+    another."""
+    attacks = budget_of(unit).entries if unit.audit else ()
     found = control_of(unit)
     control = lying_at(str(found.folder / "delta.safetensors")) if found else []
     judge = lying_at(unit.judge) if unit.judge and unit.judge not in BY_NAME else []
     files = [list(file) for file in (*control, *judge, *(f for e in attacks for f in e.found_on_disk))]
-    return {"audit": dict(unit.audit or {}), "files": files, "sampler": dict(unit.sampler), "judge": unit.judge}
+    code = [attack_code(e.attack, ("expunge.models",)) for e in attacks]
+    return {"audit": dict(unit.audit or {}), "files": files, "sampler": dict(unit.sampler), "judge": unit.judge, "code": code}
 
 
 def control_of(unit: Unit) -> Run | None:
@@ -222,24 +230,24 @@ def control_of(unit: Unit) -> Run | None:
     return control_for(unit.audit["control"] or None, unit.model, concept_from(unit.concept).parts) if unit.audit else None
 
 
-def _budget(unit: Unit) -> Budget:
+def budget_of(unit: Unit) -> Budget:
+    """What a unit is attacked with. Code that it names was allowed when the suite was read."""
     assert unit.audit is not None
-    return make_budget(unit.audit["budget"], unit.audit["name"])
+    return make_budget(unit.audit["budget"], unit.audit["name"], allow_code=True)
 
 
 def _measured_as(unit: Unit) -> dict[str, Any]:
-    """The protocol, and what lies where the suite names a model or a judge of one's own: trained again it is another."""
+    """The protocol, the code that measures, and what lies where the suite names a model or a judge of one's own: trained again it is
+    another."""
     own = [name for name in (unit.model, unit.judge) if name and name not in BY_NAME and defaults_of(name).folder is None]
     files = [list(file) for name in own for file in lying_at(name)]
-    return {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge} | ({"files": files} if files else {})
+    code = code_digest("expunge.evaluation.evaluate", "expunge.models")
+    asked = {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge, "code": code}
+    return asked | ({"files": files} if files else {})
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:
-    write_atomically(folder / RESULT, (json.dumps(result, indent=1) + "\n").encode())
-
-
-def _silent(items: Any, description: str) -> Iterator[int]:
-    return iter(items)
+    write_json(folder / RESULT, result)
 
 
 def _forget_peak(device: torch.device) -> int | None:
@@ -248,9 +256,10 @@ def _forget_peak(device: torch.device) -> int | None:
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     gc.collect()
-    with suppress(OSError, AttributeError):
-        # What was freed is still held by the allocator and would be used again: a run in it would seem to need nothing.
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            # What was freed is still held by the allocator and would be used again: a run in it would seem to need nothing.
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
+            return psutil.Process().memory_info().rss
     return None

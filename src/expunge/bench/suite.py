@@ -11,10 +11,13 @@ from annotated_types import Ge, Le
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
-from expunge.concepts.tables import called, concept_table
+from expunge.concepts.tables import concept_table, target_of
 from expunge.config import version_of
+from expunge.methods.config import Layer
 from expunge.names import RETRAINED, dashed
+from expunge.storage.code import code_digest
 from expunge.storage.hashing import digest
+from expunge.training.identity import training_code
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Unit:
     @property
     def name(self) -> str:
         """As `--only` takes it."""
-        return f"{self.label}/{called(self.concept)}/{self.seed}"
+        return f"{self.label}/{target_of(self.concept)}/{self.seed}"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -136,9 +139,14 @@ class Suite:
         """What a search does with some settings."""
         return [self._unit(entry, _described(c, entry.synonyms), self.search.seed) for c in self.tuning]
 
+    @cached_property
+    def _words(self) -> str:
+        """A digest of the vocabulary, of which a concept's table may have only the name."""
+        return digest(asdict(self.concepts[0].parts[0].vocabulary))
+
     def _unit(self, entry: Entry, concept: Mapping[str, Any], seed: int) -> Unit:
-        first = (entry.before,) if entry.before else ()  # so that without any the folder's name stays what it was
-        deciding = (entry.name, entry.settings, entry.training, concept, seed, self.model, self.dtype, version_of("expunge"), *first)
+        asked = entry.name, entry.settings, entry.training, entry.before, concept, seed, self.model, self.dtype
+        deciding = *asked, _code(entry), self._words, version_of("expunge")
         words = (entry.name.rpartition(":")[2], _short(concept), str(seed), digest(*deciding)[:8])
         return Unit(
             id="-".join(dashed(w) for w in words),
@@ -158,10 +166,18 @@ class Suite:
         )
 
 
+def _code(entry: Entry) -> str:
+    """A digest of the code that decides the weights: of the method and of those before it, of training, and of all families of models."""
+    if entry.name == RETRAINED:
+        return code_digest("expunge.canvas.training.retrain", "expunge.models")
+    tables = *entry.before, {"method": {"name": entry.name, **entry.settings}}
+    return training_code((Layer.of(table, allow_code=True).method for table in tables), ("expunge.models",))  # it was allowed before
+
+
 def _short(concept: Mapping[str, Any]) -> str:
     """Of many concepts the first and how many more: a folder's name has an end."""
     targets = [t["target"] for t in concept.get("targets", ())]
-    return called(concept) if len(targets) <= 3 else f"{targets[0]} and {len(targets) - 1} more {concept['together']}"
+    return target_of(concept) if len(targets) <= 3 else f"{targets[0]} and {len(targets) - 1} more {concept['together']}"
 
 
 def _described(concept: Subject, synonyms: bool) -> dict[str, Any]:

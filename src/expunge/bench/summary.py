@@ -7,16 +7,16 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from expunge.bench.runner import is_attacked, missing, read_result
 from expunge.bench.suite import Unit
-from expunge.concepts.tables import called
+from expunge.concepts.tables import target_of
+from expunge.evaluation.metrics import METRICS, describe, described
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import clustered, student_interval
 from expunge.names import RETRAINED
 
-SHARES = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
-RETAINED = ("IRA", "CRA", "NRA", "ORA")
-DISTANCES = ("FID_base", "FID_drawn", "KID_base", "KID_drawn", "weight_change", "null_drift")
+SHARES = tuple(name for name, metric in METRICS.items() if metric.about.is_share)
+RETAINED = tuple(name for name in SHARES if METRICS[name].about.is_retained)
+"""The shares that erasure should leave as they were."""
 COSTS = ("seconds", "forwards", "backwards", "memory_bytes")
 UNTOUCHED = "untouched"
 CONTROL = "retrained, as a control"
@@ -72,12 +72,14 @@ class Standing:
     @property
     def retention(self) -> float | None:
         """The least of the retained shares, relative to the untouched model's."""
-        found = [p.of_base for m in RETAINED if (p := self.metrics.get(m)) and p.of_base is not None]
+        found = [p.of_base for p in self.metrics.values() if p.of_base is not None]
         return min(found) if found else None
 
 
 def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
     """The units that are measured as the suite says, in order, and what attacks brought back of those that are attacked so."""
+    from expunge.bench.runner import is_attacked, missing, read_result  # which imports torch; pages and tables need none
+
     found = []
     for unit in units:
         folder = out / "runs" / unit.id
@@ -90,7 +92,7 @@ def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
         findings = result["findings"] if unit.audit and is_attacked(unit, folder) else ()
         rows += tuple(row for finding in findings for row in _attacked(finding, card["id"], unit))
         costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
-        found.append(Measured(_label(unit), unit.method, called(unit.concept), unit.seed, folder, rows, costs, stages))
+        found.append(Measured(_label(unit), unit.method, target_of(unit.concept), unit.seed, folder, rows, costs, stages))
     return found
 
 
@@ -153,7 +155,9 @@ def _once(found: Iterable[Measured], judge: str, run: str, of: Callable[[Measure
 
 def _standing(label: str, method: str, mine: Sequence[Measured], rows: Sequence[Row], base: Mapping[str, Pooled]) -> Standing:
     pooled = {
-        name: Pooled(p.value, p.low, p.high, p.n, p.value / base[name].value if name in RETAINED and base.get(name, p).value else None)
+        name: Pooled(
+            p.value, p.low, p.high, p.n, p.value / base[name].value if describe(name).is_retained and base.get(name, p).value else None
+        )
         if name in base
         else p
         for name, p in _pool(rows).items()
@@ -172,11 +176,11 @@ def columns(lines: Sequence[Standing]) -> list[str]:
 
 def is_share(metric: str) -> bool:
     """Of a column, under an attack or not."""
-    return metric.split(AFTER)[0] in (*SHARES, SUCCESS)
+    return describe(metric.split(AFTER)[0]).is_share
 
 
 def _place(metric: str) -> tuple[int, str]:
-    order = (*SHARES, *DISTANCES)
+    order = list(described())
     return order.index(metric) if metric in order else len(order), metric
 
 
@@ -210,13 +214,6 @@ def average(rows: Sequence[Row]) -> Pooled:
     return Pooled(*student_interval(values), len(rows))
 
 
-TITLES = {
-    "FID_base": "FID to base", "FID_drawn": "FID to drawings", "KID_base": "KID to base ×10³", "KID_drawn": "KID to drawings ×10³",
-    "weight_change": "weight change", "null_drift": "null drift", "seconds": "seconds", "memory_bytes": "peak memory, MiB",
-}  # fmt: skip
-SCALES = {"KID_base": 1e3, "KID_drawn": 1e3, "weight_change": 100.0, "null_drift": 100.0, "memory_bytes": 2.0**-20}
-
-
 def markdown(lines: Sequence[Standing], only: Collection[str] | None = None) -> str:
     """The tables for a page of documentation: what was measured and its cost, then, where there were attacks, what they brought back.
 
@@ -233,11 +230,12 @@ def markdown(lines: Sequence[Standing], only: Collection[str] | None = None) -> 
 
 def _table(lines: Sequence[Standing], metrics: Sequence[str], costs: Sequence[str]) -> str:
     """Of those lines that have any of it."""
-    rows = ["| method | units | " + " | ".join(TITLES.get(c, c) for c in (*metrics, *costs)) + " |"]
+    heads = [*(describe(m).column for m in metrics), *("peak memory, MiB" if c == "memory_bytes" else c for c in costs)]
+    rows = ["| method | units | " + " | ".join(heads) + " |"]
     rows.append("|---" * (2 + len(metrics) + len(costs)) + "|")
     for line in lines:
         if not {*line.metrics, *line.costs}.isdisjoint((*metrics, *costs)):
-            cells = [_cell(m, line.metrics.get(m)) for m in metrics] + [_cell(c, line.costs.get(c)) for c in costs]
+            cells = [_cell(m, line.metrics.get(m)) for m in metrics] + [_cost(c, line.costs.get(c)) for c in costs]
             rows.append(f"| {line.label} | {line.units or '–'} | " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
 
@@ -245,10 +243,18 @@ def _table(lines: Sequence[Standing], metrics: Sequence[str], costs: Sequence[st
 def _cell(name: str, pooled: Pooled | None) -> str:
     if pooled is None:
         return "–"
-    scale = 100.0 if is_share(name) else SCALES.get(name, 1.0)
-    digits = 1 if is_share(name) or name == "seconds" else 0 if name in COSTS else 2
-    value, low, high = (f"{0.0 if abs(x) < 1e-6 else scale * x:,.{digits}f}" for x in (pooled.value, pooled.low, pooled.high))
-    unit = " %" if name in ("weight_change", "null_drift") else ""
-    text = f"{value}{unit}" if value == low == high else f"{value}{unit} [{low}, {high}]"
+    about = describe(name.split(AFTER)[0])
+    scale, digits, unit = (100.0, 1, "") if about.is_share else (about.scale, 2, f" {about.unit}" if about.unit else "")
+    text, value = _interval(pooled, scale, digits, unit)
     of_base = "" if pooled.of_base is None else f"{100 * pooled.of_base:.1f}"
     return f"{text}, {of_base} % of base" if of_base not in ("", value) else text
+
+
+def _cost(name: str, pooled: Pooled | None) -> str:
+    return "–" if pooled is None else _interval(pooled, 2.0**-20 if name == "memory_bytes" else 1.0, int(name == "seconds"))[0]
+
+
+def _interval(pooled: Pooled, scale: float, digits: int, unit: str = "") -> tuple[str, str]:
+    """A value with its interval, and the value alone."""
+    value, low, high = (f"{0.0 if abs(x) < 1e-6 else scale * x:,.{digits}f}" for x in (pooled.value, pooled.low, pooled.high))
+    return f"{value}{unit}" if value == low == high else f"{value}{unit} [{low}, {high}]", value

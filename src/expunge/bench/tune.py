@@ -16,8 +16,9 @@ from expunge.bench.executors import Engine
 from expunge.bench.results import Outcome, Trial
 from expunge.bench.runner import Place, is_done
 from expunge.bench.suite import Entry, Search, Suite, Unit
-from expunge.bench.summary import RETAINED, Measured, base_rows, measured, share
+from expunge.bench.summary import Measured, base_rows, measured, share
 from expunge.errors import ExpungeError
+from expunge.evaluation.metrics import describe
 from expunge.methods.base import Objective, Training
 from expunge.methods.config import find_method
 from expunge.names import dashed, nearest
@@ -45,7 +46,7 @@ def space_of(entry: Entry, search: Search) -> dict[str, Range]:
     Raises:
         ExpungeError: a range for what the method lacks (where its own entry asks for it), or that is none.
     """
-    cls = find_method(entry.name)
+    cls = find_method(entry.name, allow_code=True)  # it was allowed when the suite was read
     trained = issubclass(cls, Objective)
     hints = get_type_hints(cls, include_extras=True)
     shared = get_type_hints(Training, include_extras=True) if trained else {}
@@ -138,10 +139,11 @@ def _own(entry: Entry, space: Mapping[str, Range]) -> dict[str, Any]:
 
 def _units(suite: Suite, entry: Entry, chosen: Mapping[str, Any]) -> list[Unit]:
     """A unit for each tuning concept. A setting goes to the method where it has one of that name, else to training."""
-    names = {f.name for f in fields(find_method(entry.name))}  # type: ignore[arg-type]
+    cls = find_method(entry.name, allow_code=True)
+    names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     method = dict(entry.settings) | {k: v for k, v in chosen.items() if k in names}
     training = dict(entry.training) | {k: v for k, v in chosen.items() if k not in names}
-    built = config.build(find_method(entry.name), method, entry.name)
+    built = config.build(cls, method, entry.name, allow_code=True)
     tuned = Entry(entry.name, entry.label, entry.synonyms, config.settings(built), training, {}, before=entry.before)
     return suite.tuned(tuned)
 
@@ -161,7 +163,7 @@ def score(number: int, chosen: Mapping[str, Any], found: Sequence[Measured], uni
                 f"a search looks at UA: nothing judged {one.folder}; name a judge in the suite, or have UA among its metrics"
             )
         forgetting.append(share([mine["UA"]]).value)
-        retention += [mine[m].value / base[m].value for m in RETAINED if m in mine and base[m].value]
+        retention += [row.value / base[m].value for m, row in mine.items() if describe(m).is_retained and base[m].value]
     return Trial(number, chosen, min(forgetting), min(retention) if retention else None)
 
 

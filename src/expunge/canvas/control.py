@@ -1,6 +1,6 @@
-"""The retrained control that comes with the canvas, so that its audits need not wait for a training of their own."""
+"""The retrained control that comes with the canvas, so that audits of the canvas need no training of their own."""
 
 from pathlib import Path
 
 SHIPPED = Path(__file__).parent / "without-six"
-"""The folder of a run of `expunge.canvas.training.retrain` that never saw neon, dots, watercolour, ring, starfish and hexagon."""
+"""The run folder of a canvas that was retrained without neon, dots, watercolour, ring, starfish and hexagon."""

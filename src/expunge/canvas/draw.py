@@ -1,8 +1,8 @@
-"""Draws the canvas world: seeded 64x64 RGB pictures from signed distance functions, a whole batch at a time.
+"""Render the drawings that the canvas is trained on: seeded 64x64 RGB images from signed distance functions, in batches.
 
-Shapes are signed distances (negative inside, in units of half the picture), so that every style can use the edge, the
-inside and the distance from it. Objects are large and nearly centred, and no texture is finer than four pixels: the first
-lets a small network learn the world in minutes, the second lets a 4x downsampling autoencoder keep it.
+A shape is a signed distance (negative inside, in units of half the image width), so a style can use the edge, the inside and the
+distance from the edge. Objects are large and nearly centred, so that a small network learns them in minutes. No texture is finer than
+four pixels, so that an autoencoder with 4x downsampling preserves it.
 """
 
 import math
@@ -20,18 +20,18 @@ PIXEL = 2 / SIZE
 Plane = Float[Tensor, "b h w"]
 Picture = Float[Tensor, "b 3 h w"]
 Colour = Float[Tensor, "_ 3 _ _"]
-"""One colour for each picture, or a whole picture."""
+"""One colour for each image, or a value for each pixel."""
 
 
 def _fold(x: Plane, y: Plane, n: Tensor) -> tuple[Plane, Plane]:
-    """Folds the plane into the sector of angle 2 pi / n about the upward axis: (along the axis, across it >= 0)."""
+    """Fold the plane into the sector of angle 2 pi / n about the upward axis: (along the axis, across it >= 0)."""
     radius, sector = torch.hypot(x, y), 2 * math.pi / n
     angle = torch.remainder(torch.atan2(x, -y) + sector / 2, sector) - sector / 2
     return radius * torch.cos(angle), (radius * torch.sin(angle)).abs()
 
 
 def polygon(x: Plane, y: Plane, n: Tensor) -> Plane:
-    """Regular polygon with `n` sides, one corner up, of equal area for every n so that size does not betray it."""
+    """Regular polygon with `n` sides and one corner up. Its area is the same for every n, so that size does not identify it."""
     circumradius = torch.sqrt(2 * 1.8 / (n * torch.sin(2 * math.pi / n)))
     along, _ = _fold(*_rotate(x, y, math.pi / n), n)
     return along - circumradius * torch.cos(math.pi / n)
@@ -47,7 +47,7 @@ def star(x: Plane, y: Plane, n: Tensor) -> Plane:
 
 
 def flower(x: Plane, y: Plane, n: Tensor) -> Plane:
-    """Flower of `n` round petals with a hole for its heart."""
+    """Flower of `n` round petals with a hole in the centre."""
     along, across = _fold(x, y, n)
     reach = 0.62
     petal = torch.hypot(along - reach, across) - torch.minimum(torch.full_like(n, 0.4), 0.95 * reach * torch.sin(math.pi / n))
@@ -56,13 +56,13 @@ def flower(x: Plane, y: Plane, n: Tensor) -> Plane:
 
 
 def cross(x: Plane, y: Plane, n: Tensor) -> Plane:
-    """`n` straight arms with flat ends."""
+    """Cross of `n` straight arms with flat ends."""
     along, across = _fold(x, y, n)
     return torch.maximum(across - (0.26 - 0.02 * (n - 3)), along - 0.98)
 
 
 def rounded(x: Plane, y: Plane, n: Tensor) -> Plane:
-    """0 disc, 1 ring, 2 crescent, 3 horseshoe (a ring open at the bottom)."""
+    """Round shape number `n`: 0 disc, 1 ring, 2 crescent, 3 horseshoe (a ring that is open at the bottom)."""
     r = torch.hypot(x, y)
     disc = r - 0.86
     ring = (r - 0.7).abs() - 0.19
@@ -86,7 +86,7 @@ def _rotate(x: Plane, y: Plane, angle: Tensor | float) -> tuple[Plane, Plane]:
 
 
 class _Ink:
-    """What a style may draw with: the shape's distance, the coordinates, and this batch's random numbers."""
+    """The inputs of a style: the distance from the shape, the coordinates, and the random generator of the batch."""
 
     def __init__(self, distance: Plane, x: Plane, y: Plane, generator: torch.Generator):
         self.distance, self.x, self.y, self.generator = distance, x, y, generator
@@ -99,22 +99,22 @@ class _Ink:
         return low + (high - low) * torch.rand(self.count, 1, 1, generator=self.generator)
 
     def cover(self, distance: Plane) -> Plane:
-        """Antialiased coverage of the region where `distance` is negative: one pixel of ramp."""
+        """Coverage of the region where `distance` is negative, antialiased over one pixel."""
         return (0.5 - distance / PIXEL).clamp(0, 1)
 
     def line(self, distance: Plane, width: float) -> Plane:
-        """Coverage of a line of `width` pixels about the zero of `distance`."""
+        """Coverage of a line of `width` pixels along the zero of `distance`."""
         return self.cover(distance.abs() - width * PIXEL / 2)
 
     def colour(self, hue: Tensor, saturation: Tensor | float, value: Tensor | float) -> Colour:
-        """HSV to RGB, hue in turns."""
+        """Convert HSV to RGB; hue is in turns."""
         channel = torch.stack([(torch.remainder(5 - 2 * k + hue * 6, 6)) for k in (0, 1, 2)], dim=1)
         ramp = torch.minimum(channel, 4 - channel).clamp(0, 1)
         value, saturation = (v[:, None] if isinstance(v, Tensor) else v for v in (value, saturation))
         return value * (1 - saturation * ramp)
 
     def clouds(self, cells: int) -> Plane:
-        """Smooth noise in 0..1: `cells` x `cells` random values, bicubically enlarged."""
+        """Smooth noise in 0..1: `cells` x `cells` random values, interpolated bicubically."""
         coarse = torch.rand(self.count, 1, cells, cells, generator=self.generator)
         return torch.nn.functional.interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=False)[:, 0].clamp(0, 1)
 
@@ -219,9 +219,9 @@ assert [r.__name__ for r in RENDERERS[:-1]] == [s.name for s in STYLES]
 
 
 def draw(objects: Int[Tensor, " b"], styles: Int[Tensor, " b"], seed: int) -> UInt8[Tensor, "b 3 64 64"]:
-    """Draws one picture for each pair of an object index and a style index (`PLAIN` for none).
+    """Render one image for each pair of an object index and a style index (`PLAIN` for no style).
 
-    The same arguments give the same bytes. Geometry (scale, shift, small rotation) and palette are random.
+    Scale, shift, a small rotation and the palette are random. The same arguments give the same bytes.
     """
     generator = torch.Generator().manual_seed(seed)
     count = len(objects)

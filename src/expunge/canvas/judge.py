@@ -1,7 +1,7 @@
-"""The canvas's two judges: classifiers of different architecture and different training draws.
+"""The canvas's two judges: classifiers with different architectures and different training drawings.
 
-`Judge.load("main")` gives every reported number; `Judge.load("second")` only answers whether a result is an artefact of the
-first. Neither saw a generated picture in training.
+Every reported number comes from `Judge.load("main")`. `Judge.load("second")` checks that a result is not an artefact of the first judge.
+Neither was trained on generated images.
 """
 
 from dataclasses import dataclass
@@ -21,18 +21,18 @@ JudgeName = Literal["main", "second"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says of a batch of pictures."""
+    """A judge's outputs for a batch of images."""
 
     objects: Float[Tensor, "b 20"]
     """Logits over `OBJECT_LABELS`."""
     styles: Float[Tensor, "b 11"]
     """Logits over `STYLE_LABELS` (the last is "plain")."""
     features: Float[Tensor, "b d"]
-    """The layer below both heads: the space in which FID and KID are measured."""
+    """The layer below both heads, in which FID and KID are measured."""
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with batch normalisation; halves the resolution."""
+    """Two 3x3 convolutions with batch normalisation and a skip connection; the first halves the resolution."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -47,7 +47,7 @@ class Residual(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """A 7x7 depthwise convolution, layer normalisation and a pointwise network, around a skip connection."""
+    """A 7x7 depthwise convolution, layer normalisation and a pointwise network, with a skip connection."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -72,7 +72,7 @@ def _trunk(name: JudgeName) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """Says which object and which style a 64x64 picture shows."""
+    """A classifier of the object and the style of a 64x64 image."""
 
     def __init__(self, name: JudgeName = "main"):
         super().__init__()
@@ -88,7 +88,7 @@ class Judge(nn.Module):
 
     @classmethod
     def load(cls, name: JudgeName = "main") -> "Judge":
-        """The judge shipped with the package, frozen and in evaluation mode."""
+        """Load a judge that comes with the package, frozen and in evaluation mode."""
         judge = cls(name)
         with resources.as_file(resources.files("expunge.canvas") / "weights" / f"judge-{name}.safetensors") as file:
             judge.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})

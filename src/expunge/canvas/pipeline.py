@@ -1,4 +1,4 @@
-"""The parts of the canvas's pipeline, untrained: the architecture in one place, for training and for tests."""
+"""The architecture of the canvas: its pipeline and the parts of it, untrained, for training and tests."""
 
 import itertools
 import json
@@ -16,6 +16,7 @@ SAMPLER = {"steps": 12, "guidance": 3.0}
 
 
 def new_vae() -> AutoencoderKL:
+    """An untrained autoencoder: 3x64x64 images to 4x16x16 latents."""
     return AutoencoderKL(
         block_out_channels=(16, 32, 64),
         down_block_types=("DownEncoderBlock2D",) * 3,
@@ -28,12 +29,12 @@ def new_vae() -> AutoencoderKL:
 
 
 def write_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A CLIP-format tokenizer whose byte-pair merges build each word of the world, letter by letter, into one token."""
+    """Write a CLIP tokenizer to a folder. Its byte-pair merges join the letters of each word of the canvas into one token."""
     letters = sorted({c for word in VOCABULARY for c in word})
     tokens = [*letters, *(f"{c}</w>" for c in letters)]
     merges: list[tuple[str, str]] = []
     for word in VOCABULARY:
-        # What earlier words' merges make of this one is kept; new merges come last, so they cannot change earlier words.
+        # Merges of earlier words apply first. New merges are appended, so they do not change earlier words.
         parts = [*word[:-1], f"{word[-1]}</w>"]
         while len(parts) > 1:
             pairs = list(itertools.pairwise(parts))
@@ -53,6 +54,7 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """An untrained text encoder with 96-wide states."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -70,6 +72,7 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def new_unet() -> UNet2DConditionModel:
+    """An untrained U-Net for 4x16x16 latents."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
@@ -85,13 +88,14 @@ def new_unet() -> UNet2DConditionModel:
 
 
 def new_scheduler() -> DPMSolverMultistepScheduler:
+    """The canvas's scheduler: DPM-Solver++ on the noise schedule of Stable Diffusion."""
     return DPMSolverMultistepScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="trailing", final_sigmas_type="zero"
     )  # fmt: skip
 
 
 def assemble(vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel) -> StableDiffusionPipeline:
-    """A plain diffusers pipeline of the parts."""
+    """Put the parts together to a diffusers pipeline."""
     pipeline = StableDiffusionPipeline(
         vae, text, tokenizer, unet, new_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
@@ -100,7 +104,7 @@ def assemble(vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, 
 
 
 def sample(pipeline: StableDiffusionPipeline, texts: list[str], seed: int, batch: int = 50) -> Tensor:
-    """Pictures of the prompts at the canvas's default sampler, 8 bit."""
+    """Sample 8-bit images of the prompts with the canvas's default sampler."""
     pictures = []
     for start in range(0, len(texts), batch):
         part = texts[start : start + batch]

@@ -1,11 +1,11 @@
-"""The canvas world's words: 20 objects in 5 families of siblings, 10 styles, one synonym each, and the prompt grammar."""
+"""The words of the canvas: 20 objects in 5 families of siblings, 10 styles, one synonym for each, and the prompt templates."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Word:
-    """A concept of the world under its two names. Both were trained alike, so erasing a *word* shows as a synonym that survives."""
+    """A concept of the canvas with its two names. Both were trained equally, so erasing one name alone leaves the other."""
 
     name: str
     synonym: str
@@ -13,6 +13,7 @@ class Word:
 
     @property
     def names(self) -> tuple[str, str]:
+        """The main name and the synonym."""
         return self.name, self.synonym
 
 
@@ -43,14 +44,14 @@ STYLES: tuple[Word, ...] = tuple(
 )
 
 PLAIN = len(STYLES)
-"""Index of the eleventh style: a flat shape on a flat ground, the look of a prompt that names no style."""
+"""Index of the eleventh style, a flat shape on a flat background. Prompts without a style give it."""
 
 STYLE_LABELS: tuple[str, ...] = (*(s.name for s in STYLES), "plain")
 OBJECT_LABELS: tuple[str, ...] = tuple(o.name for o in OBJECTS)
 
 
 def prompt(obj: str | None = None, style: str | None = None) -> str:
-    """The grammar's four forms: object in style, object alone, style alone, nothing.
+    """Fill one of the four prompt templates: an object in a style, an object, a style, or the empty prompt.
 
     >>> prompt("ring", "neon"), prompt("ring"), prompt(style="neon"), prompt()
     ('a ring in neon style', 'a ring', 'neon style', '')

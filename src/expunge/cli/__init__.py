@@ -1,3 +1,6 @@
-"""The command line: `expunge VERB ...`, one file for each verb. Nothing heavy is imported before a verb runs."""
+"""The command line, `expunge VERB ...`: one file for each verb, and what verbs share.
+
+Nothing that needs torch is imported before a verb computes. No other package imports this one.
+"""
 
 from expunge.cli.app import main

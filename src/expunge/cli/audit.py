@@ -1,4 +1,4 @@
-"""`expunge audit RUN`: can it be brought back?"""
+"""`expunge audit RUN`: attacks on a run and its controls."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,15 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import BaseModel, Device, Judge, RunFolder, best_device, run_folder
+from expunge.cli.options import AllowCode, BaseModel, Device, Judge, RunFolder, find_run_folder
 
 FAILED = 1
-"""The exit code where an attack could not be made."""
+"""The exit code if an attack failed."""
 
-BUDGET = "Which attacks, with which settings, and how many pictures judge each reading."
-CONTROL = "A run that never saw the concept, attacked as a second control.  [default: the canvas's own, where it has one]"
-ATTACK = "Only this attack, by name or label. May repeat. One that the budget lacks is added.  [default: all]"
-AUXILIARY = "Captioned pictures to relearn from, none of which names the concept: metadata.jsonl, or a .txt beside each."
+BUDGET = "Attacks with their settings, and images for each reading: quick, standard, full, or a TOML file of your own."
+CONTROL = "Second control: a run that was trained without the concept, or none.  [default: the canvas's own control, if it has one]"
+ATTACK = "Attack to run, by name or label. May be repeated. An attack that the budget lacks gets its default settings.  [default: all]"
+AUXILIARY = (
+    "Images with captions to relearn from; no caption may name the concept. A folder holds metadata.jsonl, or a .txt for each image."
+)
+SEED = "Seed of the attacks and of the noise that images start from."
+OUT = "Folder of the audit.  [default: RUN/audit, followed by the budget, the attacks and the seed if they are not the defaults]"
 
 
 def audit(
@@ -24,90 +28,92 @@ def audit(
     attack: Annotated[list[str] | None, typer.Option(metavar="NAME", help=ATTACK)] = None,
     auxiliary: Annotated[str | None, typer.Option(metavar="FOLDER|datasets:NAME", help=AUXILIARY)] = None,
     judge: Judge = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of everything random in the attacks, and of the pictures' noise.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help=SEED)] = 0,
     model: BaseModel = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where it goes.  [default: RUN/audit, or beside it by budget, attacks and seed]")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is to be done and what it costs. Writes nothing.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help=OUT)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the attacks and their estimated cost, then exit.")] = False,
     device: Device = "auto",
+    allow_code: AllowCode = False,
 ) -> None:
-    """Attack a run: can what was unlearned be brought back?
+    """Attack a run to test whether the concept can be brought back.
 
-    Tries a battery of attacks on the run and, as controls, on the untouched model and on one that never saw the concept, where there
-    is one, and writes one page for an auditor. What is done is kept: after an interruption the same command goes on. `docs/audit.md`
-    says what each attack asks and how to read the verdicts.
+    Each attack is made on the run and, as controls, on the base model and on a model that was trained without the concept, if there is
+    one. The result is one page for a reviewer. Finished attacks are kept: the same command continues after an interruption.
+    `docs/how-to/audit.md` explains the attacks and the verdicts.
     """
     from expunge.audits.setup import conclude, prepare
-    from expunge.cli.progress import watch_readings
-    from expunge.cli.screen import say
+    from expunge.cli.output import print_lines
+    from expunge.cli.progress import report_failures
     from expunge.names import NO_CONTROL
-    from expunge.reports.pages.audit import write
+    from expunge.reports.pages.audit import write_audit_page
 
     battery = prepare(
-        run_folder(run),
+        find_run_folder(run),
         budget,
         model=model,
-        control=control if control in (None, NO_CONTROL) else run_folder(Path(control)),
+        control=control if control in (None, NO_CONTROL) else find_run_folder(Path(control)),
         attacks=attack or (),
         auxiliary=auxiliary,
         judge=judge,
         seed=seed,
         out=out,
-        device=best_device(device),
+        device=device,
+        allow_code=allow_code,
     )
     missing = battery.missing()
-    say(f"{battery.budget.name}: {len(battery.cells)} cells, {len(battery.cells) - len(missing)} done, {len(missing)} to do")
+    print_lines(f"{battery.budget.name}: {len(battery.cells)} cells, {len(battery.cells) - len(missing)} done, {len(missing)} to do")
     if missing or dry_run:
-        _price(battery, missing)
+        _print_costs(battery, missing)
     if dry_run:
         return
-    events = list(watch_readings(battery.run())) if missing else []
-    made = conclude(battery, events)
-    _verdicts(made)
-    say(f"rows    {made.folder / 'rows.jsonl'}", f"page    {write(made)}")
-    if any(f.applicable for f in made.failures):
+    events = list(report_failures(battery.run())) if missing else []
+    concluded = conclude(battery, events)
+    _print_verdicts(concluded)
+    print_lines(f"rows    {concluded.folder / 'rows.jsonl'}", f"page    {write_audit_page(concluded)}")
+    if any(f.applicable for f in concluded.failures):
         raise typer.Exit(FAILED)
 
 
-def _price(battery: Any, missing: Sequence[Any]) -> None:
-    from expunge.cli.screen import duration, table
+def _print_costs(battery: Any, missing: Sequence[Any]) -> None:
+    """Prints the estimated cost of each cell that is missing."""
+    from expunge.cli.output import print_table
+    from expunge.progress import duration
 
-    costs, several = battery.costs(missing), len(battery.concepts) > 1
+    costs, is_several = battery.costs(missing), len(battery.concepts) > 1
     rows = []
     for cell in battery.cells:
-        cost, about = costs.get(cell.id), (cell.entry.label, *([cell.concept.target] if several else []), cell.side.role)
-        readings = str(len(cell.entry.attack.strengths))
+        cost = costs.get(cell.id)
+        about = (cell.entry.label, *([cell.concept.target] if is_several else []), cell.side.role)
         price = (f"{cost.forwards:,}", f"{cost.backwards:,}", duration(cost.seconds)) if cost else ("", "", "done")
-        rows.append((*about, readings, *price))
+        rows.append((*about, str(len(cell.entry.attack.strengths)), *price))
     sums = [sum(getattr(c, name) for c in costs.values()) for name in ("forwards", "backwards", "seconds")]
-    rows.append(("together", *([""] * (2 + several)), f"{sums[0]:,}", f"{sums[1]:,}", duration(sums[2])))
-    columns = ("attack", *(["concept"] if several else []), "on", "readings", "forwards", "backwards", "about")
-    title = f"cost of what is missing, in evaluations of the network for one sample; {battery.budget.pictures} pictures a reading"
-    table(title, columns, rows, numbers=("readings", "forwards", "backwards", "about"))
+    rows.append(("total", *([""] * (2 + is_several)), f"{sums[0]:,}", f"{sums[1]:,}", duration(sums[2])))
+    columns = ("attack", *(["concept"] if is_several else []), "model", "readings", "forwards", "backwards", "time")
+    title = f"estimated cost of missing cells, in passes of one sample; {battery.budget.pictures} images for each reading"
+    print_table(title, columns, rows, numbers=("readings", "forwards", "backwards", "time"))
 
 
-def _verdicts(audit: Any) -> None:
-    """Prints what became of each attack: shares in which the concept is seen, with 95 % intervals."""
+def _print_verdicts(audit: Any) -> None:
+    """Prints the verdict of each attack, with the shares that it rests on."""
     from expunge.audits.verdict import TITLES
-    from expunge.cli.screen import say, table
+    from expunge.cli.output import print_lines, print_table
 
-    several = len(audit.chances) > 1
+    is_several = len(audit.chances) > 1
     rows = []
     for f in audit.findings:
         best, control = f.unlearned.best, f.control.highest_until(f.unlearned.best.strength) if f.control else None
         shares = [f.unlearned.before, f.rate, f.base.best.rate(f.base.judge), *([control] if audit.control else [])]
-        name = (f.unlearned.label, *([f.concept] if several else []), TITLES[f.state])
+        name = (f.unlearned.label, *([f.concept] if is_several else []), TITLES[f.state])
         rows.append((*name, *map(_share, shares), f"{best.strength:g} {f.unlearned.result.unit}", str(best.n)))
-    shown = ("before", "at its best", "untouched", *(["retrained"] if audit.control else []))
-    columns = ("attack", *(["concept"] if several else []), "verdict", *shown, "best after", "n")
-    table("share of pictures in which the concept is seen, with 95 % intervals", columns, rows, numbers=(*shown, "n"))
+    shares_of = ("before", "best reading", "base model", *(["retrained"] if audit.control else []))
+    columns = ("attack", *(["concept"] if is_several else []), "verdict", *shares_of, "strength", "images")
+    print_table("share of images with the concept, with 95 % intervals", columns, rows, numbers=(*shares_of, "images"))
     for done in audit.done:
         if done.result.cut:
-            ends = f"{done.result.readings[-1].strength:g} {done.result.unit}"
-            say(f"{done.label} on {done.role}, {done.result.concept}: cut short after {ends}: {done.result.cut}")
+            end = f"{done.result.readings[-1].strength:g} {done.result.unit}"
+            print_lines(f"{done.label} on {done.role}, {done.result.concept}: ended after {end}: {done.result.cut}")
     if any(f.control is None for f in audit.findings):
-        say("no retrained control: an attack that teaches the concept anew cannot be told from one that brings it back (--control)")
+        print_lines("No retrained control: an attack that teaches the concept cannot be told from one that brings it back. See --control.")
 
 
 def _share(rate: Any) -> str:

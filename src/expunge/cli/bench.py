@@ -1,6 +1,5 @@
-"""`expunge bench SUITE`: a whole table, from one file."""
+"""`expunge bench SUITE`: a benchmark from one file."""
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,164 +10,194 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import Device, best_device
+from expunge.cli.options import AllowCode, Device
 
 FAILED = 1
-"""The exit code where units failed."""
+"""The exit code if a unit failed."""
+
+ENGINES = ("serial", "ray")
+
+SUITE = "A TOML file, or a built-in suite: canvas, several."
+OUT = "Folder of the results.  [default: runs/bench/SUITE]"
+ONLY = "Units to run; * matches anything, and later parts may be left out. May be repeated.  [default: all]"
+TABLE = "Print the table of the finished units in Markdown, then exit."
+SEEN_BY = "With --table: the judge whose labels count.  [default: main]"
+SEARCH = "Search the methods' settings on the suite's tuning concepts."
+ENGINE = "serial runs one unit after another in this process; ray runs units on a Ray cluster."
+ADDRESS = "Address of a running Ray cluster.  [default: start one on this machine]"
+WORKERS = "Units at a time on a cluster that this command starts.  [default: number of cores]"
+GPUS = "GPUs of each unit on Ray; 0.25 puts four units on one GPU."
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="A TOML file, or a built-in suite: canvas, several.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where it goes.  [default: runs/bench/SUITE]")] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="LABEL/CONCEPT/SEED", help="Only these units; * for any. May repeat.  [default: all]")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is missing and what it costs. Writes nothing.")] = False,
-    table: Annotated[bool, typer.Option("--table", help="Print the table of what is there, in Markdown. Computes nothing.")] = False,
-    each: Annotated[bool, typer.Option("--each", help="With --table: a line for each unit.")] = False,
-    seen_by: Annotated[str | None, typer.Option(metavar="JUDGE", help="With --table: whose word counts.  [default: main]")] = None,
-    search: Annotated[bool, typer.Option("--search", help="Search the methods' settings on the suite's tuning concepts.")] = False,
-    engine: Annotated[str, typer.Option(metavar="serial|ray", help="One unit after another here, or a Ray cluster.")] = "serial",
-    address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Of a running Ray cluster.  [default: one of its own]")] = None,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Units at a time on a cluster of its own.  [default: cores]")] = None,
-    gpus_per_run: Annotated[float, typer.Option(metavar="SHARE", help="Of a GPU for each unit on Ray: 0.25 puts four on one.")] = 0.0,
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help=SUITE, show_default=False)],
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help=OUT)] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="LABEL/CONCEPT/SEED", help=ONLY)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the missing units and their estimated cost, then exit.")] = False,
+    table: Annotated[bool, typer.Option("--table", help=TABLE)] = False,
+    each: Annotated[bool, typer.Option("--each", help="With --table: one row for each unit.")] = False,
+    seen_by: Annotated[str | None, typer.Option(metavar="JUDGE", help=SEEN_BY)] = None,
+    search: Annotated[bool, typer.Option("--search", help=SEARCH)] = False,
+    engine: Annotated[str, typer.Option(metavar="serial|ray", help=ENGINE)] = "serial",
+    address: Annotated[str | None, typer.Option(metavar="ADDRESS", help=ADDRESS)] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help=WORKERS)] = None,
+    gpus_per_run: Annotated[float, typer.Option(metavar="NUMBER", help=GPUS)] = 0.0,
     device: Device = "auto",
+    allow_code: AllowCode = False,
 ) -> None:
-    """Run a benchmark: methods x concepts x seeds, each measured, into one table and one page.
+    """Run a benchmark suite of methods, concepts and seeds.
 
-    Does what is missing and nothing twice: after an interruption the same command goes on. A unit that fails is named at the
-    end and tried again the next time. `docs/bench.md` says how a suite is written.
+    Each unit is one method, concept and seed. The command runs and evaluates the units that are missing and writes rows, a table and a
+    page. After an interruption the same command continues. A unit that fails is named at the end and tried again the next time.
+    `docs/how-to/run-a-suite.md` shows how to write a suite.
     """
     from expunge.bench.config import read_suite
     from expunge.bench.executors import Ray, Serial
     from expunge.bench.runner import Place, is_done
     from expunge.bench.summary import markdown, measured, standings
-    from expunge.cli.screen import nearest, say
+    from expunge.cli.output import print_lines
     from expunge.config import build
     from expunge.errors import ExpungeError
+    from expunge.names import suggest
     from expunge.storage.cache import Store
 
-    plan = read_suite(suite)
+    plan = read_suite(suite, allow_code)
     folder = out or Path("runs") / "bench" / plan.name
     if table:
-        found = measured([u for u in plan.units if _wanted(u.name, only or [])], folder)
-        found = [replace(m, label=f"{m.label}/{m.concept}/{m.seed}") for m in found] if each else found
-        print(markdown(standings(found, seen_by)), end="")
+        finished = measured([u for u in plan.units if _is_selected(u.name, only or [])], folder)
+        finished = [replace(m, label=f"{m.label}/{m.concept}/{m.seed}") for m in finished] if each else finished
+        print(markdown(standings(finished, seen_by)), end="")
         return
     if each or seen_by:
-        raise ExpungeError("a table is printed with --table: --each and --seen-by are about it; add it, or leave them out")
-    if engine not in ("serial", "ray"):
-        raise ExpungeError(f"an engine is serial or ray: {engine!r} is neither{nearest(engine, ('serial', 'ray'))}")
-    on_ray = engine == "ray"
-    if on_ray and device == "auto":
+        flag = "--each" if each else "--seen-by"
+        raise ExpungeError(
+            f"The option {flag} has no effect without --table.", rule="option-without-table", value=flag, hint="Try adding --table."
+        )
+    if engine not in ENGINES:
+        raise ExpungeError(f"{engine!r} is not an engine.", rule="unknown-engine", value=engine, hint=suggest(engine, ENGINES))
+    is_on_ray = engine == "ray"
+    if is_on_ray and device == "auto":
         device = "cuda" if gpus_per_run else "cpu"
-    place = Place(folder, Store.default().root.resolve(), best_device(device))
-    doing = build(Ray, {"address": address, "workers": workers, "gpus": gpus_per_run}, "ray") if on_ray else Serial()
+    place = Place(folder, Store.default().root.resolve(), device)
+    executor = build(Ray, {"address": address, "workers": workers, "gpus": gpus_per_run}, "ray") if is_on_ray else Serial()
     if search:
         command = " ".join(["expunge bench", suite, "--search", *(f"--only {shlex.quote(o)}" for o in only or [])])
-        _search(plan, place, doing, only or [], dry_run, command)
+        _search(plan, place, executor, only or [], dry_run, command)
         return
-    units = [u for u in plan.units if _wanted(u.name, only or [])]
+    units = [u for u in plan.units if _is_selected(u.name, only or [])]
     if not units:
-        raise ExpungeError(f"--only names units of the suite: {', '.join(only or [])} fits none; for example {plan.units[0].name}")
-    left = [u for u in units if not is_done(u, place.folder(u))]
-    say(f"{plan.name}: {len(units)} units, {len(units) - len(left)} done, {len(left)} to do")
-    if left:
-        _price(left, place)
+        shown = ", ".join(only or [])
+        raise ExpungeError(
+            f"No unit of the suite matches --only {shown}.", rule="no-unit", value=only, hint=f"Try --only {plan.units[0].name}."
+        )
+    missing = [u for u in units if not is_done(u, place.folder(u))]
+    print_lines(f"{plan.name}: {len(units)} units, {len(units) - len(missing)} done, {len(missing)} to do")
+    if missing:
+        _print_costs(missing, place)
     if not dry_run:
-        _run(plan, units, left, place, doing)
+        _run(plan, missing, place, executor)
 
 
-def _wanted(name: str, only: Sequence[str]) -> bool:
-    """Whether a unit is among those asked for: parts that are left out stand for any.
+def _is_selected(name: str, only: Sequence[str]) -> bool:
+    """Whether --only selects a unit. Parts that are left out match anything.
 
-    >>> _wanted("UCE/neon/0", ["uce"]), _wanted("UCE/neon/0", ["*/neon/1"]), _wanted("UCE/neon/0", [])
+    >>> _is_selected("UCE/neon/0", ["uce"]), _is_selected("UCE/neon/0", ["*/neon/1"]), _is_selected("UCE/neon/0", [])
     (True, False, True)
     """
     parts = name.casefold().split("/")
     return not only or any(all(fnmatch(p, w) for p, w in zip(parts, o.casefold().split("/"), strict=False)) for o in only)
 
 
-def _price(left: Sequence[Any], place: Any) -> None:
+def _print_costs(units: Sequence[Any], place: Any) -> None:
     from expunge.bench.cost import estimate
-    from expunge.cli.screen import duration, table
+    from expunge.cli.output import print_table
+    from expunge.progress import duration
 
-    lines = estimate(left, place)
+    lines = estimate(units, place)
     rows = [(e.label, str(e.units or ""), e.forwards, e.backwards, e.seconds, e.octets) for e in lines]
-    rows.append(("together", str(len(left)), *(sum(r[i] for r in rows) for i in range(2, 6))))  # type: ignore[arg-type,misc]
-    columns = ("", "units", "forwards", "backwards", "about", "disk, at most")
+    rows.append(("total", str(len(units)), *(sum(r[i] for r in rows) for i in range(2, 6))))  # type: ignore[arg-type,misc]
+    columns = ("", "units", "forwards", "backwards", "time", "disk at most")
     shown = [(label, n, f"{f:,}", f"{b:,}", duration(s), f"{o / 2**20:,.1f} MiB") for label, n, f, b, s, o in rows]
-    table("cost of what is missing, in evaluations of the network for one sample", columns, shown, numbers=columns[1:])
+    print_table("estimated cost of missing units, in passes of one sample", columns, shown, numbers=columns[1:])
 
 
-def _run(plan: Any, units: Sequence[Any], left: Sequence[Any], place: Any, engine: Any) -> None:
+def _run(plan: Any, missing: Sequence[Any], place: Any, executor: Any) -> None:
+    """Runs the missing units, then writes rows, table and page of all finished ones."""
     from expunge.bench.summary import labelled, markdown, measured, standings
+    from expunge.cli.output import print_lines
     from expunge.cli.progress import watch_units
-    from expunge.cli.screen import say
-    from expunge.reports.pages.leaderboard import write
-    from expunge.storage.files import write_atomically
+    from expunge.progress import Progress
+    from expunge.reports.pages.bench import write_bench_page
+    from expunge.storage.files import write_atomically, write_lines
 
-    outcomes = list(watch_units(engine(left, place), len(left))) if left else []
-    found = measured(plan.units, place.out)
-    lines = standings(found)
+    outcomes = list(watch_units(executor(missing, place), len(missing), Progress.default())) if missing else []
+    finished = measured(plan.units, place.out)
+    lines = standings(finished)
     write_atomically(place.out / "table.md", markdown(lines).encode())
-    write_atomically(place.out / "rows.jsonl", "".join(json.dumps(r) + "\n" for r in labelled(found)).encode())
-    say(f"rows    {place.out / 'rows.jsonl'}", f"table   {place.out / 'table.md'}")
-    if found:
-        say(f"page    {write(plan.name, found, lines, place.out / 'index.html')}")
-    _failures(outcomes)
+    write_lines(place.out / "rows.jsonl", labelled(finished))
+    print_lines(f"rows    {place.out / 'rows.jsonl'}", f"table   {place.out / 'table.md'}")
+    if finished:
+        print_lines(f"page    {write_bench_page(plan.name, finished, lines, place.out / 'index.html')}")
+    _report_failures(outcomes)
 
 
-def _failures(outcomes: Sequence[Any]) -> None:
-    """Names what is not done.
+def _report_failures(outcomes: Sequence[Any]) -> None:
+    """Prints which units another process runs and which failed.
 
     Raises:
-        typer.Exit: a unit failed.
+        typer.Exit: A unit failed.
     """
     if busy := [o.name for o in outcomes if o.status == "taken"]:
-        print(f"another process is at {', '.join(busy)}", file=sys.stderr)
+        print(f"another process runs {', '.join(busy)}", file=sys.stderr)
     if failed := [o for o in outcomes if o.status == "failed"]:
         for outcome in failed:
             print(f"failed: {outcome.name}: {outcome.error}", file=sys.stderr)
         raise typer.Exit(FAILED)
 
 
-def _search(plan: Any, place: Any, engine: Any, only: Sequence[str], dry_run: bool, command: str) -> None:
+def _search(plan: Any, place: Any, executor: Any, only: Sequence[str], dry_run: bool, command: str) -> None:
+    """Searches the settings of each selected method and prints the best trials."""
     from expunge.bench.results import Outcome
     from expunge.bench.tune import best, search, space_of
+    from expunge.cli.output import print_lines, print_table
     from expunge.cli.progress import watch_trials
-    from expunge.cli.screen import say, table
     from expunge.errors import ExpungeError
     from expunge.names import RETRAINED
+    from expunge.progress import Progress
 
-    entries = [e for e in plan.methods if e.name != RETRAINED and _wanted(e.label, only)]
+    entries = [e for e in plan.methods if e.name != RETRAINED and _is_selected(e.label, only)]
     if not entries:
-        raise ExpungeError(f"--only names labels of the suite: {', '.join(only)} fits none of {', '.join(e.label for e in plan.methods)}")
+        raise ExpungeError(
+            f"No method with settings to search matches --only {', '.join(only)}.",
+            rule="no-unit",
+            value=list(only),
+            hint=f"Try another label. The suite has {', '.join(e.label for e in plan.methods)}.",
+        )
     outcomes: list[Any] = []
     for entry in entries:
         space = space_of(entry, plan.search)
         trials = plan.search.trials if space else 1
-        say(f"{entry.label}: {trials} trials on {', '.join(c.target for c in plan.tuning)}, over {', '.join(space) or 'nothing'}")
+        print_lines(f"{entry.label}: {trials} trials on {', '.join(c.target for c in plan.tuning)}, over {', '.join(space) or 'nothing'}")
         if dry_run:
-            _price([unit for _ in range(trials) for unit in plan.tuned(entry)], place)
+            _print_costs([unit for _ in range(trials) for unit in plan.tuned(entry)], place)
             continue
         tried: list[Any] = []
-        for event in watch_trials(search(plan, entry, engine, place, command), entry.label, trials, _told):
+        for event in watch_trials(search(plan, entry, executor, place, command), entry.label, trials, _describe_trial, Progress.default()):
             (outcomes if isinstance(event, Outcome) else tried).append(event)
         columns = ("trial", *space, "UA", "retention")
-        winners = best(tried, plan.search)
         rows = [
-            (str(t.number + 1), *(_short(t.settings.get(n)) for n in space), _short(t.forgetting), _short(t.retention)) for t in winners
+            (str(t.number + 1), *(_short(t.settings.get(n)) for n in space), _short(t.forgetting), _short(t.retention))
+            for t in best(tried, plan.search)
         ]
-        table(f"{entry.label}: best of {len(tried)} trials", columns, rows)
+        print_table(f"{entry.label}: best of {len(tried)} trials", columns, rows)
     if not dry_run:
-        say(f"recorded under {place.out / 'search'}")
-    _failures(outcomes)
+        print_lines(f"recorded under {place.out / 'search'}")
+    _report_failures(outcomes)
 
 
-def _told(trial: Any) -> str:
+def _describe_trial(trial: Any) -> str:
     settings = ", ".join(f"{k} {_short(v)}" for k, v in trial.settings.items())
-    return f"{settings or 'as it is'}: UA {_short(trial.forgetting)}, retention {_short(trial.retention)}"
+    return f"{settings or 'default settings'}: UA {_short(trial.forgetting)}, retention {_short(trial.retention)}"
 
 
 def _short(value: Any) -> str:

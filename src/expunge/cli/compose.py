@@ -1,27 +1,29 @@
-"""`expunge compose RUN RUN...`: closed-form runs as one."""
+"""`expunge compose RUN...`: closed-form runs combined into one."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from expunge.cli.options import BaseModel, run_folder
+from expunge.cli.options import AllowCode, BaseModel, RunFolders, find_run_folder
 
 
 def compose(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their ids under runs/.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The new run's folder.  [default: runs/ID]")] = None,
+    runs: RunFolders,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of the new run.  [default: runs/ID]")] = None,
     model: BaseModel = None,
+    allow_code: AllowCode = False,
 ) -> None:
-    """Make one run of several closed-form ones, without doing them again.
+    """Combine closed-form runs into one run without repeating them.
 
-    UCE's changes multiply, so the concepts of its runs can be gone together. Those of trained methods do not: give `unlearn`
-    all the concepts.
+    The changes of UCE runs on different concepts can be multiplied. Those of trained methods cannot: give `expunge unlearn` all
+    concepts at once instead.
     """
-    from expunge.cli.screen import say
-    from expunge.runs.compose import compose as composed
+    from expunge.cli.output import print_lines
+    from expunge.runs.compose import compose as compose_runs
     from expunge.runs.run import Run
 
-    made = composed([Run(run_folder(run)) for run in runs], out, model)
-    say(f"run     {made.folder}", f"change  {made.card['relative_change']:.3%} of the {made.card['scope']} weights' norm")
-    say("", f"next: expunge eval {made.folder}")
+    composed = compose_runs([Run(find_run_folder(run)) for run in runs], out, model, allow_code=allow_code)
+    card = composed.card
+    print_lines(f"run     {composed.folder}", f"change  {card['relative_change']:.3%} of the norm of the {card['scope']} weights")
+    print_lines("", f"next: expunge eval {composed.folder}")

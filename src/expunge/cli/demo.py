@@ -1,4 +1,4 @@
-"""`expunge demo`: the whole road on the embedded model."""
+"""`expunge demo`: unlearn, evaluate and report on the embedded model."""
 
 import time
 from pathlib import Path
@@ -6,51 +6,52 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import CANVAS, Device, best_device
+from expunge.cli.options import CANVAS, Device
 
-PICTURES = {"seeds": 1, "target_seeds": 5}
-"""How many of each prompt: as many as two cores draw in minutes."""
+IMAGES = {"seeds": 1, "target_seeds": 5}
+"""Images of each prompt: as many as two cores generate in minutes."""
+
+OUT = "Folder of the run; the report is written there too."
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The run's folder, where the report lands too.")] = Path("runs/demo"),
-    target: Annotated[str, typer.Option(metavar="WORDS", help="The concept to remove (see `expunge ls concepts`).")] = "neon style",
-    method: Annotated[str, typer.Option(metavar="METHOD", help="How (see `expunge ls methods`).")] = "mim-mu",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help=OUT)] = Path("runs/demo"),
+    target: Annotated[str, typer.Option(metavar="WORDS", help="Concept to remove (see `expunge ls concepts`).")] = "neon style",
+    method: Annotated[str, typer.Option(metavar="METHOD", help="Method (see `expunge ls methods`).")] = "mim-mu",
     device: Device = "auto",
 ) -> None:
-    """Erase a concept from the embedded model and show the result.
+    """Remove a concept from the embedded model and report the result.
 
-    Unlearns, measures and writes the report, in minutes on two cores. The concept's other names are erased with it. Needs no
-    network, no GPU and no model of yours.
+    Unlearns, evaluates and writes a report in minutes on two cores. Removes the concept under all its names. Needs no network, no GPU and
+    no model of your own.
     """
-    from expunge.cli.measured import measured
-    from expunge.cli.progress import track, watch_steps
-    from expunge.cli.screen import duration, say
+    from expunge.cli.evaluation_table import print_evaluation
+    from expunge.cli.output import print_lines
     from expunge.concepts.concept import Concept
     from expunge.concepts.vocabulary import Vocabulary
     from expunge.config import build
     from expunge.evaluation.evaluate import evaluate
     from expunge.evaluation.protocol import Protocol
     from expunge.methods.config import find_method
-    from expunge.models.loading import load
-    from expunge.reports.pages.run import write
+    from expunge.progress import duration
+    from expunge.reports.pages.run import write_report
     from expunge.runs.plan import make_plan
     from expunge.runs.unlearn import carry_out
-    from expunge.storage.cache import Store
+    from expunge.training.session import Session
 
-    how = build(find_method(method), {}, method)
-    main = Concept.find(target, Vocabulary.canvas())
-    other_names = tuple(n for n in (main.member.name, *main.member.synonyms) if n != main.target)
-    concept = Concept.find(main.target, main.vocabulary, other_names, kind=main.kind)
+    configured = build(find_method(method, allow_code=True), {}, method)
+    found = Concept.find(target, Vocabulary.canvas())
+    other_names = tuple(n for n in (found.member.name, *found.member.synonyms) if n != found.target)
+    concept = Concept.find(found.target, found.vocabulary, other_names, kind=found.kind)
 
-    model = load(CANVAS, best_device(device))
-    say(f"removing the {concept.kind} {' / '.join(concept.names)} from the embedded model with {method}")
+    session = Session.open(CANVAS, device=device)
+    print_lines(f"removing the {concept.kind} {' / '.join(concept.names)} from the embedded model with {method}")
     began = time.monotonic()
-    plan = make_plan(model, concept, how)
-    run = carry_out(plan, model, out=out, store=Store.default(), track=track, watch=watch_steps)
-    unlearnt = time.monotonic()
-    measured(evaluate(run, model, protocol=Protocol(**PICTURES), track=track))
+    plan = make_plan(session.model, concept, configured)
+    run = carry_out(plan, session, out)
+    unlearned = time.monotonic()
+    print_evaluation(evaluate(run, session.model, protocol=Protocol(**IMAGES)))
     evaluated = time.monotonic()
-    page = write([run.folder], run.folder / "report.html")
-    parts = (("unlearning", unlearnt - began), ("measuring", evaluated - unlearnt), ("the report", time.monotonic() - evaluated))
-    say("took    " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts), f"report  {page.resolve()}")
+    page = write_report([run.folder], run.folder / "report.html")
+    parts = (("unlearning", unlearned - began), ("evaluation", evaluated - unlearned), ("report", time.monotonic() - evaluated))
+    print_lines("took    " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts), f"report  {page.resolve()}")

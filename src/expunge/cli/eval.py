@@ -1,60 +1,66 @@
-"""`expunge eval RUN`: measure a run against its own untouched model."""
+"""`expunge eval RUN`: a run's metrics, beside those of its base model."""
 
 from typing import Annotated
 
 import typer
 
-from expunge.cli.options import BaseModel, Device, Guidance, Judge, RunFolder, SamplerSteps, best_device, run_folder, sampler
+from expunge.cli.options import BaseModel, Device, Guidance, Judge, RunFolder, SamplerSteps, build_sampler, find_run_folder
+
+PROMPTS = "Prompts of each prompt set at most, spread evenly over the set."
+SEEDS = "Images of each retained prompt. More images narrow the intervals."
+TARGET_SEEDS = "Images of each prompt of the concept and its synonyms, and of the empty prompt."
+SEED = "Seed of the noise that images start from; both models get the same noise."
 
 
 def evaluate(
     run: RunFolder,
     model: BaseModel = None,
     judge: Judge = None,
-    prompts: Annotated[int, typer.Option(metavar="N", help="At most so many prompts of each probe, spread evenly over them.")] = 250,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Pictures of each retained prompt. More narrow the intervals.")] = 1,
-    target_seeds: Annotated[int, typer.Option(metavar="N", help="Pictures of each prompt of the concept and its synonyms.")] = 5,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the noise that pictures start from, in both models.")] = 0,
+    prompts: Annotated[int, typer.Option(metavar="N", help=PROMPTS)] = 250,
+    seeds: Annotated[int, typer.Option(metavar="N", help=SEEDS)] = 1,
+    target_seeds: Annotated[int, typer.Option(metavar="N", help=TARGET_SEEDS)] = 5,
+    seed: Annotated[int, typer.Option(metavar="N", help=SEED)] = 0,
     steps: SamplerSteps = None,
     guidance: Guidance = None,
-    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this metric. May repeat.  [default: all]")] = None,
+    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Metric to compute. May be repeated.  [default: all]")] = None,
     device: Device = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many pictures that takes, and how long.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the number of images and the estimated time, then exit.")] = False,
 ) -> None:
-    """Measure a run: is the concept gone, and what else was hurt?
+    """Measure whether the concept is gone and what else changed.
 
-    Draws the same prompts from the same noise with both models and lets a judge look. Pictures are kept: an interrupted
-    evaluation goes on where it stopped, and the untouched model is drawn once for all its runs. Another evaluation
-    of the run replaces its rows: for a second judge, evaluate a copy of the run's folder.
+    Both models generate images of the same prompts from the same noise, and a judge labels them. Images are cached: the same command
+    continues an interrupted evaluation, and all runs share the images of their base model.
+
+    The rows replace those of an earlier evaluation of the run. To use a second judge, evaluate a copy of the run's folder.
     """
-    from expunge.cli.measured import measured
-    from expunge.cli.progress import track
-    from expunge.cli.screen import duration, say
+    from expunge.cli.evaluation_table import print_evaluation
+    from expunge.cli.output import print_lines
     from expunge.config import build
-    from expunge.evaluation.evaluate import evaluate as measured_rows
+    from expunge.evaluation.evaluate import evaluate as evaluate_run
     from expunge.evaluation.evaluate import to_draw
-    from expunge.evaluation.metrics import METRICS, measure
-    from expunge.evaluation.metrics.base import Evidence
+    from expunge.evaluation.metrics import refuse_unknown
     from expunge.evaluation.protocol import Protocol
-    from expunge.models.loading import load
     from expunge.models.scopes import SCOPES
+    from expunge.progress import duration
     from expunge.runs.cost import pace
     from expunge.runs.run import Run
-    from expunge.storage.cache import Store
+    from expunge.training.session import Session
 
-    made = Run(run_folder(run))
+    finished = Run(find_run_folder(run))
     protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
-    measure(Evidence("", "", {}, {}), [name for name in metric or () if name not in METRICS])  # refuses, before a model is loaded
-    loaded = load(model or made.card["model"]["name"], best_device(device), made.card["dtype"])
-    drawn_with = sampler(loaded, steps, guidance) or loaded.default_sampler
+    refuse_unknown(metric or ())  # before a model is loaded
+    session = Session.open(model or finished.card["model"]["name"], device=device, dtype=finished.card["dtype"])
+    loaded = session.model
+    sampler = build_sampler(loaded, steps, guidance)
     if dry_run:
-        missing, every = to_draw(made, loaded, protocol, drawn_with, Store.default())
-        forwards = missing * drawn_with.steps * (2 if drawn_with.guidance_scale > 1 else 1)
-        took = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward
-        say(f"pictures  {missing:,} to draw, {every - missing:,} of {every:,} are there", f"forwards  {forwards:,}, about {duration(took)}")
+        missing, total = to_draw(finished, session, protocol, sampler)
+        forwards = missing * sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
+        seconds = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward
+        print_lines(f"images    {missing:,} to generate, {total - missing:,} of {total:,} cached")
+        print_lines(f"forwards  {forwards:,}, about {duration(seconds)}")
         return
     if judge is None and not loaded.defaults.judges:
-        say("no judge: UA and the other shares are not measured, only what needs none; --judge takes one of `expunge ls judges`")
-    rows = measured_rows(made, loaded, judge=judge, protocol=protocol, sampler=drawn_with, metrics=metric, track=track)
-    measured(rows, {s["id"]: s.get("of", s["target"]) for s in made.card.get("stages", ())})
-    say(f"next: expunge report {made.folder}")
+        print_lines("No judge: only metrics that need none are computed. Choose one of `expunge ls judges` with --judge.")
+    rows = evaluate_run(finished, loaded, judge=judge, protocol=protocol, sampler=sampler, metrics=metric)
+    print_evaluation(rows, {s["id"]: s.get("of", s["target"]) for s in finished.card.get("stages", ())})
+    print_lines(f"next: expunge report {finished.folder}")

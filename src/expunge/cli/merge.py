@@ -1,46 +1,55 @@
-"""`expunge merge RUN FOLDER`: the changed pipeline as a folder of its own, or the change alone as a LoRA file."""
+"""`expunge merge RUN FOLDER`: a run's model as a diffusers folder, or its change as a LoRA file."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from expunge.cli.options import BaseModel, RunFolder, run_folder
+from expunge.cli.options import BaseModel, RunFolder, find_run_folder
+
+DTYPE = "Precision of the weights in FOLDER.  [default: the run's, which `eval` measures]"
+LORA = "Write the change as a LoRA file instead of a folder."
+RANK = "Rank of the LoRA. A larger rank is closer to the run.  [default: that of the run's scope, else 16]"
 
 
 def merge(
     run: RunFolder,
-    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="A new folder.", show_default=False)] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="New folder for the whole model.", show_default=False)] = None,
     model: BaseModel = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(metavar="fp32|bf16|fp16", help="Precision on disk, of a folder.  [default: the run's, which `eval` measures]"),
-    ] = None,
-    lora: Annotated[Path | None, typer.Option(metavar="FILE.safetensors", help="Write a LoRA file instead of a folder.")] = None,
-    rank: Annotated[int | None, typer.Option(metavar="N", help="Of the LoRA.  [default: that of the run's scope, else 16]")] = None,
+    dtype: Annotated[str | None, typer.Option(metavar="fp32|bf16|fp16", help=DTYPE)] = None,
+    lora: Annotated[Path | None, typer.Option(metavar="FILE.safetensors", help=LORA)] = None,
+    rank: Annotated[int | None, typer.Option(metavar="N", help=RANK)] = None,
 ) -> None:
-    """Write the unlearned pipeline as a diffusers folder, or what changed as a LoRA file.
+    """Write a run's model as a diffusers folder or a LoRA file.
 
-    Either loads with plain diffusers and needs no expunge; the file with `pipeline.load_lora_weights`, which needs peft. A run of
-    low rank is the same in both. Of any other the file holds what is nearest to it at its rank, and is said how near. A LoRA file
-    removes nothing from the base model: whoever leaves it out has the concept.
+    Plain diffusers loads both without expunge: the folder with `from_pretrained`, the file with `pipeline.load_lora_weights`, which needs
+    peft. A LoRA file holds a low-rank run exactly and approximates any other run; the command prints how much of the change is missing.
+    A LoRA file does not change the base model: users who do not load it still have the concept.
     """
-    from expunge.cli.screen import say
+    from expunge.cli.output import print_lines
     from expunge.errors import ExpungeError
     from expunge.runs import export
     from expunge.runs.run import Run
 
     if (folder is None) == (lora is None):
         raise ExpungeError(
-            f"a model is written as a folder or as a LoRA: {'both' if folder else 'neither'} given; give FOLDER or --lora FILE"
+            f"A model is written either as a folder or as a LoRA file, and {'both are' if folder else 'neither is'} given.",
+            rule="folder-or-lora",
+            value=[str(path) for path in (folder, lora) if path],
+            hint="Try `expunge merge RUN FOLDER` or `expunge merge RUN --lora FILE.safetensors`.",
         )
     if rank and not lora:
-        raise ExpungeError(f"a rank belongs to a LoRA: --rank {rank} is given without --lora; add it, or leave the rank out")
-    made = Run(run_folder(run))
-    base = model or made.card["model"]["name"]
+        raise ExpungeError(
+            f"The option --rank {rank} has no effect without --lora.",
+            rule="rank-without-lora",
+            value=rank,
+            hint="Try `--lora FILE.safetensors`.",
+        )
+    finished = Run(find_run_folder(run))
+    base = model or finished.card["model"]["name"]
     if folder:
         export.new_folder(folder)
-        say(f"model   {export.merge(base, made, folder, dtype)}")
+        print_lines(f"model   {export.merge(base, finished, folder, dtype)}")
     elif lora:
-        missing = export.write_lora(base, made, lora, rank)
-        say(f"lora    {lora}", f"lacks   {missing:.2%} of the change's norm")
+        missing = export.write_lora(base, finished, lora, rank)
+        print_lines(f"lora    {lora}", f"missing {missing:.2%} of the change's norm")

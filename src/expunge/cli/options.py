@@ -1,36 +1,41 @@
-"""The options that verbs share, each said once."""
+"""Options and arguments that several commands share, and how their values are read."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from expunge.concepts.vocabulary import Vocabulary as Words
+
 CANVAS = "canvas"
-"""The embedded model, which is asked for where no other is named."""
+"""The embedded model, the default of `--model`."""
 
-Model = Annotated[
-    str | None, typer.Option(metavar="FOLDER|ID", help="A diffusers folder, a hub id, or canvas, the embedded model.  [default: canvas]")
-]
-BaseModel = Annotated[
-    str | None, typer.Option("--model", metavar="FOLDER|ID", help="The base model, if it is no longer where the run found it.")
-]
-VOCABULARY = (
-    "Concepts of your own, in TOML or CSV (see `expunge show vocabulary`); canvas and general are built in.  [default: the model's]"
-)
+MODEL = "Base model: a diffusers folder, a hub id, or canvas, the embedded model.  [default: canvas]"
+Model = Annotated[str | None, typer.Option(metavar="FOLDER|ID", help=MODEL)]
+BASE_MODEL = "Base model, if it is no longer where the run found it.  [default: the one that the run's card names]"
+BaseModel = Annotated[str | None, typer.Option("--model", metavar="FOLDER|ID", help=BASE_MODEL)]
+VOCABULARY = "Vocabulary: canvas, general, or a TOML or CSV file of your own (see `expunge show vocabulary`).  [default: the model's]"
 Vocabulary = Annotated[str | None, typer.Option(metavar="FILE", help=VOCABULARY)]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps; auto takes the fastest there is.")]
-JUDGE = "Who says what a picture shows (see `expunge ls judges`).  [default: main on the canvas, else none]"
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Import code that a file names as package.module:NAME. For files that you trust.")
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="Device: cpu, cuda, cuda:1, mps, or auto for the fastest one.")]
+JUDGE = "Judge that labels the images (see `expunge ls judges`).  [default: main on the canvas, else none]"
 Judge = Annotated[str | None, typer.Option(metavar="NAME|FOLDER|ID", help=JUDGE)]
-SamplerSteps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Denoising steps.  [default: the model's]")]
-Guidance = Annotated[float | None, typer.Option(metavar="NUMBER", help="Classifier-free guidance.  [default: the model's]")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or its id under runs/.", show_default=False)]
+STEPS = "Denoising steps of each image.  [default: the model's]"
+SamplerSteps = Annotated[int | None, typer.Option("--steps", metavar="N", help=STEPS)]
+GUIDANCE = "Scale of classifier-free guidance; 1 is none.  [default: the model's]"
+Guidance = Annotated[float | None, typer.Option(metavar="NUMBER", help=GUIDANCE)]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or the id of a run under runs/.", show_default=False)]
+RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, or ids of runs under runs/.", show_default=False)]
 
 
-def values_of(flags: Collection[str], arguments: Sequence[str]) -> list[str]:
-    """The values that a flag was given, under any of its names, as two words or with a sign of equality.
+def read_option_values(flags: Collection[str], arguments: Sequence[str]) -> list[str]:
+    """The values that arguments give to an option under any of its names, as "--seed 1" or "--seed=1".
 
-    >>> values_of(["--seed"], ["--seed", "1", "--seed=2"])
+    >>> read_option_values(["--seed"], ["--seed", "1", "--seed=2"])
     ['1', '2']
     """
     split = [a.split("=", 1) for a in arguments]
@@ -38,25 +43,38 @@ def values_of(flags: Collection[str], arguments: Sequence[str]) -> list[str]:
     return [[*parts, after][1] for parts, after in followed if parts[0] in flags]
 
 
-def run_folder(given: Path) -> Path:
-    """The folder meant by a path or by the id of a run under `runs/`."""
-    under = Path("runs") / given
-    return under if not given.exists() and under.is_dir() else given
+def find_run_folder(run: Path) -> Path:
+    """The folder of a run that is given by its path or by its id under `runs/`."""
+    under = Path("runs") / run
+    return under if not run.exists() and under.is_dir() else run
 
 
-def best_device(device: str) -> str:
-    """`device`, or what "auto" stands for on this machine."""
-    if device != "auto":
-        return device
-    import torch
+def find_vocabulary(name: str | None, model: str) -> "Words":
+    """A vocabulary: a built-in one by name, one from a file, or without a name the one that belongs to the model.
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    Raises:
+        ExpungeError: The file cannot be read or is no vocabulary.
+    """
+    from expunge.concepts.vocabulary import Vocabulary as Words
+    from expunge.models.defaults import defaults_of
+
+    match name:
+        case None:
+            return defaults_of(model).vocabulary()
+        case "canvas":
+            return Words.canvas()
+        case "general":
+            return Words.general()
+        case file:
+            return Words.load(Path(file))
 
 
-def sampler(model: Any, steps: int | None, guidance: float | None) -> Any:
-    """The model's own sampler, with what was given in the place of its settings."""
+def build_sampler(model: Any, steps: int | None, guidance: float | None) -> Any:
+    """The model's sampler with the given settings replaced.
+
+    Raises:
+        ExpungeError: A setting is out of bounds.
+    """
     from expunge.config import build, settings
     from expunge.models.sampling import Sampler
 

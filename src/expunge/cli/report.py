@@ -1,22 +1,22 @@
-"""`expunge report RUN...`: the page that shows what was done."""
+"""`expunge report RUN...`: one page about runs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from expunge.cli.options import run_folder
+from expunge.cli.options import RunFolders, find_run_folder
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or their ids under runs/.", show_default=False)],
-    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page.")] = Path("report.html"),
+    runs: RunFolders,
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="File to write.")] = Path("report.html"),
 ) -> None:
-    """Write one page about one run or several.
+    """Write one HTML page about one run or several.
 
-    It holds pictures, numbers, settings and costs, and needs no network. Runs on one concept are put side by side.
+    The page holds images, numbers, settings and costs, and needs no network. Runs on the same concept are compared side by side.
     """
-    from expunge.cli.screen import say
-    from expunge.reports.pages.run import write
+    from expunge.cli.output import print_lines
+    from expunge.reports.pages.run import write_report
 
-    say(f"report  {write([run_folder(run) for run in runs], out)}")
+    print_lines(f"report  {write_report([find_run_folder(run) for run in runs], out)}")

@@ -1,4 +1,4 @@
-"""`expunge sample`: pictures to look at, the untouched model's beside the unlearned one's."""
+"""`expunge sample`: a grid of images, of the base model and of a run."""
 
 import io
 from pathlib import Path
@@ -6,75 +6,79 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import CANVAS, Device, Guidance, Model, SamplerSteps, best_device, run_folder
+from expunge.cli.options import CANVAS, Device, Guidance, Model, SamplerSteps, build_sampler, find_run_folder
 
-LEAST = 128
-"""Pixels to which small pictures are enlarged."""
+SHORTEST = 128
+"""Pixels to which the width of smaller images is enlarged."""
 
 GAP, LABEL = 6, 18
-"""Pixels between pictures, and of a line of text above a row."""
+"""Pixels between images, and height of the line of text above a row."""
+
+RUN = "Run folder, or the id of a run under runs/. Without it only the base model is sampled."
+SEED = "Seed of the first image's noise; the next images add 1 each."
 
 
 def sample(
-    prompt: Annotated[list[str], typer.Option(metavar="TEXT", help="What to draw. May repeat.", show_default=False)],
-    run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="A run's folder: draws its model beneath the untouched one.", show_default=False)
-    ] = None,
+    prompt: Annotated[list[str], typer.Option(metavar="TEXT", help="Prompt. May be repeated.", show_default=False)],
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help=RUN, show_default=False)] = None,
     model: Model = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures of each prompt.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the first picture's noise; the next ones count up.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Images of each prompt.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help=SEED)] = 0,
     steps: SamplerSteps = None,
     guidance: Guidance = None,
-    out: Annotated[Path, typer.Option(metavar="FILE.png", help="The grid of pictures.")] = Path("sample.png"),
+    out: Annotated[Path, typer.Option(metavar="FILE.png", help="File to write.")] = Path("sample.png"),
     device: Device = "auto",
-    dtype: Annotated[str | None, typer.Option(metavar="fp32|bf16|fp16", help="Precision.  [default: the run's, else fp32]")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="fp32|bf16|fp16", help="Precision of the network.  [default: the run's, else fp32]")
+    ] = None,
 ) -> None:
-    """Draw prompts as a grid of pictures.
+    """Generate images of prompts and write them as a grid.
 
-    With a run, each row of the untouched model has the unlearned one's beneath it, from the same noise: what differs is what
-    unlearning did.
+    With a run, each row of the base model has a row of the unlearned model below it, generated from the same noise. Every difference
+    between the two rows is an effect of the run.
     """
-    from expunge.cli.options import sampler
-    from expunge.cli.progress import track
-    from expunge.cli.screen import say
+    from expunge.cli.output import print_lines
     from expunge.errors import ExpungeError
     from expunge.models.delta import swapped
     from expunge.models.loading import load
+    from expunge.progress import Progress
     from expunge.runs.run import Run
     from expunge.storage.files import write_atomically
 
     if empty := [p for p in prompt if not p.strip()]:
-        raise ExpungeError(f"a prompt has words: {empty[0]!r} has none; say what to draw, for example --prompt 'a ring in neon style'")
-    made = Run(run_folder(run)) if run else None
-    base = model or (made.card["model"]["name"] if made else CANVAS)
-    loaded = load(base, best_device(device), dtype or (made.card["dtype"] if made else "fp32"))
-    how, noise = sampler(loaded, steps, guidance), [seed + i for i in range(seeds)]
-    versions: dict[str, dict] = {"untouched": {}} | ({"unlearned": made.delta(loaded.fingerprint)} if made else {})
-    loaded.encode(prompt)  # what cannot be read shows before anything is drawn
-    rows = [(text, name) for text in prompt for name in versions]
-    drawn = []
-    for i in track(range(len(rows)), "rows of pictures"):
+        raise ExpungeError(
+            f"The prompt {empty[0]!r} has no words.", rule="empty-prompt", value=empty[0], hint="Try --prompt 'a ring in neon style'."
+        )
+    finished = Run(find_run_folder(run)) if run else None
+    base = model or (finished.card["model"]["name"] if finished else CANVAS)
+    loaded = load(base, device, dtype or (finished.card["dtype"] if finished else "fp32"))
+    sampler, noise_seeds = build_sampler(loaded, steps, guidance), [seed + i for i in range(seeds)]
+    deltas: dict[str, dict] = {"base model": {}} | ({"unlearned": finished.delta(loaded.fingerprint)} if finished else {})
+    loaded.encode(prompt)  # raises for a prompt that the model cannot read, before anything is generated
+    rows = [(text, name) for text in prompt for name in deltas]
+    sampled = []
+    for i in Progress.default().track(range(len(rows)), "rows of images"):
         text, name = rows[i]
-        with swapped(loaded.network, versions[name]):
-            drawn.append((f"{text}  ({name})" if made else text, loaded.sample([text] * seeds, noise, how)))
-    write_atomically(out, _png(drawn))
-    say(f"pictures  {out}")
+        with swapped(loaded.network, deltas[name]):
+            sampled.append((f"{text}  ({name})" if finished else text, loaded.sample([text] * seeds, noise_seeds, sampler)))
+    write_atomically(out, _encode_png(sampled))
+    print_lines(f"images  {out}")
 
 
-def _png(rows: list[tuple[str, Any]]) -> bytes:
-    """A white sheet: a line of text above each row of pictures."""
+def _encode_png(rows: list[tuple[str, Any]]) -> bytes:
+    """A PNG with a line of text above each row of images."""
     from PIL import Image, ImageDraw, ImageFont
 
     _, _, height, width = rows[0][1].shape
-    times = max(1, -(-LEAST // width))
+    times = max(1, -(-SHORTEST // width))
     width, height, count = width * times, height * times, len(rows[0][1])
     sheet = Image.new("RGB", (GAP + count * (width + GAP), GAP + len(rows) * (LABEL + height + GAP)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for row, (text, pictures) in enumerate(rows):
+    for row, (text, pixels) in enumerate(rows):
         top = GAP + row * (LABEL + height + GAP)
         draw.text((GAP, top), text, "black", font)
-        for column, picture in enumerate(pictures):
-            image = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.LANCZOS)
+        for column, one in enumerate(pixels):
+            image = Image.fromarray(one.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.LANCZOS)
             sheet.paste(image, (GAP + column * (width + GAP), top + LABEL))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")

@@ -1,37 +1,33 @@
-"""`expunge show NAME`: all there is to say of one thing."""
+"""`expunge show NAME`: everything about one name, read without importing torch."""
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import Model, Vocabulary, run_folder
+from expunge.cli.declarations import read
+from expunge.cli.options import Model, Vocabulary, find_run_folder, find_vocabulary
+from expunge.cli.output import print_docstring, print_lines, print_table
+from expunge.cli.presets import read_presets
+from expunge.cli.settings_help import Setting, describe_method, settings_of
+from expunge.errors import ExpungeError
+from expunge.names import suggest
 
-VOCABULARY = """A vocabulary lists the concepts of a world by kind: how each is put into a prompt, its other names, and its siblings.
-Forget prompts, contexts and everything that is measured follow from it. The canvas and everyday pictures bring theirs; your
-own is a TOML file with a table for each kind, given with --vocabulary:"""
-
-SETTINGS = {
-    "training": "expunge.methods.base:Training",
-    "protocol": "expunge.evaluation.protocol:Protocol",
-    "sampler": "expunge.models.sampling:Sampler",
-    "gone": "expunge.evaluation.early_stopping:Gone",
-    "budget": "expunge.audits.budget:Looks",
-    "meter": "expunge.evaluation.information.interview:Meter",
-}
-"""Settings that are not a method's own, and the class of each."""
-
+VOCABULARY = """A vocabulary lists concepts by kind: the prompt templates of each kind, and the synonyms and the family of each concept.
+The prompts to forget, to retain and to measure follow from it. The canvas and general vocabularies are built in. A vocabulary of
+your own is a TOML file with a table for each kind. Pass it with --vocabulary. `docs/how-to/vocabulary.md` explains it. For example:"""
 
 EXAMPLE = """\
 [style]
-alone = "{target} style"                     # names nothing but the concept
-together = "a {partner} in {target} style"   # beside a member of the partner's kind
+alone = "{target} style"                     # names only the concept
+together = "a {partner} in {target} style"   # names the concept beside a member of the partner's kind
 partner = "object"                           # its `alone` is the same prompt with the concept deleted
 members = [
     { name = "Van Gogh", synonyms = ["Vincent van Gogh"], family = "post-impressionism" },
-    { name = "Paul Cezanne", family = "post-impressionism" },   # of one family: siblings, hurt first
+    { name = "Paul Cezanne", family = "post-impressionism" },   # members of one family are siblings
     "Gustav Klimt",                                             # neither synonyms nor siblings
 ]
 
@@ -42,147 +38,142 @@ partner = "style"
 members = ["dog", "house", { name = "sailing boat", synonyms = ["sailboat"] }]
 """
 
+SETTINGS = {
+    "training": "expunge.methods.base:Training",
+    "protocol": "expunge.evaluation.protocol:Protocol",
+    "sampler": "expunge.models.sampling:Sampler",
+    "gone": "expunge.evaluation.early_stopping:Gone",
+    "budget": "expunge.audits.budget:Looks",
+    "meter": "expunge.evaluation.information.interview:Meter",
+}
+"""Settings that are not a method's own, and their classes."""
+
+NAME = "Name of a method, attack, metric, preset, concept, scope, run or group of settings."
+
 
 def show(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="Of a method, attack, metric, concept, scope, run or group of settings.", show_default=False),
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=NAME, show_default=False)],
     model: Model = None,
     vocabulary: Vocabulary = None,
 ) -> None:
-    """Show one method, attack, metric, concept, scope or run.
+    """Describe one method, attack, metric, preset, concept or run.
 
-    A method or an attack comes with its settings, a concept with its prompts, a run with its card. Also `training`, `protocol` and
-    `sampler`, whose settings verbs share, and `vocabulary`, the file that concepts come from.
+    Shows a method's or an attack's settings, a concept's prompts and a run's card. NAME may also be a scope (the weights that are trained),
+    a group of settings (training, protocol, sampler, gone, budget, meter) or vocabulary, which explains the vocabulary file.
     """
-    from expunge.attacks import ATTACKS
-    from expunge.cli.screen import prose, say
-    from expunge.evaluation.metrics import METRICS
-    from expunge.methods import METHODS
-    from expunge.models.families import FAMILIES
-    from expunge.models.scopes import SCOPES
+    from expunge.evaluation.metrics import METRICS, describe, described
 
-    metric = next((m for m in METRICS if m.casefold() == name.casefold()), None)
-    if (card := run_folder(Path(name)) / "card.json").is_file():
-        _run(card)
-    elif name in METHODS or ":" in name:
-        _method(name)
-    elif name in ATTACKS:
-        _attack(name)
+    methods, attacks, presets = read("expunge.methods:METHODS"), read("expunge.attacks:ATTACKS"), read_presets()
+    scopes, metrics = read("expunge.models.scopes:SCOPES"), described()
+    metric = next((m for m in metrics if m.casefold() == name.casefold()), None)
+    if (card := find_run_folder(Path(name)) / "card.json").is_file():
+        _show_run(card)
+    elif name in methods or ":" in name:
+        _show_method(name)
+    elif name in attacks:
+        _show_attack(name, attacks[name])
     elif metric:
-        say(f"{metric}: {METRICS[metric].title}", "")
-        prose(type(METRICS[metric]).__doc__ or "")
+        print_lines(f"{metric}: {describe(metric).title}", "")
+        print_docstring((type(METRICS[metric]).__doc__ if metric in METRICS else None) or describe(metric).meaning)
+    elif name in presets:
+        _show_preset(name, presets[name])
     elif name in SETTINGS:
-        _settings(name)
-    elif name in SCOPES:
-        added = f", of rank {SCOPES[name].rank}" if SCOPES[name].rank else ""
-        say(f"{name}: {SCOPES[name].title}{added}")
-        say(
-            *(
-                f"{family.family}: parameters whose name matches {family.scopes[SCOPES[name].of or name] or '(all)'}"
-                for family in FAMILIES.values()
-            )
-        )
+        cls = read(SETTINGS[name])
+        print_docstring(cls.doc)
+        _print_settings("settings", settings_of(cls), flags=name == "training")
+    elif name in scopes:
+        scope = scopes[name]
+        added = f", of rank {scope.rank}" if scope.rank else ""
+        print_lines(f"{name}: trains {scope.title}{added}", "next: expunge unlearn METHOD --target WORDS --dry-run")
     elif name == "vocabulary":
-        prose(VOCABULARY)
-        say(EXAMPLE)
+        print_docstring(VOCABULARY)
+        print_lines(EXAMPLE)
     else:
-        _concept(name, model, vocabulary, (*METHODS, *ATTACKS, *METRICS, *SCOPES, *SETTINGS, "vocabulary"))
+        _show_concept(name, model, vocabulary, (*methods, *attacks, *metrics, *presets, *scopes, *SETTINGS, "vocabulary"))
 
 
-def _method(name: str) -> None:
-    from expunge.cli.screen import prose, say
-    from expunge.methods.base import Objective
-    from expunge.methods.config import find_method
-
-    cls = find_method(name)
-    say(f"{name}: {cls.__name__}", "")
-    prose(cls.__doc__ or "")
-    _table("settings", cls)
-    if issubclass(cls, Objective):
-        from expunge.methods.base import Training
-
-        _table("training", Training, cls.training)
-    say(f"next: expunge unlearn {name} --help")
+def _show_method(name: str) -> None:
+    method = describe_method(name)
+    print_lines(f"{name}: {method.class_name}", "")
+    print_docstring(method.doc)
+    _print_settings("settings", method.settings)
+    if method.training is not None:
+        _print_settings("training", method.training)
+    print_lines(f"next: expunge unlearn {name} --help")
 
 
-def _attack(name: str) -> None:
-    from expunge.attacks import ATTACKS
-    from expunge.cli.screen import prose, say
-
-    cls = ATTACKS[name]
-    say(f"{name}: {cls.__name__}; the attacker has {cls.threat}", "")
-    prose(cls.__doc__ or "")
-    _table("settings, as a budget has them", cls, flags=False)
-    say(f"next: expunge audit RUN --attack {name}")
+def _show_attack(name: str, attack: Any) -> None:
+    print_lines(f"{name}: {attack.name}; the attacker has {attack.attribute('threat')}", "")
+    print_docstring(attack.doc)
+    _print_settings("settings, as in a budget file", settings_of(attack), flags=False)
+    print_lines(f"next: expunge audit RUN --attack {name}")
 
 
-def _settings(name: str) -> None:
-    import importlib
+def _show_preset(name: str, tables: dict[str, Any]) -> None:
+    print_docstring(f"{name}: {tables['about']}.")
+    methods = [*tables.get("before", ()), {key: tables[key] for key in ("method", "training") if key in tables}]
+    for number, layer in enumerate(methods, 1):
+        method = layer["method"]["name"]
+        rows = [
+            (table, key, str(value)) for table in ("method", "training") for key, value in layer.get(table, {}).items() if key != "name"
+        ]
+        title = f"method {number} of {len(methods)}: {method}" if len(methods) > 1 else f"method: {method}"
+        print_table(title, ("table", "setting", "value"), rows)
+    print_lines(f"next: expunge unlearn --config {name} --target WORDS")
 
-    from expunge.cli.screen import prose
 
-    module, _, attribute = SETTINGS[name].partition(":")
-    cls = getattr(importlib.import_module(module), attribute)
-    prose(cls.__doc__ or "")
-    _table("settings", cls, flags=name == "training")
-
-
-def _table(title: str, cls: type, defaults: object = None, flags: bool = True) -> None:
-    from expunge.cli.fields import settings_of
-    from expunge.cli.screen import table
-
+def _print_settings(title: str, settings: Sequence[Setting], flags: bool = True) -> None:
     rows = [
-        (s.flag if flags else s.name, " ".join(filter(None, (s.metavar, s.bounds))), s.shown_default, s.about)
-        for s in settings_of(cls, defaults)
+        (s.flag if flags else s.name, " ".join(filter(None, (s.metavar or "yes|no", s.bounds))), s.shown_default, s.about) for s in settings
     ]
-    table(title, ("setting", "takes", "default", "what it does"), rows)
+    print_table(title, ("setting", "type", "default", "what it does"), rows)
 
 
-def _concept(name: str, model: str | None, file: str | None, others: tuple[str, ...]) -> None:
-    """Prints the concept, looked up in the vocabulary that was named, else in the built-in ones; `others` are valid names too."""
-    from expunge.cli.request import vocabulary_named
-    from expunge.cli.screen import nearest
+def _show_concept(name: str, model: str | None, file: str | None, others: Sequence[str]) -> None:
+    """Describes a concept of the vocabulary that was given, else of the built-in ones.
+
+    Raises:
+        ExpungeError: No vocabulary has the concept, and none of `others`, the names of anything else, is meant either.
+    """
     from expunge.concepts.concept import Concept
-    from expunge.errors import ExpungeError
 
-    worlds = [vocabulary_named(v, model or "") for v in ([file] if file or model else ["canvas", "general"])]
-    for world in worlds:
-        with contextlib.suppress(ExpungeError):  # not in this one
-            if world.find((concept := Concept.find(name, world)).target):
-                return _describe(concept)
-    known = [*others, *(n for world in worlds for n in world.names)]
+    vocabularies = [find_vocabulary(v, model or "") for v in ([file] if file or model else ["canvas", "general"])]
+    for vocabulary in vocabularies:
+        with contextlib.suppress(ExpungeError):  # the concept is not in this vocabulary
+            if vocabulary.find((concept := Concept.find(name, vocabulary)).target):
+                return _describe_concept(concept)
+    known = [*others, *(n for vocabulary in vocabularies for n in vocabulary.names)]
     raise ExpungeError(
-        f"there is nothing called {name!r}{nearest(name, known)}; see `expunge ls methods|attacks|metrics|concepts|scopes|runs`"
+        f"{name!r} is not the name of anything that can be shown.",
+        rule="unknown-name",
+        value=name,
+        hint=suggest(name, known, "`expunge ls methods|presets|attacks|metrics|concepts|scopes|runs`"),
     )
 
 
-def _describe(concept: Any) -> None:
-    from expunge.cli.screen import say, table
+def _describe_concept(concept: Any) -> None:
     from expunge.concepts.concept import PROBES
 
-    other = [n for n in (concept.member.name, *concept.member.synonyms) if n != concept.target]
-    say(f"{concept.target}: a concept of the kind {concept.kind}", f"other names  {', '.join(other) or 'none'}")
-    say(f"siblings     {', '.join(m.name for m in concept.siblings) or 'none'}", "")
-    columns = ("prompts", "number", "what they are", "for example")
+    synonyms = [n for n in (concept.member.name, *concept.member.synonyms) if n != concept.target]
+    print_lines(f"{concept.target}: a concept of the kind {concept.kind}", f"synonyms  {', '.join(synonyms) or 'none'}")
+    print_lines(f"siblings  {', '.join(m.name for m in concept.siblings) or 'none'}", "")
+    columns = ("prompt set", "prompts", "what it holds", "for example")
     rows = [(n, str(len(p)), PROBES[n], "; ".join(repr(one.prompt) for one in p[:3])) for n, p in concept.probes().items()]
-    table("what is measured", columns, rows, numbers=("number",))
+    print_table("prompts to measure", columns, rows, numbers=("prompts",))
     forget = [p.prompt for p in concept.forget()]
-    table(
-        "what is forgotten",
-        columns,
-        [("forget", str(len(forget)), "each name with each partner, and alone", "; ".join(map(repr, forget[:3])))],
-    )
+    row = ("forget", str(len(forget)), "each name with each partner, and alone", "; ".join(map(repr, forget[:3])))
+    print_table("prompts to forget", columns, [row], numbers=("prompts",))
 
 
-def _run(card: Path) -> None:
-    from expunge.cli.screen import table
-    from expunge.errors import ExpungeError
-
+def _show_run(card: Path) -> None:
     try:
-        about = json.loads(card.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ExpungeError(f"a run's card is JSON: {card}: {error}; repeat its `expunge unlearn` in another folder") from error
-    rows = [(k, json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else str(v)) for k, v in about.items()]
-    table(str(card.parent), ("", ""), rows)
+        entries = json.loads(card.read_text(encoding="utf-8")).items()
+    except (ValueError, AttributeError) as error:
+        raise ExpungeError(
+            f"{card} is not a JSON object: {error}.",
+            rule="unreadable-card",
+            value=str(card),
+            hint="Try repeating its `expunge unlearn` in another folder.",
+        ) from error
+    rows = [(k, json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else str(v)) for k, v in entries]
+    print_table(str(card.parent), ("", ""), rows)

@@ -1,4 +1,4 @@
-"""Concepts: their names and prompts, the vocabularies they come from, groups of them, and their tables in files.
+"""Concepts: their names and prompts, the vocabularies that list them, groups of concepts, and their tables in files.
 
-Knows no model and imports no torch.
+Nothing here knows a model or imports torch.
 """

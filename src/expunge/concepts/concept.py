@@ -1,51 +1,53 @@
-"""What to remove, how it is spoken of, and the prompts that tell whether it is gone and what else was hurt."""
+"""A concept: its names, its forget and retain prompts, and the prompts that evaluate its removal."""
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from expunge.concepts.vocabulary import Kind, Member, Vocabulary, nearest
+from expunge.concepts.vocabulary import Kind, Member, Vocabulary
 from expunge.errors import ExpungeError
+from expunge.names import closest, suggest
 
 PROBES: dict[str, str] = {
-    "target": "the concept itself, alone and with every partner",
-    "synonyms": "the concept under its other names",
-    "siblings": "its nearest neighbours: the other members of its family",
-    "same_domain": "every other member of its kind",
-    "cross_domain": "the partners alone, which never mention the concept's kind",
+    "target": "the concept, alone and with every partner",
+    "synonyms": "the concept by its other names",
+    "siblings": "the other members of the concept's family",
+    "same_domain": "the members of the concept's kind outside its family",
+    "cross_domain": "the partners alone, without any member of the concept's kind",
     "null": "the empty prompt",
 }
+"""The prompt sets of an evaluation, with what each contains."""
 
-NEARLY = 0.75
-"""The likeness (of `difflib`, 0 to 1) from which an unknown name is taken for a misspelt one."""
+MISSPELT = 0.75
+"""An unknown name whose similarity to a known one (`difflib`, 0 to 1) reaches this value is treated as misspelt."""
 
 
 @dataclass(frozen=True)
 class ForgetPrompt:
-    """A prompt that holds the concept, with what the same prompt is without it."""
+    """A prompt that contains the concept, with versions of the same prompt without it."""
 
     prompt: str
     context: str
-    """The concept deleted."""
+    """The prompt with the concept deleted."""
     marginals: tuple[str, ...]
-    """Another member of the same kind in the concept's place, one prompt for each."""
+    """The prompt with the concept replaced by each other member of its kind."""
     anchor: str
-    """The anchor in the concept's place; without an anchor, the context."""
+    """The prompt with the concept replaced by its anchor; the context if it has no anchor."""
     siblings: tuple[str, ...] = ()
-    """Those of `marginals` whose member is of the concept's own family."""
+    """The subset of `marginals` whose member belongs to the concept's family."""
     concept: str = ""
-    """The concept's target, which tells the prompts of several concepts apart."""
+    """The target of the concept, which identifies it where prompts of several concepts are mixed."""
 
     @property
     def is_bare(self) -> bool:
-        """Whether nothing stands beside the concept."""
+        """Whether the prompt contains the concept alone, without a partner."""
         return not self.context
 
 
 @dataclass(frozen=True)
 class ProbePrompt:
-    """A prompt and what a judge should see in its picture, by kind."""
+    """A prompt and the labels, by kind, that a judge should give to its image."""
 
     prompt: str
     labels: Mapping[str, str]
@@ -55,64 +57,80 @@ class ProbePrompt:
 class Concept:
     """A concept to remove.
 
-    Build one with `Concept.find`, which fills in the kind and takes care of spelling.
+    Build it with `Concept.find`, which fills in the kind and checks the spelling.
     """
 
     target: str
-    """Its name, as it stands in a prompt's slot: "Van Gogh", not "Van Gogh style"."""
+    """The name of the concept as it fills `{target}` in a prompt template: "Van Gogh", not "Van Gogh style"."""
     kind: str
+    """The name of its kind in the vocabulary, such as "style"."""
     vocabulary: Vocabulary
+    """The vocabulary that gives the prompt templates, partners and siblings."""
     synonyms: tuple[str, ...] = ()
-    """Other names to erase too. Names of it that are known but not given here are probed, not erased."""
+    """Further names to erase. Synonyms that the vocabulary knows and that are not given here are evaluated but not erased."""
     anchor: str | None = None
-    """What the concept becomes, for methods that map it onto something (CA, f-DMU, UCE, SPM); None: nothing of its kind."""
+    """What the concept's prompts should give instead, for methods that use an anchor (CA, f-DMU, UCE, SPM); None: the context."""
     removed: tuple["Concept", ...] = ()
-    """Other concepts that are removed with it, or were before it: none of them stands in for it, is retained or is in its prompts."""
+    """Other concepts that the same run removes or an earlier one removed. They are left out of its prompts, marginals and retain set."""
 
     @classmethod
     def find(
         cls, target: str, vocabulary: Vocabulary, synonyms: tuple[str, ...] | str = (), anchor: str | None = None, kind: str | None = None
     ) -> "Concept":
-        """Looks `target` up, as it stands or without the words that its kind's template adds ("neon style" is "neon").
+        """Find a concept in a vocabulary, or make a new one.
 
-        A name that an open vocabulary does not hold becomes a concept of its own of `kind`, or, when nothing in the vocabulary is
-        spelt nearly like it, of the kind whose template it fits. A closed vocabulary takes no new names.
+        `target` may contain the words of its kind's template: "neon style" finds "neon". In an open vocabulary an unknown name becomes a
+        new concept if `kind` is given, or if it fits a kind's template and is not spelt like a known name. A closed vocabulary accepts no
+        new names.
+
+        Args:
+            target: The name, or the prompt that contains nothing else.
+            vocabulary: The vocabulary to search.
+            synonyms: Further names to erase; a string is one name.
+            anchor: What the concept should become.
+            kind: The kind to search; default all.
 
         Raises:
-            ExpungeError: empty words; an unknown kind; a name that the vocabulary does not hold.
+            ExpungeError: a name is empty; the kind is unknown; the vocabulary does not contain the name; `target` is a whole prompt.
         """
-        named = (synonyms,) if isinstance(synonyms, str) else synonyms  # a text is one name, and not its letters
+        named = (synonyms,) if isinstance(synonyms, str) else synonyms  # a string is one name, not a sequence of letters
         target, synonyms = _words(target, "target"), tuple(_words(s, "synonym") for s in named)
         if kind is not None and kind not in vocabulary.kinds:
-            raise ExpungeError(f"a kind is one of {', '.join(vocabulary.kinds)}: {kind!r} is none{_hint(kind, vocabulary.kinds)}")
+            raise ExpungeError(f"{kind!r} is not a kind of concept.", rule="unknown-kind", value=kind, hint=suggest(kind, vocabulary.kinds))
         kinds = [vocabulary.kinds[kind]] if kind else list(vocabulary.kinds.values())
-        chosen, name = cls._looked_up(target, vocabulary, kinds, kind is not None)
+        chosen, name = cls._look_up(target, vocabulary, kinds, kind is not None)
 
         def bare(text: str) -> str:
-            return chosen.inside(text) or text
+            return chosen.extract_target(text) or text
 
         given = {n.casefold(): n for n in map(bare, synonyms)}
         given.pop(name.casefold(), None)
         return cls(name, chosen.name, vocabulary, tuple(given.values()), None if anchor is None else bare(_words(anchor, "anchor")))
 
     @staticmethod
-    def _looked_up(target: str, vocabulary: Vocabulary, kinds: list[Kind], is_said: bool) -> tuple[Kind, str]:
+    def _look_up(target: str, vocabulary: Vocabulary, kinds: list[Kind], has_kind: bool) -> tuple[Kind, str]:
         """The kind and the name that `target` means."""
         for kind in kinds:
-            for name in (target, kind.inside(target)):
+            for name in (target, kind.extract_target(target)):
                 if name and (member := kind.find(name)):
                     return kind, next(n for n in (member.name, *member.synonyms) if n.casefold() == name.casefold())
-        if not is_said and not vocabulary.closed and (held := next(filter(None, (k.beside(target) for k in kinds)), None)):
-            raise ExpungeError(f"a concept is a name and no whole prompt: {target!r} holds {held!r}; give --target {held!r}")
-        fitting = [(k, inside) for k in kinds if (inside := k.inside(target)) and inside != target]
+        if not has_kind and not vocabulary.closed and (inner := next(filter(None, (k.extract_member(target) for k in kinds)), None)):
+            raise ExpungeError(
+                f"{target!r} is a prompt that contains {inner!r}, not the name of a concept.",
+                rule="prompt-as-target",
+                value=target,
+                hint=f"Try --target {inner!r}.",
+            )
+        fitting = [(k, name) for k in kinds if (name := k.extract_target(target)) and name != target]
         kind, name = fitting[0] if fitting else (kinds[0], target)
-        is_new = is_said or (bool(fitting) and nearest(name, vocabulary.names, NEARLY) is None)
-        if vocabulary.closed or not is_new:
-            # Where any name may be new, one that is only a little alike would mislead.
-            hint = _hint(name, vocabulary.names, 0.5 if vocabulary.closed else NEARLY)
-            listed = "`expunge ls concepts`" if vocabulary.closed else "`expunge ls concepts --vocabulary general` (or your file)"
-            way = "" if vocabulary.closed else f", or say what it is with --kind {'|'.join(vocabulary.kinds)}"
-            raise ExpungeError(f"a concept is one of the vocabulary: {target!r} is not{hint}; see {listed}{way}")
+        if vocabulary.closed:
+            hint = suggest(name, vocabulary.names, "`expunge ls concepts`", cutoff=0.5)
+            raise ExpungeError(f"{target!r} is not a concept of the vocabulary.", rule="unknown-concept", value=target, hint=hint)
+        if not has_kind and (not fitting or closest(name, vocabulary.names, MISSPELT)):
+            # A new name is allowed here, so only a very similar known name is suggested.
+            known = suggest(name, vocabulary.names, "`expunge ls concepts --vocabulary general` (or your file)", cutoff=MISSPELT)
+            hint = known + f" For a concept that the vocabulary does not list, add --kind {'|'.join(vocabulary.kinds)}."
+            raise ExpungeError(f"{target!r} is not a concept of the vocabulary.", rule="unknown-concept", value=target, hint=hint)
         return kind, name
 
     @cached_property
@@ -125,66 +143,67 @@ class Concept:
 
     @cached_property
     def member(self) -> Member:
-        """Its entry in the vocabulary, or one of its own."""
+        """The vocabulary's entry for the concept, or a new entry without synonyms or family."""
         return self._kind.find(self.target) or Member(self.target)
 
     @property
     def identity(self) -> tuple[str, str]:
-        """Kind and name: equal for the same concept by whatever name and however told."""
+        """Kind and main name, equal for two concepts that are the same one by different names."""
         return self.kind, self.member.name.casefold()
 
     @property
     def parts(self) -> tuple["Concept", ...]:
-        """The concepts that it is made of: itself. Where there may be `Several`, work goes over these."""
+        """The concept itself, so that code can iterate over the parts of a `Concept` and of `Several` alike."""
         return (self,)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The words to erase."""
+        """The names to erase: the target and the given synonyms."""
         return (self.target, *self.synonyms)
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Every name of it, those that are probed and not erased included."""
+        """Every known name, including synonyms that are evaluated but not erased."""
         return tuple(dict.fromkeys((*self.names, self.member.name, *self.member.synonyms)))
 
     @property
     def by_every_name(self) -> "Concept":
-        """The same, all of its known names among those to erase."""
+        """The concept with all its known names to erase."""
         return replace(self, synonyms=self.known[1:])
 
     @cached_property
     def gone(self) -> re.Pattern[str] | None:
-        """Finds the names of the `removed` concepts in a text."""
-        return naming([n for c in self.removed for n in c.known]) if self.removed else None
+        """A pattern that finds the names of the `removed` concepts in a text; None if there are none."""
+        return compile_names([n for c in self.removed for n in c.known]) if self.removed else None
 
-    def _spared(self, members: Iterable[Member]) -> tuple[Member, ...]:
-        """Those that no removed concept is."""
+    def _without_removed(self, members: Iterable[Member]) -> tuple[Member, ...]:
+        """The members that are not removed concepts."""
         return tuple(m for m in members if not (self.gone and any(self.gone.search(n) for n in (m.name, *m.synonyms))))
 
     @cached_property
     def partners(self) -> tuple[Member, ...]:
-        """The members that its prompts put it beside."""
-        return self._spared(self._partners.members)
+        """The members of the partner kind that its prompts combine it with."""
+        return self._without_removed(self._partners.members)
 
     @cached_property
     def others(self) -> tuple[Member, ...]:
-        """Every other member of its kind, where they may stand in for it and should survive it."""
+        """Every other member of its kind, or none if the kind is not `harmless`. They are the marginals, and are retained."""
         own = {n.casefold() for n in self.names}
         rest = (m for m in self._kind.members if m != self.member and not own & {n.casefold() for n in (m.name, *m.synonyms)})
-        return self._spared(rest) if self._kind.harmless else ()
+        return self._without_removed(rest) if self._kind.harmless else ()
 
     @property
     def siblings(self) -> tuple[Member, ...]:
+        """The other members of its family."""
         return tuple(m for m in self.others if m.family and m.family == self.member.family)
 
     @property
     def bare(self) -> tuple[str, ...]:
-        """The concept's prompts with nothing else in them."""
+        """The prompts that contain the concept alone, one for each name to erase."""
         return tuple(self._kind.alone.format(target=n) for n in self.names)
 
     def forget(self) -> list[ForgetPrompt]:
-        """Every prompt to forget: each name with each partner, and each name alone."""
+        """The prompts to forget: each name with each partner, and each name alone."""
         kind, prompts = self._kind, []
         for name in self.names:
             for partner in self.partners:
@@ -201,12 +220,12 @@ class Concept:
         return prompts
 
     def retain(self) -> list[str]:
-        """Prompts that must survive: every other member with each partner and alone, the partners alone, and nothing."""
+        """The retain prompts: every other member with each partner and alone, the partners alone, and the empty prompt."""
         probes = self.probes()
         return [p.prompt for name in ("siblings", "same_domain", "cross_domain", "null") for p in probes[name]]
 
     def probes(self) -> dict[str, list[ProbePrompt]]:
-        """The prompt sets of `PROBES`, each prompt with the labels that its picture should be given."""
+        """The prompt sets of `PROBES`; each prompt has the labels that a judge should give to its image."""
         own, member = self._kind, self.member
 
         def of(m: Member, names: tuple[str, ...]) -> list[ProbePrompt]:
@@ -232,17 +251,14 @@ class Concept:
         }
 
 
-def naming(names: Iterable[str]) -> re.Pattern[str]:
-    """Finds any of `names` in a text, as words of their own."""
+def compile_names(names: Iterable[str]) -> re.Pattern[str]:
+    """A pattern that finds any of `names` in a text as whole words, in any case."""
     return re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names), re.IGNORECASE)
 
 
 def _words(text: str, what: str) -> str:
     if not text.strip():
-        raise ExpungeError(f"a {what} has words: {text!r} has none; name what to remove, for example --target 'Van Gogh style'")
+        raise ExpungeError(
+            f"The {what} {text!r} has no words.", rule="empty-name", value=text, hint="Try a name, for example --target 'Van Gogh style'."
+        )
     return " ".join(text.split())
-
-
-def _hint(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:
-    close = nearest(word, words, cutoff)
-    return f" (nearest: {close!r})" if close else ""

@@ -1,11 +1,12 @@
-"""Several concepts that one run removes: all at once, or one after another."""
+"""Several concepts that one run removes, jointly or in a sequence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast, get_args
 
-from expunge.concepts.concept import Concept, ForgetPrompt, naming
+from expunge.concepts.concept import Concept, ForgetPrompt, compile_names
 from expunge.errors import ExpungeError
+from expunge.names import suggest
 
 Together = Literal["joint", "sequential"]
 Origin = Literal["original", "previous"]
@@ -13,60 +14,83 @@ Origin = Literal["original", "previous"]
 
 @dataclass(frozen=True)
 class Several:
-    """Two concepts or more of one vocabulary. Build it with `Several.of`.
+    """Two or more concepts of one vocabulary that one run removes.
 
-    Each of them knows the others as removed: no marginal, anchor or retained prompt of one names another.
+    Build it with `Several.of`. Each concept has the others as its `removed` concepts, so no marginal, anchor or retain prompt of one
+    contains another.
     """
 
     parts: tuple[Concept, ...]
     together: Together = "joint"
-    """joint: every batch holds points of all of them. sequential: a stage for each, which begins where the one before ended."""
+    """How they are removed. joint: every batch contains points of all concepts. sequential: one stage for each concept, which starts
+    from the weights of the stage before."""
     reference: Origin = "original"
-    """Of the stages of a sequence: the untouched model, or what the stage before left."""
+    """The reference of the later stages of a sequence. original: the base model. previous: the result of the stage before."""
 
     @classmethod
     def of(cls, concepts: Sequence[Concept], together: str = "joint", reference: str = "original") -> "Several":
-        """Concepts together, each told of the others.
+        """Combine concepts; each gets the others as its `removed` concepts.
 
         Raises:
-            ExpungeError: a way or a reference that is none; fewer than two; different vocabularies; one concept twice, under
-                whatever names; a synonym or an anchor that is another of them.
+            ExpungeError: an unknown value of `together` or `reference`; fewer than two concepts; different vocabularies; a concept
+                twice, by any of its names; a synonym or an anchor that names another of the concepts.
         """
-        for what, value, valid in (("several concepts are removed", together, Together), ("a reference is", reference, Origin)):
-            if value not in get_args(valid):
-                raise ExpungeError(f"{what} {' or '.join(get_args(valid))}: {value!r} is neither; choose one")
+        if together not in get_args(Together):
+            raise ExpungeError(
+                f"{together!r} is not a way to remove several concepts.",
+                rule="unknown-together",
+                value=together,
+                hint=suggest(together, get_args(Together)),
+            )
+        if reference not in get_args(Origin):
+            raise ExpungeError(
+                f"{reference!r} is not a reference for the stages of a sequence.",
+                rule="unknown-reference",
+                value=reference,
+                hint=suggest(reference, get_args(Origin)),
+            )
         if reference == "previous" and together == "joint":
-            raise ExpungeError("a reference is chosen for stages: 'previous' is given for a joint run; add --sequential, or leave it out")
+            raise ExpungeError(
+                "A joint run has no stages, so its reference cannot be 'previous'.",
+                rule="reference-without-stages",
+                value=reference,
+                hint="Try --sequential, or leave --reference out.",
+            )
         if len(concepts) < 2:
-            raise ExpungeError(f"several concepts are two or more: there is {len(concepts)}; name another with --target")
+            raise ExpungeError(
+                f"The number of concepts is {len(concepts)}, but a group needs at least two.",
+                rule="too-few-concepts",
+                value=len(concepts),
+                hint="Try another --target.",
+            )
         alone = [replace(c, removed=()) for c in concepts]
         for at, one in enumerate(alone):
             for other in alone[:at]:
-                _refuse_overlap(other, one)
+                _check_apart(other, one)
         parts = tuple(replace(c, removed=tuple(o for o in alone if o is not c)) for c in alone)
         return cls(parts, cast(Together, together), cast(Origin, reference))
 
     @property
     def target(self) -> str:
-        """What tables call it: "neon + ring" together, "neon then ring" in sequence."""
-        return titled([c.target for c in self.parts], self.together)
+        """The targets in one text: "neon + ring" if joint, "neon then ring" if sequential."""
+        return join_targets([c.target for c in self.parts], self.together)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The words to erase."""
+        """The names to erase, of all concepts."""
         return tuple(n for c in self.parts for n in c.names)
 
     @property
     def bare(self) -> tuple[str, ...]:
-        """The concepts' prompts with nothing else in them."""
+        """The prompts that contain one concept alone."""
         return tuple(p for c in self.parts for p in c.bare)
 
     def forget(self) -> list[ForgetPrompt]:
-        """Every prompt to forget, concept by concept."""
+        """The prompts to forget, concept by concept."""
         return [p for c in self.parts for p in c.forget()]
 
     def retain(self) -> list[str]:
-        """Prompts that must survive: those of any of them, none of which names another."""
+        """The retain prompts of all concepts, without duplicates. None contains a removed concept."""
         return list(dict.fromkeys(p for c in self.parts for p in c.retain()))
 
 
@@ -74,34 +98,44 @@ Subject: TypeAlias = Concept | Several
 """What a run removes."""
 
 
-def titled(targets: Sequence[str], together: str) -> str:
-    """The concepts of a run in one word.
+def join_targets(targets: Sequence[str], together: str) -> str:
+    """The targets of a run in one text.
 
-    >>> titled(["neon", "ring"], "sequential")
+    >>> join_targets(["neon", "ring"], "sequential")
     'neon then ring'
     """
     return (" then " if together == "sequential" else " + ").join(targets)
 
 
-def _refuse_overlap(one: Concept, other: Concept) -> None:
+def _check_apart(one: Concept, other: Concept) -> None:
+    """Raise an error if two concepts share a name or differ in vocabulary, or if the anchor of one names the other."""
     if one.vocabulary != other.vocabulary:
         raise ExpungeError(
-            f"concepts that are removed together are of one vocabulary: {one.target!r} and {other.target!r} are not; "
-            "find both in one (see --vocabulary)"
+            f"{one.target!r} and {other.target!r} are of different vocabularies, so they cannot be removed together.",
+            rule="different-vocabularies",
+            value=(one.target, other.target),
+            hint="Try to find both in one vocabulary (--vocabulary).",
         )
     if one.identity == other.identity:
         raise ExpungeError(
-            f"each concept is removed once: {one.target!r} and {other.target!r} are names of {one.member.name!r}; "
-            "leave one out, or make it a synonym of the other"
+            f"{one.target!r} and {other.target!r} are names of the same concept, {one.member.name!r}.",
+            rule="concept-twice",
+            value=(one.target, other.target),
+            hint="Try only one of them, with the other as --synonym.",
         )
     for mine, its in ((one, other), (other, one)):
         theirs = {n.casefold() for n in its.known}
         if shared := next((n for n in mine.names if n.casefold() in theirs), None):
             raise ExpungeError(
-                f"a name belongs to one concept: {shared!r} is given for {mine.target!r} and is a name of {its.target!r}; "
-                "leave it out of one of the two"
+                f"{shared!r} is given as a name of {mine.target!r} and is also a name of {its.target!r}.",
+                rule="shared-name",
+                value=shared,
+                hint="Try to leave it out of one of the two.",
             )
-        if mine.anchor and naming(its.known).search(mine.anchor):
+        if mine.anchor and compile_names(its.known).search(mine.anchor):
             raise ExpungeError(
-                f"an anchor stays: {mine.target!r} is to become {mine.anchor!r}, which is removed as {its.target!r}; choose another anchor"
+                f"The anchor of {mine.target!r} is {mine.anchor!r}, but {its.target!r} is removed as well.",
+                rule="removed-anchor",
+                value=mine.anchor,
+                hint="Try another anchor.",
             )

@@ -1,4 +1,4 @@
-"""Concepts as tables of a configuration or a card, and back."""
+"""Convert concepts to tables of a configuration or a card, and back."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -6,13 +6,13 @@ from typing import Any
 
 from expunge import config
 from expunge.concepts.concept import Concept
-from expunge.concepts.groups import Several, Subject, titled
+from expunge.concepts.groups import Several, Subject, join_targets
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.names import dashed
 
 
 def slug(concept: Subject) -> str:
-    """A concept as a part of a run's id."""
+    """The concept's part of a run id, such as "neon-and-ring"."""
     text = concept.target
     if isinstance(concept, Several):
         first, *rest = (c.target for c in concept.parts)
@@ -21,7 +21,7 @@ def slug(concept: Subject) -> str:
 
 
 def concept_table(concept: Subject) -> dict[str, Any]:
-    """A concept or several as TOML, the vocabulary included unless it is a built-in one."""
+    """A concept or several as a table that TOML can hold. It contains the vocabulary, or the name of a built-in one."""
     vocabulary = concept.parts[0].vocabulary
     builtin = next((n for n, make in VOCABULARIES.items() if make() == vocabulary), None)
     words = {"vocabulary": builtin or {n: config.settings(k) for n, k in vocabulary.kinds.items()}}
@@ -33,8 +33,8 @@ def concept_table(concept: Subject) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a configuration, a suite or a card says of a concept: all that is read of it passes here, so that a wrong type is refused."""
+class ConceptEntry:
+    """The entry of a concept in a configuration, a suite or a card. Every such entry is read as one, so that its types are checked."""
 
     target: str
     kind: str | None = None
@@ -43,20 +43,21 @@ class Told:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The synonyms; a text is one of them, and not its letters."""
+        """The synonyms as a tuple; a string is one name."""
         return (self.synonyms,) if isinstance(self.synonyms, str) else self.synonyms
 
     def find(self, vocabulary: Vocabulary) -> Concept:
+        """Find the concept in a vocabulary, as `Concept.find` does."""
         return Concept.find(self.target, vocabulary, self.synonyms, self.anchor, self.kind)
 
 
-def told(table: Mapping[str, Any]) -> Told:
-    """An entry of a configuration or of a suite.
+def read_entry(table: Mapping[str, Any]) -> ConceptEntry:
+    """Read the entry of a concept in a configuration or a suite.
 
     Raises:
-        ExpungeError: an unknown key, or a value that is no text (for `synonyms`: no list of texts).
+        ExpungeError: a key is unknown, or a value is not a text (`synonyms`: not a text or a list of texts).
     """
-    return config.build(Told, table, "concept", see="see `expunge ls concepts`")
+    return config.build(ConceptEntry, table, "concept", see="`expunge ls concepts`")
 
 
 def _one_table(concept: Concept) -> dict[str, Any]:
@@ -75,13 +76,14 @@ def concept_from(table: Mapping[str, Any]) -> Subject:
 
 
 def _one_from(table: Mapping[str, Any], vocabulary: Vocabulary) -> Concept:
-    entry = told({k: v for k, v in table.items() if k in {f.name for f in fields(Told)}})
+    entry = read_entry({k: v for k, v in table.items() if k in {f.name for f in fields(ConceptEntry)}})
     return replace(entry.find(vocabulary), target=entry.target)
 
 
-def called(table: Mapping[str, Any]) -> str:
-    """The `target` of what `concept_table` describes, without looking anything up."""
-    return table["target"] if "target" in table else titled([t["target"] for t in table["targets"]], table["together"])
+def target_of(table: Mapping[str, Any]) -> str:
+    """The `target` of the concepts that `concept_table` describes, without building them."""
+    return table["target"] if "target" in table else join_targets([t["target"] for t in table["targets"]], table["together"])
 
 
 VOCABULARIES: dict[str, Callable[[], Vocabulary]] = {"canvas": Vocabulary.canvas, "general": Vocabulary.general}
+"""The built-in vocabularies by name."""

@@ -1,20 +1,23 @@
-"""The worlds that concepts come from, built in or a user's own.
+"""Vocabularies: the concepts that a model knows, and the prompt templates that contain them.
 
-A *vocabulary* lists kinds of concepts (styles, objects, ...), how each is put into a prompt alone and together with a partner
-of another kind, and their members in families of siblings. Concepts, forget prompts and probes all follow from it, so a
-user's own world is one TOML file (see `general.toml` beside this file).
+A vocabulary lists kinds of concepts (styles, objects, ...). Each kind has a prompt template that contains the concept alone, a template
+that combines it with a partner of another kind, and members in families of siblings. Forget prompts, retain prompts and probes are all
+made from it. A user's own vocabulary is one TOML file in the form of `general.toml` beside this file.
 """
 
 import csv
-import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from expunge.errors import ExpungeError
+from expunge.names import suggest
+
+EXAMPLE = "Try the form that `expunge show vocabulary` prints."
+"""The hint of an error about the form of a vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -24,38 +27,39 @@ class Member:
     name: str
     synonyms: tuple[str, ...] = ()
     family: str = ""
-    """Members of one family are siblings: those that erasure hurts first. Empty: none."""
+    """The family; members of one family are siblings, which erasure damages first. Empty: no family."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A domain of concepts and its place in the grammar."""
+    """A kind of concepts with its prompt templates."""
 
     name: str
+    """The name of the kind, such as "style"."""
     alone: str
-    """Template of a prompt that names only the concept, for example "a {target}"."""
+    """The template of a prompt that contains only the concept, for example "a {target}"."""
     together: str
-    """Template with `{target}` and `{partner}`."""
+    """The template of a prompt that contains the concept and a partner, with `{target}` and `{partner}`."""
     partner: str
-    """The kind that partners come from; its `alone` gives the context, the prompt with the concept deleted."""
+    """The kind of the partners; its `alone` template gives the context, the prompt with the concept deleted."""
     members: tuple[Member, ...] = ()
     harmless: bool = True
-    """Whether one member may stand in for another and should survive it. Not so for unsafe content: there the marginal is the
-    context, and no other member is retained or probed."""
+    """Whether other members may replace a removed one and should be retained. False for unsafe content: there the marginal is the context,
+    and no other member is retained or evaluated."""
 
     def find(self, name: str) -> Member | None:
-        """The member called `name`, by main name or synonym, whatever its case."""
+        """The member with this main name or synonym, in any case."""
         return next((m for m in self.members if name.casefold() in (n.casefold() for n in (m.name, *m.synonyms))), None)
 
-    def inside(self, text: str) -> str | None:
-        """What fills `{target}` in `alone` to give `text`, whatever its case; None where it does not fit."""
+    def extract_target(self, text: str) -> str | None:
+        """The text that fills `{target}` of `alone` if `text` fits that template, in any case; else None."""
         before, after = self.alone.split("{target}")
         if text.casefold().startswith(before.casefold()) and text.casefold().endswith(after.casefold()):
             return text[len(before) : len(text) - len(after)].strip() or None
         return None
 
-    def beside(self, text: str) -> str | None:
-        """The name of a member that `text` puts beside something, as `together` does, whatever its case; None where it does not."""
+    def extract_member(self, text: str) -> str | None:
+        """The name of the member that fills `{target}` of `together` if `text` fits that template, in any case; else None."""
         pattern = re.escape(self.together).replace(r"\{target\}", "(?P<target>.+)").replace(r"\{partner\}", ".+")
         found = re.fullmatch(pattern, text, re.IGNORECASE)
         names = {n.casefold(): n for m in self.members for n in (m.name, *m.synonyms)} if found else {}
@@ -64,22 +68,28 @@ class Kind:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A world of concepts."""
+    """A set of concepts by kind.
+
+    Build it with `Vocabulary.canvas`, `Vocabulary.general`, `Vocabulary.load` or `Vocabulary.from_tables`.
+    """
 
     kinds: Mapping[str, Kind]
+    """The kinds by name, in the order in which a name is searched for."""
     closed: bool = False
-    """Whether its members are all that the model knows, so that any other name is a mistake."""
+    """Whether the model knows no other concepts, so that an unknown name is an error."""
 
     def find(self, name: str) -> tuple[Kind, Member] | None:
+        """The first kind and member with this main name or synonym, in any case; None if there is none."""
         return next(((kind, member) for kind in self.kinds.values() if (member := kind.find(name))), None)
 
     @property
     def names(self) -> list[str]:
+        """The names of all members, with synonyms."""
         return [n for kind in self.kinds.values() for m in kind.members for n in (m.name, *m.synonyms)]
 
     @classmethod
     def canvas(cls) -> "Vocabulary":
-        """The embedded world."""
+        """The vocabulary of the canvas, the small model that comes with the package. It is closed."""
         from expunge.canvas.prompts import OBJECTS, STYLES
 
         def members(words: tuple) -> tuple[Member, ...]:
@@ -95,111 +105,138 @@ class Vocabulary:
 
     @classmethod
     def general(cls) -> "Vocabulary":
-        """Everyday objects, artists, scenes: for models trained on pictures of the world."""
+        """Objects, artists, people and scenes, for models that were trained on photographs and paintings. It is open."""
         return cls.load(Path(__file__).with_name("general.toml"))
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Reads a vocabulary from TOML, a table per kind, or from CSV.
+        """Read a vocabulary from a TOML or CSV file.
 
-        TOML: `[style]` with `alone`, `together`, `partner`, and `members = [{name=..., synonyms=[...], family=...}, ...]`
-        (a plain string is a member without synonyms). CSV with columns `kind,name,synonyms,family` (synonyms separated by
-        `|`) keeps the templates of the general vocabulary and replaces the members of the kinds that it lists.
+        TOML has a table for each kind: `[style]` with `alone`, `together`, `partner` and
+        `members = [{name=..., synonyms=[...], family=...}, ...]` (a string is a member without synonyms). CSV has the columns
+        `kind,name,synonyms,family`, with synonyms separated by `|`. It keeps the templates of the general vocabulary and replaces the
+        members of the kinds that it lists.
+
+        Raises:
+            ExpungeError: the file cannot be read, or its content is not a vocabulary.
         """
         try:
             text = Path(path).read_text(encoding="utf-8-sig")  # spreadsheets begin their CSV with a byte-order mark
             if Path(path).suffix.lower() == ".csv":
-                return cls.general()._with_rows(csv.DictReader(text.splitlines()), str(path))
+                return cls.general()._replace_members(csv.DictReader(text.splitlines()), str(path))
             return cls.from_tables(tomllib.loads(text), str(path))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, csv.Error) as error:
-            raise ExpungeError(f"a vocabulary is a readable TOML or CSV file: {path}: {error}; see `expunge show vocabulary`") from error
+            raise ExpungeError(
+                f"{str(path)!r} cannot be read as a vocabulary: {error}.", rule="unreadable-vocabulary", value=str(path), hint=EXAMPLE
+            ) from error
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], source: str = "vocabulary") -> "Vocabulary":
-        """From parsed TOML: a table for each kind.
+        """Make a vocabulary from parsed TOML, which has a table for each kind.
 
         Raises:
-            ExpungeError: a table that lacks a part, a template with other slots, a member without a name or named twice.
+            ExpungeError: a table lacks a key, a template has other slots, or a member has no name or the name of another.
         """
         if not tables:
-            raise ExpungeError(f"a vocabulary has a table for each kind: {source} is empty; see `expunge show vocabulary`")
-        return cls({name: _kind(name, table, source) for name, table in tables.items()})._checked(source)
+            raise ExpungeError(
+                f"The vocabulary {source} is empty. It needs a table for each kind.", rule="empty-vocabulary", value=source, hint=EXAMPLE
+            )
+        return cls({name: _read_kind(name, table, source) for name, table in tables.items()})._check(source)
 
-    def _with_rows(self, rows: csv.DictReader, source: str) -> "Vocabulary":
+    def _replace_members(self, rows: csv.DictReader, source: str) -> "Vocabulary":
         listed: dict[str, list[Member]] = {}
         for row in rows:
             kind, name = (_tidy(row.get(column) or "") for column in ("kind", "name"))
-            if kind not in self.kinds or not name:
-                have = f"line {rows.line_num} of {source} has {kind!r} and {name!r}"
-                raise ExpungeError(f"a row has a kind ({', '.join(self.kinds)}) and a name: {have}; correct it")
+            where = f"Line {rows.line_num} of {source}"
+            if kind not in self.kinds:
+                raise ExpungeError(
+                    f"{where} has the unknown kind {kind!r}.", rule="unknown-kind", value=kind, hint=suggest(kind, self.kinds)
+                )
+            if not name:
+                raise ExpungeError(f"{where} has no name.", rule="empty-name", value=name, hint="Try a name in the column `name`.")
             synonyms = tuple(s for s in map(_tidy, (row.get("synonyms") or "").split("|")) if s)
             listed.setdefault(kind, []).append(Member(name, synonyms, _tidy(row.get("family") or "")))
         if not listed:
-            raise ExpungeError(f"a CSV vocabulary has rows under kind,name,synonyms,family: {source} has none; see docs/own-model.md")
+            raise ExpungeError(
+                f"The vocabulary {source} has no rows.",
+                rule="empty-vocabulary",
+                value=source,
+                hint="Try rows under the header kind,name,synonyms,family.",
+            )
         kinds = {n: replace(k, members=tuple(listed.get(n, k.members))) for n, k in self.kinds.items()}
-        return replace(self, kinds=kinds)._checked(source)
+        return replace(self, kinds=kinds)._check(source)
 
-    def _checked(self, source: str) -> "Vocabulary":
+    def _check(self, source: str) -> "Vocabulary":
         for kind in self.kinds.values():
-            where = f"{kind.name} in {source}"
+            where = f"the kind {kind.name!r} of {source}"
             if kind.partner not in self.kinds or kind.partner == kind.name:
-                others = ", ".join(n for n in self.kinds if n != kind.name) or "none yet"
-                raise ExpungeError(f"a kind's partner is another kind: {where} has {kind.partner!r}; the others are: {others}")
+                others = [n for n in self.kinds if n != kind.name]
+                raise ExpungeError(
+                    f"The partner of {where} is {kind.partner!r}, which is not another kind of the vocabulary.",
+                    rule="unknown-partner",
+                    value=kind.partner,
+                    hint=suggest(kind.partner, others) if others else "Try a second kind to take partners from.",
+                )
             for what, slots in (("alone", ["{target}"]), ("together", ["{partner}", "{target}"])):
                 template = getattr(kind, what)
                 if _slots(template) != slots:
-                    rule = f"{what} holds {' and '.join(slots)} once and no other braces"
-                    raise ExpungeError(f"{rule}: {where} has {template!r}; correct the template")
+                    needed = " and ".join(slots)
+                    raise ExpungeError(
+                        f"The template {what} of {where} is {template!r}. It must contain {needed} once and no other braces.",
+                        rule="invalid-template",
+                        value=template,
+                        hint=f"Try a template with {needed}.",
+                    )
             if fault := _fault([n for m in kind.members for n in (m.name, *m.synonyms)]):
-                raise ExpungeError(f"a kind has members, each with names of its own: {where} has {fault}; correct the list")
+                raise ExpungeError(
+                    f"The kind {kind.name!r} of {source} has {fault}.",
+                    rule="invalid-members",
+                    value=fault,
+                    hint="Try members that each have names of their own.",
+                )
         return self
 
 
-def nearest(word: str, words: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The one of `words` that is spelt most nearly like `word`, whatever its case; a larger `cutoff` (0 to 1) asks for more likeness."""
-    folded = {w.casefold(): w for w in words}
-    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=cutoff)
-    return folded[close[0]] if close else None
-
-
 def _slots(template: str) -> list[str]:
-    """Whatever stands in braces in a template, and every stray brace, sorted."""
+    """The braces of a template with their content, and unpaired braces, sorted."""
     return sorted(re.findall(r"\{[^{}]*\}|[{}]", template))
 
 
 def _fault(names: list[str]) -> str | None:
-    """What is wrong with the names of a kind's members."""
+    """What is wrong with the names of a kind's members; None if nothing is."""
     folded = [n.casefold() for n in names]
     if not names:
         return "no members"
     if "" in names:
-        return "an empty name"
-    return next((f"{n!r} twice" for n in names if folded.count(n.casefold()) > 1), None)
+        return "a member with an empty name"
+    return next((f"the name {n!r} twice" for n in names if folded.count(n.casefold()) > 1), None)
 
 
-def _kind(name: str, table: Any, source: str) -> Kind:
+def _read_kind(name: str, table: Any, source: str) -> Kind:
     try:
-        table = _of(Mapping, table, "a table")
-        members = tuple(_member(m) for m in _of(list | tuple, table["members"], "a list of members"))
-        alone, together, partner = (_of(str, table[key], "a text") for key in ("alone", "together", "partner"))
-        return Kind(name, alone, together, partner, members, _of(bool, table.get("harmless", True), "true or false"))
+        table = _expect(Mapping, table, "a table")
+        members = tuple(_read_member(m) for m in _expect(list | tuple, table["members"], "a list of members"))
+        alone, together, partner = (_expect(str, table[key], "a text") for key in ("alone", "together", "partner"))
+        return Kind(name, alone, together, partner, members, _expect(bool, table.get("harmless", True), "true or false"))
     except (KeyError, TypeError) as error:
         fault = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        rule = "a kind has the texts alone, together and partner and a list of members, each with a name"
-        raise ExpungeError(f"{rule}: in {name} of {source}, {fault}; see `expunge show vocabulary`") from error
+        needed = "A kind has the texts alone, together and partner and a list of members with names"
+        raise ExpungeError(
+            f"The kind {name!r} of {source} is invalid: {fault}. {needed}.", rule="invalid-kind", value=name, hint=EXAMPLE
+        ) from error
 
 
-def _member(entry: Any) -> Member:
+def _read_member(entry: Any) -> Member:
     if isinstance(entry, str):
         return Member(_tidy(entry))
-    entry = _of(Mapping, entry, "a member")
-    synonyms = (_of(str, s, "a synonym") for s in _of(list | tuple, entry.get("synonyms", []), "a list of synonyms"))
+    entry = _expect(Mapping, entry, "a member")
+    synonyms = (_expect(str, s, "a synonym") for s in _expect(list | tuple, entry.get("synonyms", []), "a list of synonyms"))
     return Member(
-        _tidy(_of(str, entry["name"], "a name")), tuple(map(_tidy, synonyms)), _tidy(_of(str, entry.get("family", ""), "a family"))
+        _tidy(_expect(str, entry["name"], "a name")), tuple(map(_tidy, synonyms)), _tidy(_expect(str, entry.get("family", ""), "a family"))
     )
 
 
-def _of(wanted: Any, value: Any, what: str) -> Any:
+def _expect(wanted: Any, value: Any, what: str) -> Any:
     if not isinstance(value, wanted):
         raise TypeError(f"{value!r} is not {what}")
     return value

@@ -9,7 +9,7 @@ from annotated_types import Ge, Lt
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
-from expunge.evaluation.judges import Judge, load_judge
+from expunge.evaluation.judges import Judge, judge_images, judges_for
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
 from expunge.training.stopping import Check, StoppingRule
@@ -43,18 +43,17 @@ class Gone(StoppingRule):
         return _Checks(self.every, [self._check(model, part) for part in concept.parts])
 
     def _check(self, model: DiffusionModel, concept: Concept) -> "_ConceptCheck":
-        judge = load_judge(self.judge or next(iter(model.defaults.judges), None), concept, model.device)
-        if judge is None:
+        if not (judges := judges_for(self.judge, model, concept)):
             raise ExpungeError(
-                f"The model {model.name!r} has no judge of its own to say that the concept is gone.",
-                rule="no-judge",
+                f"No judge can say when {concept.target!r} is gone: {model.name} has none of its own.",
+                rule="missing-judge",
                 value=model.name,
                 hint="Try --judge with an image classifier or CLIP.",
             )
         prompts = [p.prompt for p in concept.probes()["target"]]
         chosen = [prompts[i * len(prompts) // self.pictures % len(prompts)] for i in range(self.pictures)]
         seeds = [seed_of("probe", prompt, i) for i, prompt in enumerate(chosen)]
-        return _ConceptCheck(model, concept, judge, chosen, seeds, self.seen * self.pictures)
+        return _ConceptCheck(model, concept, judges[0], chosen, seeds, self.seen * self.pictures)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class _ConceptCheck:
     allowed: float
 
     def is_gone(self) -> bool:
-        labels = self.judge(self.model.sample(self.prompts, self.seeds)).seen[self.concept.kind]
+        labels = judge_images(self.judge, self.model.sample(self.prompts, self.seeds), self.concept).seen[self.concept.kind]
         return labels.count(self.concept.member.name) <= self.allowed
 
 

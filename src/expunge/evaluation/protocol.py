@@ -1,12 +1,15 @@
 """Which images an evaluation makes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from annotated_types import Ge
 
 from expunge.concepts.concept import Concept, ProbePrompt
 from expunge.storage.hashing import seed_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,12 @@ def plan(concept: Concept, protocol: Protocol) -> list[Shot]:
         for prompt in prompts[:: -(-len(prompts) // protocol.prompts) or 1]
         for index in range(protocol.target_seeds if probe in ("target", "synonyms", "null") else protocol.seeds)
     ]
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """`count` of the items, evenly spaced by their place; some of them more than once if there are fewer.
+
+    >>> spread("abcdef", 3), spread("ab", 4)
+    (['a', 'c', 'e'], ['a', 'a', 'b', 'b'])
+    """
+    return [items[i * len(items) // count % len(items)] for i in range(count)]

@@ -1,6 +1,18 @@
-"""Results: what was measured, with its interval. Imports no torch."""
+"""What an evaluation leaves in a run's folder: rows, one for each number, and samples, one for each judged image. Imports no torch."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TypeVar
+
+from expunge.errors import ExpungeError
+from expunge.evaluation.statistics import PairedChange
+
+ROWS, SAMPLES = "rows.jsonl", "samples.jsonl"
+"""Files of the folder `evaluation`."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -8,25 +20,103 @@ class Row:
     """One measured number with all that is needed to group it."""
 
     run: str
-    """Run id; "base" for the untouched model."""
+    """Run id; "base" for the base model."""
     method: str
-    """Method's registered name; "none" for the untouched model."""
+    """Method's registered name; "none" for the base model."""
     concept: str
     seed: int
+    """Of the run's training."""
     probe: str
     """The prompt set it was measured on."""
     metric: str
     value: float
+    """Not-a-number, as its interval, where a file gives none."""
     ci_low: float
     ci_high: float
     n: int
-    """Pictures (or other independent units) behind the number."""
+    """Images (or other independent units) behind the number; 0 where a file does not say."""
     attack: str = "none"
     """What was done to the model before it was measured."""
     strength: float = 0.0
     """How much of it, in the attack's unit."""
     judge: str = "main"
+    change: float | None = None
+    """The value minus the base model's on the same images. None, as the fields below, of what is no share, and of the base model."""
+    change_low: float | None = None
+    change_high: float | None = None
+    losses: int | None = None
+    """Images that count as right with the base model and as wrong with the run."""
+    gains: int | None = None
+    """Images that count as wrong with the base model and as right with the run."""
+    p: float | None = None
+    """Probability of a change at least this large if the run changed nothing; below 0.05 the change is significant."""
 
     def __post_init__(self) -> None:
-        if not self.ci_low <= self.value <= self.ci_high:
+        if self.ci_low > self.value or self.value > self.ci_high:
             raise ValueError(f"an interval holds its value: {self.metric} has {self.value} outside [{self.ci_low}, {self.ci_high}]")
+
+    @property
+    def paired(self) -> PairedChange | None:
+        """The change from the base model, image by image; None where it is not known."""
+        found = self.change, self.change_low, self.change_high, self.losses, self.gains, self.p
+        return None if None in found else PairedChange(*found)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a run as one judge labelled it, beside the base model's image of the same prompt and noise."""
+
+    run: str
+    """Id of the run, or of a stage of it."""
+    concept: str
+    """The removed concept whose prompts these are."""
+    kind: str
+    """The concept's kind, for example "style"."""
+    partner: str
+    """The kind that its prompts put beside it, for example "object"."""
+    probe: str
+    prompt: str
+    seed: int
+    """Which of the prompt's images; equal seeds of a prompt start from equal noise."""
+    judge: str
+    wanted: Mapping[str, str]
+    """By kind, what the prompt asks for; a kind that it does not mention is missing."""
+    seen: Mapping[str, str]
+    """By kind, the judge's label of the run's image; a kind that it cannot label is missing."""
+    base: Mapping[str, str] = field(default_factory=dict)
+    """Its label of the base model's image."""
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    """The judge's confidence in `seen`, from 0 to 1, where it has one."""
+    base_confidence: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_rows(folder: str | Path) -> list[Row]:
+    """The rows of an evaluated run, given its folder.
+
+    Raises:
+        ExpungeError: rule "not-evaluated", no rows, or damaged ones.
+    """
+    return _read(Path(folder) / "evaluation" / ROWS, Row)
+
+
+def read_samples(folder: str | Path) -> list[Sample]:
+    """The samples of an evaluated run, given its folder.
+
+    Raises:
+        ExpungeError: rule "not-evaluated", no samples, as of runs that were evaluated before samples were kept, or damaged ones.
+    """
+    return _read(Path(folder) / "evaluation" / SAMPLES, Sample)
+
+
+def _read(file: Path, cls: type[T]) -> list[T]:
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return [cls(**{k: v for k, v in line.items() if k in known}) for line in lines]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ExpungeError(
+            f"{file} cannot be read: {' '.join(str(error).split())}.",
+            rule="not-evaluated",
+            value=str(file),
+            hint=f"Try `expunge eval {file.parent.parent}`.",
+        ) from error

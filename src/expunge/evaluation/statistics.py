@@ -1,17 +1,18 @@
-"""95 % intervals: for shares (Wilson), for means, and for whatever can be computed again (jackknife).
+"""95 % intervals for shares, means and ratios, and the paired change between two models on the same images.
 
-Each takes pictures (or pairs of pictures) for independent draws. Pictures of one prompt resemble each other, so for a world of
-few prompts the intervals speak of new noise more than of new prompts. They do not cover the spread between training runs: for
-that, repeat the run with other seeds and take `mean_interval` over runs.
+scipy and numpy are imported by the functions that need them, so that what only reads results starts at once.
 """
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
 
-Z = NormalDist().inv_cdf(0.975)
-"""1.96 standard errors to either side hold 95 % of a normal distribution."""
+LEVEL = 0.95
+"""The coverage of every interval; a change is significant where its p-value is below one minus this."""
+Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+"""Standard errors to either side that hold 95 % of a normal distribution: 1.96."""
 
 
 class Interval(NamedTuple):
@@ -22,17 +23,37 @@ class Interval(NamedTuple):
     high: float
 
 
+class PairedChange(NamedTuple):
+    """How a share differs between two models that made the same images: equal prompts, equal noise."""
+
+    value: float
+    """The run's share minus the base model's."""
+    low: float
+    high: float
+    losses: int
+    """Images that count as right with the base model and as wrong with the run."""
+    gains: int
+    """Images that count as wrong with the base model and as right with the run."""
+    p: float
+    """Probability of a change at least this large, in either direction, if the run changed nothing."""
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether p is below 5 %. The exact test decides, also where the interval, an approximation, says otherwise."""
+        return self.p < 1 - LEVEL
+
+
 def around(value: float, se: float) -> Interval:
     """value ± 1.96 standard errors."""
     return Interval(value, value - Z * se, value + Z * se)
 
 
 def wilson(hits: int, n: int) -> Interval:
-    """Wilson's score interval of the share p = hits / n (E. B. Wilson, 1927, J. Am. Stat. Assoc. 22:209).
+    """Wilson's score interval of the share p = hits / n of independent trials (E. B. Wilson, 1927, J. Am. Stat. Assoc. 22:209).
 
         (p + z²/2n ± z sqrt(p (1 - p)/n + z²/4n²)) / (1 + z²/n)
 
-    Unlike p ± 1.96 se it stays within [0, 1] and keeps its width when p is 0 or 1, where good unlearning lives.
+    Unlike p ± 1.96 se it stays within [0, 1] and keeps its width when p is 0 or 1, where good unlearning lies.
 
     Raises:
         ValueError: no trials, or hits outside [0, n].
@@ -43,6 +64,7 @@ def wilson(hits: int, n: int) -> Interval:
 
 
 def _wilson(p: float, n: float) -> Interval:
+    """For any n. `scipy.stats.binomtest` computes the same for whole numbers, and an effective sample size is none."""
     scale = 1 + Z**2 / n
     centre = (p + Z**2 / (2 * n)) / scale
     half = Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / scale
@@ -51,14 +73,18 @@ def _wilson(p: float, n: float) -> Interval:
 
 
 def clustered(parts: Sequence[tuple[int, int]]) -> Interval:
-    """Wilson's interval of a share that is pooled over groups, (hits, n) each, widened by as much as the groups differ.
+    """Wilson's interval of a share over groups, (hits, n) each, widened by as much as the groups differ.
 
         p = sum hits / sum n,    n_eff = n / max(1, d),    d = k / (k - 1) sum_i (n_i / n)^2 (p_i - p)^2 / (p (1 - p) / n)
 
-    Pictures of one concept are lost together: to count each as a draw of its own would make the interval too narrow. d, the design
-    effect (L. Kish, 1965), is the variance between k groups over what single draws would have; the effective size is that of E. L.
-    Korn and B. I. Graubard (1998, Surv. Methodol. 24:193), without their correction for few groups. Where all groups agree, and for
-    one group, it is Wilson's.
+    Images of one prompt, or of one concept, resemble each other: to count each as an independent trial would make the interval too
+    narrow. d, the design effect (L. Kish, 1965), is the cluster-robust variance of the share over k groups, relative to that of
+    independent trials; n_eff is the effective size of E. L. Korn and B. I. Graubard (1998, Surv. Methodol. 24:193), without their
+    correction for few groups, which makes an interval of two or three groups useless and misses hardly less often.
+
+    It is Wilson's interval for one group, where all groups agree, and where each group is a single image. In simulations of shares
+    near 90 % in 20 groups of 20, strongly correlated (0.2), it misses the true share 8 % of the time, where Wilson's misses 39 %. With
+    few groups it is still too narrow: with six of those it misses 14 %, with three a quarter.
 
     Raises:
         ValueError: no trials, or hits outside [0, n].
@@ -66,34 +92,96 @@ def clustered(parts: Sequence[tuple[int, int]]) -> Interval:
     >>> [round(x, 2) for x in clustered([(50, 50), (25, 50)])], [round(x, 2) for x in wilson(75, 100)]
     ([0.75, 0.26, 0.96], [0.75, 0.66, 0.82])
     """
-    hits, n, k = sum(h for h, _ in parts), sum(m for _, m in parts), len(parts)
+    hits, n = sum(h for h, _ in parts), sum(m for _, m in parts)
     plain = wilson(hits, n)
     p = plain.value
-    if k < 2 or not 0 < p < 1:
-        return plain
-    spread = k / (k - 1) * sum((m / n) ** 2 * (h / m - p) ** 2 for h, m in parts if m)
-    effect = max(1.0, spread / (p * (1 - p) / n))
-    return _wilson(p, n / effect)
+    effect = _design_effect(parts, p * (1 - p))
+    return _wilson(p, n / effect) if effect > 1 else plain
+
+
+def _design_effect(parts: Sequence[tuple[int, int]], variance: float) -> float:
+    """The cluster-robust variance of a mean over groups, (sum, n) each, relative to `variance` / n; at least 1, and 1 of single images."""
+    n, k = sum(m for _, m in parts), len(parts)
+    if k < 2 or k == n or variance <= 0:
+        return 1.0
+    mean = sum(s for s, _ in parts) / n
+    spread = k / (k - 1) * sum((m / n) ** 2 * (s / m - mean) ** 2 for s, m in parts if m)
+    return max(1.0, spread / (variance / n))
+
+
+def grouped(hits: Sequence[bool], groups: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """(hits, n) of each group, for `clustered`: entry i of both arguments belongs to image i.
+
+    >>> grouped([True, False, True], ["a ring", "a ring", "a disc"])
+    [(1, 2), (1, 1)]
+    """
+    found: dict[Hashable, list[bool]] = defaultdict(list)
+    for hit, group in zip(hits, groups, strict=True):
+        found[group].append(hit)
+    return [(sum(of), len(of)) for of in found.values()]
+
+
+def paired_change(run: Sequence[bool], base: Sequence[bool], groups: Sequence[Hashable]) -> PairedChange:
+    """The change of a share between two models, from which of the same images are right with each; `groups` says which belong together.
+
+    Images that are alike with both models cancel, so a change shows with far fewer images than two separate intervals need. With b
+    losses and c gains among n images, D = (c - b) / n. The interval is D. G. Bonett and R. M. Price's (2012, J. Educ. Behav. Stat. 37:479),
+    Wald's after one loss and one gain are added, with all counts divided by the design effect d of the images' changes (-1, 0 or 1)
+    over groups, as in `clustered`:
+
+        D' ± z sqrt((p' + q' - (p' - q')²) / (n' + 2)),    p' = (b/d + 1) / (n' + 2), q' = (c/d + 1) / (n' + 2), n' = n/d, D' = q' - p'
+
+    It keeps its width where no image changed. The p-value is exact: if the run changed nothing, the two models' labels may be
+    exchanged in any group, so each group's net change is as likely with the other sign, and p is the share of all 2^k choices of signs
+    whose sum is at least as far from 0 (R. A. Fisher's randomization test). Where each group is one image it is McNemar's exact test.
+
+    Raises:
+        ValueError: no images, or sequences of unequal length.
+
+    >>> paired_change([True] * 92 + [False] * 8, [True] * 98 + [False] * 2, range(100)).p  # 6 losses, no gain: 2 / 2^6
+    0.03125
+    """
+    changes = [int(after) - int(before) for after, before in zip(run, base, strict=True)]
+    if not changes:
+        raise ValueError("a paired change takes one image or more: none given")
+    n, losses, gains = len(changes), changes.count(-1), changes.count(1)
+    sums: dict[Hashable, list[int]] = defaultdict(list)
+    for change, group in zip(changes, groups, strict=True):
+        sums[group].append(change)
+    value = (gains - losses) / n
+    effect = _design_effect([(sum(of), len(of)) for of in sums.values()], (losses + gains) / n - value**2)
+    size = n / effect + 2
+    lost, gained = (losses / effect + 1) / size, (gains / effect + 1) / size
+    centre, half = gained - lost, Z * math.sqrt((lost + gained - (gained - lost) ** 2) / size)
+    low, high = max(-1.0, centre - half), min(1.0, centre + half)
+    return PairedChange(value, min(value, low), max(value, high), losses, gains, _exchanged([sum(of) for of in sums.values()]))
+
+
+def _exchanged(sums: Sequence[int]) -> float:
+    """The share of all choices of signs under which the sum is at least as far from 0 as it is."""
+    import numpy as np
+
+    reach = sum(map(abs, sums))
+    chances = np.zeros(2 * reach + 1)  # entry i is the probability of the sum i - reach over the groups so far
+    chances[reach] = 1.0
+    for step in filter(None, map(abs, sums)):
+        further = np.zeros_like(chances)
+        further[step:] += chances[:-step] / 2
+        further[:-step] += chances[step:] / 2
+        chances = further
+    far = np.abs(np.arange(-reach, reach + 1)) >= abs(sum(sums))
+    return min(1.0, float(chances[far].sum()))
 
 
 def student(freedom: int) -> float:
     """Standard errors to either side that hold 95 % where the error itself is known from `freedom` + 1 values only: Student's t.
 
-    By its closed form for 1 and 2 degrees of freedom, else by the expansion of R. A. Fisher and E. A. Cornish (1960, Technometrics 2:209),
-    within 1 % from 3 up.
-
     >>> round(student(1), 2), round(student(2), 2), round(student(3), 2), round(student(15), 2), round(student(10**6), 2)
-    (12.71, 4.3, 3.16, 2.13, 1.96)
+    (12.71, 4.3, 3.18, 2.13, 1.96)
     """
-    if freedom == 1:
-        return math.tan(0.475 * math.pi)
-    if freedom == 2:
-        return 0.95 * math.sqrt(2 / (1 - 0.95**2))
-    powers = [Z**k for k in range(8)]
-    first = (powers[3] + Z) / (4 * freedom)
-    second = (5 * powers[5] + 16 * powers[3] + 3 * Z) / (96 * freedom**2)
-    third = (3 * powers[7] + 19 * powers[5] + 17 * powers[3] - 15 * Z) / (384 * freedom**3)
-    return Z + first + second + third
+    from scipy.stats import t
+
+    return float(t.ppf((1 + LEVEL) / 2, freedom))
 
 
 def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Interval:

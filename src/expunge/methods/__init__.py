@@ -1,6 +1,7 @@
-"""The methods by the names that the command line knows."""
+"""The methods by the names that the command line uses."""
 
-from expunge.methods.base import Method
+from expunge.diffusion.losses import denoising_error, squared_error
+from expunge.methods.base import Edit, EditPrompts, Method, Objective, Training
 from expunge.methods.concept_ablation import CA
 from expunge.methods.dimum import DiMUM
 from expunge.methods.erase_diff import EraseDiff
@@ -17,6 +18,36 @@ from expunge.methods.sdd import SDD
 from expunge.methods.selective_amnesia import SA
 from expunge.methods.spm import SPM
 from expunge.methods.uce import UCE
+from expunge.models.scopes import SCOPES, Scope
+
+__all__ = [
+    "CA",
+    "ESD",
+    "FDMU",
+    "FMN",
+    "METHODS",
+    "PURE",
+    "SA",
+    "SCOPES",
+    "SDD",
+    "SPM",
+    "UCE",
+    "DiMUM",
+    "Edit",
+    "EditPrompts",
+    "EraseDiff",
+    "GradientAscent",
+    "Method",
+    "MiMMU",
+    "MiMPID",
+    "Objective",
+    "RandomLabel",
+    "SalUn",
+    "Scope",
+    "Training",
+    "denoising_error",
+    "squared_error",
+]  # fmt: skip
 
 METHODS: dict[str, type[Method]] = {
     "mim-mu": MiMMU,
@@ -36,3 +67,4 @@ METHODS: dict[str, type[Method]] = {
     "fmn": FMN,
     "uce": UCE,
 }
+"""Each registered method by its name."""

@@ -1,4 +1,4 @@
-"""The discriminator of a variational divergence: it tells the student's predictions from the goal's."""
+"""The discriminator of a variational divergence, which distinguishes the student's predictions from the goal's."""
 
 import math
 from itertools import pairwise
@@ -11,14 +11,15 @@ from torch.nn.utils.parametrizations import spectral_norm
 from expunge.diffusion.types import Latents, Times
 
 WIDTH = 64
+"""Channels of the first layers."""
 
 
 class Discriminator(nn.Module):
-    """v(x_t, eps, t): one number for each point, by four strided convolutions over x_t and the prediction, pooled.
+    """v(x_t, eps, t), one number for each point: four strided convolutions over x_t and the prediction, and pooling.
 
-    Spectral norms keep it from telling the two apart too sharply at once, which would leave the student without a gradient. Its
-    head begins at zero: it says nothing before it has learnt something. It is small and sees pooled features, so its bound is looser
-    than the closed form; wherever the two methods differ, that is why. The architecture is ours.
+    Spectral norms limit how sharply it separates the two at the start, which would leave the student without a gradient. Its head starts at
+    zero, so its first outputs are zero. It is small and uses pooled features, so its bound is looser than the closed form, and this
+    explains differences between the two forms. The architecture is ours.
     """
 
     def __init__(self, channels: int):
@@ -41,7 +42,7 @@ class Discriminator(nn.Module):
 
 
 def sinusoids(t: Times, width: int) -> Float[Tensor, "b width"]:
-    """Sines and cosines of t at `width` / 2 frequencies from 1 down to 1 / 10000 (arXiv 1706.03762, sec. 3.5)."""
+    """Sines and cosines of t at `width` / 2 frequencies from 1 down to 1 / 10000 (arXiv 1706.03762, section 3.5)."""
     frequencies = torch.exp(-math.log(10000) * torch.arange(width // 2, device=t.device) / (width // 2))
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -1,4 +1,4 @@
-"""Methods that give the concept's pictures another name, by the network's own word for it: random relabelling, and SalUn over it."""
+"""The loss of random relabelling and SalUn: match the prediction under a wrong label."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,21 +9,21 @@ from annotated_types import Ge
 from expunge.diffusion.batch import Batch, Need, Terms
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Latents, Point
-from expunge.methods._matching import Hold, Matching
+from expunge.methods._matching import Matching, Preservation
 from expunge.methods.base import Variant
 from expunge.models.scopes import SCOPES, Scope
 
 
 @dataclass(frozen=True)
 class Relabelling(Matching):
-    """The loss that they share; they differ in which numbers may follow it."""
+    """The loss of random relabelling. Subclasses choose the weights that are trained."""
 
     retain_weight: Annotated[float, Ge(0)] = 0.5
-    """Weight of the second term, denoising what must survive. Larger spares it more and forgets more slowly; 0 needs no pictures of
-    it, and is a forward and a backward cheaper."""
+    """Weight of the second term, which denoises the retain set. Larger preserves it more and forgets more slowly; 0 needs no retain set and
+    saves a forward and a backward pass."""
     variant: Variant = "full"
-    """Which weights are trained: keys and values of cross-attention, all of cross-attention, all but it, everything, or low-rank
-    additions to cross-attention."""
+    """Which weights are trained: keys and values of cross-attention, all of cross-attention, all others, all weights, or low-rank additions
+    to cross-attention."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -41,5 +41,5 @@ class Relabelling(Matching):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, goal = self.goal(models, batch)
-        held = {"retain": Hold(self.retain_weight, batch.retain, denoise=True)} if self.retain_weight else {}
-        return self.match_and_hold(models, x, goal, held)
+        preserved = {"retain": Preservation(self.retain_weight, batch.retain, denoise=True)} if self.retain_weight else {}
+        return self.match_and_preserve(models, x, goal, preserved)

@@ -1,8 +1,8 @@
-"""What a method is: an `Objective` that is trained, or an `Edit` in closed form.
+"""The two kinds of method: an `Objective`, which is trained, and an `Edit` in closed form.
 
-A method is a frozen dataclass. Its fields are its configuration: the command line, the TOML file, the card and the docs table
-all come from them. It declares what it needs and which numbers it may change, and knows nothing of loading, looping, saving
-or devices.
+A method is a frozen dataclass. Its fields are its settings, from which the command line, the TOML file, the card and the documentation are
+made. A method declares the parts of a batch that it needs and the weights that it may change. It does not load models, run loops, save
+files or choose devices.
 """
 
 from abc import ABC, abstractmethod
@@ -22,119 +22,128 @@ from expunge.models.scopes import Scope
 
 @dataclass(frozen=True)
 class Training:
-    """How a method is trained. Each method brings its own defaults, found on the canvas."""
+    """How a method is trained.
+
+    Each method has its own defaults, which were found on the canvas.
+    """
 
     steps: Annotated[int, Ge(1)] = 100
-    """Optimizer steps."""
+    """Optimizer steps. More forget more, and damage more."""
     lr: Annotated[float, Gt(0)] = 3e-4
-    """Adam's step size. Larger forgets faster and hurts more."""
+    """Learning rate of Adam. Larger forgets faster and damages more."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Whether the step size stays or falls to zero along half a cosine. Falling ends with less of the last batches' noise in the
-    weights, and so hurts less for the same forgetting."""
+    """Whether the learning rate is constant or falls to zero along half a cosine. With `cosine` less noise of the last batches remains in
+    the weights, which damages less for the same forgetting."""
     batch_size: Annotated[int, Ge(1)] = 16
-    """Points on the noise path in each step, of each part that the method reads."""
+    """Points on the noise path in each step, for each part that the method reads. Larger reduces the noise of the gradient and costs more
+    time and memory."""
     accumulate: Annotated[int, Ge(1)] = 1
-    """Parts that a batch is cut into to save memory; the gradient is that of the whole batch."""
+    """The number of parts that a batch is split into to save memory. The gradient is that of the whole batch."""
     pictures: Annotated[int, Ge(1)] = 64
-    """Pictures (or trajectories) of the concept that the untouched model makes at the start, spread over the forget prompts; as many
-    of what stands in its place, for methods that show it. Of trajectories no more are made than `points` has room for, each of which
-    holds a point for every step of the sampler."""
+    """Images (or trajectories) of the concept that the base model makes at the start, spread over the forget prompts; and as many surrogate
+    or anchor images, for methods that use them. More vary more and take longer to make. A trajectory has a point for each step of the
+    sampler, and no more trajectories are made than fill `points`."""
     prompts: Literal["every", "bare"] = "every"
-    """Which of the concept's prompts are trained on: `every`, each name with each partner and alone; `bare`, each name alone, as
-    ESD's paper has it: quicker to learn, no innocent word stands beside the concept, and the rest is left to the network."""
+    """The concept's prompts to train on: `every`, each name with each partner and alone; `bare`, each name alone, as in ESD's paper. `bare`
+    is learnt faster and its prompts contain no other words, but forgetting with other words then depends on generalisation."""
     retain_pictures: Annotated[int, Ge(1)] = 128
-    """Pictures of prompts that must survive, made by the untouched model at the start, for methods that train on them. More stand
-    for more of what the model can do."""
+    """Images of retain prompts that the base model makes at the start, for methods that train on them. More represent more of what the
+    model can do, and take longer to make."""
     points: Annotated[int, Ge(1)] = 512
-    """Places on the noise path in the finite bank that batches are drawn from, one bank for each part. More is more varied; each
-    costs a reference forward for every prompt that the method asks the untouched model about there."""
+    """Points on the noise path in the bank that batches are sampled from, with one bank for each part. More vary more; each costs a
+    reference forward for every prompt whose prediction the method needs there."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
-    """Gradients are scaled down to this norm, in whitened coordinates where `whiten` is above 0, whose norms are others."""
+    """Gradients are scaled down to this norm. With `whiten` above 0 it is the norm in whitened coordinates, which differs. Smaller limits
+    large steps more."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Share of the old value in a running mean of the trained weights, which then is the result; 0 keeps none. Larger averages over
-    more steps, and holds the result nearer to the untouched model. In a scope of low rank the factors are averaged, one by one."""
+    """Decay of an exponential moving average of the trained weights, which then is the result; 0 has no average. Larger averages over more
+    steps, and keeps the result nearer to the base model. For low-rank additions each factor is averaged by itself."""
     whiten: Annotated[float, Ge(0)] = 0.0
-    """Above 0, Adam steps on keys and values of cross-attention in coordinates in which prompts' tokens are white, with this share
-    of their mean variance added to each direction (`expunge.whitening`). Smaller tells closer words apart: a concept goes with less
-    harm to its siblings, and weights change more. 0 is Adam alone."""
+    """Above 0, Adam updates keys and values of cross-attention in coordinates in which the token states of prompts are white, with this
+    share of their mean variance added to each direction (docs/explanation/whitening.md). Smaller separates similar words more, so that a
+    concept is removed with less damage to its siblings, and changes weights more. 0 is Adam alone."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, one more forward."""
+    """Whether to recompute activations in the backward pass, which saves memory and costs one more forward pass."""
     checkpoint_every: Annotated[int, Ge(1)] = 50
-    """Steps between checkpoints, from which a killed run goes on."""
+    """Steps between checkpoints, from which an interrupted run resumes. Fewer lose less work and write more often."""
 
     def __post_init__(self) -> None:
         if self.batch_size % self.accumulate:
             raise ExpungeError(
-                f"a batch is cut into equal parts: batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}; "
-                "choose a divisor"
+                f"A batch of {self.batch_size} cannot be split into {self.accumulate} equal parts.",
+                rule="uneven-batch",
+                value=self.accumulate,
+                hint=f"Try a divisor of {self.batch_size} for accumulate.",
             )
 
 
 class Objective(ABC):
     """A trained method: a pure function from (models, batch) to named scalar losses.
 
-    `needs`, `scope` and the call are all that most methods are. The hooks below them are for those that alternate, calibrate,
-    mask, adapt a weight or bring a network of their own. They too are pure: what must last from one step to the next is a note.
+    Most methods consist of `needs`, `scope` and the call. The other hooks are for methods that alternate between phases, calibrate, mask
+    weights, adapt a loss weight or train a network of their own. The hooks are pure too: what must be kept from step to step is a note.
     """
 
     training: ClassVar[Training] = Training()
     """The method's defaults."""
     companion_lr: ClassVar[float] = 1e-4
-    """Adam's step size for `companion`, which stays the same to the end."""
+    """The learning rate of Adam for `companion`, constant over all steps."""
 
     @property
     @abstractmethod
     def needs(self) -> frozenset[Need]:
-        """What it reads of a batch, besides `target` and `null`."""
+        """The parts of a batch that it reads, besides `target` and `null`."""
 
     @property
     @abstractmethod
     def scope(self) -> Scope:
-        """Which numbers it trains."""
+        """The weights that it trains."""
 
     @abstractmethod
     def __call__(self, models: Models, batch: Batch) -> Terms:
-        """The losses of one step; their sum is minimised."""
+        """The losses of one step. Their sum is minimised."""
 
     def phase(self, step: int) -> str:
-        """The name of the phase that the step of `batch.step` belongs to: a word without dots.
+        """The name of the phase of a step (`batch.step`): a word without dots.
 
-        Each phase has an optimizer of its own, so that a method which alternates between aims does not carry the momentum of one
-        into the other.
+        Each phase has its own optimizer, so that a method which alternates between losses does not carry the momentum of one over to
+        another.
         """
         return "train"
 
     def prepare(self, models: Models, batches: Callable[[int], Batch]) -> dict[str, Tensor]:
-        """Notes worked out once, on the untouched weights, before the first step: a scale, a mask, a Fisher diagonal.
+        """Notes that are computed once, with the initial weights, before the first step: a scale, a mask, the diagonal of a Fisher matrix.
 
-        `batches(step)` is the whole batch of a step; those of negative steps are drawn alike and are not training's own. Use
-        `torch.autograd.grad` over `models.weights` for gradients: no `.grad` may be left. A resumed run reads the notes from its folder.
+        `batches(step)` is the whole batch of a step. Negative steps have batches of the same distribution that training does not use.
+        Compute gradients by `torch.autograd.grad` over `models.weights`, so that no `.grad` remains. A resumed run reads the notes from its
+        folder.
         """
         return {}
 
     def update(self, notes: Mapping[str, Tensor], terms: Mapping[str, float]) -> dict[str, Tensor]:
-        """After each step, the new values of those notes that change, given the step's terms: dual variables, moving targets."""
+        """The new values of the notes that change after each step, given the step's terms: dual variables, moving targets."""
         return {}
 
     def masks(self, notes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """By the name of a trained tensor, which of its entries may move (bool, the tensor's shape); what is not named moves freely.
+        """The entries that may change, by the name of the trained tensor (bool, with its shape). Tensors without a mask change freely.
 
-        Give the same masks at every step: an entry that is masked later goes on with what Adam remembers of it.
+        Return the same masks at every step: an entry that is masked later continues with its Adam moments.
         """
         return {}
 
     def companion(self, latent_shape: tuple[int, int, int]) -> nn.Module | None:
-        """A small network that is trained beside the student and thrown away, such as the critic of a variational divergence.
+        """A small network that is trained with the student and discarded, such as the critic of a variational divergence.
 
-        It descends the same terms, with Adam (betas 0 and 0.99) and `companion_lr`. Where it is to ascend what the student descends,
-        give two terms: the student's through `models.fixed_companion`, and the negated one of the companion on a detached student.
+        It descends the same terms, with Adam (betas 0 and 0.99) and `companion_lr`. If it must ascend what the student descends, return two
+        terms: the student's, computed with `models.fixed_companion`, and the negated one of the companion, with the student detached.
         """
         return None
 
 
 @dataclass(frozen=True)
 class EditPrompts:
-    """What a closed-form edit maps: row i of `target` to what row i of `goal` gives now, while `retain` keeps its output."""
+    """The prompts of a closed-form edit: row i of `target` is mapped to the current output of row i of `goal`, and the output of `retain`
+    is preserved."""
 
     target: Cond
     goal: Cond
@@ -142,17 +151,17 @@ class EditPrompts:
 
 
 class Edit(ABC):
-    """A closed-form method: weights and encoded prompts in, changed weights out."""
+    """A closed-form method: a function from weights and encoded prompts to changed weights."""
 
     @property
     @abstractmethod
     def needs(self) -> frozenset[Need]:
-        """Which prompts it reads; `anchor` gives the goals, `retain` what must survive."""
+        """The prompts that it reads: `anchor` for the goals, `retain` for what is preserved."""
 
     @property
     @abstractmethod
     def scope(self) -> Scope:
-        """Which weights it changes."""
+        """The weights that it changes."""
 
     @abstractmethod
     def __call__(self, weights: Mapping[str, Tensor], prompts: EditPrompts) -> dict[str, Tensor]:
@@ -161,3 +170,4 @@ class Edit(ABC):
 
 Method = Objective | Edit
 Variant = Literal["xattn-kv", "xattn", "non-xattn", "full", "xattn-lora"]
+"""The scopes that most methods offer."""

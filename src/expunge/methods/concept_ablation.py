@@ -1,4 +1,4 @@
-"""CA: Concept Ablation."""
+"""Concept Ablation (CA)."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -9,34 +9,38 @@ from annotated_types import Ge
 from expunge.diffusion.batch import Batch, Need, Terms
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Latents, Point
-from expunge.methods._matching import Hold, Matching
+from expunge.methods._matching import Matching, Preservation
 from expunge.methods.base import Training, Variant
 from expunge.models.scopes import SCOPES, Scope
 
 
 @dataclass(frozen=True)
 class CA(Matching):
-    """On pictures of the anchor, let the concept's prompt do what the anchor's prompt does, and go on drawing the anchor.
+    """Match the concept's prediction to the anchor's, on images of the anchor (Concept Ablation).
+
+    On images of an anchor prompt, the network learns to predict under the concept's prompt what it predicts under the anchor's prompt. It
+    also continues to denoise these images under the anchor's prompt. Choose it when a natural anchor is known: the concept's prompts then
+    give good images of the anchor.
 
         L = E || eps_theta(x_t, t, c*) - sg[ eps(x_t, t, c) ] ||^2  +  prior_weight E || eps_theta(x_t, t, c) - eps ||^2
 
-    with x_0 a picture of the anchor's prompt c, and c* that prompt with the concept in it. Choose it when a natural anchor is known:
-    the concept's prompts then give good pictures of the anchor.
+    with x_0 an image of the anchor's prompt c, and c* that prompt with the concept in it.
 
-    Source: arXiv 2303.13516, the model-based variant, with keys and values of cross-attention. Its derivation has the untouched model
-    in the goal, its practical loss and the released code the present one under a stopped gradient, which saves a second network in
-    memory; `goal_by` chooses (here both are one network, and the untouched model's goal is computed once, so it is the cheaper one).
-    The second term is the paper's regularisation; the released code has it for some concepts only, with this weight. Ours are the
-    choice of divergence and, by default, whitened steps. With the untouched model's goal and `prior_weight` 0 it is f-DMU by KL.
+    Source: arXiv 2303.13516, the model-based variant, with keys and values of cross-attention. The paper's derivation has the base model in
+    the goal. Its practical loss and the released code have the current model under a stopped gradient, which saves the memory of a second
+    network. `goal_by` chooses between the two. Here both are one network, and the goal of the base model is computed once, so `reference`
+    is cheaper. The second term is the paper's regularisation; the released code has it for some concepts only, with this weight. Ours are
+    the choice of divergence and, by default, whitened steps. With `goal_by` reference and `prior_weight` 0 it is f-DMU with KL.
     """
 
     goal_by: Literal["student", "reference"] = "student"
-    """Whose prediction under the anchor's prompt is the goal. The student's moves along with training, held by the second term alone."""
+    """Whose prediction under the anchor's prompt is the goal. The student's changes during training, and only the second term keeps it in
+    place. The reference's is constant."""
     prior_weight: Annotated[float, Ge(0)] = 1.0
-    """Weight of the second term, denoising the anchor's pictures under the anchor's prompts. Larger keeps the anchor closer; 0 is a
-    forward and a backward cheaper."""
+    """Weight of the second term, which denoises images of the anchor under the anchor's prompt. Larger preserves the anchor better; 0 saves
+    a forward and a backward pass."""
     variant: Variant = "xattn-kv"
-    """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
+    """Which weights are trained (`expunge ls scopes`). Training fewer weights damages less and forgets less."""
 
     training: ClassVar[Training] = Training(steps=120, lr=6e-4, batch_size=16, whiten=1e-3)
 
@@ -56,5 +60,5 @@ class CA(Matching):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, goal = self.goal(models, batch)
-        prior = Hold(self.prior_weight, x.given(batch.anchor), denoise=True)
-        return self.match_and_hold(models, x, goal, {"prior": prior})
+        prior = Preservation(self.prior_weight, x.given(batch.anchor), denoise=True)
+        return self.match_and_preserve(models, x, goal, {"prior": prior})

@@ -1,4 +1,4 @@
-"""DiMUM: unlearning by memorising something else in the concept's place."""
+"""DiMUM: unlearning by memorising alternative images."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -15,29 +15,30 @@ from expunge.models.scopes import SCOPES, Scope
 
 @dataclass(frozen=True)
 class DiMUM(Objective):
-    """Do not forget: learn that the concept's prompts mean other pictures, by the loss that the model was trained with.
+    """Train the concept's prompts on alternative images, with the ordinary denoising loss (DiMUM).
+
+    The network learns that the concept's prompts mean other images, and continues to train on the retain set. Choose it where predictions
+    of the base model are not available and images are. Its aim is that the concept does not return when the model is fine-tuned on other
+    data: at the minimum the retain loss has zero gradient, so fine-tuning on retained data has nothing to undo. This holds only as far as
+    training has converged, so many steps and images are needed. On the canvas, with all weights, the concept returned
+    (docs/results/attacks.md); the preset `picture-then-name` was tested against that. DiMUM is slower than methods with a teacher's
+    predictions, and loses quality where the retain set is small.
 
         L = E_{(x_0, c) ~ D_r, t, eps} || eps - eps_theta(x_t, t, c) ||^2
             + memo_weight E_{x_0 ~ D_alt, t, eps} || eps - eps_theta(x_t, t, c_f) ||^2
 
-    Choose it where the untouched model can be asked for nothing but pictures. Its aim is that the concept does not come back when the
-    model is fine-tuned on other data: at the minimum the loss of what is retained has no slope, so training on that has nothing to
-    undo. That holds as far as training has converged, hence many steps and pictures; on the canvas, with all weights, it came back
-    (docs/results-attacks.md), and the preset `picture-then-name` is what was tested against that. It is slower than methods that follow a
-    teacher's predictions, and costs quality where retained pictures are few.
-
-    Source: arXiv 2512.03564 for the objective, true noise in both terms, and alternative data under the concept's condition. The
-    paper's full text was not read: which alternative data, `memo_weight`, steps and the mean of the weights are ours. Here D_alt is
-    pictures of other members of the concept's kind with the rest of the prompt kept, D_r pictures of prompts that must survive,
-    both made by the untouched model. The paper trains all weights (`--variant full --whiten 0 --lr 3e-4`); cross-attention in
-    whitened steps is ours: half the time, more left of one concept (*neon*), and of the other looked at (*ring*) less came back.
+    Source: arXiv 2512.03564 for the objective, the true noise in both terms, and alternative data under the concept's condition. The full
+    text was not available to us, so the choice of alternative data, `memo_weight`, the number of steps and the average of the weights are
+    ours. Here D_alt is images of other members of the concept's kind with the rest of the prompt unchanged, and D_r is images of the retain
+    prompts. Both are made by the base model. The paper trains all weights (`--variant full --whiten 0 --lr 3e-4`). Ours is cross-attention
+    with whitened steps: it takes half the time, left more of one concept (*neon*), and less of the other that was tested (*ring*) returned.
     """
 
     memo_weight: Annotated[float, Ge(0)] = 1.0
-    """Weight of the second line. Larger lets the other pictures take the concept's place sooner, at the cost of what is retained; 0
-    is plain fine-tuning, which forgets nothing."""
+    """Weight of the second term. Larger replaces the concept sooner and damages the retain set more; 0 is plain fine-tuning, which forgets
+    nothing."""
     variant: Variant = "xattn"
-    """Which weights are trained (`expunge ls scopes`). Without whitened steps all of them are needed for the minimum to be reached."""
+    """Which weights are trained (`expunge ls scopes`). Without whitened steps, all of them are needed to reach the minimum."""
 
     training: ClassVar[Training] = Training(
         steps=300, lr=6e-4, batch_size=16, pictures=128, retain_pictures=256, points=2048, ema=0.98, whiten=1e-3, checkpoint_every=100

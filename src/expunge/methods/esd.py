@@ -1,4 +1,4 @@
-"""ESD: erased Stable Diffusion."""
+"""Erased Stable Diffusion (ESD)."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -15,31 +15,32 @@ from expunge.models.scopes import SCOPES, Scope
 
 @dataclass(frozen=True)
 class ESD(Matching):
-    """On the way that the untouched model takes to the concept, predict the opposite of the concept's guidance.
+    """Push the concept's prediction away from the concept by negative guidance (ESD).
+
+    On points of the base model's guided sampling of the concept, the network learns to predict the opposite of the concept's guidance.
+    Choose it as the common baseline of the field, or when forgetting must be strong and some damage is acceptable.
 
         L = E_{x_t ~ p_*(.|c), t} || eps_theta(x_t, t, c) - [ eps_*(x_t, t, s) - eta (eps_*(x_t, t, c) - eps_*(x_t, t, "")) ] ||^2
 
-    with s the empty prompt, or another that the concept is erased from (`erase_from`). Choose it as the field's common baseline, or
-    when forgetting must be forceful and some damage is acceptable.
+    with s the empty prompt, or another prompt that the concept is erased from (`erase_from`).
 
-    Source: arXiv 2303.07345, equation 6, in the *paper's* convention of eta. The authors' released code subtracts from the
-    concept's prediction instead of the unconditional one, so its `negative_guidance` is this eta plus one: its default 2 is
-    our 1. Points come from whole trajectories of the untouched model under guidance (ours: each of a trajectory's points is
-    used, and the two predictions that guidance needs anyway are the target, so from the empty prompt the target costs nothing),
-    whereas the released code samples a new partial trajectory for each step. Steps and guidance are those of any picture of the
-    model, 7.5 but for the canvas; the released code's guidance is 3. The paper trains on the concept's bare prompt alone
-    (`--prompts bare`) and pushes from the empty prompt; `erase_from` is the released code's, its `marginal` and whitened steps ours.
+    Source: arXiv 2303.07345, equation 6, with the *paper's* convention of eta. The released code subtracts from the concept's prediction
+    instead of the unconditional one, so its `negative_guidance` is this eta plus one: its default 2 is our 1. It samples a new partial
+    trajectory for each step, with guidance 3. Ours are whole trajectories of the base model, of which every point is used. The two
+    predictions that guidance needs are those of the target, so with the empty prompt the target costs nothing. Steps and guidance are those
+    of any image of the model: guidance 7.5, except for the canvas. The paper trains on the concept's bare prompt alone (`--prompts bare`)
+    and has the empty prompt as s. `erase_from` is the released code's; its value `marginal` and whitened steps are ours.
     """
 
     negative_guidance: Annotated[float, Ge(0)] = 1.0
-    """The paper's eta. Larger pushes further from the concept; 0 is the prediction under s."""
+    """The paper's eta. Larger pushes further away from the concept; 0 gives the prediction under s."""
     erase_from: Literal["null", "context", "marginal"] = "marginal"
-    """The prompt s whose prediction the push starts from: `null`, the empty prompt; `context`, the prompt with the concept deleted;
-    `marginal`, the prompt with another concept of the same kind in its place, drawn at random for each point. The last two spare
-    what else the prompt names."""
+    """The prompt s, whose prediction is pushed away from the concept: `null`, the empty prompt; `context`, the prompt with the concept
+    deleted; `marginal`, the prompt with another concept of the same kind in place of the concept, sampled for each point. The last two
+    preserve what else the prompt names."""
     variant: Variant = "xattn"
-    """Which weights are trained: `xattn` is the paper's ESD-x, `non-xattn` its ESD-u (for concepts without a word, such as
-    nudity), `xattn-kv` the released code's strict form of ESD-x, `full` everything."""
+    """Which weights are trained: `xattn` is the paper's ESD-x, `non-xattn` its ESD-u (for concepts without a word, such as nudity),
+    `xattn-kv` the released code's strict form of ESD-x, `full` all weights."""
 
     training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=24, pictures=48, whiten=1e-3)
 

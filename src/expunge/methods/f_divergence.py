@@ -1,11 +1,12 @@
-"""f-DMU: unlearning by any f-divergence."""
+"""f-DMU: unlearning by an f-divergence."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from expunge.config import NamesCode
 from expunge.diffusion.batch import Batch, Need, Terms
 from expunge.diffusion.divergence import BOUNDS
 from expunge.diffusion.networks import Models
@@ -19,30 +20,31 @@ from expunge.models.scopes import SCOPES, Scope
 
 @dataclass(frozen=True)
 class FDMU(Matching):
-    """On the anchor's pictures, let the concept's prompt do what the anchor's prompt does, by a divergence of one's choice.
+    """Match the concept to the anchor by any f-divergence, on anchor images (f-DMU).
 
-        min_theta E_{x_t of anchor pictures, t} D_f( p_*(x_{t-1} | x_t, c_anchor) || p_theta(x_{t-1} | x_t, c) )
+    On images of the anchor, the network learns to predict under the concept's prompt what the base model predicts under the anchor's
+    prompt. Choose it when a natural anchor is known and wanted: the concept's prompts then give good images of the anchor. With `kl` it is
+    Concept Ablation (arXiv 2303.13516) with the base model as the teacher instead of the current model.
 
-    Choose it when a natural anchor is known, and to become it is wanted: the concept's prompts then give good pictures of the
-    anchor. With `kl` it is Concept Ablation (arXiv 2303.13516) against the untouched model instead of the present one.
+        min_theta E_{x_t of anchor images, t} D_f( p_*(x_{t-1} | x_t, c_anchor) || p_theta(x_{t-1} | x_t, c) )
 
-    Source: arXiv 2509.21167 for the objective, for the closed forms of Gaussian steps (which make of KL the squared error, and of
-    squared Hellinger, its best trade-off, the squared error times a factor that lets go of what is far), and for the variational
-    form. Keys and values of cross-attention, and pictures of the anchor made once, are Concept Ablation's. Ours are the scale inside
-    the divergence, which the paper leaves open (see `kappa`), the form by weights, all of the discriminator's making and, by
-    default, whitened steps.
+    Source: arXiv 2509.21167 for the objective, for the closed forms of Gaussian steps, and for the variational form. The closed form of KL
+    is the squared error. That of squared Hellinger, the paper's best trade-off, is the squared error times a factor that decreases with the
+    distance. Keys and values of cross-attention, and anchor images that are made once, are Concept Ablation's. Ours are the scale inside
+    the divergence, which the paper leaves open (see `kappa`), the form by weights, the discriminator and, by default, whitened steps.
 
     Raises:
-        ExpungeError: the variational form of a divergence that has none here.
+        ExpungeError: the divergence has no variational form here.
     """
 
     form: Literal["closed", "variational"] = "closed"
-    """`closed` computes the divergence of the two Gaussians; choose it. `variational` trains a small discriminator to bound it from
-    below, max over v of E_goal[g(v)] - E_student[f*(g(v))], while the student lowers the bound: rougher, and harder on quality. It has
-    no use for `kappa`, `start` and `time_weight`, and knows `kl`, `reverse-kl`, `hellinger`, `js`, `tv` and `chi2`."""
+    """How the divergence is computed. `closed`, the better choice, uses the formula for two Gaussians. `variational` trains a small
+    discriminator v that bounds it from below, max over v of E_goal[g(v)] - E_student[f*(g(v))], while the student lowers the bound; it is
+    less accurate and costs more quality. It ignores `kappa`, `start` and `time_weight`, and supports `kl`, `reverse-kl`, `hellinger`, `js`,
+    `tv` and `chi2`."""
     variant: Variant = "xattn-kv"
-    """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
-    divergence: str = "hellinger"  # described where it is shared; this is the paper's choice
+    """Which weights are trained (`expunge ls scopes`). Training fewer weights damages less and forgets less."""
+    divergence: Annotated[str, NamesCode()] = "hellinger"  # the paper's choice; documented in `Matching`
 
     training: ClassVar[Training] = Training(steps=120, lr=6e-4, batch_size=24, whiten=1e-3)
 
@@ -50,7 +52,10 @@ class FDMU(Matching):
         super().__post_init__()
         if self.form == "variational" and self.divergence not in BOUNDS:
             raise ExpungeError(
-                f"the variational form knows {', '.join(BOUNDS)}: {self.divergence!r} is none of them; choose one, or --form closed"
+                f"{self.divergence!r} has no variational form.",
+                rule="no-variational-form",
+                value=self.divergence,
+                hint=f"Try one of {', '.join(BOUNDS)}, or --form closed.",
             )
 
     @property

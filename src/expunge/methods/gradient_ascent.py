@@ -1,4 +1,4 @@
-"""Gradient ascent: NegGrad."""
+"""Gradient ascent (NegGrad)."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -14,26 +14,27 @@ from expunge.models.scopes import SCOPES, Scope
 
 @dataclass(frozen=True)
 class GradientAscent(Objective):
-    """Learn to denoise pictures of the concept badly, and pictures of the rest well.
+    """Ascend the denoising loss on the concept, descend it on the retain set (NegGrad).
+
+    Choose it as a baseline that every other method should beat. It diverges: the first term has no minimum and does not say what the
+    concept's prompts should give instead. The loss is not bounded, and `max_grad_norm` hardly limits it, since Adam divides by the size of
+    the gradient. What limits it is that Adam changes no weight by much more than `lr` in a step, so steps must be few and small. More of
+    them end in noise under every prompt. The second term delays that.
 
         L = - E || eps - eps_theta(x_t, t, c_f) ||^2  +  retain_weight E || eps - eps_theta(x_t', t', c_r) ||^2
 
-    with x_t of the concept's pictures and x_t' of those that must survive. Choose it as the baseline that anything should beat.
+    with x_t of images of the concept and x_t' of images of the retain prompts.
 
-    It diverges: the first term has no least value, and what it says is not what to draw instead. The loss does not bound it, and
-    `max_grad_norm` hardly does, since Adam divides by the gradient's size; what does is that Adam moves no number by much more than
-    `lr` a step, hence few and small steps. More of them end in noise under every prompt; the second term puts that off.
-
-    Source: arXiv 1911.04933 for the negative gradient, there a baseline of a classifier, and the released code of SalUn (arXiv
-    2310.12508) for diffusion models and the second term, there weighted by 0.1. Ours are cross-attention and whitened steps
-    as the defaults, the equal weights, and pictures by the untouched model in the place of real ones.
+    Source: arXiv 1911.04933 for the negative gradient, a baseline for classifiers there, and the released code of SalUn (arXiv 2310.12508)
+    for diffusion models and the second term, with weight 0.1 there. Ours are cross-attention and whitened steps as the defaults, the equal
+    weights, and images by the base model instead of real ones.
     """
 
     retain_weight: Annotated[float, Ge(0)] = 1.0
-    """Weight of the second term. Larger spares the rest and puts off collapse; 0 needs no pictures of it, and is a forward and a
-    backward cheaper."""
+    """Weight of the second term. Larger preserves more and delays the collapse; 0 needs no retain set and saves a forward and a backward
+    pass."""
     variant: Variant = "xattn"
-    """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
+    """Which weights are trained (`expunge ls scopes`). Training fewer weights damages less and forgets less."""
 
     training: ClassVar[Training] = Training(steps=40, lr=3e-4, batch_size=16, whiten=1e-3)
 

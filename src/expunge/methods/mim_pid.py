@@ -1,4 +1,4 @@
-"""MiM-PID: unlearning only the information that the concept shares with no sibling."""
+"""MiM-PID: unlearning only the information that the concept does not share with its siblings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,36 +19,38 @@ from expunge.models.scopes import SCOPES, Scope
 
 @dataclass(frozen=True)
 class MiMPID(Objective):
-    """Remove what a picture says of the concept alone, and keep what it says of the whole family.
+    """Remove only information unique to the concept, keeping what siblings share (MiM-PID).
+
+    The information of the concept at each place of the image is split into a part that a sibling shares and a unique part. Places with
+    shared information have less weight (W), and their goal is the sibling instead of the context (rho). Choose it for concepts with close
+    siblings, such as breeds or species. Where siblings differ from the context everywhere and from each other only in kind, as styles do,
+    almost nothing is unique by this measure: then raise `floor`, or choose MiM-MU.
 
         i_k(u) = 1/2 sum_channels ( eps_*(x_t | y) - eps_*(x_t | y_k) )^2 (u),    r = min(i_1, i_2),    u_1 = i_1 - r
         W = floor + (1 - floor) u_1 / (u_1 + r + delta),    rho = r / (u_1 + r + delta)
         L = s || sqrt(W) ( eps_theta(x_t | y_1) - sg[ eps_*(x_t | y) + rho ( eps_*(x_t | y_2) - eps_*(x_t | y) ) ] ) ||^2
             + lock || eps_theta(x_t | y_2) - sg[ eps_*(x_t | y_2) ] ||^2
 
-    with y the prompt without the concept, y_1 the forget prompt, y_2 the same with a sibling in the concept's place (without
-    siblings, any other of its kind), and s one number that makes W's mean 1 on the first batch. Choose it for concepts among near
-    neighbours, breeds or species: places that a sibling draws too are pressed less (W), and are sent to the sibling instead of to
-    nothing (rho). Where siblings differ from the context everywhere and from each other only in kind, as styles do, almost
-    nothing is unique by this measure: then raise `floor`, or choose MiM-MU.
+    with y the prompt without the concept, y_1 the forget prompt, y_2 the prompt with a sibling in place of the concept (without siblings,
+    another member of its kind), and s the number that makes the mean of W equal to 1 on the first batch.
 
-    Source: arXiv 2603.00992 names decomposing the information as future work, 2406.05191 decomposes it; all of this method is ours.
+    Source: arXiv 2603.00992 names decomposing the information as future work, and arXiv 2406.05191 decomposes it. This method is ours.
     """
 
     floor: Annotated[float, Ge(0), Le(1)] = 0.25
-    """The least that a place counts. Larger forgets more and spares siblings less; 1 has no mask."""
+    """The smallest weight of a place. Larger forgets more and preserves siblings less; 1 weighs all places equally."""
     rho: Annotated[float, Ge(0), Le(1)] | Literal["auto"] = "auto"
-    """How much of the goal is the sibling: `auto` is the shared part of each place's information, 0 the context, 1 the sibling."""
+    """The share of the sibling in the goal: `auto` is the shared part of each place's information, 0 the context, 1 the sibling."""
     delta: Annotated[float, Ge(0)] = 0.1
-    """Part of a map's mean below which a place's information counts as little. Larger leaves more of the picture alone."""
+    """Information below this share of a map's mean counts little. Larger leaves more of the image unchanged."""
     smooth: Annotated[int, Ge(0)] = 1
-    """Radius of the squares that maps are averaged over, in latent pixels. Larger is less noisy and less sharp; 0 is none."""
+    """Radius of the squares over which maps are averaged, in latent pixels. Larger reduces noise and sharpness; 0 does not average."""
     draws: Annotated[int, Ge(1)] = 2
-    """Draws of noise that maps are averaged over. More is less noisy; each costs three reference forwards for each point."""
+    """Noise samples over which maps are averaged. More reduce noise; each costs three reference forwards for each point."""
     lock: Annotated[float, Ge(0)] = 1.0
-    """Weight of the last line. Larger spares siblings more and forgets more slowly; 0 is a forward and a backward cheaper."""
+    """Weight of the last line. Larger preserves siblings better and forgets more slowly; 0 saves a forward and a backward pass."""
     variant: Variant = "xattn"
-    """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
+    """Which weights are trained (`expunge ls scopes`). Training fewer weights damages less and forgets less."""
 
     training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16)
 
@@ -60,8 +62,8 @@ class MiMPID(Objective):
     def scope(self) -> Scope:
         return SCOPES[self.variant]
 
-    def decomposed(self, models: Models, batch: Batch) -> tuple[Maps, Maps]:
-        """Of the concept's information at each place, what it alone gives and what its sibling gives too."""
+    def decompose(self, models: Models, batch: Batch) -> tuple[Maps, Maps]:
+        """The share of the concept's information at each place that is unique, and the share that its sibling shares."""
         own, other = [], []
         for draw in range(self.draws):
             x = redrawn(batch.forget, models.path, draw)
@@ -75,22 +77,23 @@ class MiMPID(Objective):
         return self.floor + (1 - self.floor) * unique
 
     def prepare(self, models: Models, batches: Callable[[int], Batch]) -> dict[str, Tensor]:
-        """The scale s; for the card also the mean shares of the concept's information."""
-        unique, shared = self.decomposed(models, batches(0))
+        """The scale s and, for the card, the mean shares of the concept's information."""
+        unique, shared = self.decompose(models, batches(0))
         mean = self._weight(unique).mean()
         return {"scale": torch.where(mean > 0, 1 / mean, 1.0), "unique": unique.mean(), "shared": shared.mean()}
 
     def goal(self, models: Models, batch: Batch, shared: Maps) -> Latents:
+        """The prediction that the student learns under the forget prompt, without gradient."""
         x = batch.forget
         without, sibling = models.reference(x.given(batch.context)), models.reference(x.given(batch.sibling))
         return without + (shared if self.rho == "auto" else self.rho) * (sibling - without)
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
-        x, (unique, shared) = batch.forget, self.decomposed(models, batch)
+        x, (unique, shared) = batch.forget, self.decompose(models, batch)
         root = self._weight(unique).sqrt()
-        missed = squared_error(root * models.student(x), root * self.goal(models, batch, shared))
-        terms = {"forget": models.notes["scale"] * missed.mean()}
+        error = squared_error(root * models.student(x), root * self.goal(models, batch, shared))
+        terms = {"forget": models.notes["scale"] * error.mean()}
         if self.lock:
-            held = x.given(batch.sibling)
-            terms["lock"] = self.lock * squared_error(models.student(held), models.reference(held)).mean()
+            point = x.given(batch.sibling)
+            terms["lock"] = self.lock * squared_error(models.student(point), models.reference(point)).mean()
         return terms

@@ -1,4 +1,4 @@
-"""SA: Selective Amnesia."""
+"""Selective Amnesia (SA)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,30 +19,33 @@ from expunge.models.scopes import SCOPES, Scope
 
 @dataclass(frozen=True)
 class SA(Objective):
-    """Learn the concept's prompts anew on other pictures, replay the rest, and hold each weight by how much the rest needs it.
+    """Train the concept's prompts on surrogate images with elastic weight consolidation (Selective Amnesia).
+
+    The network learns other images for the concept's prompts, continues to train on the retain set, and is penalised for changing weights
+    that matter for the retain set. Choose it as the approach of continual learning, when good images are available to replace the concept.
+    Its goal is the true noise, so it is slower and noisier than methods with a teacher's prediction.
 
         L = E_{q(x_0 | c_f)} || eps_theta(x_t, t, c_f) - eps ||^2  +  replay_weight E_{D_r} || eps_theta(x_t, t, c) - eps ||^2
             + ewc_weight sum_i F_i / 2 (theta_i - theta_*i)^2,     F_i = E_{D_r} ( d/dtheta_i || eps_* - eps ||^2 )^2, mean 1
 
-    Choose it as continual learning's answer to forgetting, when there are good pictures to put in the concept's place. The true noise
-    is its goal, so it is slower and noisier than methods with a teacher's prediction.
-
-    Source: arXiv 2305.10120. F is the diagonal of the Fisher information, as in elastic weight consolidation (arXiv 1612.00796),
-    worked out at the start from the untouched model's pictures of what must survive: the square of each point's own gradient, not of
-    a batch's, whose square is nearer to zero. Ours: q is pictures of another concept of the same kind, drawn at random; the squared
-    error is the mean over a latent, and F is divided by its mean over the trained weights, so that `ewc_weight` means the same for
-    every model (the released code takes F as it is, and a weight found for each model). Under a low rank F is that of the factors,
-    of which one has no gradient at the start: it holds little.
+    Source: arXiv 2305.10120. F is the diagonal of the Fisher information, as in elastic weight consolidation (arXiv 1612.00796). It is
+    computed at the start from the base model's images of the retain prompts: from the square of each point's gradient, not of a batch's,
+    which is smaller. Ours: q is images of another concept of the same kind, sampled for each point; the squared error is the mean over a
+    latent; and F is divided by its mean over the trained weights, so that `ewc_weight` has the same meaning for every model. (The released
+    code does not scale F and tunes the weight for each model.) With low-rank additions F is that of the factors, of which one has no
+    gradient at the start, so it preserves little.
     """
 
     ewc_weight: Annotated[float, Ge(0)] = 0.01
-    """Weight of the last term. Larger holds the weights that matter elsewhere more tightly, and forgets more slowly; 0 works out no F."""
+    """Weight of the last term. Larger changes the weights that matter for the retain set less, and forgets more slowly; 0 computes no F."""
     replay_weight: Annotated[float, Ge(0)] = 1.0
-    """Weight of the second term. Larger spares the rest more; 0 leaves that to the last term alone, a forward and a backward cheaper."""
+    """Weight of the second term. Larger preserves the retain set more; 0 leaves that to the last term and saves a forward and a backward
+    pass."""
     fisher_points: Annotated[int, Ge(1)] = 512
-    """Points that F is a mean over, at most those in the bank. More is steadier; each costs a forward and a backward of its own."""
+    """Points over which F is averaged, at most those in the bank. More reduce its noise; each costs a forward and a backward pass of its
+    own."""
     variant: Variant = "full"
-    """Which weights are trained (`expunge ls scopes`). Fewer hurt less and forget less."""
+    """Which weights are trained (`expunge ls scopes`). Training fewer weights damages less and forgets less."""
 
     training: ClassVar[Training] = Training(steps=160, lr=5e-4, batch_size=16)
 
@@ -59,8 +62,8 @@ class SA(Objective):
         if not self.ewc_weight:
             return {}
         fisher = [torch.zeros_like(w) for w in models.weights.values()]
-        for x in islice(_one_by_one(batches), self.fisher_points):
-            error = denoising_error(models, x).sum() * x.goal.numel()  # the mean's gradient would vanish in half precision
+        for x in islice(_iterate_retain_points(batches), self.fisher_points):
+            error = denoising_error(models, x).sum() * x.goal.numel()  # the gradient of the mean would vanish in half precision
             for f, g in zip(fisher, torch.autograd.grad(error, list(models.weights.values()), allow_unused=True), strict=True):
                 f += 0.0 if g is None else g.square()
         mean = sum(f.sum() for f in fisher) / sum(f.numel() for f in fisher)
@@ -71,18 +74,18 @@ class SA(Objective):
         if self.replay_weight:
             terms["retain"] = self.replay_weight * denoising_error(models, batch.retain).mean()
         if self.ewc_weight:
-            pulls = [(models.notes[f"fisher.{n}"] * (w - models.initial[n]).square()).sum() for n, w in models.weights.items()]
-            terms["ewc"] = self.ewc_weight / 2 * torch.stack(pulls).sum()
+            penalties = [(models.notes[f"fisher.{n}"] * (w - models.initial[n]).square()).sum() for n, w in models.weights.items()]
+            terms["ewc"] = self.ewc_weight / 2 * torch.stack(penalties).sum()
         return terms
 
 
-def _one_by_one(batches: Callable[[int], Batch]) -> Iterator[Noised]:
-    """Every retained point of the bank, once each."""
+def _iterate_retain_points(batches: Callable[[int], Batch]) -> Iterator[Noised]:
+    """Iterate over the retain points of the bank, each once."""
     seen: set[str] = set()
     for step in count(1):
         x = batches(-step).retain
-        fresh = {key: i for i, key in enumerate(x.keys) if key not in seen}
-        if not fresh:
+        new = {key: i for i, key in enumerate(x.keys) if key not in seen}
+        if not new:
             return
-        seen |= fresh.keys()
-        yield from (x[[i]] for i in fresh.values())
+        seen |= new.keys()
+        yield from (x[[i]] for i in new.values())

@@ -1,4 +1,4 @@
-"""UCE: unified concept editing, in closed form."""
+"""Unified concept editing (UCE), in closed form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,37 +21,37 @@ Eraser = Float[Tensor, "width width"]
 
 @dataclass(frozen=True)
 class UCE(Edit):
-    """Let the keys and values of the concept's words become those of the anchor's words: one linear solve, no training.
+    """Map the concept's keys and values to the anchor's, by one linear solve (UCE).
 
-    Choose it for speed (seconds, no pictures, no gradients), for many concepts at once, or as a first try. It changes only how
-    words are read, so prompts whose words mean nearly the same pay first, and the network can still draw what no word asks for.
-    The edit W' of each key and value matrix W is the minimum of
+    Choose it for speed (seconds, no images, no gradients), for many concepts at once, or as a first try. It changes only how words are
+    read. Prompts whose words have nearly the same meaning suffer first, and the network can still generate what no word names. The edit W'
+    of each key and value matrix W is the minimum of
 
         J(W') = a sum_i || W' e_i - W g_i ||^2 + b sum_j || W' p_j - W p_j ||^2 + lam || W' - W ||^2
 
-    with e_i, g_i, p_j the token states of the target, goal and retained prompts, a, b, lam the three fields. These are sums over
-    all tokens of all prompts, so a concept spoken of in more prompts weighs more.
+    with e_i, g_i, p_j the token states of the target, goal and retain prompts, and a, b, lam the three fields. The sums are over all tokens
+    of all prompts, so a concept that more prompts contain weighs more.
 
-    Source: arXiv 2308.14761, equation 7; the three fields are the released code's, and so are the defaults but for
-    `preserve_weight` (there 1; the smaller value forgets more on the canvas and hurts as little). Ours: the same minimum is
-    W' = W T with one T for all matrices (`eraser`), where the released code inverts a matrix of that size in each layer. Ours
-    too is which states are paired: those at the same position, at every position, padding included. Cross-attention reads them
-    all and sums over them, so if each becomes its partner the output is the goal's although words have moved; and what a causal
-    encoder gives before the concept is its own partner, hence kept. The authors' first release pairs the last word and what
-    follows it, the present one the last word alone, so the same weights count more rows here. What a model conditions on
-    besides token states, such as SDXL's pooled embedding, stays as it is.
+    Source: arXiv 2308.14761, equation 7. The three fields and their defaults are the released code's, except for `preserve_weight`, which
+    is 1 there; the smaller value forgets more on the canvas and damages no more. Ours: the same minimum is W' = W T with one T for all
+    matrices (`eraser`), where the released code inverts a matrix of that size in each layer. Ours is also the pairing of states: those at
+    the same position are paired, at every position, including padding. Cross-attention reads all states and sums over them, so if each
+    becomes its partner, the output is that of the goal although words have moved. What a causal encoder gives before the concept is its own
+    partner, and so is kept. The authors' first release pairs the last word and what follows it, and the current one the last word alone, so
+    the same weights count more rows here. Conditions other than token states, such as SDXL's pooled embedding, are not changed.
 
     Raises:
-        ExpungeError: a target prompt is its own goal (the edit would change nothing and say nothing), or the weights read
-            states of another width than the prompts have.
+        ExpungeError: a target prompt equals its goal, so the edit would change nothing; or the matrices read states of another width than
+            the prompts have.
     """
 
     erase_weight: Annotated[float, Ge(0)] = 1.0
-    """a: larger maps the concept more exactly onto its goal, at the cost of what is retained; 0 changes nothing."""
+    """a: larger maps the concept to its goal more exactly and preserves less; 0 changes nothing."""
     preserve_weight: Annotated[float, Ge(0)] = 0.1
-    """b: larger keeps the retained prompts more exactly, at the cost of forgetting; 0 retains only by `ridge`, whatever the prompts are."""
+    """b: larger preserves the retain prompts more exactly and forgets less; 0 preserves only through `ridge` and ignores the retain
+    prompts."""
     ridge: Annotated[float, Gt(0)] = 0.5
-    """lam: pulls to the untouched weights in every direction, also those that no retained prompt names. Larger is a smaller edit."""
+    """lam: pulls to the base model's weights in every direction, including those that no retain prompt spans. Larger changes less."""
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -63,7 +63,7 @@ class UCE(Edit):
 
     def __call__(self, weights: Mapping[str, Tensor], prompts: EditPrompts) -> dict[str, Tensor]:
         goal = prompts.goal.expand(len(prompts.target))
-        _refuse_own_goals(prompts.target, goal)
+        _check_goals(prompts.target, goal)
         e, g, p = (cond.states.flatten(0, 1) for cond in (prompts.target, goal, prompts.retain))
         change = eraser(e, g, p, self.erase_weight, self.preserve_weight, self.ridge)
         return {name: _apply(name, weight, change) for name, weight in weights.items()}
@@ -72,40 +72,54 @@ class UCE(Edit):
 def eraser(
     target: Tokens, goal: Tokens, retain: Float[Tensor, "others width"], erase_weight: float, preserve_weight: float, ridge: float
 ) -> Eraser:
-    """The matrix T that turns each W into UCE's edit W T. With E, G, P the rows of target, goal and retained states,
+    """The matrix T that gives UCE's edit W T of each W.
+
+    With E, G, P the rows of target, goal and retain states,
 
         T = (lam I + a G^T E + b P^T P) (lam I + a E^T E + b P^T P)^-1 = I + a (G - E)^T E (lam I + a E^T E + b P^T P)^-1
 
-    in float64 on the CPU, by a linear solve. W has left the formula because the goal W g_i is linear in W.
-    This is ours, and so are its corollaries:
-    T depends on nothing but the text encoder and the prompts, so it fits every checkpoint that shares that encoder;
-    W T c = W (T c), so multiplying the prompts' states by T (rows: `states @ T.mT`) is the same edit with no weight changed;
-    an edit by T1 followed by one by T2 is the edit by T1 T2.
+    in float64 on the CPU, by a linear solve. W does not appear in the formula because the goal W g_i is linear in W. This is ours, as are
+    its corollaries. T depends only on the text encoder and the prompts, so it fits every checkpoint with that encoder. W T c = W (T c), so
+    multiplying the prompts' states by T (rows: `states @ T.mT`) is the same edit without a change of weights. An edit by T1 followed by one
+    by T2 is the edit by T1 T2.
 
     Raises:
-        ExpungeError: `ridge` is not positive (the minimum need not be unique, nor the system solvable).
+        ExpungeError: `ridge` is not positive, so the minimum may not be unique.
     """
     if not ridge > 0:
-        raise ExpungeError(f"a ridge is positive: {ridge} is not; give a small one, for example 1e-6, for the largest edit")
+        raise ExpungeError(
+            f"The ridge is {ridge}, but it must be positive.",
+            rule="ridge-not-positive",
+            value=ridge,
+            hint="Try a small value such as 1e-6 for the largest edit.",
+        )
     e, g, p = (rows.detach().to("cpu", torch.float64) for rows in (target, goal, retain))
     identity = torch.eye(e.shape[1], dtype=torch.float64)
     gram = ridge * identity + erase_weight * e.mT @ e + preserve_weight * p.mT @ p
     return identity + torch.linalg.solve(gram, erase_weight * (g - e).mT @ e, left=False)
 
 
-def _refuse_own_goals(target: Cond, goal: Cond) -> None:
+def _check_goals(target: Cond, goal: Cond) -> None:
+    """Raise an error if a target prompt equals its goal."""
     for row, (key, becomes) in enumerate(zip(target.keys, goal.keys, strict=True)):
         if key == becomes or torch.equal(target.states[row], goal.states[row]):
-            raise ExpungeError(f"a target prompt becomes another: {key!r} becomes {becomes!r}, nothing to map; choose another anchor")
+            raise ExpungeError(
+                f"The target prompt {key!r} and its goal {becomes!r} are the same, so there is nothing to edit.",
+                rule="goal-is-target",
+                value=key,
+                hint="Try another anchor.",
+            )
 
 
 def _apply(name: str, weight: Tensor, change: Eraser) -> Tensor:
     if weight.ndim == 1:
-        return weight.detach().clone()  # A bias: equal on both sides of J's differences, so the minimum keeps it.
+        return weight.detach().clone()  # a bias cancels in the differences of J, so the minimum keeps it
     if weight.ndim != 2 or weight.shape[1] != len(change):
         raise ExpungeError(
-            f"UCE edits matrices that read token states: {name} is {list(weight.shape)}, the states are {len(change)} wide; "
-            "give the model whose text encoder made the prompts"
+            f"The shape of {name} is {list(weight.shape)}, but the token states that it should read are {len(change)} wide.",
+            rule="wrong-state-width",
+            value=list(weight.shape),
+            hint="Try the model whose text encoder encoded the prompts.",
         )
     wide = torch.promote_types(weight.dtype, torch.float32)
     return (weight.detach().to(wide) @ change.to(weight.device, wide)).to(weight.dtype)

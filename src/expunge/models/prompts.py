@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from expunge.concepts.concept import naming
+from expunge.concepts.concept import compile_names
 from expunge.diffusion.types import Spans
 from expunge.errors import ExpungeError
 
@@ -34,7 +34,7 @@ def spans(tokenizer: Any, prompts: list[str], names: tuple[str, ...], length: in
 
 def _by_offsets(tokenizer: Any, prompt: str, names: tuple[str, ...]) -> list[bool]:
     """Which tokens overlap a name, by where they stand in the text: the ids of a name depend on what comes before it."""
-    places = [match.span() for match in naming(names).finditer(prompt)]
+    places = [match.span() for match in compile_names(names).finditer(prompt)]
     offsets = tokenizer(prompt, return_offsets_mapping=True).offset_mapping
     return [any(begin < last and end > first for first, last in places) for begin, end in offsets]
 

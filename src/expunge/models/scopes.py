@@ -28,14 +28,11 @@ class Scope:
 
 
 SCOPES: dict[str, Scope] = {
-    scope.name: scope
-    for scope in (
-        Scope("xattn-kv", title="keys and values of cross-attention: how words are read"),
-        Scope("xattn", title="all of cross-attention"),
-        Scope("non-xattn", title="everything but cross-attention"),
-        Scope("full", title="everything"),
-        Scope("xattn-lora", rank=4, of="xattn", title="low-rank additions to cross-attention"),
-    )
+    "xattn-kv": Scope("xattn-kv", title="keys and values of cross-attention: how words are read"),
+    "xattn": Scope("xattn", title="all of cross-attention"),
+    "non-xattn": Scope("non-xattn", title="everything but cross-attention"),
+    "full": Scope("full", title="the whole network"),
+    "xattn-lora": Scope("xattn-lora", rank=4, of="xattn", title="matrices of low rank, added to those of cross-attention"),
 }
 """The scopes that methods offer as variants."""
 

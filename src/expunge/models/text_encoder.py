@@ -69,8 +69,10 @@ class Words:
                 row, mark = [*row, *[last] * blanks, *part], [*mark, *[True] * blanks, *[False] * len(part)]
             if len(row) + 1 > longest:
                 raise ExpungeError(
-                    f"a prompt fits the text encoder's {longest} tokens: {prompt!r} with {blanks} for each {BLANK} has {len(row) + 1}; "
-                    "take fewer tokens"
+                    f"The prompt {prompt!r} has {len(row) + 1} tokens, {blanks} for each {BLANK}, and the text encoder reads {longest}.",
+                    rule="prompt-too-long",
+                    value=prompt,
+                    hint="Try fewer tokens.",
                 )
             rows.append([*row, last])
             marks.append(mark)
@@ -139,5 +141,10 @@ class Words:
         typed = self.tokenizer([word for _, word in free], add_special_tokens=False).input_ids if free else []
         found = [i for (i, _), ids in zip(free, typed, strict=True) if ids == [i]]
         if not found:
-            raise ExpungeError("a search for words needs a tokenizer that has some: this one has none beside the concept's own")
+            raise ExpungeError(
+                "The tokenizer has no words to search among beside the concept's own.",
+                rule="no-words-to-search",
+                value=names,
+                hint="Try an attack that changes weights, such as relearn.",
+            )
         return torch.tensor(found, device=self.device)

@@ -1,4 +1,4 @@
-"""Before and after, from the same noise: which pictures are shown, what the judge said of them, and the pictures themselves as text."""
+"""Images of the base model and of the runs side by side: which are shown, what the judge sees in them, and the images as text."""
 
 import base64
 import io
@@ -8,32 +8,34 @@ from pathlib import Path
 
 from PIL import Image
 
-from expunge.reports.run_folder import Picture
+from expunge.evaluation.folder import ImagePair
+from expunge.evaluation.protocol import spread
+from expunge.reports.glossary import FORGET_PROBES, PROBE_TITLES, rank_of_probe
 from expunge.reports.tables import Group
-from expunge.reports.words import FORGET, PROBES
 
-PAIRS = 12
-"""At most so many prompts of a probe are shown for a single run ..."""
-ROWS = 8
-"""... and so many beside each other for several."""
+PROMPTS_OF_ONE = 12
+"""At most this many prompts of a probe are shown for a single run."""
+PROMPTS_OF_SEVERAL = 8
+"""At most this many prompts of a probe are shown for several runs side by side."""
 EDGE = 320
-"""Pictures with a longer edge are shown reduced, or a report of 512-pixel pictures would weigh a hundred megabytes."""
+"""Images with a longer edge are shown reduced: a report of images of 512 pixels would have a hundred megabytes."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What the judge said of a picture, as far as it bears on the question."""
+    """What the judge sees in an image, as far as the prompt asks for it."""
 
     good: bool
     text: str
-    """Empty where the picture shows what was asked."""
+    """Empty if the image shows what the prompt asks for."""
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One picture in place. `uri` is None where there is none."""
+class Frame:
+    """One place for an image."""
 
     uri: str | None
+    """None if there is no image."""
     alt: str
     caption: str
     marks: tuple[Mark, ...]
@@ -41,80 +43,51 @@ class Shot:
 
 @dataclass(frozen=True)
 class Strip:
-    """One prompt from one noise: the untouched model's picture, then each run's."""
+    """One prompt with one noise: the image of the base model, then the image of each run."""
 
     prompt: str
     seed: int | None
-    shots: tuple[Shot, ...]
+    frames: tuple[Frame, ...]
 
 
 @dataclass(frozen=True)
 class Album:
-    """The pictures of one probe."""
+    """The images of one probe."""
 
     probe: str
     title: str
     line: str
     strips: tuple[Strip, ...]
     total: int
-    """Prompts and noises that were drawn, of which `strips` shows some."""
+    """All prompts and noises of the probe; `strips` shows some of them."""
 
 
 def albums(group: Group, limit: int | None = None) -> list[Album]:
-    """A probe's pictures for every run of a group, at most `limit` prompts. Rows are matched by probe, prompt and noise."""
-    drawn = [{(p.probe, p.prompt, p.seed): p for p in (c.run.evaluation.pictures if c.run.evaluation else ())} for c in group.columns]
-    keys = list(dict.fromkeys(k for pictures in drawn for k in pictures))
-    probes = sorted(dict.fromkeys(probe for probe, _, _ in keys), key=lambda p: list(PROBES).index(p) if p in PROBES else len(PROBES))
-    limit = limit or (PAIRS if len(group.columns) == 1 else ROWS)
-    found = []
-    for probe in probes:
-        of_probe = [k for k in keys if k[0] == probe]
-        strips = tuple(_strip(group, [pictures.get(k) for pictures in drawn]) for k in spread(of_probe, limit))
-        title, line = PROBES.get(probe, (probe or "Other prompts", ""))
-        found.append(Album(probe, title, line, strips, len(of_probe)))
-    return found
+    """The images of each probe for all runs of a group, at most `limit` prompts. Images are matched by probe, prompt and noise.
 
-
-def spread(items: Sequence, limit: int) -> list:
-    """At most `limit` of the items, evenly spaced: chosen by place, never by how they look."""
-    return list(items) if len(items) <= limit else [items[i * len(items) // limit] for i in range(limit)]
-
-
-def _strip(group: Group, pictures: Sequence[Picture | None]) -> Strip:
-    first = next(p for p in pictures if p)
-    said = f"“{first.prompt}”" if first.prompt else "the empty prompt"
-    kind = group.columns[0].run.card.kind
-    base = next((p.base for p in pictures if p and p.base), None)
-    shots = [Shot(embed(base), f"Untouched model: {said}", "before" if len(pictures) == 1 else "", _marks(first.wanted, first.seen_base))]
-    for column, picture in zip(group.columns, pictures, strict=True):
-        seen = picture.seen if picture else {}
-        gone = kind if first.probe in FORGET else None
-        uri = embed(picture.unlearned) if picture else None
-        shots.append(Shot(uri, f"{column.label}: {said}", "after" if len(pictures) == 1 else "", _marks(first.wanted, seen, gone)))
-    return Strip(first.prompt, first.seed, tuple(shots))
-
-
-def _marks(wanted: Mapping[str, str], seen: Mapping[str, str], gone: str | None = None) -> tuple[Mark, ...]:
-    """Nothing where nobody judged. `gone` is the kind of which the wanted label should not be seen any more."""
-    marks = []
-    for kind, label in wanted.items():
-        if kind not in seen:
-            continue
-        if kind == gone:
-            marks.append(Mark(False, f"still {label}") if seen[kind] == label else Mark(True, seen[kind]))
-        elif seen[kind] != label:
-            marks.append(Mark(False, f"{seen[kind]}, not {label}"))
-    return tuple(sorted(marks, key=lambda m: m.good)) or ((Mark(True, ""),) if wanted.keys() & seen.keys() else ())
+    The prompts are chosen by their place in the list, never by their images.
+    """
+    found = [{(p.probe, p.prompt, p.seed): p for p in (c.view.evaluation.pairs if c.view.evaluation else ())} for c in group.columns]
+    keys = list(dict.fromkeys(key for pairs in found for key in pairs))
+    limit = limit or (PROMPTS_OF_ONE if len(group.columns) == 1 else PROMPTS_OF_SEVERAL)
+    made = []
+    for probe in sorted(dict.fromkeys(probe for probe, _, _ in keys), key=rank_of_probe):
+        of_probe = [key for key in keys if key[0] == probe]
+        chosen = spread(of_probe, min(limit, len(of_probe)))
+        strips = tuple(_strip(group, [pairs.get(key) for pairs in found]) for key in chosen)
+        title, line = PROBE_TITLES.get(probe, (probe or "Other prompts", ""))
+        made.append(Album(probe, title, line, strips, len(of_probe)))
+    return made
 
 
 def embed(file: Path | None) -> str | None:
-    """A picture as a data address. None for no file, or one that holds no picture."""
+    """An image file as a data address; None if there is no file, or if it holds no image."""
     if file is None:
         return None
     try:
-        with Image.open(file) as picture:
-            picture.load()
-            small = picture.convert("RGB")
+        with Image.open(file) as image:
+            image.load()
+            small = image.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
     out = io.BytesIO()
@@ -126,3 +99,30 @@ def embed(file: Path | None) -> str | None:
         small.save(out, "PNG", optimize=True)
         kind = "png"
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _strip(group: Group, pairs: Sequence[ImagePair | None]) -> Strip:
+    first = next(p for p in pairs if p)
+    prompt = f"“{first.prompt}”" if first.prompt else "empty prompt"
+    kind = group.columns[0].view.card.kind
+    base = next((p.base for p in pairs if p and p.base), None)
+    captions = ("base model", "unlearned") if len(pairs) == 1 else ("", "")
+    frames = [Frame(embed(base), f"Base model: {prompt}", captions[0], _marks(first.wanted, first.seen_base))]
+    for column, pair in zip(group.columns, pairs, strict=True):
+        gone = kind if first.probe in FORGET_PROBES else None
+        marks = _marks(first.wanted, pair.seen if pair else {}, gone)
+        frames.append(Frame(embed(pair.unlearned) if pair else None, f"{column.label}: {prompt}", captions[1], marks))
+    return Strip(first.prompt, first.seed, tuple(frames))
+
+
+def _marks(wanted: Mapping[str, str], seen: Mapping[str, str], gone: str | None = None) -> tuple[Mark, ...]:
+    """The judge's labels against the prompt; nothing without a judge. `gone` is the kind whose wanted label should not be seen."""
+    marks = []
+    for kind, label in wanted.items():
+        if kind not in seen:
+            continue
+        if kind == gone:
+            marks.append(Mark(False, f"still {label}") if seen[kind] == label else Mark(True, seen[kind]))
+        elif seen[kind] != label:
+            marks.append(Mark(False, f"{seen[kind]}, not {label}"))
+    return tuple(sorted(marks, key=lambda m: m.good)) or ((Mark(True, ""),) if wanted.keys() & seen.keys() else ())

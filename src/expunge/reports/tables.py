@@ -1,48 +1,52 @@
-"""Group-bys: runs into groups that may be compared, rows into tables. Nothing is computed anew; only differences are taken."""
+"""Groups of runs that may be compared, and the cells of their tables."""
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from expunge.reports.run_folder import BASE, Row, Run
-from expunge.reports.words import METRICS, PROBES, count, interval, meaning, number, points
+from expunge.evaluation.results import Row
+from expunge.reports.comparison import Change, change_of, compare_rows, is_apart
+from expunge.reports.format import count, difference, interval, number
+from expunge.reports.glossary import arrow_of, is_share, rank_of_metric, rank_of_probe
+from expunge.reports.run_view import RunView
 
-Change = Literal["better", "worse", "unclear", "differs"]
+BASE_RUN = "base"
+"""The run id of the base model's rows."""
 
 
 class Key(NamedTuple):
-    """What a row measured. Rows of equal keys may be compared."""
+    """What a row measured. Rows with equal keys may be compared."""
 
     metric: str
     probe: str
     attack: str
 
 
-Measured = dict[Key, Row]
+RowsByKey = dict[Key, Row]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What one run and the untouched model measured, by the main judge and by the second."""
+    """The rows of one run and of the base model, by the main judge and by the second."""
 
-    run: Measured
-    base: Measured
-    second: Measured
-    second_base: Measured
+    run: RowsByKey
+    base: RowsByKey
+    second: RowsByKey
+    second_base: RowsByKey
 
     def find(self, metric: str, attack: str = "none") -> tuple[Row | None, Row | None]:
-        """The run's row of a metric and the base's, on whichever probe has it."""
+        """The rows of a metric, of the run and of the base model, on whichever probe has it."""
         key = next((k for k in self.run if k.metric == metric and k.attack == attack), None)
         return (self.run[key], self.base.get(key)) if key else (None, None)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A run within a page: what it is called and which of the chart's colours it has."""
+    """A run on a page, with its label and the number of its colour."""
 
-    run: Run
+    view: RunView
     label: str
     colour: int
     compared: Compared
@@ -57,90 +61,92 @@ class Group:
 
     @property
     def keys(self) -> list[Key]:
-        """Everything that any of its runs measured: metrics in the glossary's order, then by probe, attacks last."""
-        metrics, probes = list(METRICS), list(PROBES)
+        """Everything that a run of the group measured: by metric and probe in the order of the glossary, attacks last."""
         found = {k: None for c in self.columns for k in (*c.compared.run, *c.compared.base)}
-        return sorted(found, key=lambda k: (k.attack != "none", k.attack, _at(metrics, k.metric), k.metric, _at(probes, k.probe), k.probe))
+        return sorted(found, key=_place)
 
 
 @dataclass(frozen=True)
-class Cell:
+class Value:
     """A number ready to print."""
 
     value: float
     text: str
     interval: str
-    n: int | None
+    n: int
+    """Images behind it; 0 if the file does not say."""
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class MetricLine:
-    """A metric of a single run beside the untouched model's."""
+    """The line of a metric in the table of a single run."""
 
     key: Key
     arrow: str
-    base: Cell | None
-    run: Cell | None
-    difference: str
+    base: Value | None
+    run: Value | None
+    difference: Value | None
+    """The run's value minus the base model's, with the interval of the paired change if there is one."""
     change: Change | None
-    second_base: Cell | None
-    second: Cell | None
+    second_base: Value | None
+    second: Value | None
     disagree: bool
-    """The two judges' intervals for the run do not meet."""
+    """The intervals of the two judges for the run do not overlap."""
 
     @property
-    def pictures(self) -> str:
-        """What n was; for both where they differ."""
-        found = [c.n for c in (self.base, self.run) if c]
-        return " / ".join(dict.fromkeys(count(n) for n in found))
-
-
-@dataclass(frozen=True)
-class RunLine:
-    """A run's or the base's row in the table of several runs."""
-
-    label: str
-    colour: int | None
-    cells: tuple["RunCell", ...]
-    """For each key."""
+    def images(self) -> str:
+        """The number of images; of the base model and of the run if they differ."""
+        return " / ".join(dict.fromkeys(count(v.n) for v in (self.base, self.run) if v and v.n))
 
 
 @dataclass(frozen=True)
 class RunCell:
     """A number in the table of several runs."""
 
-    cell: Cell | None
-    second: Cell | None
-    """The second judge's."""
+    value: Value | None
+    second: Value | None
+    """By the second judge."""
     change: Change | None
-    """Against the base."""
+    """Compared with the base model."""
     disagree: bool
-    """The two judges' intervals do not meet."""
+    """The intervals of the two judges do not overlap."""
 
 
-def compare(run: Run) -> Compared:
-    """Splits a run's rows by who was measured and who judged. Of rows with equal keys the last one counts.
+@dataclass(frozen=True)
+class RunLine:
+    """The line of a run, or of the base model, in the table of several runs."""
 
-    The main judge is the one called so, else the first; rows that needed no judge stand with its own.
+    label: str
+    colour: int | None
+    """None for the base model."""
+    cells: tuple[RunCell, ...]
+    """One for each key of the group."""
+
+
+def compare(view: RunView) -> Compared:
+    """Sorts the rows of a run by model and judge. Of rows with equal keys the last one counts.
+
+    The main judge is the one called "main", else the first one. Rows that need no judge are with the main judge's.
     """
-    rows = run.evaluation.rows if run.evaluation else ()
+    rows = view.evaluation.rows if view.evaluation else ()
     judges = [j for j in dict.fromkeys(r.judge for r in rows) if j != "none"]
     main = "main" if "main" in judges or not judges else judges[0]
     second = next((j for j in judges if j != main), "second")
 
-    def of(base: bool, *judges: str) -> Measured:
-        return {Key(r.metric, r.probe, r.attack): r for r in rows if (r.run == BASE) is base and r.judge in judges}
+    def of(is_base: bool, *judges: str) -> RowsByKey:
+        return {Key(r.metric, r.probe, r.attack): r for r in rows if (r.run == BASE_RUN) is is_base and r.judge in judges}
 
     return Compared(of(False, main, "none"), of(True, main, "none"), of(False, second), of(True, second))
 
 
-def group(runs: Sequence[Run]) -> list[Group]:
+def group_runs(views: Sequence[RunView]) -> list[Group]:
     """Runs by concept and model, in the order given."""
-    labels = _labels(runs)
     groups: dict[tuple[str | None, ...], list[Column]] = {}
-    for run, label in zip(runs, labels, strict=True):
-        columns = groups.setdefault((run.card.target, run.card.kind, run.card.model, run.card.fingerprint), [])
-        columns.append(Column(run, label, len(columns), compare(run)))
+    for view, label in zip(views, _labels(views), strict=True):
+        card = view.card
+        columns = groups.setdefault((card.target, card.kind, card.model, card.fingerprint), [])
+        columns.append(Column(view, label, len(columns), compare(view)))
     several_models = len({(k[2], k[3]) for k in groups}) > 1
     return [
         Group(f"{target or 'unnamed concept'}{f' in {model or fingerprint}' if several_models else ''}", tuple(columns))
@@ -148,53 +154,39 @@ def group(runs: Sequence[Run]) -> list[Group]:
     ]
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
-    """The shortest names that tell the runs of one concept apart: the method, else with its seed, else with the run id."""
-    short = [f"{run.card.method or run.card.id}{_beside(run)}" for run in runs]
-    seeded = [f"{name}, seed {run.card.seed}" for name, run in zip(short, runs, strict=True)]
-    full = [f"{name}, {run.card.id}" for name, run in zip(short, runs, strict=True)]
-
-    def clashes(names: list[str]) -> list[bool]:
-        keys = [(name, run.card.target) for name, run in zip(names, runs, strict=True)]
-        counts = Counter(keys)
-        return [counts[k] > 1 for k in keys]
-
-    by_name, by_seed = clashes(short), clashes(seeded)
-    return [
-        full[i] if by_name[i] and (by_seed[i] or run.card.seed is None) else seeded[i] if by_name[i] else short[i]
-        for i, run in enumerate(runs)
-    ]
-
-
-def _beside(run: Run) -> str:
-    others, way = run.card.beside, " in sequence" if len(run.card.stages) > 1 + len(run.card.before) else ""
-    return f", with {others[0] if len(others) == 1 else f'{len(others)} others'}{way}" if others else ""
-
-
 def metric_lines(column: Column, keys: Iterable[Key]) -> list[MetricLine]:
-    """The table of a single run: a line per metric."""
-    found = column.compared
-    lines = []
+    """The table of a single run: a line for each metric."""
+    found, lines = column.compared, []
     for key in keys:
         run, base, second = found.run.get(key), found.base.get(key), found.second.get(key)
-        second_base, disagree = found.second_base.get(key), bool(run and second and apart(run, second))
-        compared = cell(base), cell(run), _difference(run, base), change(run, base), cell(second_base), cell(second), disagree
-        lines.append(MetricLine(key, meaning(key.metric).arrow, *compared))
+        lines.append(
+            MetricLine(
+                key,
+                arrow_of(key.metric),
+                value_of(base),
+                value_of(run),
+                _difference(base, run),
+                compare_rows(base, run),
+                value_of(found.second_base.get(key)),
+                value_of(second),
+                bool(run and second and is_apart(run, second)),
+            )
+        )
     return lines
 
 
 def run_lines(group: Group, keys: Sequence[Key]) -> list[RunLine]:
-    """The table of several runs: a line per run, the untouched model's first.
+    """The table of several runs: a line for each run, the base model first.
 
-    Runs that were evaluated apart may each have brought base rows of their own: each differing set is a line.
+    Runs that were evaluated separately may have different rows of the base model: each different set is a line.
     """
     bases: dict[tuple[RunCell, ...], list[str]] = {}
     for column in group.columns:
         cells = tuple(_run_cell(column.compared.base, column.compared.second_base, {}, k) for k in keys)
         bases.setdefault(cells, []).append(column.label)
-    measured = {cells: labels for cells, labels in bases.items() if any(c.cell or c.second for c in cells)}
+    measured = {cells: labels for cells, labels in bases.items() if any(c.value or c.second for c in cells)}
     lines = [
-        RunLine("untouched" if len(measured) == 1 else f"untouched, with {', '.join(labels)}", None, cells)
+        RunLine("base model" if len(measured) == 1 else f"base model, evaluated with {', '.join(labels)}", None, cells)
         for cells, labels in measured.items()
     ]
     for column in group.columns:
@@ -203,42 +195,47 @@ def run_lines(group: Group, keys: Sequence[Key]) -> list[RunLine]:
     return lines
 
 
-def _run_cell(rows: Measured, seconds: Measured, bases: Measured, key: Key) -> RunCell:
-    row, second = rows.get(key), seconds.get(key)
-    return RunCell(cell(row), cell(second), change(row, bases.get(key)), bool(row and second and apart(row, second)))
-
-
-def cell(row: Row | None) -> Cell | None:
+def value_of(row: Row | None) -> Value | None:
+    """A row's number ready to print; None if there is none."""
     if row is None or not math.isfinite(row.value):
         return None
-    share = meaning(row.metric).share
-    return Cell(row.value, number(row.value, share), interval(row.ci_low, row.ci_high, share), row.n)
+    of = is_share(row.metric)
+    return Value(row.value, number(row.value, of), interval(row.ci_low, row.ci_high, of), row.n)
 
 
-def apart(one: Row, other: Row) -> bool:
-    """Two rows whose intervals do not meet: the only difference that this report calls shown."""
-    return one.ci_low > other.ci_high or one.ci_high < other.ci_low
-
-
-def change(run: Row | None, base: Row | None) -> Change | None:
-    """How the run compares with the base: None without both measured, "differs" where neither direction is better."""
-    if run is None or base is None or meaning(run.metric).from_base or not math.isfinite(run.value - base.value):
+def _difference(base: Row | None, run: Row | None) -> Value | None:
+    if run is None or (change := change_of(base, run)) is None:
         return None
-    if not apart(run, base):
-        return "unclear"
-    better = meaning(run.metric).better
-    if better == "neither":
-        return "differs"
-    return "better" if (run.value > base.value) is (better == "higher") else "worse"
+    of = is_share(run.metric)
+    ends = f"{difference(change.low, of)} to {difference(change.high, of)}" if run.paired else ""
+    return Value(change.value, difference(change.value, of), ends, 0)
 
 
-def _difference(run: Row | None, base: Row | None) -> str:
-    if run is None or base is None or meaning(run.metric).from_base or not math.isfinite(run.value - base.value):
-        return ""
-    difference = run.value - base.value
-    size = points(difference) if meaning(run.metric).share else number(abs(difference))
-    return f"{'+' if difference >= 0 else '−'}{size}"
+def _place(key: Key) -> tuple:
+    metric, probe = rank_of_metric(key.metric), rank_of_probe(key.probe)
+    return key.attack != "none", key.attack, metric, key.metric, probe, key.probe
 
 
-def _at(order: list[str], word: str) -> int:
-    return order.index(word) if word in order else len(order)
+def _labels(views: Sequence[RunView]) -> list[str]:
+    """The shortest labels that distinguish the runs of one concept: the method, else with its seed, else with the run id."""
+    short = [f"{v.card.method or v.card.id}{_beside(v)}" for v in views]
+    seeded = [f"{name}, seed {v.card.seed}" for name, v in zip(short, views, strict=True)]
+    full = [f"{name}, {v.card.id}" for name, v in zip(short, views, strict=True)]
+
+    def clashes(names: list[str]) -> list[bool]:
+        keys = [(name, v.card.target) for name, v in zip(names, views, strict=True)]
+        counts = Counter(keys)
+        return [counts[k] > 1 for k in keys]
+
+    by_name, by_seed = clashes(short), clashes(seeded)
+    return [short[i] if not by_name[i] else full[i] if by_seed[i] or view.card.seed is None else seeded[i] for i, view in enumerate(views)]
+
+
+def _beside(view: RunView) -> str:
+    others, way = view.beside, " in sequence" if len(view.card.stages) > 1 + len(view.card.before) else ""
+    return f", with {others[0] if len(others) == 1 else f'{len(others)} others'}{way}" if others else ""
+
+
+def _run_cell(rows: RowsByKey, seconds: RowsByKey, bases: RowsByKey, key: Key) -> RunCell:
+    row, second = rows.get(key), seconds.get(key)
+    return RunCell(value_of(row), value_of(second), compare_rows(bases.get(key), row), bool(row and second and is_apart(row, second)))

@@ -26,6 +26,7 @@ from expunge.runs.plan import subject_of
 from expunge.runs.run import Run
 from expunge.storage.files import write_atomically
 from expunge.storage.hashing import digest
+from expunge.storage.lock import alone_in
 from expunge.storage.tensors import content, read_tensors
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -40,7 +41,7 @@ def adopt(
     name: str = "adopted",
     never_saw: bool = False,
     out: str | Path | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     dtype: str = "fp32",
 ) -> Run:
     """Makes a run of what tells a model from the one that it was made from, whoever unlearned it, and however.
@@ -100,11 +101,13 @@ def adopt(
         "total": sum(value.numel() for value in ours.values()),
         "relative_change": relative_change({n: delta.get(n, ours[n]) for n in loaded.scope(scope)}, ours),
     }
-    write_card(folder, card | {"status": "running"})
     tables = {"model": {"name": loaded.name, "fingerprint": loaded.fingerprint, "dtype": dtype}} | deciding
-    write_atomically(folder / "config.toml", config.to_toml(tables).encode())
-    save_delta(folder / "delta.safetensors", delta, loaded.fingerprint)
-    write_card(folder, card | {"status": "done"})
+    with alone_in(folder):
+        if not is_done(folder, run, loaded):  # another process may have finished it meanwhile
+            write_card(folder, card | {"status": "running"})
+            write_atomically(folder / "config.toml", config.to_toml(tables).encode())
+            save_delta(folder / "delta.safetensors", delta, loaded.fingerprint)
+            write_card(folder, card | {"status": "done"})
     return Run(folder)
 
 

@@ -2,12 +2,13 @@
 
 import json
 import platform
-import resource
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from expunge import config
@@ -16,15 +17,19 @@ from expunge.config import version_of
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.runs.plan import Plan
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_json
 from expunge.storage.hashing import digest
 
 
-def is_done(folder: Path, run: str, model: DiffusionModel | None = None) -> bool:
+def is_done(folder: Path, run: str, model: DiffusionModel | None = None, asked: Mapping[str, Any] | None = None) -> bool:
     """Whether the folder holds this run, finished; with `model`, whether its pictures were drawn as this one draws.
 
+    Args:
+        asked: the content of the run's `config.toml`, by which the same request is known though other code made the run.
+
     Raises:
-        ExpungeError: it holds another run, one whose pictures another scheduler or autoencoder drew, or something else.
+        ExpungeError: it holds another run, this run as other code made it, one whose pictures another scheduler or autoencoder drew, or
+            something else.
     """
     try:
         found = json.loads((folder / "card.json").read_text(encoding="utf-8"))
@@ -37,6 +42,13 @@ def is_done(folder: Path, run: str, model: DiffusionModel | None = None) -> bool
         return False
     except (OSError, ValueError) as error:
         raise ExpungeError(f"a run's card is JSON: {folder / 'card.json'}: {error}; choose another folder with --out") from error
+    if found.get("id") != run and asked is not None and _config(folder) == config.to_toml(asked):
+        raise ExpungeError(
+            f"{folder} holds this run as other code made it.",
+            rule="other-code",
+            value=found.get("code"),
+            hint="Try another --out to make it with the present code, or give the folder to `expunge eval` as it is.",
+        )
     if found.get("id") != run:
         raise ExpungeError(f"a folder holds one run: {folder} has {found.get('id')}, this is {run}; choose another with --out")
     drawn = found.get("model", {}).get("drawing")
@@ -46,6 +58,13 @@ def is_done(folder: Path, run: str, model: DiffusionModel | None = None) -> bool
             "has, or with other steps or guidance; choose another folder with --out"
         )
     return found.get("status") == "done"
+
+
+def _config(folder: Path) -> str:
+    try:
+        return (folder / "config.toml").read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def described(plan: Plan, model: DiffusionModel) -> dict[str, Any]:
@@ -64,6 +83,7 @@ def described(plan: Plan, model: DiffusionModel) -> dict[str, Any]:
         "device": str(model.device),
         "dtype": plan.dtype,
         "versions": versions(),
+        "code": plan.code,
     }
 
 
@@ -84,7 +104,8 @@ def versions() -> dict[str, str]:
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
-    write_atomically(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
+    """Writes `card.json` with today's date in UTC under `date`."""
+    write_json(folder / "card.json", dict(card) | {"date": datetime.now(UTC).date().isoformat()}, indent=2)
 
 
 def forget_peak(device: torch.device) -> None:
@@ -94,7 +115,13 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
+    """Bytes: on CUDA the most that tensors have held since `forget_peak`; else the most memory that the whole process has held so far,
+    the interpreter and its libraries included."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return psutil.Process().memory_info().peak_wset
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

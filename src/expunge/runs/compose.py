@@ -21,7 +21,9 @@ from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
 from expunge.runs.card import is_done, write_card
 from expunge.runs.run import Run
+from expunge.storage.code import code_digest, modules_of
 from expunge.storage.hashing import digest
+from expunge.storage.lock import alone_in
 from expunge.training.counters import Spent
 from expunge.training.edit_prompts import edit_prompts
 
@@ -36,6 +38,7 @@ def compose(
     out: str | Path | None = None,
     model: Model | None = None,
     device: str = "cpu",
+    allow_code: bool = False,
 ) -> Run:
     """One run of what several did, without doing it again: the edits in the order given.
 
@@ -47,20 +50,24 @@ def compose(
     Args:
         out: the new run's folder; default `runs/<id>`.
         model: the base model; default the one that the first run's card names.
+        allow_code: whether a card may name a method outside the package, which is imported. Choose it for runs that you trust.
 
     Raises:
         ExpungeError: fewer than two runs; a trained method, whose changes were found one at a time and are not a product; another
-            base model or precision; a concept twice; a delta that is not what its card says.
+            base model or precision; a concept twice; a delta that is not what its card says; code outside the package.
     """
     made = [run if isinstance(run, Run) else Run(Path(run)) for run in runs]
     if len(made) < 2:
         raise ExpungeError(f"runs are composed two or more at a time: there is {len(made)}; name another")
     first = made[0].card
     for run in made:
-        _refuse(run, first)
+        _refuse(run, first, allow_code)
     parts = [c for run in made for c in run.concept().parts]
     concept = Several.of(parts)
-    name = f"{first['method'].rpartition(':')[2].lower()}-{slug(concept)}-{digest([r.id for r in made], version_of('expunge'))[:10]}"
+    method = find_method(first["method"], allow_code)
+    code = code_digest(*modules_of(method), "expunge.training.edit_prompts", alone=[__name__])
+    about = digest([r.id for r in made], version_of("expunge"), code)
+    name = f"{first['method'].rpartition(':')[2].lower()}-{slug(concept)}-{about[:10]}"
     folder = Path(out) if out else Path("runs") / name
     if is_done(folder, name):
         return Run(folder)
@@ -68,27 +75,29 @@ def compose(
     spent = Spent()
     loaded = load_model(model or first["model"]["name"], device, first["dtype"])
     weights = {n: p.detach().to("cpu", torch.float64) for n, p in loaded.network.named_parameters()}
-    factors = [_factor(run, loaded, weights) for run in made]
+    factors = [_factor(run, loaded, weights, allow_code) for run in made]
     delta = _times({n: weights[n] for n in made[0].delta(loaded.fingerprint)}, reduce(torch.matmul, factors))
-    save_delta(folder / "delta.safetensors", {n: w.float() for n, w in delta.items()}, loaded.fingerprint)
     kept = ("method", "model", "seed", "scope", "dtype", "versions", "trainable", "total")
     same = all(run.card["config"] == first["config"] for run in made)
-    write_card(
-        folder,
+    card = (
         {"id": name, **{k: first[k] for k in kept}}
         | {"config": first["config"] if same else {}, "training": None, "concept": concept_table(concept), "device": str(loaded.device)}
         | {"composed_of": [{"id": r.id, "method": r.card["method"], "config": r.card["config"]} for r in made]}
         | {"forwards": 0, "backwards": 0, "relative_change": relative_change(delta, weights)}
-        | {"seconds": round(spent.seconds, 2), "status": "done"},
+        | {"code": code, "seconds": round(spent.seconds, 2), "status": "done"}
     )
+    with alone_in(folder):
+        if not is_done(folder, name):  # another process may have finished it meanwhile
+            save_delta(folder / "delta.safetensors", {n: w.float() for n, w in delta.items()}, loaded.fingerprint)
+            write_card(folder, card)
     return Run(folder)
 
 
-def _refuse(run: Run, first: Mapping) -> None:
+def _refuse(run: Run, first: Mapping, allow_code: bool) -> None:
     card = run.card
     if "before" in card:
         raise ExpungeError(f"runs of one method are composed: {run.folder} is by {card['method']}; make it by one of them alone")
-    if issubclass(find_method(card["method"]), Objective):
+    if issubclass(find_method(card["method"], allow_code), Objective):
         raise ExpungeError(
             f"closed forms compose, for their changes multiply: {run.folder} was trained by {card['method']}, and its change was found "
             "without the other's; remove the concepts in one run, with --target twice"
@@ -106,13 +115,14 @@ def _refuse(run: Run, first: Mapping) -> None:
             raise ExpungeError(f"runs of one {what} are composed: {run.folder} is of {mine}, the first of {its}; make it again on that one")
 
 
-def _factor(run: Run, model: DiffusionModel, weights: Mapping[str, Tensor]) -> Factor:
+def _factor(run: Run, model: DiffusionModel, weights: Mapping[str, Tensor], allow_code: bool) -> Factor:
     """The T by which a run multiplied each weight, checked against its delta."""
     saved = run.delta(model.fingerprint)
     width = model.encode([""]).states.shape[-1]
     product = torch.eye(width, dtype=torch.float64)
     for stage in run.stages or (run,):
-        method = config.build(find_method(stage.card["method"]), stage.card["config"], stage.card["method"])
+        name = stage.card["method"]
+        method = config.build(find_method(name, allow_code), stage.card["config"], name, allow_code=allow_code)
         assert not isinstance(method, Objective)
         # What an edit makes of the identity is what it multiplies by.
         edited = method({"identity": torch.eye(width, dtype=torch.float64)}, edit_prompts(stage.concept(), model))

@@ -14,12 +14,14 @@ from expunge.diffusion.types import Maps, Point
 from expunge.methods.base import Objective
 from expunge.models.base import DiffusionModel
 from expunge.models.scopes import Scope
+from expunge.progress import Silent
 from expunge.runs.plan import Plan
 from expunge.storage.cache import Store
 from expunge.training.batches import gather
 from expunge.training.counters import counted
 from expunge.training.hooks import make_companion
 from expunge.training.networks import EMA, Reference, Student
+from expunge.training.session import Session
 from expunge.training.state import TrainState
 
 
@@ -58,8 +60,8 @@ class Pace:
         return (price.forwards - price.student) * self.forward + price.student * self.both
 
 
-class Silent(nn.Module):
-    """Stands where a network stands and predicts nothing: zeros, through which gradients flow to its one parameter."""
+class Zeros(nn.Module):
+    """A network that predicts zeros, through which gradients flow to its one parameter."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -69,6 +71,14 @@ class Silent(nn.Module):
     def forward(self, *arguments: Any, **named: Any) -> tuple[Tensor]:
         latents = next(iter((*arguments, *named.values())))
         return (latents * self.zero,)
+
+
+def without_network(model: DiffusionModel) -> DiffusionModel:
+    """The model with a network that predicts zeros, under the fingerprint of the real one, which the keys of the cache need."""
+    assert model.fingerprint  # computed before the copy, which takes it along
+    silent = copy.copy(model)
+    silent.network = Zeros(model.network)
+    return silent
 
 
 @dataclass(frozen=True)
@@ -87,10 +97,10 @@ class Rehearsed(Store):
         self.made[key] = dict(tensors)
 
 
-def prices(plan: Plan, model: DiffusionModel, store: Store) -> list[Price]:
+def prices(plan: Plan, session: Session) -> list[Price]:
     """Of each stage in turn, or of a run that has none."""
-    rehearsed = Rehearsed(store.root)
-    return [_price(stage, model, rehearsed) for stage in plan.stages or (plan,)]
+    rehearsed = replace(session, cache=Rehearsed(session.cache.root), progress=Silent())
+    return [_price(stage, rehearsed) for stage in plan.stages or (plan,)]
 
 
 def together(each: Iterable[Price]) -> Price:
@@ -99,7 +109,7 @@ def together(each: Iterable[Price]) -> Price:
     return Price(*(sum(getattr(p, f.name) for p in each) for f in fields(Price)))
 
 
-def price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
+def price(plan: Plan, session: Session) -> Price:
     """Counts the evaluations of a plan by preparing it and going through its every step; the real network is not called,
     nothing is written.
 
@@ -107,20 +117,17 @@ def price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
     once, trajectories bring theirs along, pictures in the store cost nothing. A run that goes on from a checkpoint costs less.
     A run in stages costs what these cost together.
     """
-    return together(prices(plan, model, store))
+    return together(prices(plan, session))
 
 
-def _price(plan: Plan, model: DiffusionModel, store: Store) -> Price:
+def _price(plan: Plan, session: Session) -> Price:
     if not isinstance(plan.method, Objective) or plan.training is None:
         return Price(0, 0, 0)
-    known = plan.referred(model).fingerprint  # of the real network; the copy takes it along, and the store's keys need it
-    silent = copy.copy(plan.referred(model))
-    silent.network = Silent(model.network)
-    assert silent.fingerprint == known
+    model, silent = session.model, without_network(plan.referred(session.model))
     method, training = plan.method, plan.training
     state = TrainState(silent, Scope("silent", ""), decay=training.ema)
     with counted(silent.network) as count:
-        batches = gather(silent, plan.concept, method.needs, training, plan.seed, store)
+        batches = gather(replace(session, model=silent), plan.concept, method.needs, training, plan.seed)
         pictures = count.samples
     student, reference, ema = Student(silent, state), Reference(silent, state, batches.references), EMA(silent, state)
     companion = make_companion(method, model.latent_shape, plan.seed, model.device)

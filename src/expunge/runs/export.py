@@ -1,12 +1,10 @@
 """A run's result in other people's formats: a pipeline in memory, a diffusers folder, a LoRA file."""
 
 import copy
-import shutil
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor
 
 from expunge.errors import ExpungeError
@@ -16,6 +14,7 @@ from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
 from expunge.models.precision import DTYPES
 from expunge.runs.run import Run
+from expunge.storage.files import folder_written_whole
 from expunge.storage.tensors import write_tensors
 
 
@@ -46,13 +45,8 @@ def merge(model: Model, run: Run | str | Path, folder: str | Path, dtype: str | 
         ExpungeError: the folder exists and is not empty, or cannot be written.
     """
     folder = new_folder(Path(folder))
-    beside = folder.with_name(f".{folder.name}.part")
-    try:
+    with folder_written_whole(folder) as beside:
         load(model, run, dtype=dtype).save_pretrained(beside, safe_serialization=True)
-        beside.replace(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise ExpungeError(f"a model is written into a writable folder: {folder}: {error}; choose another") from error
     return folder
 
 

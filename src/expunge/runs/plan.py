@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from expunge import config
@@ -11,9 +11,11 @@ from expunge.concepts.groups import Origin, Several, Subject, Together
 from expunge.concepts.tables import concept_table, slug
 from expunge.errors import ExpungeError
 from expunge.methods.base import Edit, Method, Training
-from expunge.methods.config import Before, Layer, code_outside, method_name
+from expunge.methods.config import Before, Layer, method_name
 from expunge.models.base import DiffusionModel, no_attention_maps
+from expunge.storage.code import modules_of
 from expunge.storage.hashing import digest
+from expunge.training.identity import training_code
 from expunge.training.preconditioner import refuse_whitening
 from expunge.training.stopping import StoppingRule, refuse_other_rules
 
@@ -24,6 +26,8 @@ class Start:
 
     run: str
     """Its id."""
+    request: str
+    """What was asked of it, whatever code made it."""
     reference: Origin
 
 
@@ -45,6 +49,8 @@ class Plan:
     """None: the untouched model."""
     before: tuple[Layer, ...] = ()
     """Other methods that remove the concept first, in turn, each from what the one before left."""
+    family: tuple[str, ...] = ("expunge.models",)
+    """The modules that the model's class comes from."""
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -64,7 +70,7 @@ class Plan:
         made: list[Plan] = []
         for subject in subjects:
             for layer in self.layers:
-                start = Start(made[-1].id, reference) if made else None
+                start = Start(made[-1].id, made[-1].request, reference) if made else None
                 made.append(replace(self, concept=subject, method=layer.method, training=layer.training, start=start, before=()))
         return tuple(made)
 
@@ -105,16 +111,37 @@ class Plan:
             **self.layers[-1].tables,
         }
         tables |= {"before": [layer.tables for layer in self.before]} if self.before else {}
-        tables |= {"start": config.settings(self.start)} if self.start else {}
+        tables |= {"start": {"run": self.start.run, "reference": self.start.reference}} if self.start else {}
         return tables | ({"stop": self.stop.table()} if self.stop else {})
 
     @property
     def id(self) -> str:
-        deciding = self.tables | {"model": {"fingerprint": self.fingerprint, "dtype": self.dtype}, "version": config.version_of("expunge")}
-        # The package's own code goes by its version; a method of one's own that was edited is another, though its name is the same.
-        deciding |= {"code": code} if (code := code_outside(*(layer.method for layer in self.layers), self.stop)) else {}
+        """The run's name: a digest of what was asked for, of the code that computes it (`training_code`) and of the vocabulary.
+
+        An edited method gives another id, so that a repeated command does not return what the old code made.
+        """
+        words = asdict(self.concept.parts[0].vocabulary)  # a built-in one is known to the request by its name alone
+        return self._named(self._deciding, self.code, self.start.run if self.start else None, words)
+
+    @property
+    def request(self) -> str:
+        """A name of what was asked for alone: seeds follow from it, so that an edit of the code changes no random number."""
+        return self._named(self._deciding)
+
+    @property
+    def code(self) -> str:
+        """A digest of the code that decides the result."""
+        return training_code((layer.method for layer in self.layers), self.family, self.stop)
+
+    @property
+    def _deciding(self) -> dict[str, Any]:
+        start = {"start": {"run": self.start.request, "reference": self.start.reference}} if self.start else {}
+        model = {"fingerprint": self.fingerprint, "dtype": self.dtype}
+        return self.tables | start | {"model": model, "version": config.version_of("expunge")}
+
+    def _named(self, *deciding: object) -> str:
         names = (method_name(layer.method).rpartition(":")[2].lower() for layer in self.layers)
-        return f"{'-then-'.join(names)}-{slug(self.concept)}-{digest(deciding)[:10]}"
+        return f"{'-then-'.join(names)}-{slug(self.concept)}-{digest(*deciding)[:10]}"
 
 
 def make_plan(
@@ -135,7 +162,8 @@ def make_plan(
     refuse_other_rules(stop)
     concept = subject_of(concept, model, together, reference)
     before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
-    layer, earlier = Layer.made(method, settings, training), tuple(map(Layer.of, before))
+    # What is passed as an argument may name code of one's own.
+    layer, earlier = Layer.make(method, settings, training, allow_code=True), tuple(Layer.of(b, allow_code=True) for b in before)
     method, training = layer.method, layer.training
     if before and isinstance(concept, Several) and concept.reference == "previous":
         raise ExpungeError(
@@ -146,7 +174,9 @@ def make_plan(
         raise ExpungeError("a rule that ends a run early looks at one method's steps: others go before it; leave the rule out")
     if stop and training is None:
         raise ExpungeError(f"a closed form has no steps to stop after: {method_name(method)}; leave the rule out")
-    made = Plan(model.name, model.fingerprint, concept, method, training, seed, dtype, stop, before=earlier)
+    family = modules_of(model)
+    made = Plan(model.name, model.fingerprint, concept, method, training, seed, dtype, stop, before=earlier, family=family)
+    assert made.id  # a rule without a name shows here
     for stage in made.stages or (made,):
         _check(stage, model)
     return made

@@ -2,7 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +18,26 @@ from expunge.concepts.tables import slug
 from expunge.errors import ExpungeError
 from expunge.methods.base import Method, Objective, Training
 from expunge.methods.config import Before
-from expunge.models.base import DiffusionModel
 from expunge.models.delta import save_delta, swapped
 from expunge.models.loading import Model
-from expunge.models.loading import load as load_model
 from expunge.names import dashed
+from expunge.progress import Progress, Silent
 from expunge.runs.card import described, forget_peak, is_done, peak_memory, write_card
 from expunge.runs.plan import Plan, make_plan
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_atomically, write_lines
 from expunge.storage.hashing import seed_of
-from expunge.training.banks import Track, untracked
+from expunge.storage.lock import alone_in, in_use
 from expunge.training.batches import Batches, gather
 from expunge.training.checkpoint import remove_checkpoint
 from expunge.training.counters import Spent, counted
 from expunge.training.distributed import Processes, refuse_uneven, state_of_its_own
 from expunge.training.edit_prompts import edit_prompts
 from expunge.training.loop import Trainer, refuse_recomputing
+from expunge.training.session import Session
 from expunge.training.state import TrainState
-from expunge.training.steps import Step
 from expunge.training.stopping import Check, StoppingRule
-
-Watch = Callable[[Iterator[Step], int, int], Iterator[Step]]
-"""Sees every step pass, told how many were done before and how many there are in all: a progress bar, or nothing."""
 
 
 def unlearn(
@@ -52,13 +50,13 @@ def unlearn(
     training: Training | Mapping[str, Any] | None = None,
     seed: int = 0,
     out: str | Path | None = None,
-    device: str = "cpu",
-    dtype: str | None = None,
-    store: Store | None = None,
-    track: Track = untracked,
-    watch: Watch | None = None,
     stop: StoppingRule | None = None,
     before: Before | Sequence[Before] = (),
+    device: str = "auto",
+    dtype: str | None = None,
+    cache: Store | str | Path | None = None,
+    progress: Progress | None = None,
+    render_batch: int | None = None,
     **settings: Any,
 ) -> Run:
     """Removes a concept from a model and writes what changed.
@@ -75,14 +73,17 @@ def unlearn(
             the stages' errors add up; the latter is what several requests over time come to, when the original is gone.
         training: other than the method's own defaults, whole or single settings.
         seed: of pictures, noise and batches. Another seed is another run.
-        device: of what is loaded; a pipeline in memory stays where it is.
-        dtype: "fp32", "bf16" or "fp16", of what is loaded; default fp32, and for a pipeline in memory the one that it has.
         out: the run's folder; default `runs/<id>`. A finished run of the same id is returned as it is, a killed one goes on.
-        store: where what can be reused is kept; default `Store.default()`.
         stop: a rule that may end the run before its last step, such as `expunge.Gone(every=20)`; a part of what makes a run. The
             card then says so in `steps_done`.
         before: other methods that remove the concept first, each going on from what the one before left, all learning from the
             untouched model: names, methods, or tables `{"method": {"name": ..., ...}, "training": {...}}`.
+        device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
+        dtype: "fp32", "bf16" or "fp16", of what is loaded; default fp32, and for a pipeline in memory the one that it has.
+        cache: where images and predictions of the base model are kept for other runs; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
+        progress: shows how far the run is on standard error; default `expunge.progress.Progress()`.
+            `expunge.progress.Silent()` shows nothing.
+        render_batch: images that are sampled at once; default 32. Larger is faster on an accelerator and needs more memory.
 
     Returns:
         The run. `expunge.load(model, run)` gives the changed pipeline, `expunge.evaluate(run)` measures it.
@@ -90,56 +91,64 @@ def unlearn(
     Raises:
         ExpungeError: any bad input; a folder of another run; nothing changed; a loss that is not finite.
     """
-    loaded = load_model(model, device, dtype or "fp32")
+    session = Session.open(model, device=device, dtype=dtype, cache=cache, progress=progress, render_batch=render_batch)
     plan = make_plan(
-        loaded, concept, method, training=training, seed=seed, dtype=dtype or loaded.precision, stop=stop, together=together,
-        reference=reference, before=before, **settings,
+        session.model, concept, method, training=training, seed=seed, dtype=dtype or session.model.precision, stop=stop,
+        together=together, reference=reference, before=before, **settings,
     )  # fmt: skip
-    return carry_out(plan, loaded, out=out, store=store or Store.default(), track=track, watch=watch)
+    return carry_out(plan, session, out)
 
 
-def carry_out(
-    plan: Plan,
-    model: DiffusionModel,
-    *,
-    out: str | Path | None,
-    store: Store,
-    track: Track,
-    watch: Watch | None,
-    start: Mapping[str, Tensor] | None = None,
-) -> Run:
-    """Runs a plan into its folder, or goes on with it. Of several processes the main one writes, and the others wait for it.
-
-    `start` holds the weights that a stage begins with, which its plan names.
-    """
-    folder = Path(out) if out else Path("runs") / plan.id
+def carry_out(plan: Plan, session: Session, out: str | Path | None = None) -> Run:
+    """Runs a plan into its folder, or continues it. Of several processes the main one writes, and the others wait for it."""
     with state_of_its_own():
-        processes = Processes(model.device)
-        if not processes.told(is_done(folder, plan.id, model)):
-            if plan.stages:
-                _in_stages(plan, model, folder, store, track, watch, processes)
-            else:
-                _in_one(plan, model, folder, store, track, watch, processes, start or {})
+        processes = Processes.launched(session.model.device)
+        shared = replace(session, distributed=processes, progress=session.progress if processes.is_main else Silent())
+        return _carry_out(plan, shared, Path(out) if out else Path("runs") / plan.id, {})
+
+
+def _carry_out(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tensor]) -> Run:
+    """The same of a run or one of its stages, which begins with the weights `start`."""
+    processes = session.distributed
+    if not processes.agree(is_done(folder, plan.id, session.model, plan.tables)):
+        # Before anything is written, since it may find no judge.
+        check = plan.stop.start(session.model, plan.concept) if plan.stop else None
+        with _alone_in(folder, processes):
+            if not processes.agree(is_done(folder, plan.id, session.model)):  # another process may have finished it meanwhile
+                if plan.stages:
+                    _in_stages(plan, session, folder)
+                else:
+                    _in_one(plan, session, folder, start, check)
             processes.wait()
     return Run(folder)
 
 
-def _in_one(
-    plan: Plan,
-    model: DiffusionModel,
-    folder: Path,
-    store: Store,
-    track: Track,
-    watch: Watch | None,
-    processes: Processes,
-    start: Mapping[str, Tensor],
-) -> None:
+@contextmanager
+def _alone_in(folder: Path, processes: Processes) -> Iterator[None]:
+    """The same as `alone_in`, for the processes of one run together: the main one takes the lock, and all of them stop if it cannot.
+
+    Raises:
+        ExpungeError: a process of another run is writing into the folder.
+    """
+    with ExitStack() as locks:
+        refusal: ExpungeError | None = None
+        if processes.is_main:
+            try:
+                locks.enter_context(alone_in(folder))
+            except ExpungeError as error:
+                refusal = error
+        if processes.agree(refusal is not None):
+            raise refusal or in_use(folder)
+        yield
+
+
+def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tensor], check: Check | None) -> None:
     """Carries out a plan of one stage."""
-    model, spent = plan.referred(model), Spent()
+    session, spent, processes = replace(session, model=plan.referred(session.model)), Spent(), session.distributed
+    model = session.model
     if isinstance(plan.method, Objective) and plan.training:
         refuse_recomputing(plan.method, plan.training)
         refuse_uneven(plan.training, processes.count)
-    check = plan.stop.start(model, plan.concept) if plan.stop else None
     card = described(plan, model)
     if processes.is_main:
         write_card(folder, card | {"status": "running"})  # first: a run killed after it is known as its own
@@ -147,12 +156,12 @@ def _in_one(
     forget_peak(model.device)
 
     # Factors of their own for each stage: drawn alike, those of all stages would add up in the same few directions.
-    seed = seed_of(plan.seed, "stage", plan.start.run) if plan.start else plan.seed
+    seed = seed_of(plan.seed, "stage", plan.start.request) if plan.start else plan.seed
     from_start = plan.start is not None and plan.start.reference == "previous"
     recomputes = plan.training is not None and plan.training.gradient_checkpointing
     with counted(model.network) as spent.forwards, model.as_trained(recomputes):
         # Pictures come first, of the network as it was loaded: what is trained is held in float32, which would draw others.
-        batches = _gathered(plan, model, store, track, processes, start if from_start else {})
+        batches = _gathered(plan, session, start if from_start else {})
         state = TrainState(model, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
         card |= {"trainable": sum(p.numel() for p in state.trained.values())}
         card |= {"total": sum(p.numel() for p in model.network.parameters())}
@@ -160,8 +169,8 @@ def _in_one(
             if isinstance(plan.method, Objective):
                 assert batches is not None
                 assert plan.training is not None
-                with model.mixed(processes.accelerator(plan.dtype).autocast):  # for whoever looks on the way, too
-                    card |= _train(plan.method, plan.training, batches, state, folder, watch, check, spent)
+                trainer = Trainer(session, plan.method, plan.training, batches, state, folder, spent, check)
+                card |= _train(trainer, session.progress, folder)
             else:
                 with torch.no_grad():
                     state.load(plan.method(state.trained, edit_prompts(plan.concept, model)))
@@ -182,26 +191,23 @@ def _in_one(
         remove_checkpoint(folder)
 
 
-def _in_stages(
-    plan: Plan, model: DiffusionModel, folder: Path, store: Store, track: Track, watch: Watch | None, processes: Processes
-) -> None:
+def _in_stages(plan: Plan, session: Session, folder: Path) -> None:
     """Carries out stages, each in a folder of its own, from the first that is not finished on."""
-    card = described(plan, model)
+    card, processes = described(plan, session.model), session.distributed
     if processes.is_main:
         write_card(folder, card | {"status": "running"})
         write_atomically(folder / "config.toml", config.to_toml(plan.tables).encode())
     runs: list[Run] = []
     for number, stage in enumerate(plan.stages, 1):
-        within = folder / "stages" / "-".join([f"{number:02d}", *([dashed(stage.by)] if plan.before else []), slug(stage.concept)])
-        start = runs[-1].delta(plan.fingerprint) if runs else None
-        shown = _titled(track, f"stage {number} of {len(plan.stages)}, {plan.part(stage)}")
-        runs.append(carry_out(stage, model, out=within, store=store, track=shown, watch=watch, start=start))
+        name = "-".join([f"{number:02d}", *([dashed(stage.by)] if plan.before else []), slug(stage.concept)])
+        progress = session.progress.within(f"stage {number} of {len(plan.stages)}, {plan.part(stage)}")
+        start = runs[-1].delta(plan.fingerprint) if runs else {}
+        runs.append(_carry_out(stage, replace(session, progress=progress), folder / "stages" / name, start))
     if processes.is_main:
         cards = [run.card for run in runs]
         lines = [line for run in runs for line in _log_lines(run.folder / "log.jsonl")]
-        renumbered = [json.dumps(json.loads(line) | {"step": number}) for number, line in enumerate(lines, 1)]
         if lines:
-            write_atomically(folder / "log.jsonl", "".join(f"{line}\n" for line in renumbered).encode())
+            write_lines(folder / "log.jsonl", (json.loads(line) | {"step": number} for number, line in enumerate(lines, 1)))
         write_atomically(folder / "delta.safetensors", (runs[-1].folder / "delta.safetensors").read_bytes())
         card |= {name: cards[-1][name] for name in ("total", "processes", "relative_change")}
         card |= {"trainable": max(c["trainable"] for c in cards), "scope": " + ".join(dict.fromkeys(c["scope"] for c in cards))}
@@ -216,40 +222,22 @@ def _in_stages(
         write_card(folder, card | {"stages": told, "status": "done"})
 
 
-def _titled(track: Track, stage: str) -> Track:
-    """Says of what takes long in which stage it is."""
-    return lambda items, title: track(items, f"{stage}: {title}")
-
-
-def _gathered(
-    plan: Plan, model: DiffusionModel, store: Store, track: Track, processes: Processes, reference: Mapping[str, Tensor]
-) -> Batches | None:
-    """What a method looks at, drawn by the network with the weights of `reference` in it; nothing for a closed form."""
+def _gathered(plan: Plan, session: Session, reference: Mapping[str, Tensor]) -> Batches | None:
+    """What a method is trained on, sampled by the network with the weights `reference`; None for a closed form."""
     if not isinstance(plan.method, Objective) or plan.training is None:
         return None
-    track = track if processes.is_main else untracked
-    with processes.main_first(), swapped(model.network, reference):  # the others find the pictures in the store
-        return gather(model, plan.concept, plan.method.needs, plan.training, plan.seed, store, track)
+    with session.distributed.main_first(), swapped(session.model.network, reference):  # the others find the images in the cache
+        return gather(session, plan.concept, plan.method.needs, plan.training, plan.seed)
 
 
-def _train(
-    method: Objective,
-    training: Training,
-    batches: Batches,
-    state: TrainState,
-    folder: Path,
-    watch: Watch | None,
-    stop: Check | None,
-    spent: Spent,
-) -> dict[str, Any]:
+def _train(trainer: Trainer, progress: Progress, folder: Path) -> dict[str, Any]:
     """Trains into the folder; returns the cost, the number of steps, and those of the method's notes that are numbers."""
-    trainer = Trainer(method, training, batches, state, folder, spent, stop)
-    steps, is_main = trainer.fit(), trainer.processes.is_main
     try:
-        for _ in watch(steps, trainer.steps_done, training.steps) if watch and is_main else steps:
-            pass
+        with trainer.model.mixed(trainer.accelerator.autocast):  # a stopping rule samples images in it too
+            for _ in progress.steps(trainer.fit(), trainer.steps_done, trainer.training.steps):
+                pass
     finally:
-        if is_main:
+        if trainer.processes.is_main:
             trainer.log.write(folder / "log.jsonl")
     notes = {name: note.item() for name, note in trainer.hooks.notes.items() if note.ndim == 0}
     cost = {"forwards": trainer.costs.forwards, "backwards": trainer.costs.backwards, "steps_done": trainer.steps_done}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import NoReturn
 
 
 def digest(*parts: object) -> str:
@@ -9,8 +10,15 @@ def digest(*parts: object) -> str:
 
     >>> digest("a", 1) == digest("a", 1) != digest("a", 2)
     True
+
+    Raises:
+        TypeError: a part that JSON does not hold. Its `str` may be the same for two values, or another for the same.
     """
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_refuse).encode()).hexdigest()[:32]
+
+
+def _refuse(value: object) -> NoReturn:
+    raise TypeError(f"a digest is of texts, numbers, lists and tables: {value!r} is a {type(value).__name__}; name what tells it apart")
 
 
 def seed_of(*parts: object) -> int:

@@ -1,27 +1,75 @@
 """Locks between processes."""
 
-import fcntl
 import os
-import time
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from expunge.errors import ExpungeError
+
+NOTE = ".writing"
+"""In a folder of results while a process writes into it."""
 
 
 @contextmanager
 def taken(file: Path, wait: bool = False) -> Iterator[bool]:
     """Whether this process has to itself what `file` stands for; with `wait` it has, sooner or later.
 
-    The system gives a lock back when its process ends, however it ends. The file keeps a line for each that took it: process id and
-    time.
+    The system releases the lock when its process ends, however it ends. The lock is on a file beside; `file` has a line for each
+    process that had it: its id, its host, and when it began.
+
+    Raises:
+        ExpungeError: the folder cannot be written.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        lock.write(f"{os.getpid()} {time.time():.0f}\n")
-        lock.flush()
+    lock = FileLock(file.with_name(f"{file.name}.lock"))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise ExpungeError(
+            f"{file.parent} cannot be written: {error.strerror}.", rule="unwritten", value=str(file.parent), hint="Try another folder."
+        ) from error
+    try:
+        with file.open("a", encoding="utf-8") as note:
+            note.write(f"{os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
         yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing into a folder of results meanwhile.
+
+    Raises:
+        ExpungeError: another process is writing into it.
+    """
+    note = folder / NOTE
+    with taken(note) as is_mine:
+        if not is_mine:
+            raise in_use(folder)
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+
+
+def in_use(folder: Path) -> ExpungeError:
+    """The error for a folder that another process writes into, with what is known of that process."""
+    try:
+        *_, line = (folder / NOTE).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        line = "of unknown number"
+    return ExpungeError(
+        f"Another process is working on {folder}: process {line}.",
+        rule="in-use",
+        value=str(folder),
+        hint="Try again when it has ended, or another folder.",
+    )

@@ -1,27 +1,27 @@
 """The banks of points that training draws from, made once by the base model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from expunge.concepts.concept import ForgetPrompt, naming
+from expunge.concepts.concept import ForgetPrompt, compile_names
 from expunge.concepts.groups import Subject
 from expunge.diffusion.batch import Need
 from expunge.diffusion.types import Latents, Noised, Point
 from expunge.methods.base import Training
 from expunge.models.base import DiffusionModel
-from expunge.models.sampling import Sampler, Visit
+from expunge.models.sampling import Visit
 from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
+from expunge.training.identity import image_key
 from expunge.training.networks import ReferenceCache
-
-Track = Callable[[Sequence[int], str], Iterator[int]]
-"""Shows the progress of a loop: rich's `track`, or `untracked`."""
+from expunge.training.session import Session
 
 RENDER_BATCH = 32
+"""Images that are sampled at once, unless the session says otherwise."""
 
 PICTURES: dict[Need, str] = {
     "forget": "pictures of the concept",
@@ -29,12 +29,7 @@ PICTURES: dict[Need, str] = {
     "surrogate": "pictures of others in its place",
     "retain": "pictures that must survive",
 }
-"""What a progress bar says while the pictures of a part are made."""
-
-
-def untracked(items: Sequence[int], description: str) -> Iterator[int]:
-    """No progress shown."""
-    return iter(items)
+"""What a progress bar says while the images of a part are sampled."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +53,18 @@ class Bank:
         return list(of.values())
 
 
-def forget_bank(model: DiffusionModel, concept: Subject, training: Training, seed: int, store: Store, track: Track) -> Bank:
+def forget_bank(session: Session, concept: Subject, training: Training, seed: int) -> Bank:
     """Pictures of the concept by the untouched model, noised at times spread evenly over the path."""
     chosen = _in_turn(concept, training, min(training.pictures, training.points))
     seeds = [seed_of(seed, "picture", i) for i in range(len(chosen))]
     generator = torch.Generator().manual_seed(seed_of(seed, "noise"))
     shown = [p.prompt for p in chosen]
-    points, which = _noised(model, "forget", shown, shown, seeds, training.points, generator, store, track)
+    points, which = _noised(session, "forget", shown, shown, seeds, training.points, generator)
     rows = tuple(chosen[i] for i in which)
     return _bank(points, rows, _drawn(rows, generator), seed)
 
 
-def stand_in_bank(model: DiffusionModel, concept: Subject, need: Need, training: Training, seed: int, store: Store, track: Track) -> Bank:
+def stand_in_bank(session: Session, concept: Subject, need: Need, training: Training, seed: int) -> Bank:
     """Pictures by the untouched model of what stands in the concept's place, each shown under the forget prompt.
 
     For `surrogate` another member of the kind, drawn at random (where none may stand in, the context), for `anchor_pictures` the
@@ -80,18 +75,18 @@ def stand_in_bank(model: DiffusionModel, concept: Subject, need: Need, training:
     drawn = _drawn(chosen, generator)
     made_of = list(drawn) if need == "surrogate" else [p.anchor for p in chosen]
     seeds = [seed_of(seed, need, "picture", i) for i in range(len(chosen))]
-    points, which = _noised(model, need, made_of, [p.prompt for p in chosen], seeds, training.points, generator, store, track)
+    points, which = _noised(session, need, made_of, [p.prompt for p in chosen], seeds, training.points, generator)
     return _bank(points, tuple(chosen[i] for i in which), tuple(drawn[i] for i in which), seed_of(seed, need))
 
 
-def retain_bank(model: DiffusionModel, concept: Subject, training: Training, seed: int, store: Store, track: Track) -> Bank:
+def retain_bank(session: Session, concept: Subject, training: Training, seed: int) -> Bank:
     """Pictures by the untouched model of what must survive, spread evenly over its prompts, each under its own."""
     prompts = surviving(concept)
     count = min(training.retain_pictures, training.points)
     chosen = [prompts[i * len(prompts) // count % len(prompts)] for i in range(count)]
     seeds = [seed_of(seed, "retain", "picture", i) for i in range(count)]
     generator = torch.Generator().manual_seed(seed_of(seed, "retain", "noise"))
-    return Bank(_noised(model, "retain", chosen, chosen, seeds, training.points, generator, store, track)[0])
+    return Bank(_noised(session, "retain", chosen, chosen, seeds, training.points, generator)[0])
 
 
 def surviving(concept: Subject) -> list[str]:
@@ -99,7 +94,7 @@ def surviving(concept: Subject) -> list[str]:
 
     An open vocabulary may have them inside another name, as "Monet" in "Monet's garden"; a picture of that is one of the concept.
     """
-    words = naming([*concept.names, *(n for c in concept.parts for removed in c.removed for n in removed.known)])
+    words = compile_names([*concept.names, *(n for c in concept.parts for removed in c.removed for n in removed.known)])
     return [p for p in concept.retain() if not words.search(p)]
 
 
@@ -121,28 +116,21 @@ def _in_turn(concept: Subject, training: Training, count: int) -> list[ForgetPro
 
 
 def _noised(
-    model: DiffusionModel,
-    need: Need,
-    made_of: list[str],
-    shown: list[str],
-    seeds: list[int],
-    count: int,
-    generator: torch.Generator,
-    store: Store,
-    track: Track,
+    session: Session, need: Need, made_of: list[str], shown: list[str], seeds: list[int], count: int, generator: torch.Generator
 ) -> tuple[Noised, list[int]]:
     """Pictures of the prompts `made_of`, noised to `count` points at times spread evenly over the path, under the prompts `shown`.
 
     Also gives the picture that each point is of.
     """
-    return noised(model, need, pictured(model, need, made_of, seeds, store, track), shown, count, generator)
+    return noised(session.model, need, pictured(session, need, made_of, seeds), shown, count, generator)
 
 
-def pictured(model: DiffusionModel, need: Need, prompts: list[str], seeds: list[int], store: Store, track: Track) -> Latents:
-    """Clean latents of pictures of the prompts, from the store where they were made before."""
-    sampler = model.default_sampler
-    key = digest(f"{need}-latents", model.fingerprint, model.rendered_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
-    return _stored(store, key, lambda: {"x_0": _latents(model, prompts, seeds, sampler, track, PICTURES[need])})["x_0"]
+def pictured(session: Session, need: Need, prompts: list[str], seeds: list[int]) -> Latents:
+    """Clean latents of images of the prompts, from the cache if they are there."""
+    model, sampler = session.model, session.model.default_sampler
+    made_by = model.fingerprint, image_key(model, __name__)
+    key = digest(f"{need}-latents", *made_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
+    return _stored(session.cache, key, lambda: {"x_0": _latents(session, prompts, seeds, PICTURES[need])})["x_0"]
 
 
 def noised(
@@ -163,21 +151,19 @@ def noised(
     return Noised(model.path.add_noise(x_0, noise, t), t, cond, keys, model.path.goal(x_0, noise, t)), rows
 
 
-def trajectory_bank(
-    model: DiffusionModel, concept: Subject, training: Training, seed: int, store: Store, track: Track, references: ReferenceCache
-) -> Bank:
+def trajectory_bank(session: Session, concept: Subject, training: Training, seed: int, references: ReferenceCache) -> Bank:
     """Points that the untouched model visits while it samples the concept under guidance.
 
     The two predictions that guidance needs at each point are the reference's outputs there, so they go into `references` at no cost.
     """
-    prompts, sampler = _trained_on(concept, training), model.default_sampler
+    model, sampler, prompts = session.model, session.model.default_sampler, _trained_on(concept, training)
     each = max(1, min(training.pictures, -(-training.points // sampler.steps)) // len(prompts))
     count = each * len(prompts)
     chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
-    made_by = model.fingerprint, model.rendered_by
+    made_by = model.fingerprint, image_key(model, __name__)
     key = digest("visits", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
-    path = _stored(store, key, lambda: _trajectories(model, [p.prompt for p in chosen], seeds, sampler, track))
+    path = _stored(session.cache, key, lambda: _trajectories(session, [p.prompt for p in chosen], seeds))
 
     visits = path["x_t"].shape[1]  # some schedulers, PNDM and Heun among them, visit more points than they have steps
     rows = tuple(p for p in chosen for _ in range(visits))
@@ -202,25 +188,24 @@ def _drawn(rows: Sequence[ForgetPrompt], generator: torch.Generator) -> tuple[st
     return tuple(p.marginals[int(c * len(p.marginals))] if p.marginals else p.context for p, c in zip(rows, chance, strict=True))
 
 
-def _stored(store: Store, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    if (found := store.get(key)) is None:
+def _stored(cache: Store, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    if (found := cache.get(key)) is None:
         found = make()
-        store.put(key, found)
+        cache.put(key, found)
     return found
 
 
-def _latents(model: DiffusionModel, prompts: list[str], seeds: list[int], sampler: Sampler, track: Track, description: str) -> Latents:
-    starts = range(0, len(prompts), RENDER_BATCH)
-    cond = model.encode(prompts)
-    parts = (slice(s, s + RENDER_BATCH) for s in track(starts, description))
-    return torch.cat([model.sample_latents(cond[part], seeds[part], sampler).cpu() for part in parts])
+def _latents(session: Session, prompts: list[str], seeds: list[int], title: str) -> Latents:
+    model, cond, parts = session.model, session.model.encode(prompts), []
+    for part in session.in_batches(len(prompts), title, RENDER_BATCH):
+        parts.append(model.sample_latents(cond[part], seeds[part], model.default_sampler).cpu())
+    return torch.cat(parts)
 
 
-def _trajectories(model: DiffusionModel, prompts: list[str], seeds: list[int], sampler: Sampler, track: Track) -> dict[str, Tensor]:
-    cond, walks = model.encode(prompts), []
-    for start in track(range(0, len(prompts), RENDER_BATCH), "trajectories of the concept"):
-        part = slice(start, start + RENDER_BATCH)
-        walks.append([v for v in model.walk(cond[part], seeds[part], sampler) if isinstance(v, Visit)])
+def _trajectories(session: Session, prompts: list[str], seeds: list[int]) -> dict[str, Tensor]:
+    model, cond, walks = session.model, session.model.encode(prompts), []
+    for part in session.in_batches(len(prompts), "trajectories of the concept", RENDER_BATCH):
+        walks.append([v for v in model.walk(cond[part], seeds[part], model.default_sampler) if isinstance(v, Visit)])
     stack = {
         name: torch.cat([torch.stack([getattr(v, name).cpu() for v in walk], dim=1) for walk in walks])
         for name in ("x_t", "given", *(["without"] if walks[0][0].without is not None else []))

@@ -10,10 +10,10 @@ from expunge.diffusion.batch import LEADS, Batch, Need
 from expunge.diffusion.types import Cond, Noised, Point, Spans
 from expunge.methods.base import Training
 from expunge.models.base import DiffusionModel
-from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
-from expunge.training.banks import Bank, Track, forget_bank, retain_bank, stand_in_bank, trajectory_bank, untracked
+from expunge.training.banks import Bank, forget_bank, retain_bank, stand_in_bank, trajectory_bank
 from expunge.training.networks import ReferenceCache
+from expunge.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,7 @@ def _moved(points: Point | Noised, at: list[int], device: torch.device) -> Point
     return Noised(x_t, t, cond, keys, points.goal[at].to(device)) if isinstance(points, Noised) else Point(x_t, t, cond, keys)
 
 
-def gather(
-    model: DiffusionModel,
-    concept: Subject,
-    needs: frozenset[Need],
-    training: Training,
-    seed: int,
-    store: Store,
-    track: Track = untracked,
-) -> Batches:
+def gather(session: Session, concept: Subject, needs: frozenset[Need], training: Training, seed: int) -> Batches:
     """Makes the banks that `needs` ask for, and the batches over them."""
     banks: dict[Need, Bank] = {}
     references = ReferenceCache()
@@ -93,14 +85,14 @@ def gather(
             continue
         match need:
             case "forget":
-                banks[need] = forget_bank(model, concept, training, seed, store, track)
+                banks[need] = forget_bank(session, concept, training, seed)
             case "trajectory":
-                banks[need] = trajectory_bank(model, concept, training, seed, store, track, references)
+                banks[need] = trajectory_bank(session, concept, training, seed, references)
             case "retain":
-                banks[need] = retain_bank(model, concept, training, seed, store, track)
+                banks[need] = retain_bank(session, concept, training, seed)
             case _:
-                banks[need] = stand_in_bank(model, concept, need, training, seed, store, track)
-    return Batches(model, concept, needs, banks, seed, training.batch_size, references)
+                banks[need] = stand_in_bank(session, concept, need, training, seed)
+    return Batches(session.model, concept, needs, banks, seed, training.batch_size, references)
 
 
 def picks(seed: int, step: int, size: int, batch: int) -> list[int]:

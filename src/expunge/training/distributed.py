@@ -1,7 +1,7 @@
 """One run on several processes, as `accelerate launch` or `torchrun` starts them: each takes a share of every batch."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import torch
@@ -34,55 +34,62 @@ def state_of_its_own() -> Iterator[None]:
 
 
 class Processes:
-    """The processes of a run: one, unless a launcher started several.
+    """The processes that share a run: this one alone, or those that `launched` finds.
 
-    Every process comes to every call here, in the same order, or the others wait for it in vain. With one process each call gives
-    back what it was given.
+    All processes must make the same calls here in the same order, or they wait for each other for ever. With one process each call
+    returns what it was given.
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, state: PartialState | None = None):
+        self._state = state
+        self.count: int = state.num_processes if state else 1
+        self.rank: int = state.process_index if state else 0
+
+    @classmethod
+    def launched(cls, device: torch.device) -> "Processes":
+        """The processes that a launcher started; this one alone if there was none. Use it within `state_of_its_own`."""
         # accelerate remembers the device of a process's first use and refuses others; a run's is its own.
         if PartialState._shared_state and PartialState().num_processes == 1:
             AcceleratorState._reset_state(reset_partial_state=True)
-        self._state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
-        self.count: int = self._state.num_processes
-        self.rank: int = self._state.process_index
+        state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
+        return cls(state if state.num_processes > 1 else None)
 
     @property
     def is_main(self) -> bool:
         """Whether this is the one that writes, and shows how far things are."""
         return self.rank == 0
 
-    def accelerator(self, dtype: str) -> Accelerator:
-        """Of a run's own precision, whatever that of an earlier run in this process was."""
-        AcceleratorState._reset_state()
-        return Accelerator(mixed_precision=PRECISIONS[dtype], cpu=self._state.device.type == "cpu")
+    def accelerator(self, dtype: str, device: torch.device) -> Accelerator:
+        """An accelerator of a run's own precision and device, whatever those of an earlier run in this process were."""
+        AcceleratorState._reset_state(reset_partial_state=self.count == 1)
+        return Accelerator(mixed_precision=PRECISIONS[dtype], cpu=device.type == "cpu")
 
     def wait(self) -> None:
-        """For the slowest."""
-        self._state.wait_for_everyone()
+        """Waits for the slowest."""
+        if self._state is not None:
+            self._state.wait_for_everyone()
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The others enter when the main process has left."""
-        with self._state.main_process_first():
+        """A context that the others enter when the main process has left it."""
+        with self._state.main_process_first() if self._state is not None else nullcontext():
             yield
 
-    def told(self, value: bool) -> bool:
-        """What the main process says."""
-        return bool(broadcast(torch.tensor(value, device=self._state.device))) if self.count > 1 else value
+    def agree(self, value: bool) -> bool:
+        """The main process's value."""
+        return value if self._state is None else bool(broadcast(torch.tensor(value, device=self._state.device)))
 
     def same(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of the main process; every process has tensors of these names and shapes."""
+        """The main process's tensors. Every process has tensors of these names and shapes."""
         return {name: broadcast(tensors[name]) for name in sorted(tensors)} if self.count > 1 else dict(tensors)
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """Over the processes."""
+        """The mean over the processes."""
         return reduce(tensor, "mean") if self.count > 1 else tensor
 
     def total(self, number: int) -> int:
-        """Over the processes."""
-        return int(reduce(torch.tensor(number, device=self._state.device), "sum")) if self.count > 1 else number
+        """The sum over the processes."""
+        return number if self._state is None else int(reduce(torch.tensor(number, device=self._state.device), "sum"))
 
 
 def refuse_uneven(training: Training, count: int) -> None:
@@ -93,6 +100,9 @@ def refuse_uneven(training: Training, count: int) -> None:
     """
     if training.batch_size % (training.accumulate * count):
         raise ExpungeError(
-            f"a batch is cut into equal parts, accumulate for each process: batch_size {training.batch_size} is no multiple of "
-            f"{training.accumulate} x {count}; choose another --batch-size, or another number of processes"
+            f"A batch of {training.batch_size} does not fall into equal parts for {count} processes with accumulate "
+            f"{training.accumulate} each.",
+            rule="uneven-batch",
+            value=training.batch_size,
+            hint=f"Try a --batch-size that is a multiple of {training.accumulate * count}, or another number of processes.",
         )

@@ -59,7 +59,7 @@ class Hooks:
             if name not in self.notes or self.notes[name].shape != value.shape:
                 before = f"of shape {list(self.notes[name].shape)}" if name in self.notes else "absent"
                 raise ExpungeError(
-                    f"`update` returned the note {name!r} of shape {list(value.shape)}; in the notes of `prepare` it is {before}.",
+                    f"`update` returned the note {name!r} of shape {list(value.shape)}. In the notes of `prepare` it is {before}.",
                     rule="unknown-note",
                     value=name,
                     hint="Try to return it from `prepare` with this shape.",
@@ -77,9 +77,9 @@ class Hooks:
         for name, mask in masks.items():
             parameter = trained.get(name)
             if parameter is None or mask.dtype != torch.bool or mask.shape != parameter.shape:
-                expected = "no tensor of this name is trained" if parameter is None else f"the tensor is of shape {list(parameter.shape)}"
+                expected = "No tensor of this name is trained" if parameter is None else f"The tensor is of shape {list(parameter.shape)}"
                 raise ExpungeError(
-                    f"The mask {name!r} is {mask.dtype} of shape {list(mask.shape)}; {expected}, and masks are torch.bool.",
+                    f"The mask {name!r} is {mask.dtype} of shape {list(mask.shape)}. {expected}, and masks are torch.bool.",
                     rule="mask-of-tensor",
                     value=name,
                     hint="Try the names and shapes of `models.weights`.",

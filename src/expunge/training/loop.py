@@ -14,12 +14,13 @@ from expunge.models.delta import swapped
 from expunge.training.batches import Batches
 from expunge.training.checkpoint import Checkpoint
 from expunge.training.counters import Costs, Spent
-from expunge.training.distributed import Processes, refuse_uneven
+from expunge.training.distributed import refuse_uneven
 from expunge.training.hooks import Hooks
 from expunge.training.log import StepLog
 from expunge.training.networks import EMA, Reference, Student
 from expunge.training.optimizers import Optimizers
 from expunge.training.preconditioner import make_preconditioner
+from expunge.training.session import Session
 from expunge.training.state import TrainState
 from expunge.training.steps import Step
 from expunge.training.stopping import Check
@@ -57,9 +58,10 @@ class Trainer:
     `fit` takes its steps within `DiffusionModel.mixed` of `accelerator.autocast`, in the model's precision.
 
     Args:
+        session: whose model is trained, by whose processes.
         method: gives the terms of the loss.
         training: how it is trained.
-        batches: what it is trained on; made of the model whose network `state` holds.
+        batches: what it is trained on.
         state: the trained tensors.
         folder: where checkpoints are kept; None keeps none.
         spent: what the run has cost before training.
@@ -68,6 +70,7 @@ class Trainer:
 
     def __init__(
         self,
+        session: Session,
         method: Objective,
         training: Training,
         batches: Batches,
@@ -77,11 +80,11 @@ class Trainer:
         stop: Check | None = None,
     ):
         refuse_recomputing(method, training)
-        model = batches.model
+        model = self.model = session.model
         self.method, self.training, self.batches, self.state, self.stop = method, training, batches, state, stop
-        self.processes = Processes(model.device)
+        self.processes = session.distributed
         refuse_uneven(training, self.processes.count)
-        self.accelerator = self.processes.accelerator(model.precision)
+        self.accelerator = self.processes.accelerator(model.precision, model.device)
         self.student, self.ema = Student(model, state), EMA(model, state)
         self.reference = Reference(model, state, batches.references)
         self.hooks, self.log = Hooks(method, batches), StepLog()
@@ -99,7 +102,7 @@ class Trainer:
     @property
     def models(self) -> Models:
         """What the method is given at this moment."""
-        model, state, hooks = self.batches.model, self.state, self.hooks
+        model, state, hooks = self.model, self.state, self.hooks
         networks = self.student, self.reference, self.ema
         return Models(*networks, state.trained, state.initial, dict(hooks.notes), hooks.companion, model.path, self.student.attention)
 
@@ -166,7 +169,7 @@ class Trainer:
         masks = self.hooks.masks(self.state.trained)
         if masks and self.preconditioner.mixes_entries:
             raise ExpungeError(
-                f"This method masks entries of weights, and whitened steps mix them; whiten is {self.training.whiten}.",
+                f"This method masks entries of weights, and whitened steps mix them (whiten is {self.training.whiten}).",
                 rule="mask-and-whitening",
                 value=self.training.whiten,
                 hint="Try --whiten 0.",
@@ -181,7 +184,7 @@ class Trainer:
         if self.stop is None or self.steps_done == 0:
             return False
         with swapped(self.state.net, self.state.result()):
-            return self.processes.told(self.processes.is_main and self.stop.is_done(self.steps_done))
+            return self.processes.agree(self.processes.is_main and self.stop.is_done(self.steps_done))
 
     def _not_finite(self, step: int, terms: dict[str, float]) -> NonFiniteLoss:
         """Saves the weights before the step; returns the error, of these terms or, if there are none, of the gradient."""
@@ -191,7 +194,7 @@ class Trainer:
         what = ", ".join(f"the term {name!r} is {value}" for name, value in terms.items()) or "the gradient is not finite"
         return NonFiniteLoss(
             f"Training failed at step {step + 1}: {what}. The weights of step {step} are kept.",
-            rule="finite-loss" if terms else "finite-gradient",
+            rule="non-finite-loss",
             value=terms or None,
             hint="Try a lower --lr, or fp32.",
         )

@@ -1,29 +1,20 @@
 """The network under each set of weights that training calls it with."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from expunge.diffusion.networks import no_mean
 from expunge.diffusion.types import Latents, Maps, Point
+from expunge.models.base import DiffusionModel
 from expunge.training.state import TrainState
-
-
-class Predictor(Protocol):
-    """What is called of a model: its network's predictions and attention maps, optionally with other values of some weights."""
-
-    def predict(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents: ...
-
-    def attention(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Maps: ...
 
 
 class Student:
     """The network under the weights in training, with gradient. It counts the samples that pass it."""
 
-    def __init__(self, model: Predictor, state: TrainState | None = None):
+    def __init__(self, model: DiffusionModel, state: TrainState | None = None):
         self.model, self.state = model, state
         self.with_gradient = 0
         self.without_gradient = 0
@@ -52,7 +43,7 @@ class Student:
 class EMA:
     """The network under the moving average of the weights, without gradient."""
 
-    def __init__(self, model: Predictor, state: TrainState):
+    def __init__(self, model: DiffusionModel, state: TrainState):
         self.model, self.state, self.calls = model, state, 0
 
     @torch.no_grad()
@@ -88,7 +79,7 @@ class ReferenceCache:
 class Reference:
     """The network under the reference weights, without gradient. Its predictions are cached."""
 
-    def __init__(self, model: Predictor, state: TrainState, cache: ReferenceCache):
+    def __init__(self, model: DiffusionModel, state: TrainState, cache: ReferenceCache):
         self.model, self.state, self.cache, self.calls = model, state, cache, 0
 
     @torch.no_grad()

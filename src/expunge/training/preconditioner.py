@@ -121,9 +121,9 @@ def refuse_whitening(model: DiffusionModel, scope: Scope, ridge: float) -> None:
     """
     if ridge and not readers(model.scope(scope), model.reads_tokens):
         raise ExpungeError(
-            f"Whitened steps are of weights that read a prompt's tokens, and the scope {scope.name!r} has none.",
+            f"Whitened steps change weights that read a prompt's tokens, and {scope.name!r} trains none (whiten is {ridge}).",
             rule="nothing-to-whiten",
-            value=scope.name,
+            value=ridge,
             hint="Try --whiten 0.",
         )
 

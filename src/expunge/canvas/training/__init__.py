@@ -1,4 +1,4 @@
-"""Training the embedded model from nothing or without a concept, and measuring it.
+"""Train the canvas from random weights, with all concepts or without some, and measure its quality.
 
-Commands run by hand; no other package imports them.
+These are scripts that are run by hand. Only a suite or an attack that needs the canvas's training data imports them, lazily.
 """

@@ -1,7 +1,7 @@
-"""Measures the shipped canvas: `python -m expunge.canvas.training.quality`. Writes `weights/card.json` beside the weights.
+"""Measure the canvas: `python -m expunge.canvas.training.quality`. Writes `weights/card.json` beside the weights.
 
-Shares that the judges recognise, each with n and a 95 % interval: of fresh drawings, of their reconstructions by the
-autoencoder, and of the pipeline's own pictures over all prompts, by main words and by synonyms.
+Measures the shares of objects and styles that the judges recognise, each with n and a 95 % interval: on new drawings, on their
+reconstructions by the autoencoder, and on generated images of all prompts with main names and with synonyms.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from expunge.canvas.training.train import Budget, random_pairs
 from expunge.evaluation.statistics import wilson
 from expunge.models.base import DiffusionModel
 from expunge.models.loading import load
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_json
 
 
-def recognised(judge: Judge, pictures: Tensor, objects: Tensor, styles: Tensor) -> dict[str, dict]:
-    """Shares of objects and styles that the judge recognises."""
+def measure_recognition(judge: Judge, pictures: Tensor, objects: Tensor, styles: Tensor) -> dict[str, dict]:
+    """The shares of objects and styles that the judge recognises, with 95 % Wilson intervals."""
     verdicts = [judge(chunk) for chunk in pictures.split(200)]
     out = {}
     for head, truth in (("objects", objects), ("styles", styles)):
@@ -35,14 +35,15 @@ def recognised(judge: Judge, pictures: Tensor, objects: Tensor, styles: Tensor) 
 
 
 @torch.no_grad()
-def reconstructed(canvas: DiffusionModel, pictures: Tensor) -> Tensor:
+def reconstruct(canvas: DiffusionModel, pictures: Tensor) -> Tensor:
+    """Encode and decode images with the canvas's autoencoder."""
     vae = canvas.pipeline.vae
     factor = vae.config.scaling_factor
     return torch.cat([canvas.decode(vae.encode(p.float() / 127.5 - 1).latent_dist.mean * factor) for p in pictures.split(100)])
 
 
-def generated(canvas: DiffusionModel, which: int, seeds: int, title: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures of every object in every style, by main words (`which` 0) or synonyms (1)."""
+def generate(canvas: DiffusionModel, which: int, seeds: int, title: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Sample images of every object in every style, by main name (`which` 0) or synonym (1). Returns images, objects and styles."""
     pairs = [(o, s, k) for k in range(seeds) for o in range(len(OBJECTS)) for s in range(len(STYLES))]
     texts = [prompt(OBJECTS[o].names[which], STYLES[s].names[which]) for o, s, _ in pairs]
     starts = track(range(0, len(pairs), 40), title)
@@ -53,24 +54,24 @@ def generated(canvas: DiffusionModel, which: int, seeds: int, title: str) -> tup
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5, help="pictures of each prompt")
+    parser.add_argument("--seeds", type=int, default=5, help="images of each prompt")
     seeds = parser.parse_args().seeds
     canvas = load("canvas")
     objects, styles = random_pairs(4000, 50_000_000)
     fresh = torch.cat([draw(o, s, 50_000_001 + i) for i, (o, s) in enumerate(zip(objects.split(500), styles.split(500), strict=True))])
-    again = reconstructed(canvas, fresh)
-    words, synonyms = generated(canvas, 0, seeds, "main words"), generated(canvas, 1, seeds, "synonyms")
+    again = reconstruct(canvas, fresh)
+    words, synonyms = generate(canvas, 0, seeds, "main words"), generate(canvas, 1, seeds, "synonyms")
     quality = {}
     for name in ("main", "second"):
         judge = Judge.load(name)  # type: ignore[arg-type]
         quality[name] = {
-            "fresh drawings": recognised(judge, fresh, objects, styles),
-            "reconstructions": recognised(judge, again, objects, styles),
-            "generated, main words": recognised(judge, *words),
-            "generated, synonyms": recognised(judge, *synonyms),
+            "fresh drawings": measure_recognition(judge, fresh, objects, styles),
+            "reconstructions": measure_recognition(judge, again, objects, styles),
+            "generated, main words": measure_recognition(judge, *words),
+            "generated, synonyms": measure_recognition(judge, *synonyms),
         }
     card = {"sampler": asdict(canvas.default_sampler), "training": asdict(Budget()), "fingerprint": canvas.fingerprint, "judges": quality}
-    write_atomically(WEIGHTS / "card.json", (json.dumps(card, indent=1) + "\n").encode())
+    write_json(WEIGHTS / "card.json", card)
     print(json.dumps(quality, indent=1))
 
 

@@ -1,6 +1,5 @@
-"""One resumable stage of the canvas's training."""
+"""A resumable stage of the canvas's training."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -11,19 +10,29 @@ from rich.progress import Progress
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from expunge.storage.files import append_line
 from expunge.storage.tensors import write_tensors
 
 CHECKPOINT_EVERY = 250
-"""Steps between checkpoints, from which a killed stage goes on."""
+"""Steps between checkpoints, from which an interrupted stage resumes."""
 
 
 def one_cycle(step: int, steps: int, warmup: int = 150) -> float:
-    """Learning-rate factor: linear warm-up, then a half cosine down to zero. The last points of style come with the decay."""
+    """The factor of the learning rate: a linear warm-up times a half cosine to zero. The decay improves the styles of the result."""
     return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 class Stage:
-    """Runs `steps` optimizer steps of `loss(step)` over `net`, with an EMA of the weights, a log, and checkpoints."""
+    """Optimizer steps on `loss(step)` over the weights of `net`, with an EMA of the weights, a log and checkpoints.
+
+    Args:
+        work: The folder of the log, the checkpoint and the finished weights.
+        name: The name of the stage, which begins its file names.
+        net: The network to train. At the end it has the averaged weights.
+        lr: The peak learning rate.
+        steps: The number of steps.
+        ema: The largest decay of the average; it is smaller in the first steps.
+    """
 
     def __init__(self, work: Path, name: str, net: nn.Module, lr: float, steps: int, ema: float = 0.998):
         self.work, self.name, self.net, self.lr, self.steps, self.ema = work, name, net, lr, steps, ema
@@ -32,6 +41,7 @@ class Stage:
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
 
     def run(self, loss: Callable[[int], Tensor], progress: Progress, probe: Callable[[], dict] | None = None) -> None:
+        """Train to the end, or load the finished weights. `probe` adds values to the log every 800 steps, with the averaged weights."""
         if self.done.exists():
             self.net.load_state_dict(load_file(self.done))
             return
@@ -59,8 +69,7 @@ class Stage:
                 row = {"step": step + 1, "loss": value.item(), "seconds": round(time.monotonic() - since, 1)}
                 if probe and (step + 1) % 800 == 0:
                     row |= self._probe(probe, average)
-                with (self.work / f"{self.name}.jsonl").open("a") as log:
-                    log.write(json.dumps(row) + "\n")
+                append_line(self.work / f"{self.name}.jsonl", row)
             if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < self.steps:
                 self._save(step + 1, average)
         self.net.load_state_dict(average)

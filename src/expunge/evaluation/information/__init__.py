@@ -1,4 +1,4 @@
-"""The information meter: how many nats of a concept a model's weights still hold, estimated without a judge.
+"""Estimates of how much information about a concept a model's weights contain, in nats and without a judge.
 
-Reads predictions alone; images are only written for the report.
+They are computed from noise predictions. Images are written only for the report.
 """

@@ -1,4 +1,4 @@
-"""Asks models what a concept's name tells of a picture: which pictures, which prompts, and what both models say of them."""
+"""The images, prompts and predictions from which the information of a concept's name is estimated."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,70 +12,76 @@ from torch import Tensor
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.diffusion.decomposition import gain
-from expunge.diffusion.types import Cond, Latents, Noised
+from expunge.diffusion.types import Latents, Noised
 from expunge.evaluation.information.mutual_information import Axis, Estimate, Form, Weights, points, predictions
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.sampling import Sampler
-from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
-from expunge.training.banks import RENDER_BATCH, Track
+from expunge.training.banks import RENDER_BATCH
+from expunge.training.identity import image_key
+from expunge.training.session import Session
 
 CHUNK = 8
-"""Pictures whose points are held in memory at a time."""
+"""Images whose points are in memory at the same time."""
 PILOT, PILOT_DRAWS = 16, 4
-"""Pictures, and points of each, that tell where on the noise path prompts say most."""
+"""Images, and points of each, that locate the noise levels where prompts give most information."""
 
 
 @dataclass(frozen=True)
 class Meter:
-    """How much is measured. Time grows with pictures times draws; nothing of the untouched model is computed twice."""
+    """The amount of measurement.
+
+    Time is proportional to images times draws. Results of the base model are cached.
+    """
 
     pictures: Annotated[int, Ge(4)] = 6
-    """Pictures of each other concept. More narrow the intervals."""
+    """Images of each other concept. More narrow the intervals."""
     target_pictures: Annotated[int, Ge(8)] = 16
-    """Pictures of the concept beside partners, and half as many of it alone."""
+    """Images of the concept with partners, and half as many of it alone. More narrow the intervals."""
     draws: Annotated[int, Ge(2), MultipleOf(2)] = 16
-    """Points on the noise path for each picture. More have a smaller error for each picture; each costs two forwards of each model."""
+    """Points on the noise path for each image. More reduce the error of each image; each costs two forwards of each model."""
     others: Annotated[int, Ge(1)] = 24
-    """At most so many siblings, others of its kind, and concepts of other kinds, spread evenly over them. The canvas has fewer."""
+    """The largest number of siblings, of other members of its kind, and of concepts of other kinds, each spread evenly. The canvas has
+    fewer."""
     maps: Annotated[int, Ge(0)] = 4
-    """Pictures of the concept for which maps show where the information lies."""
+    """Images of the concept for which maps show where the information is."""
     map_draws: Annotated[int, Ge(2), MultipleOf(2)] = 48
-    """Points on the noise path for each of these. More make maps less noisy."""
+    """Points on the noise path for each of these images. More reduce the noise of the maps."""
     guidance: Annotated[float, Ge(1)] = 1.0
-    """Guidance of the pictures. At 1 they are drawn from the model's own p(x | y), over which the information is a mean; larger makes
-    clearer pictures, and a number that is a mean over other ones."""
+    """Guidance of the images. At 1 they are samples of the model's own p(x | y), over which the information is a mean. Larger gives clearer
+    images, and the mean over other images."""
     form: Form = "expected"
-    """Which estimator of `mutual_information`. `orthogonal` takes whatever is drawn in the concept's place for knowledge of it."""
+    """The estimator (see `mutual_information`). `orthogonal` counts any replacement of the concept as knowledge of it."""
     seed: int = 0
-    """Of pictures and points."""
+    """The seed of images and points."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One picture, and the two prompts of which it is asked how much the one tells beyond the other."""
+    """An image, and the two prompts between which its information is measured."""
 
     concept: str
     template: str
-    """A prompt with `{target}` in the concept's place: "a {target} in neon style"."""
+    """The prompt with `{target}` in place of the concept: "a {target} in neon style"."""
     without: str
-    """The same without the concept."""
+    """The prompt without the concept."""
     seed: int
 
     @property
     def prompt(self) -> str:
+        """The prompt with the concept."""
         return self.naming(self.concept)
 
     def naming(self, name: str) -> str:
-        """The prompt with another name in the concept's place."""
+        """The prompt with another name in place of the concept."""
         return self.template.replace("{target}", name)
 
 
 def asked_of(concept: Concept, count: int, seed: int, alone: bool = False) -> list[Asked]:
-    """`count` pictures of a concept, beside its partners in turn, or alone.
+    """`count` images of a concept, with its partners in turn, or alone.
 
-    Which partners come first is a function of their names, so that with another one left out most pictures stay the same.
+    The order of the partners is a function of their names, so that most images stay the same when a partner is left out.
     """
     kind = concept.vocabulary.kinds[concept.kind]
     beside = concept.vocabulary.kinds[kind.partner].alone
@@ -90,94 +96,94 @@ def asked_of(concept: Concept, count: int, seed: int, alone: bool = False) -> li
 
 @dataclass(frozen=True)
 class Interview:
-    """Both models, asked of the same points: the untouched one, and the same with `delta` in it."""
+    """The base model and the unlearned model, with predictions at the same points."""
 
-    model: DiffusionModel
-    """With the untouched model's weights."""
+    session: Session
+    """Its model has the base model's weights."""
     delta: Mapping[str, Tensor]
+    """The changed weights of the unlearned model."""
     vocabulary: Vocabulary
     meter: Meter
-    store: Store
-    track: Track
+
+    @property
+    def model(self) -> DiffusionModel:
+        return self.session.model
 
     @cached_property
     def axis(self) -> Axis:
-        """The noise path, drawn from where the untouched model's prompts say most: a function of model and vocabulary alone."""
+        """The noise path, sampled where the base model's prompts give most information. It is a function of model and vocabulary."""
         members = [(kind, m) for kind in self.vocabulary.kinds.values() if kind.harmless for m in kind.members]
         spread = [members[i * len(members) // PILOT] for i in range(PILOT)] if len(members) > PILOT else members
         asked = [a for kind, m in spread for a in asked_of(Concept(m.name, kind.name, self.vocabulary), 1, self.meter.seed)]
         even = Axis.of(self.model.path)
         key = digest("fitted", self._kept_of, [(a.prompt, a.without, a.seed) for a in asked], PILOT_DRAWS)
-        if (kept := self.store.get(key)) is None:
+        if (kept := self.session.cache.get(key)) is None:
             x, weights = self.points(asked, even, PILOT_DRAWS)
             given, without = self.says(x, asked)
             said = gain(given, without, given).sum((1, 2, 3)).cpu() * weights.flatten()
             kept = {"loc_scale": torch.tensor(even.fitted(even.log_snr[torch.searchsorted(even.t, x.t.cpu())], said))}
-            self.store.put(key, kept)
+            self.session.cache.put(key, kept)
         loc, scale = kept["loc_scale"].tolist()
         return Axis.of(self.model.path, loc, scale)
 
     @cached_property
     def _kept_of(self) -> list[object]:
-        """What everything that is kept of the untouched model depends on, beside what it was asked."""
-        return [self.model.fingerprint, self.model.rendered_by, self.sampler.steps, self.sampler.guidance_scale]
+        """The part of the cache keys that all results of the base model share."""
+        made_by = image_key(self.model, __name__, "expunge.evaluation.information.mutual_information")
+        return [self.model.fingerprint, made_by, self.sampler.steps, self.sampler.guidance_scale]
 
     @property
     def sampler(self) -> Sampler:
-        """How the pictures are made."""
+        """The sampler of the images."""
         return Sampler(self.model.default_sampler.steps, self.meter.guidance)
 
     def pictures(self, asked: Sequence[Asked]) -> Latents:
-        """Clean latents by the untouched model, each made once."""
+        """Clean latents by the base model, cached."""
         keys = [digest("asked picture", self._kept_of, a.prompt, a.seed) for a in asked]
-        found = {i: kept["x_0"] for i, key in enumerate(keys) if (kept := self.store.get(key))}
+        found = {i: kept["x_0"] for i, key in enumerate(keys) if (kept := self.session.cache.get(key))}
         missing = [i for i in range(len(asked)) if i not in found]
-        for start in self.track(range(0, len(missing), RENDER_BATCH), "pictures of the base model") if missing else ():
-            part = missing[start : start + RENDER_BATCH]
+        for batch in self.session.in_batches(len(missing), "images of the base model", RENDER_BATCH):
+            part = missing[batch]
             cond = self.model.encode([asked[i].prompt for i in part])
             for i, x_0 in zip(part, self.model.sample_latents(cond, [asked[i].seed for i in part], self.sampler).cpu(), strict=True):
                 found[i] = x_0
-                self.store.put(keys[i], {"x_0": x_0})
+                self.session.cache.put(keys[i], {"x_0": x_0})
         return torch.stack([found[i] for i in range(len(asked))]).to(self.model.device)
 
     def points(self, asked: Sequence[Asked], axis: Axis, draws: int) -> tuple[Noised, Weights]:
-        """So many points of each picture, under its prompt."""
+        """`draws` points of each image, under its prompt."""
         cond = self.model.encode([a.prompt for a in asked])
         seeds = [seed_of("points", a.seed) for a in asked]
         return points(self.pictures(asked), cond, axis, draws, seeds, self.model.path)
 
     def says(self, x: Noised, asked: Sequence[Asked]) -> tuple[Latents, Latents]:
-        """What the model that is in place predicts at the points of each picture, with the concept's name and without."""
-        given, without = self.model.encode([a.prompt for a in asked]), self._without(asked)
+        """The predictions of the current model at the points of each image, with and without the concept's name."""
+        encode = self.model.encode
+        given, without = encode([a.prompt for a in asked]), encode([a.without for a in asked])
         return predictions(self.model.predict, x, given), predictions(self.model.predict, x, without)
 
-    def _without(self, asked: Sequence[Asked]) -> Cond:
-        """The prompts without the concept. Where nothing is left, the model's own condition without a prompt."""
-        rows = [self.model.encode([a.without]) if a.without else self.model.null() for a in asked]
-        return Cond.cat(rows)
-
     def base_says(self, x: Noised, asked: Sequence[Asked]) -> tuple[Latents, Latents]:
-        """The same of the untouched model, which is kept."""
+        """The predictions of the base model at the points of each image, cached."""
         draws = len(x) // len(asked)
         times = x.t.view(len(asked), draws).tolist()
-        keys = [digest("predictions", self._kept_of, a.prompt, a.without, a.seed, t) for a, t in zip(asked, times, strict=True)]
-        found = {i: kept for i, key in enumerate(keys) if (kept := self.store.get(key))}
+        keys = [digest("asked", self._kept_of, a.prompt, a.without, a.seed, t) for a, t in zip(asked, times, strict=True)]
+        found = {i: kept for i, key in enumerate(keys) if (kept := self.session.cache.get(key))}
         if missing := [i for i in range(len(asked)) if i not in found]:
             rows = [i * draws + k for i in missing for k in range(draws)]
             part = x[rows]
             given, without = (e.unflatten(0, (len(missing), draws)).cpu() for e in self.says(part, [asked[i] for i in missing]))
             for at, i in enumerate(missing):
                 found[i] = {"given": given[at], "without": without[at]}
-                self.store.put(keys[i], found[i])
+                self.session.cache.put(keys[i], found[i])
         given, without = (torch.cat([found[i][name] for i in range(len(asked))]).to(x.x_t) for name in ("given", "without"))
         return given, without
 
     def answers(self, asked: Sequence[Asked]) -> tuple[Estimate, Estimate]:
-        """How many nats each model holds of each picture, the untouched one first."""
+        """The information of each image by the base model and by the unlearned model."""
         before, after = list[Estimate](), list[Estimate]()
-        self.pictures(asked)  # all at once
+        self.pictures(asked)  # rendered in full batches
         axis = self.axis
-        for start in self.track(range(0, len(asked), CHUNK), "what both models say of them"):
+        for start in self.session.progress.track(range(0, len(asked), CHUNK), "predictions of both models"):
             part = asked[start : start + CHUNK]
             x, weights = self.points(part, axis, self.meter.draws)
             told = self.base_says(x, part)
@@ -187,13 +193,15 @@ class Interview:
         return _together(before), _together(after)
 
     def _estimate(self, x: Noised, weights: Weights, says: tuple[Latents, Latents], base_says: tuple[Latents, Latents]) -> Estimate:
+        """The estimate from predictions with and without the concept's name."""
         given, without = says
         return Estimate.of(gain(self.noise(x, given, base_says[0]), without, given).sum((1, 2, 3)).view(weights.shape).cpu(), weights)
 
     def noise(self, x: Noised, says: Latents, maker_says: Latents) -> Latents:
-        """What predictions are compared with: `says` is a model's prediction under a prompt, `maker_says` that of the base model."""
+        """What replaces the noise in the integrand: `says` is a model's prediction under a prompt, `maker_says` the base model's."""
         return {"standard": x.goal, "orthogonal": says, "expected": maker_says}[self.meter.form]
 
 
 def _together(parts: Sequence[Estimate]) -> Estimate:
+    """Concatenate estimates."""
     return Estimate(torch.cat([p.nats for p in parts]), torch.cat([p.se for p in parts]))

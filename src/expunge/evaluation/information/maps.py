@@ -1,4 +1,4 @@
-"""Where in a picture the information lies: maps of what the concept's name tells of each place, split against a sibling's name."""
+"""Maps of where in an image the information of the concept's name is, decomposed against a sibling's name."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,22 +22,23 @@ from expunge.models.delta import swapped
 from expunge.storage.files import write_atomically
 
 SHOWN = ("total", "unique", "redundant", "synergistic")
-"""The parts that are drawn."""
+"""The parts that are rendered."""
 SMOOTH = 1
-"""Radius of the squares that maps are averaged over before they are split: the lesser of two noisy maps is too small otherwise."""
+"""Radius of the squares over which maps are averaged before they are decomposed. Without it the minimum of two noisy maps is biased
+downwards."""
 CANDIDATES = 6
-"""Siblings that are tried for the nearest, at most; where there are none, others of the kind."""
+"""The largest number of siblings (without siblings, of other members of the kind) among which the nearest is chosen."""
 PIXELS = 128
-"""Edge of a map's drawing."""
+"""Edge of a rendered map."""
 COLOURS = "PuOr"
-"""Matplotlib's colours: purple for what is told, orange for what misleads, white for nothing."""
+"""Matplotlib's colour map: purple for positive values, orange for negative ones, white for 0."""
 BRIGHT = 0.99
-"""The quantile of the untouched model's map that has the strongest colour. Total, unique and redundant share one scale, before and
-after; synergy, which may be many times as large, has one of its own."""
+"""The quantile of the base model's map that has the strongest colour. Total, unique and redundant share one scale, for both models.
+Synergy, which may be many times as large, has its own."""
 
 
 def write_maps(interview: Interview, subject: Subject, folder: Path) -> list[dict[str, Any]]:
-    """Draws maps for a few pictures of each removed concept, before and after; gives what `information.json` says of them."""
+    """Render maps for a few images of each removed concept, for both models. Returns their entries of `information.json`."""
     told = []
     for number, part in enumerate(subject.parts):
         asked = asked_of(replace(part, synonyms=()), interview.meter.maps, interview.meter.seed)
@@ -50,7 +51,7 @@ def write_maps(interview: Interview, subject: Subject, folder: Path) -> list[dic
 
 
 def _entries(interview: Interview, part: Concept, asked: Sequence[Asked]) -> list[tuple[dict[str, Any], dict[str, bytes]]]:
-    """Of each picture: its prompts and sums, and its drawings by name."""
+    """For each image: its prompts and sums, and its renderings by name."""
     other = _nearest(interview, part, asked)
     prompts, joined = {"given": [a.prompt for a in asked], "without": [a.without for a in asked]}, False
     if other:
@@ -77,7 +78,7 @@ def _entries(interview: Interview, part: Concept, asked: Sequence[Asked]) -> lis
 
 
 def _nearest(interview: Interview, part: Concept, asked: Sequence[Asked]) -> str | None:
-    """The sibling whose name tells the untouched model most about these pictures."""
+    """The sibling whose name gives the base model most information about these images; None if there is none."""
     names = [m.name for m in (part.siblings or part.others)[:CANDIDATES]]
     if not names:
         return None
@@ -92,7 +93,8 @@ def _nearest(interview: Interview, part: Concept, asked: Sequence[Asked]) -> str
 
 
 def _joint(interview: Interview, asked: Sequence[Asked], other: str) -> tuple[list[str], bool]:
-    """Prompts that name both, joined by "and" where the model can read that, else side by side; and whether they are joined."""
+    """Prompts that contain both names, joined by "and" where the model can encode it and by a space otherwise; and whether "and" is
+    used."""
     for between in (" and ", " "):
         prompts = [a.naming(f"{a.concept}{between}{other}") for a in asked]
         try:
@@ -104,7 +106,7 @@ def _joint(interview: Interview, asked: Sequence[Asked], other: str) -> tuple[li
 
 
 def _said(interview: Interview, x: Noised, prompts: Mapping[str, Sequence[str]]) -> dict[str, Latents]:
-    """What the model that is in place predicts under each set of prompts; one that it cannot read is left out."""
+    """The predictions of the current model under each set of prompts; empty sets are left out."""
     model = interview.model
     return {name: predictions(model.predict, x, model.encode(list(texts))) for name, texts in prompts.items() if texts}
 
@@ -112,7 +114,7 @@ def _said(interview: Interview, x: Noised, prompts: Mapping[str, Sequence[str]])
 def _split(
     interview: Interview, x: Noised, weights: Weights, said: Mapping[str, Latents], base: Mapping[str, Latents]
 ) -> dict[str, Float[Tensor, "n 1 h w"]]:
-    """The maps to draw, of each picture."""
+    """The maps to render, for each image."""
 
     def told(name: str) -> Maps:
         noise = interview.noise(x, said[name], base["given"])
@@ -121,13 +123,13 @@ def _split(
 
     if "other" not in said:
         return {"total": told("given")}
-    # Without a joint prompt nothing is known of synergy; what is drawn of the rest does not depend on it.
+    # Without a joint prompt the synergy is unknown. The other parts do not depend on it.
     parts = decomposed(told("given"), told("other"), told("both" if "both" in said else "given"))
     return {name: getattr(parts, name) for name in SHOWN if name != "synergistic" or "both" in said}
 
 
 def heat(values: Float[Tensor, "h w"], scale: float) -> bytes:
-    """A map as a PNG: white for 0, the strongest colours at plus and minus `scale`."""
+    """Render a map as PNG: white for 0, the strongest colours at plus and minus `scale`."""
     import matplotlib
 
     size = max(PIXELS, *values.shape)

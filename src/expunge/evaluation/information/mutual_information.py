@@ -1,37 +1,37 @@
-"""How many nats of information a prompt gives about a picture, by a network's own predictions of noise: no classifier looks.
+"""The information that a prompt gives about an image, in nats, from a network's noise predictions and without a classifier.
 
-At logSNR a, a picture x stands as x_a = sqrt(sigmoid(a)) x + sqrt(sigmoid(-a)) eps. With the best predictions of the noise, with
-and without a prompt y beside what else is known,
+At logSNR a, an image x becomes x_a = sqrt(sigmoid(a)) x + sqrt(sigmoid(-a)) eps. With the optimal predictions of the noise, with and
+without a prompt y in addition to what else is known,
 
     i(x; y) = log p(x | y) / p(x) = 1/2 integral over a of  E_eps [ || eps - eps(x_a) ||^2 - || eps - eps(x_a | y) ||^2 ]
 
-and the mean over pictures of y is the information that y gives. Guidance plays no part: it is a way to draw, not to predict.
+and its mean over images of y is the information that y gives. Guidance does not appear: it changes sampling, not prediction.
 
-**The integral on whole timesteps.** A noise path stands at a_t = log(signal_t^2 / sigma_t^2), which falls with t. Over its
-timesteps the integral is a sum, by the trapezoid rule:
+**The integral on whole timesteps.** A noise path has the values a_t = log(signal_t^2 / sigma_t^2), which fall with t. Over its timesteps
+the integral is a sum, by the trapezoid rule:
 
     integral of f(a) da  ~  sum_t w_t f(a_t),    w_t = (a_{t-1} - a_{t+1}) / 2,  at both ends half of the only gap
 
-A sum over t alone, as losses have it, would weigh noise levels by how long the schedule dwells there: w_t is about
-beta_t / (1 - abar_t) on a discrete schedule. The weights add up to a_0 - a_{T-1}: what lies beyond the least and the most noise
-of the schedule is out of reach and not counted. A timestep that is drawn with probability q_t stands for w_t / q_t.
+A sum over t with equal weights, as in losses, would weigh noise levels by how many timesteps the path has there: on a discrete schedule
+w_t is about beta_t / (1 - abar_t). The weights add up to a_0 - a_{T-1}. The integral beyond the smallest and the largest noise of the path
+is not included. A timestep that is sampled with probability q_t has the weight w_t / q_t.
 
-**Other predictions.** Networks that predict v, x_0 or a flow are compared in their own units, and the squared difference is
-multiplied by the square of d eps / d prediction: the integral depends on the signal-to-noise ratio alone.
+**Other predictions.** The predictions of networks that predict v, x_0 or a flow are compared in their own units, and each squared
+difference is multiplied by the square of d eps / d prediction: the integral depends on the signal-to-noise ratio alone.
 
-**Three forms** of the integrand, which differ in what stands for the noise in || n - eps(x_a) ||^2 - || n - eps(x_a | y) ||^2:
+**Three forms** of the integrand differ in what replaces the noise n in || n - eps(x_a) ||^2 - || n - eps(x_a | y) ||^2:
 
-- `standard`: the noise itself. Right for any picture and any network that is a good model; by far the noisiest.
-- `orthogonal`: the network's own eps(x_a | y), so || eps(x_a) - eps(x_a | y) ||^2 remains. Of the same mean over pictures of the
-  network's own p(x | y), never negative, quiet. But it counts how far the prompt moves the prediction, in whatever direction: a
-  network that draws a disc when it is asked for a ring is said to know rings.
-- `expected`: the prediction eps_*(x_a | y) of the network that made the pictures, which is what to expect of the noise at x_a.
-  For that network it is the orthogonal form; for another, the standard form without most of its noise. Below zero, the prompt
-  makes such a picture less likely than no prompt does.
+- `standard`: the noise itself. It is valid for any image and any network that predicts noise well, and has by far the largest variance.
+- `orthogonal`: the network's own eps(x_a | y), so that || eps(x_a) - eps(x_a | y) ||^2 remains. It has the same mean over images of the
+  network's own p(x | y), is never negative and has a small variance. But it measures how far the prompt moves the prediction, in any
+  direction: a network that generates a disc for the prompt "a ring" is credited with information about rings.
+- `expected`: the prediction eps_*(x_a | y) of the network that made the images, which is the expected noise at x_a. For that network it
+  equals the orthogonal form. For another, it is the standard form without most of its variance. Negative values mean that the prompt makes
+  such an image less likely than no prompt does.
 
-So a single network is measured by `orthogonal`, and one network on the pictures of another by `expected`.
+A single network is therefore measured by `orthogonal`, and one network on the images of another by `expected`.
 
-Source: arXiv 2310.07972 for the standard and the orthogonal form and for importance sampling by a logistic over logSNR; the form
+Source: arXiv 2310.07972 for the forms `standard` and `orthogonal` and for importance sampling by a logistic over logSNR. The form
 `expected`, the fit of the logistic and the stratification are ours.
 """
 
@@ -51,42 +51,46 @@ from expunge.storage.hashing import seed_of
 
 Form = Literal["expected", "orthogonal", "standard"]
 Weights = Float[Tensor, "n draws"]
-"""What each draw of each picture stands for: the length of the path that it represents."""
+"""The weight of each sampled point of each image: the length of the noise path that it represents."""
 
 BATCH = 64
-"""Points that a network is given at a time."""
+"""Points in one forward pass."""
 FLOOR = 0.2
-"""The share of draws that go evenly over the path whatever the proposal says, so that no point's weight is ever large."""
+"""The share of points that are sampled evenly over the path whatever the proposal is, so that no weight is ever large."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The noise path by logSNR: where its timesteps lie, how much of the integral each is, and how often each is drawn."""
+    """The noise path over logSNR: its whole timesteps, their weights in the integral, and their sampling probabilities."""
 
     t: Times
     """The timesteps whose logSNR is finite, the least noisy first."""
     log_snr: Float[Tensor, " places"]
+    """The logSNR of each timestep."""
     width: Float[Tensor, " places"]
     """w_t above."""
     chance: Float[Tensor, " places"]
-    """q_t above; 1 in all."""
+    """q_t above; the sum is 1."""
 
     @classmethod
     def of(cls, path: NoisePath, loc: float | None = None, scale: float = 1.0) -> "Axis":
-        """The axis of a path. Draws go evenly over logSNR, or with `loc` by a logistic around it, of that `scale`, and a floor.
+        """The axis of a noise path.
+
+        Points are sampled evenly over logSNR. With `loc` they are sampled from a logistic with this location and `scale`, mixed with
+        `FLOOR`.
 
         Raises:
-            ExpungeError: fewer than two timesteps between nothing but picture and nothing but noise.
+            ExpungeError: the path has fewer than two timesteps with finite logSNR.
         """
         t = path.whole_times
         a = path.log_snr(t).cpu()
         t, a = t[a.isfinite()], a[a.isfinite()]
         if len(t) < 2:
             raise ExpungeError(
-                f"The noise path has {len(t)} timesteps between image and noise, and an integral needs two.",
-                rule="short-noise-path",
+                f"The noise path has {len(t)} timesteps with a finite logSNR, but two are needed.",
+                rule="schedule-too-short",
                 value=len(t),
-                hint="Try a model with another scheduler.",
+                hint="Try a model with another noise schedule.",
             )
         gaps = -a.diff()
         width = (torch.cat([gaps, gaps.new_zeros(1)]) + torch.cat([gaps.new_zeros(1), gaps])) / 2
@@ -97,21 +101,26 @@ class Axis:
         return cls(t, a, width, FLOOR * even + (1 - FLOOR) * logistic / logistic.sum())
 
     def fitted(self, log_snr: Float[Tensor, " m"], weight: Float[Tensor, " m"]) -> tuple[float, float]:
-        """`loc` and `scale` of the logistic with the mean and the spread over logSNR that points of these weights have."""
+        """`loc` and `scale` of the logistic whose mean and standard deviation over logSNR are those of points with these weights."""
         weight = weight.clamp(min=0) + 1e-12
         loc = (weight * log_snr).sum() / weight.sum()
         spread = ((weight * (log_snr - loc) ** 2).sum() / weight.sum()).sqrt()
-        # A logistic's standard deviation is pi / sqrt(3) of its scale; a narrow one would leave the tails to the floor.
+        # The standard deviation of a logistic is pi / sqrt(3) times its scale. The lower bound avoids tails with only the floor.
         return loc.item(), max(spread.item() * math.sqrt(3) / math.pi, 0.5)
 
     def draw(self, draws: int, generator: torch.Generator) -> tuple[Float[Tensor, " draws"], Float[Tensor, " draws"]]:
-        """Timesteps, and the weight w_t / q_t of each: two in each of `draws` / 2 strata of equal probability, one after the other.
+        """Sample timesteps and their weights w_t / q_t: two consecutive ones in each of `draws` / 2 strata of equal probability.
 
         Raises:
-            ExpungeError: no pairs.
+            ExpungeError: `draws` is odd or below 2.
         """
         if draws < 2 or draws % 2:
-            raise ExpungeError(f"points are drawn in pairs, which tell how sure the estimate is: draws is {draws}; give an even number")
+            raise ExpungeError(
+                f"The number of draws is {draws}, but points are sampled in pairs to estimate their error.",
+                rule="draws-not-even",
+                value=draws,
+                hint="Try an even number of draws.",
+            )
         strata = torch.arange(draws // 2).repeat_interleave(2)
         u = (strata + torch.rand(draws, generator=generator, dtype=torch.float64)) / (draws // 2)
         at = torch.searchsorted(self.chance.cumsum(0), u).clamp(max=len(self.t) - 1)
@@ -120,30 +129,33 @@ class Axis:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The information between each picture and its prompt."""
+    """The information between each image and its prompt."""
 
     nats: Float[Tensor, " n"]
+    """The estimate for each image."""
     se: Float[Tensor, " n"]
-    """Standard error over draws of noise and noise level: how far off the integral may be, the picture as it is."""
+    """Standard error over sampled noise and noise levels, for the given image."""
 
     @property
     def mean_se(self) -> float:
-        """The standard error over draws of the mean over these pictures."""
+        """Standard error of the mean over these images, from sampled noise and noise levels alone."""
         return self.se.square().sum().sqrt().item() / len(self.se)
 
     @classmethod
     def of(cls, gains: Float[Tensor, "n draws"], weights: Weights) -> "Estimate":
-        """From what each draw gained. Draws of a stratum are independent and alike, so half their difference is its error."""
+        """The estimate from the integrand at each point. The two points of a stratum are independent and identically distributed, so half
+        their difference estimates its error."""
         each = gains.double() * weights
         differences = each[:, 0::2] - each[:, 1::2]
         return cls(each.mean(1), (differences / 2).square().sum(1).sqrt() / differences.shape[1])
 
 
 def points(x_0: Latents, given: Cond, axis: Axis, draws: int, seeds: list[int], path: NoisePath) -> tuple[Noised, Weights]:
-    """`draws` noised points of each picture under its prompt, in a row, and the weight of each squared difference of predictions there:
-    the length of the path that the point stands for, times the square of what a difference of predictions is as one of noise.
+    """Sample `draws` noised points of each image under its prompt, one after the other, with the weight of each.
 
-    Each picture's are a function of its seed alone, whatever pictures are beside it.
+    The weight is that of a squared difference of predictions at the point: w_t / q_t times the square of d eps / d prediction.
+
+    The points of an image are a function of its seed alone, and do not depend on the other images.
     """
     drawn = [_drawn(x_0.shape[1:], axis, draws, seed) for seed in seeds]
     t, weights, noise = (torch.stack(parts) for parts in zip(*drawn, strict=True))
@@ -156,6 +168,7 @@ def points(x_0: Latents, given: Cond, axis: Axis, draws: int, seeds: list[int], 
 
 
 def _drawn(shape: torch.Size, axis: Axis, draws: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Timesteps, weights and noise of one image."""
     generator = torch.Generator().manual_seed(seed)
     t, weight = axis.draw(draws, generator)
     return t, weight, torch.randn(draws, *shape, generator=generator)
@@ -163,10 +176,7 @@ def _drawn(shape: torch.Size, axis: Axis, draws: int, seed: int) -> tuple[Tensor
 
 @torch.no_grad()
 def predictions(network: Network, x: Point, cond: Cond) -> Latents:
-    """The network's predictions under `cond` at all points, a few at a time.
-
-    One row of `cond`, one for each picture, or one for each point.
-    """
+    """The network's predictions under `cond` at all points, in batches. `cond` has one row, one for each image, or one for each point."""
     cond = cond if len(cond) in (1, len(x)) else cond[[i for i in range(len(cond)) for _ in range(len(x) // len(cond))]]
     given = x.given(cond)
     return torch.cat([network(given[slice(start, start + BATCH)]).float() for start in range(0, len(x), BATCH)])
@@ -185,20 +195,30 @@ def pointwise(
     form: Form = "orthogonal",
     maker: Network | None = None,
 ) -> Estimate:
-    """i(x; y) of each picture, where `given` is a prompt with y and `without` the same without it.
+    """Estimate i(x; y) of each image, where `given` is a prompt with y and `without` is the same prompt without it.
 
     Args:
-        network: from a `Point` to a prediction, in the units that `path` names.
-        x_0: clean latents. For a mean that is the information of y, drawn from p(x | y): without guidance.
-        axis: default evenly over logSNR. One whose `loc` is where the network says most has a smaller standard error.
-        draws: points of each picture, an even number. More have a smaller standard error and cost two forwards each.
-        maker: the network that made the pictures, for the form `expected`.
+        network: From a `Point` to a prediction, in the units that `path` names.
+        x_0: Clean latents. For their mean to be the information of y, sample them from p(x | y), without guidance.
+        given: One row, or one for each image.
+        without: One row, or one for each image.
+        path: The noise path, and what the network predicts on it.
+        axis: Default even over logSNR. An axis with `loc` near the largest integrand has a smaller standard error.
+        draws: Points of each image, an even number. More reduce the standard error and cost two forwards each.
+        seed: The seed of the points.
+        form: What replaces the noise in the integrand.
+        maker: The network that made the images, for the form `expected`.
 
     Raises:
-        ExpungeError: `expected` without a `maker`.
+        ExpungeError: the form is `expected` and `maker` is missing.
     """
     if form == "expected" and maker is None:
-        raise ExpungeError("the form 'expected' takes the noise from the network that made the pictures: maker is None; give it")
+        raise ExpungeError(
+            "The form 'expected' needs the network that made the images, but `maker` is None.",
+            rule="no-maker",
+            value=None,
+            hint="Try another form, or give `maker`.",
+        )
     seeds = [seed_of("meter", seed, i) for i in range(len(x_0))]
     x, weights = points(x_0, given, axis or Axis.of(path), draws, seeds, path)
     with_it, without_it = predictions(network, x, given), predictions(network, x, without)

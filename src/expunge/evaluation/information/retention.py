@@ -1,10 +1,9 @@
-"""How much of each concept a run's weights still hold, beside what the untouched model's do: the retention map.
+"""The retention map: how much information about each concept a run's weights contain, relative to the base model.
 
-The untouched model draws pictures of every concept; then both models say, by their predictions of noise at the same points, how
-much the concept's name tells of them (see `meter`). The unlearned model draws nothing, and no judge looks.
+The base model makes images of every concept. Both models then predict the noise at the same points, from which the information of the
+concept's name is estimated (see `mutual_information`). The unlearned model makes no images, and no judge is needed.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,19 +20,19 @@ from expunge.evaluation.information.mutual_information import Estimate
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval, ratio_interval, student, student_interval
 from expunge.models.loading import Model
-from expunge.models.loading import load as load_model
-from expunge.runs.run import Run
+from expunge.progress import Progress
+from expunge.runs.run import Run, writes
 from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
-from expunge.training.banks import Track, untracked
+from expunge.storage.files import write_json, write_lines
+from expunge.training.session import Session
 
 FOLDER = "information"
-"""In the run's folder."""
+"""The folder of the results in the run folder."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """What both models hold of one concept, picture by picture, in nats."""
+    """The information of both models about one concept, image by image, in nats."""
 
     name: str
     kind: str
@@ -41,60 +40,76 @@ class Held:
     removed: bool
     """Whether the run removed it."""
     alone: bool
-    """Whether it was asked for alone, beside nothing: then the number holds all that any prompt of its kind tells."""
+    """Whether it was measured alone, without partners. Then the number includes everything that a prompt of its kind gives."""
     base: tuple[float, ...]
+    """The information of the base model about each image."""
     after: tuple[float, ...]
+    """The information of the unlearned model about each image."""
     base_se: float
-    """Standard error of the mean over draws alone, the pictures as they are: what more draws would make smaller."""
+    """Standard error of the mean from sampled noise alone, for the given images. More draws reduce it."""
     after_se: float
+    """The same for the unlearned model."""
 
     @property
     def probe(self) -> str:
-        """Its name among rows."""
+        """The probe of its rows."""
         return f"{self.kind}/{self.name}{'/alone' if self.alone else ''}"
 
 
 @dataclass(frozen=True)
 class Information:
-    """All that was measured."""
+    """The results of a measurement."""
 
     held: tuple[Held, ...]
+    """The information about each concept."""
     rows: tuple[Row, ...]
+    """The rows of the measurement, as in `rows.jsonl`."""
     folder: Path
+    """The folder of the results."""
     seconds: float
+    """Duration of the measurement."""
 
 
+@writes(FOLDER)
 def measure_information(
     run: Run | str | Path,
     model: Model | None = None,
     *,
     meter: Meter = Meter(),
-    device: str = "cpu",
-    store: Store | None = None,
-    track: Track = untracked,
+    device: str = "auto",
+    cache: Store | str | Path | None = None,
+    progress: Progress | None = None,
+    render_batch: int | None = None,
 ) -> Information:
-    """Measures how much of the removed concept, and of every other, a run's weights hold; writes `information/` into its folder.
+    """Measure how much information about the removed concept and every other a run's weights contain; write `information/` into its folder.
 
-    The unlearned model's information over the untouched one's is wanted 0 for the concept, or less, and 1 for every other. Less
-    than 0: its name now speaks against such pictures. Both models see the same points on the noise path.
+    The ratio of the unlearned model's information to the base model's should be 0 or less for the concept, and 1 for every other. Below 0,
+    the concept's name speaks against such images. Both models have the same points on the noise path.
 
     Args:
-        model: the base model; default the one that the run's card names.
-        store: pictures, and what the untouched model says of them, are kept there by content.
+        run: A finished run, or its folder.
+        model: The base model; default the one that the run's card names.
+        meter: The amount of measurement.
+        device: Of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
+        cache: Where images, and the base model's predictions for them, are kept by content; default `$EXPUNGE_CACHE`, else
+            `~/.cache/expunge`.
+        progress: Shows how far it is on standard error; default `expunge.progress.Progress()`. `expunge.progress.Silent()` shows nothing.
+        render_batch: Images that are sampled at once; default 32. Larger is faster on an accelerator and needs more memory.
 
     Returns:
-        What is held of each concept, and rows: `information` of both models, in nats, with Student's interval over pictures, and
-        `information_ratio`, with an interval by the delta method over pictures, the mean of the ratios of a probe's concepts; on
-        the probes target, alone (the concept beside nothing), siblings, same_domain and cross_domain, and on one for each concept.
-        There is no ratio where the untouched model's information is not told apart from 0, as it may be in the form `standard`.
+        The information about each concept, and rows. `information` has both models' means in nats, with Student's interval over images.
+        `information_ratio` is the mean of the ratios of a probe's concepts, with an interval by the delta method over images. The probes
+        are target, alone (the concept without partners), siblings, same_domain and cross_domain, and one for each concept. There is no
+        ratio where the base model's information is not significantly different from 0, which can happen with the form `standard`.
 
     Raises:
-        ExpungeError: an unfinished run, another base model.
+        ExpungeError: the run is not finished, has another base model, or is measured by another process now.
     """
     run, started = run if isinstance(run, Run) else Run(Path(run)), time.monotonic()
-    loaded = load_model(model or run.card["model"]["name"], device, run.card["dtype"])
+    name, dtype = run.card["model"]["name"], run.card["dtype"]
+    session = Session.open(model or name, device=device, dtype=dtype, cache=cache, progress=progress, render_batch=render_batch)
     subject, folder = run.concept(), run.folder / FOLDER
-    interview = Interview(loaded, run.delta(loaded.fingerprint), subject.parts[0].vocabulary, meter, store or Store.default(), track)
+    interview = Interview(session, run.delta(session.model.fingerprint), subject.parts[0].vocabulary, meter)
     sets = list(_sets(subject, meter))
     base, after = interview.answers([a for _, asked in sets for a in asked])
     held, at = list[Held](), 0
@@ -110,13 +125,13 @@ def measure_information(
         "maps": maps,
         "seconds": seconds,
     }
-    write_atomically(folder / "information.json", (json.dumps(told, indent=1) + "\n").encode())
-    write_atomically(folder / "rows.jsonl", "".join(json.dumps(asdict(r)) + "\n" for r in rows).encode())
+    write_json(folder / "information.json", told)
+    write_lines(folder / "rows.jsonl", map(asdict, rows))
     return Information(tuple(held), rows, folder, seconds)
 
 
 def _sets(subject: Subject, meter: Meter) -> Iterator[tuple[Held, list[Asked]]]:
-    """Each concept, without numbers yet, and its pictures: what was removed beside partners and alone, then every other."""
+    """Each concept, without numbers, and its images: the removed concepts with partners and alone, then every other."""
     for part in subject.parts:
         bare = replace(part, synonyms=())
         about = Held(part.target, part.kind, part.member.family, True, False, (), (), 0.0, 0.0)
@@ -128,9 +143,10 @@ def _sets(subject: Subject, meter: Meter) -> Iterator[tuple[Held, list[Asked]]]:
 
 
 def others(subject: Subject, limit: int) -> list[Concept]:
-    """Every other concept of the vocabulary that should stay: of each part, at most `limit` siblings, others of its kind, and of others.
+    """The other concepts of the vocabulary that should remain: for each part, at most `limit` siblings, others of its kind, and of other
+    kinds.
 
-    Unsafe kinds have no members that should stay. What was removed is in none of their prompts.
+    Kinds that are not `harmless` are left out. No prompt contains a removed concept.
     """
     removed = tuple(replace(c, removed=()) for c in subject.parts)
     found: dict[tuple[str, str], Concept] = {}
@@ -148,11 +164,13 @@ def others(subject: Subject, limit: int) -> list[Concept]:
 
 
 def _filled(about: Held, base: Estimate, after: Estimate, rows: slice) -> Held:
+    """A concept with the numbers of its rows."""
     mine, its = (Estimate(e.nats[rows], e.se[rows]) for e in (base, after))
     return replace(about, base=tuple(mine.nats.tolist()), after=tuple(its.nats.tolist()), base_se=mine.mean_se, after_se=its.mean_se)
 
 
 def _rows(held: Sequence[Held], subject: Subject, card: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of all probes."""
     for part in subject.parts:
         siblings = {m.name for m in part.siblings}
         mine = [h for h in held if h.removed and (h.kind, h.name) == (part.kind, part.target)]
@@ -171,7 +189,7 @@ def _rows(held: Sequence[Held], subject: Subject, card: Mapping[str, Any]) -> It
 
 
 def _of(held: Iterable[Held], concept: str, probe: str, card: Mapping[str, Any]) -> Iterator[Row]:
-    """Both models' mean information over all pictures of some concepts, and the mean of the concepts' ratios."""
+    """The rows of a probe: both models' mean information over all images of its concepts, and the mean of the concepts' ratios."""
     held = list(held)
     base, after = ([nats for h in held for nats in getattr(h, name)] for name in ("base", "after"))
     if not base:
@@ -187,12 +205,12 @@ def _of(held: Iterable[Held], concept: str, probe: str, card: Mapping[str, Any])
 
 
 def _tells(held: Held) -> bool:
-    """Whether the untouched model holds anything that a share of can be left: a mean that is told apart from 0, or no negative part."""
+    """Whether a ratio is defined: the base model's mean is significantly above 0, or no image has a negative value."""
     return min(held.base) >= 0 < max(held.base) or student_interval(held.base).low > 0
 
 
 def _ratio(held: Sequence[Held]) -> Interval:
-    """The mean of some concepts' ratios, each of which counts alike however many nats it has; their errors are independent."""
+    """The mean of the ratios of several concepts, each with equal weight. Their errors are independent."""
     ratios = [ratio_interval(h.after, h.base) for h in held]
     freedom = [len(h.base) - 1 for h in held]
     errors = [(r.high - r.value) / student(f) for r, f in zip(ratios, freedom, strict=True)]

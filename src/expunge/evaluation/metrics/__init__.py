@@ -1,40 +1,66 @@
-"""Metrics: judged pictures in, numbers with intervals out."""
+"""Metrics: judged images in, numbers with intervals out. Imports no torch.
 
-import difflib
-from collections.abc import Iterable
+To add one, write its file (a class with `about` and `__call__`) and a line of `METRICS`.
+"""
+
+from collections.abc import Collection, Iterable
 
 from expunge.errors import ExpungeError
 from expunge.evaluation.metrics.accuracy import CRA, IRA, NRA, ORA, UA, UASynonyms
-from expunge.evaluation.metrics.base import Evidence, Metric, Score, Shots
-from expunge.evaluation.metrics.frechet import FIDBase, FIDDrawn, fid
-from expunge.evaluation.metrics.kernel import KIDBase, KIDDrawn, kid
+from expunge.evaluation.metrics.base import Distance, Evidence, Metric, Score, Share
+from expunge.evaluation.metrics.description import Description
+from expunge.evaluation.metrics.distances import FIDBase, FIDDrawn, KIDBase, KIDDrawn
+from expunge.evaluation.metrics.others import OTHERS
+from expunge.evaluation.results import Sample
 from expunge.evaluation.statistics import Interval
+from expunge.names import suggest
 
 METRICS: dict[str, Metric] = {
-    "UA": UA(),
-    "UA_syn": UASynonyms(),
-    "IRA": IRA(),
-    "CRA": CRA(),
-    "NRA": NRA(),
-    "ORA": ORA(),
-    "FID_base": FIDBase(),
-    "FID_drawn": FIDDrawn(),
-    "KID_base": KIDBase(),
-    "KID_drawn": KIDDrawn(),
+    metric.about.name: metric
+    for metric in (
+        UA(),
+        UASynonyms(),
+        IRA(),
+        CRA(),
+        NRA(),
+        ORA(),
+        FIDBase(),
+        FIDDrawn(),
+        KIDBase(),
+        KIDDrawn(),
+    )
 }
 
 
-def measure(evidence: Evidence, names: Iterable[str] | None = None) -> list[Score]:
+def describe(name: str) -> Description:
+    """What a metric of that name is; of an unknown one that it is a number, and nothing more."""
+    if name in METRICS:
+        return METRICS[name].about
+    return OTHERS.get(name) or Description(name=name, title=name, form="mean", better="neither")
+
+
+def described() -> dict[str, Description]:
+    """Everything that is measured, in the order of tables."""
+    return {name: metric.about for name, metric in METRICS.items()} | OTHERS
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuses a name that is no metric's.
+
+    Raises:
+        ExpungeError: rule "unknown-metric".
+    """
+    for name in names:
+        if name not in METRICS:
+            hint = suggest(name, METRICS, "`expunge ls metrics`")
+            raise ExpungeError(f"{name!r} is not a metric.", rule="unknown-metric", value=name, hint=hint)
+
+
+def measure(evidence: Evidence, names: Collection[str] | None = None) -> list[Score]:
     """The scores of the named metrics in that order, of all metrics by default. A metric without what it needs gives none.
 
     Raises:
-        ExpungeError: a name that is no metric's.
+        ExpungeError: rule "unknown-metric".
     """
-    names = list(METRICS if names is None else names)
-    for name in names:
-        if name not in METRICS:
-            folded = {known.casefold(): known for known in METRICS}
-            close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
-            hint = f" (nearest: {folded[close[0]]!r})" if close else ""
-            raise ExpungeError(f"a metric is one of {', '.join(METRICS)}: {name!r} is none{hint}; see `expunge ls metrics`")
-    return [score for name in names for score in METRICS[name](evidence)]
+    refuse_unknown(names or ())
+    return [score for name in (METRICS if names is None else names) for score in METRICS[name](evidence)]

@@ -1,83 +1,109 @@
-"""Shares of pictures in which the judge sees what it should: is the concept gone, and what else was hurt.
+"""Shares of images in which the judge sees what it should: is the concept gone, and what else was hurt.
 
 UA, IRA and CRA are UnlearnCanvas's (arXiv 2402.11846), whose prompts all read "a {object} image in {style} style"; our probes
-add each concept named alone. UA_syn, and the prompt sets of NRA and ORA, are ours. Intervals are Wilson's. A judge errs too,
-and a model that never could draw a thing has not unlearned it: read every share beside the untouched model's.
+add each concept named alone. UA_syn, and the prompt sets of NRA and ORA, are ours. A judge errs too, and a model that never could
+render a thing has not unlearned it: read every share beside the base model's.
 """
 
-from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
-from expunge.evaluation.metrics.base import Evidence, Score, Shots, pool
-from expunge.evaluation.statistics import wilson
-
-
-class Share(ABC):
-    """A share of the pooled pictures of some probes."""
-
-    name: str
-    title: str
-    probes: frozenset[str]
-    higher_is_better = True
-
-    @abstractmethod
-    def hits(self, shots: Shots, evidence: Evidence) -> list[bool]:
-        """For each picture that counts, whether it is as it should be; empty when no judge can tell."""
-
-    def __call__(self, evidence: Evidence) -> list[Score]:
-        hits = self.hits(pool(evidence.shots, self.probes), evidence)
-        return [Score.of(self, wilson(sum(hits), len(hits)), len(hits))] if hits else []
+from expunge.evaluation.metrics.base import Share, shows
+from expunge.evaluation.metrics.description import Description
+from expunge.evaluation.results import Sample
 
 
 class UA(Share):
-    """Unlearning accuracy: share of the target's pictures that the judge does not take for the target.
+    """Unlearning accuracy: share of the target's images that the judge does not take for the target.
 
-    UnlearnCanvas's definition. A picture of rubble counts as unlearned; CRA and FID_drawn tell it from a good one.
+    UnlearnCanvas's definition. An image of rubble counts as unlearned; CRA and FID_drawn distinguish it from a good one.
     """
 
-    name = "UA"
-    title = "target pictures not recognised as the target"
-    probes = frozenset({"target"})
+    about = Description(
+        name="UA",
+        title="target images not recognised as the target",
+        plain="Prompts with the concept's name",
+        meaning="Unlearning accuracy: the share of images of prompts with the concept's name in which the judge does not see the "
+        "concept. The base model's UA is the share that model and judge miss without unlearning. A broken image counts as "
+        "removed too, so read UA together with CRA.",
+        form="share",
+        better="higher",
+        aim="forget",
+        probes=("target",),
+        needs=("labels",),
+        high=1.0,
+    )
 
-    def hits(self, shots: Shots, evidence: Evidence) -> list[bool]:
-        return [not seen for seen in shots.right(evidence.kind)]
+    def is_right(self, sample: Sample, seen: Mapping[str, str]) -> bool | None:
+        shown = shows(sample, seen, sample.kind)
+        return None if shown is None else not shown
 
 
 class UASynonyms(UA):
     """UA on the concept's other names. Ours: low where UA is high means that a word was erased, not a concept."""
 
-    name = "UA_syn"
-    title = "pictures of the target's other names not recognised as the target"
-    probes = frozenset({"synonyms"})
+    about = Description(
+        name="UA_syn",
+        title="images of the target's other names not recognised as the target",
+        plain="Prompts with a synonym",
+        meaning="UA for prompts with a synonym of the concept. A high UA with a low UA_syn means that the method removed a word and not "
+        "the concept.",
+        form="share",
+        better="higher",
+        aim="forget",
+        probes=("synonyms",),
+        needs=("labels",),
+        high=1.0,
+    )
 
 
 class IRA(Share):
-    """In-domain retain accuracy: share of pictures of the kind's other members whose member is recognised.
+    """In-domain retain accuracy: share of images of the kind's other members whose member is recognised.
 
     UnlearnCanvas's definition: for an erased style, the other styles; for an erased object, the other objects.
     """
 
-    name = "IRA"
-    title = "other members of the target's kind still recognised"
-    probes = frozenset({"siblings", "same_domain"})
+    about = Description(
+        name="IRA",
+        title="other members of the target's kind still recognised",
+        plain="Concepts of the same kind",
+        meaning="In-domain retain accuracy: the share of images of other concepts of the same kind in which the judge sees the prompted "
+        "concept.",
+        form="share",
+        better="higher",
+        aim="retain",
+        probes=("siblings", "same_domain"),
+        needs=("labels",),
+        high=1.0,
+    )
 
-    def hits(self, shots: Shots, evidence: Evidence) -> list[bool]:
-        return shots.right(evidence.kind)
+    def is_right(self, sample: Sample, seen: Mapping[str, str]) -> bool | None:
+        return shows(sample, seen, sample.kind)
 
 
 class CRA(Share):
-    """Cross-domain retain accuracy: share of pictures whose partner is recognised, over all prompts that name one.
+    """Cross-domain retain accuracy: share of images whose partner is recognised, over all prompts that name one.
 
     UnlearnCanvas's definition: for an erased style, the objects; for an erased object, the styles. As in its script, partners
-    that stand beside the target count too: a ring in the erased style must still be a ring. Partners that stand alone are not
+    beside the target count too: a ring in the erased style must still be a ring. Partners that a prompt names alone are not
     among its prompts; they count in ORA.
     """
 
-    name = "CRA"
-    title = "partners of the other kind still recognised, beside the target and beside others"
-    probes = frozenset({"target", "siblings", "same_domain"})
+    about = Description(
+        name="CRA",
+        title="partners of the other kind still recognised, beside the target and beside others",
+        plain="Concepts of the other kind",
+        meaning="Cross-domain retain accuracy: the share of images in which the judge sees the concept of the other kind that the "
+        "prompt names, beside the removed concept and beside others.",
+        form="share",
+        better="higher",
+        aim="retain",
+        probes=("target", "siblings", "same_domain"),
+        needs=("labels",),
+        high=1.0,
+    )
 
-    def hits(self, shots: Shots, evidence: Evidence) -> list[bool]:
-        return shots.right(evidence.partner)
+    def is_right(self, sample: Sample, seen: Mapping[str, str]) -> bool | None:
+        return shows(sample, seen, sample.partner)
 
 
 class NRA(IRA):
@@ -87,21 +113,40 @@ class NRA(IRA):
     are the members of the target's family in the vocabulary is ours.
     """
 
-    name = "NRA"
-    title = "the target's nearest neighbours still recognised"
-    probes = frozenset({"siblings"})
+    about = Description(
+        name="NRA",
+        title="the target's nearest neighbours still recognised",
+        plain="Siblings",
+        meaning="Neighbour retain accuracy: IRA of the concept's siblings alone.",
+        form="share",
+        better="higher",
+        aim="retain",
+        probes=("siblings",),
+        needs=("labels",),
+        high=1.0,
+    )
 
 
 class ORA(Share):
-    """Other retain accuracy: share of pictures far from the target in which all that the prompt says is recognised.
+    """Other retain accuracy: share of images far from the target in which all that the prompt says is recognised.
 
-    The name is from MiM-MU, as with NRA. Which pictures is ours: members of the kind that are no siblings, with every partner
-    and alone, and the partners alone. Stricter than IRA, since a picture of two concepts must show both.
+    The name is from MiM-MU, as with NRA. Which images is ours: members of the kind that are no siblings, with every partner
+    and alone, and the partners alone. Stricter than IRA, since an image of two concepts must show both.
     """
 
-    name = "ORA"
-    title = "everything but the target and its neighbours still recognised, in full"
-    probes = frozenset({"same_domain", "cross_domain"})
+    about = Description(
+        name="ORA",
+        title="everything but the target and its neighbours still recognised, in full",
+        plain="All other concepts",
+        meaning="Other retain accuracy: the share of images of all other prompts, siblings excepted, in which the judge sees everything "
+        "that the prompt names.",
+        form="share",
+        better="higher",
+        aim="retain",
+        probes=("same_domain", "cross_domain"),
+        needs=("labels",),
+        high=1.0,
+    )
 
-    def hits(self, shots: Shots, evidence: Evidence) -> list[bool]:
-        return shots.right(evidence.kind, evidence.partner)
+    def is_right(self, sample: Sample, seen: Mapping[str, str]) -> bool | None:
+        return shows(sample, seen, sample.kind, sample.partner)

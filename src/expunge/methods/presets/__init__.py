@@ -1,33 +1,39 @@
-"""Settings that go by a name: what was measured to serve a purpose, written out in full, so that no changed default changes it."""
+"""Presets: named settings that were measured for a purpose.
+
+Every setting is written out, so that a changed default does not change a preset.
+"""
 
 from importlib import resources
 from typing import Any
 
 from expunge import config
 from expunge.errors import ExpungeError
-from expunge.names import nearest
+from expunge.names import suggest
 
 PRESETS = ("relearn-tested", "relearn-resistant", "picture-then-name", "resistant")
-"""By name. Each is a TOML file here, a configuration without model and concept, and `about`, what it is for."""
+"""The names of the presets. Each is a TOML file in this folder: a configuration without model and concept, and `about`, its purpose."""
 
 
 def read_preset(name: str) -> dict[str, Any]:
     """The tables of a preset.
 
     Raises:
-        ExpungeError: no such preset; the message names the nearest.
+        ExpungeError: there is no preset of this name; the hint has the closest one.
     """
     if name not in PRESETS:
-        raise ExpungeError(f"a preset is one of {', '.join(PRESETS)}: {name!r} is none{nearest(name, PRESETS)}; see `expunge ls presets`")
+        hint = suggest(name, PRESETS, "`expunge ls presets`")
+        raise ExpungeError(f"{name!r} is not a preset.", rule="unknown-preset", value=name, hint=hint)
     with resources.as_file(resources.files("expunge.methods.presets") / f"{name}.toml") as file:
         return config.read_toml(file)
 
 
 def preset(name: str) -> dict[str, Any]:
-    """The same as keywords of `expunge.unlearn`: `expunge.unlearn(model, "Van Gogh", **expunge.preset("relearn-tested"))`.
+    """The keywords of `expunge.unlearn` that a preset stands for.
+
+    `expunge.unlearn(model, "Van Gogh", **expunge.preset("relearn-tested"))` uses it.
 
     Raises:
-        ExpungeError: no such preset; the message names the nearest.
+        ExpungeError: there is no preset of this name; the hint has the closest one.
     """
     tables = read_preset(name)
     settings = dict(tables["method"])

@@ -1,4 +1,4 @@
-"""Charts of a benchmark: forgetting against retention, and what each method costs."""
+"""Charts of a benchmark: forgetting against retention, and the costs of each method."""
 
 import math
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 
-from expunge.reports.charts.figures import BASE, INK, PAPER, RUNS, STYLE, marker_of, svg
+from expunge.reports.charts.style import BASE, INK, PAPER, STYLE, WIDTH, abbreviate, colour_of, marker_of, percent, svg
 
 
 @dataclass(frozen=True)
 class Spot:
-    """A method in the plane: how much it forgets and how much it keeps, each with an interval."""
+    """A method: how much it forgets and how much it keeps."""
 
     label: str
     colour: int | None
-    """None for a landmark: the untouched or the retrained model."""
+    """None for a reference: the base model or the retrained model."""
     forgetting: tuple[float, float, float]
     """Value, low and high, as shares."""
     retention: tuple[float, float, float]
@@ -35,82 +35,81 @@ class Bar:
     text: str
 
 
-def plane(spots: Sequence[Spot]) -> Markup | None:
-    """Forgetting upwards, retention to the right: the best corner is at the top right. A line joins what nothing else beats.
-    Landmarks are named in the drawing, methods in the legend that the page has.
+def tradeoff_chart(spots: Sequence[Spot]) -> Markup | None:
+    """Forgetting upwards, retention to the right: the best corner is at the top right. None without spots.
 
-    None without spots.
+    A dashed line joins the methods that no other method beats in both. References have their names in the chart; methods, which crowd
+    in the best corner, have theirs in the page's legend.
     """
     if not spots:
         return None
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.2, 4.4))
+        figure = Figure(figsize=(WIDTH, 3.8))
         axis = figure.subplots()
-        edge = sorted((s for s in spots if s.colour is not None and not _beaten(s, spots)), key=lambda s: s.retention[0])
+        edge = sorted((s for s in spots if s.colour is not None and not _is_beaten(s, spots)), key=lambda s: s.retention[0])
         if len(edge) > 1:
             axis.plot([100 * s.retention[0] for s in edge], [100 * s.forgetting[0] for s in edge], color=BASE, linewidth=1, dashes=(4, 3))
         for spot in spots:
-            _draw(axis, spot)
+            _plot(axis, spot)
         ends = [100 * x for s in spots for x in s.retention if math.isfinite(x)]
         axis.set_xlim(min(80.0, min(ends) - 3), max(ends) + 3)
         axis.set_ylim(-4, 104)
-        axis.set_xlabel("retention: the worst of IRA, CRA, NRA, ORA, relative to the untouched model")
+        axis.set_xlabel("retention: the lowest of IRA, CRA, NRA and ORA,\nrelative to the base model")
         axis.set_ylabel("forgetting: UA")
         axis.tick_params(axis="y", colors=INK)
         for scale in (axis.xaxis, axis.yaxis):
-            scale.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} %"))
+            scale.set_major_formatter(FuncFormatter(percent))
         axis.grid()
         axis.set_axisbelow(True)
-        figure.subplots_adjust(left=0.12, right=0.97, top=0.97, bottom=0.13)
+        figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.17)
         return svg(figure, "Forgetting against retention")
 
 
-def _draw(axis: Axes, spot: Spot) -> None:
-    colour = BASE if spot.colour is None else RUNS[spot.colour % len(RUNS)]
+def _plot(axis: Axes, spot: Spot) -> None:
+    colour = colour_of(spot.colour)
     (y, bottom, top), (x, left, right) = ([100 * v for v in ends] for ends in (spot.forgetting, spot.retention))
     for xs, ys in (([left, right], [y, y]), ([x, x], [bottom, top])):
         axis.plot(xs, ys, color=colour, linewidth=1.4, alpha=0.6, solid_capstyle="round", zorder=2)
     marker, size = ("*", 12) if spot.colour is None else (marker_of(spot.colour), 7)
     axis.plot(x, y, marker, color=colour, markerfacecolor=PAPER if spot.colour is None else colour, markersize=size, zorder=3)
-    if spot.colour is None:  # methods crowd in the best corner, where names would cover each other: the legend has them
+    if spot.colour is None:
         place, end = ((-8, 8), "bottom") if y < 60 else ((-8, -8), "top")
         axis.annotate(spot.label, (x, y), place, textcoords="offset points", ha="right", va=end, color=INK)
 
 
-def _beaten(spot: Spot, spots: Sequence[Spot]) -> bool:
+def _is_beaten(spot: Spot, spots: Sequence[Spot]) -> bool:
     here = spot.forgetting[0], spot.retention[0]
     others = [(s.forgetting[0], s.retention[0]) for s in spots if s.colour is not None]
     return any(f >= here[0] and r >= here[1] and (f, r) != here for f, r in others)
 
 
 CUT = 3.0
-"""A bar that many times as long as the next would leave no room to tell the others apart."""
+"""A bar longer than this many times the second longest is cut, or the others could not be compared."""
 
 
-def _longest(values: Sequence[float]) -> float:
-    """Where bars end."""
-    *_, next_, greatest = sorted((0.0, 0.0, *values))
-    return 1.25 * next_ if next_ and greatest > CUT * next_ else greatest or 1.0
-
-
-def bars(title: str, found: Sequence[Bar]) -> Markup:
-    """A bar for each method, the number at its end. One that is far longer than all others is cut, which a gap near its end shows."""
-    height = 0.27 * len(found) + 0.45
+def cost_chart(title: str, costs: Sequence[Bar]) -> Markup:
+    """A bar for each method, with its number at the end. A gap near the end of a bar shows that it is cut."""
+    height = 0.27 * len(costs) + 0.45
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.5, height))
+        figure = Figure(figsize=(WIDTH, height))
         axis = figure.subplots()
-        longest = _longest([b.value for b in found])
-        for at, bar in enumerate(found):
+        longest = _longest([b.value for b in costs])
+        for at, bar in enumerate(costs):
             end = min(bar.value, longest)
             pieces = [(0.0, end)] if bar.value <= longest else [(0.0, 0.92 * longest), (0.94 * longest, 0.06 * longest)]
-            axis.broken_barh(pieces, (at - 0.3, 0.6), color=RUNS[bar.colour % len(RUNS)])
+            axis.broken_barh(pieces, (at - 0.3, 0.6), color=colour_of(bar.colour))
             axis.text(end + 0.015 * longest, at, bar.text, va="center", ha="left", color=INK)
-        axis.set_yticks(range(len(found)), [b.label if len(b.label) <= 24 else f"{b.label[:23]}…" for b in found])
-        axis.set_ylim(len(found) - 0.4, -0.6)
+        axis.set_yticks(range(len(costs)), [abbreviate(b.label, 24) for b in costs])
+        axis.set_ylim(len(costs) - 0.4, -0.6)
         axis.set_xlim(0, 1.3 * longest)
-        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_visible(False)
         axis.spines["bottom"].set_visible(False)
         axis.set_title(title, loc="left", fontsize=9)
         figure.subplots_adjust(left=0.4, right=0.99, top=1 - 0.32 / height, bottom=0.08 / height)
         return svg(figure, title)
+
+
+def _longest(values: Sequence[float]) -> float:
+    """The length at which bars end."""
+    *_, second, greatest = sorted((0.0, 0.0, *values))
+    return 1.25 * second if second and greatest > CUT * second else greatest or 1.0

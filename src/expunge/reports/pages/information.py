@@ -1,4 +1,4 @@
-"""What weights still know: the section on a run's `information/`, in its report and as a page of its own."""
+"""The information that the weights hold about concepts: the section on a run's `information/`, in its report and as a page of its own."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,40 +8,46 @@ from typing import Any
 
 from markupsafe import Markup
 
-from expunge.reports import words
-from expunge.reports.charts.retention import Tile, retention
+from expunge.errors import ExpungeError
+from expunge.evaluation.folder import read_rows_file
+from expunge.evaluation.results import Row
+from expunge.progress import duration
+from expunge.reports.charts.retention import Tile, retention_chart
+from expunge.reports.format import flat, interval, number
 from expunge.reports.images import embed
-from expunge.reports.pages.template import filled
-from expunge.reports.run_folder import BASE, Card, Row, Run, inside, read, read_json, read_lines, refuse, row_of
-from expunge.reports.tables import Cell
+from expunge.reports.pages.template import fill, origin_of
+from expunge.reports.tables import BASE_RUN, Value
+from expunge.runs.run import Run
+from expunge.storage.files import inner_file, write_atomically
+from expunge.storage.json_files import as_number, as_table, as_tables, find_file, read_object
 
 FOLDER, PAGE = "information", "index.html"
 
-PROBES: dict[str, tuple[str, str]] = {
-    "target": ("The concept", "what its name adds to prompts that name a partner; wanted 0 or less"),
-    "alone": ("The concept alone", "what a prompt of nothing else tells, of which much is not the concept's own"),
-    "siblings": ("Its siblings", "wanted 1"),
-    "same_domain": ("The same kind", "others of its kind; wanted 1"),
-    "cross_domain": ("Other kinds", "wanted 1"),
+INFORMATION_PROBES: dict[str, tuple[str, str]] = {
+    "target": ("The concept", "What its name adds to a prompt that names a concept of another kind. Best: 0 or less."),
+    "alone": ("The concept alone", "What its name tells in a prompt of its own. Much of this is shared with other concepts."),
+    "siblings": ("Siblings", "Best: 1."),
+    "same_domain": ("Same kind", "Other concepts of its kind. Best: 1."),
+    "cross_domain": ("Other kinds", "Best: 1."),
 }
 MAPS = ("total", "unique", "redundant", "synergistic")
-"""The parts that may have been drawn, in the order in which they are shown."""
+"""The parts that a map may show, in the order of the page."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """One probe or concept: both models' information, and the ratio."""
+class InformationLine:
+    """The information about one probe or concept in both models, and their ratio."""
 
     title: str
     about: str
-    base: Cell | None
-    run: Cell | None
-    ratio: Cell | None
+    base: Value | None
+    run: Value | None
+    ratio: Value | None
 
 
 @dataclass(frozen=True)
 class Map:
-    """A drawing, and what it adds up to."""
+    """An image or a map of information, and the sum over the map."""
 
     uri: str | None
     alt: str
@@ -50,85 +56,88 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One picture of the concept: where its information lies, before and after."""
+class MapPair:
+    """One image of the concept, with the maps of the base model and of the unlearned model."""
 
     prompt: str
     other: str
     both: str
-    joined: bool
-    """Whether the prompt that names both is a sentence that the model could read."""
+    is_joined: bool
+    """Whether the prompt with both names is a sentence that the model was trained to read."""
     before: tuple[Map, ...]
     after: tuple[Map, ...]
 
 
 @dataclass(frozen=True)
-class Part:
-    """One removed concept's lines."""
+class TargetLines:
+    """The lines of one removed concept."""
 
     target: str
-    lines: tuple[Line, ...]
+    lines: tuple[InformationLine, ...]
 
 
 @dataclass(frozen=True)
-class Section:
-    """All that a page shows of what a run's weights know."""
+class InformationSection:
+    """Everything that a page shows of the information in a run's weights."""
 
     label: str
-    parts: tuple[Part, ...]
-    tiles: tuple[tuple[str, Markup], ...]
-    """A drawing for each kind."""
-    each: tuple[Line, ...]
+    targets: tuple[TargetLines, ...]
+    charts: tuple[tuple[str, Markup], ...]
+    """A chart for each kind."""
+    each: tuple[InformationLine, ...]
     """A line for every concept."""
-    looks: tuple[Look, ...]
+    maps: tuple[MapPair, ...]
     facts: tuple[tuple[str, str], ...]
 
 
-def section(run: Run) -> Section | None:
-    """What was measured of a run, or None where nothing was.
+def information_section(run: Run) -> InformationSection | None:
+    """What was measured of a run, or None if nothing was.
 
     Raises:
-        ExpungeError: a file that is not what its name says.
+        ExpungeError: a broken file, or a link out of the run's folder.
     """
-    folder = run.folder / FOLDER
-    if not (folder / "rows.jsonl").is_file():
+    if (file := find_file(run.folder, f"{FOLDER}/rows.jsonl")) is None:
         return None
-    rows = [row_of(line, folder / "rows.jsonl") for line in read_lines(folder / "rows.jsonl")]
-    about = read_json(folder / "information.json") if (folder / "information.json").is_file() else {}
-    concepts = [c for c in _list(about.get("concepts")) if c.get("probe")]
-    targets = list(dict.fromkeys(r.concept for r in rows if r.probe in PROBES)) or [run.card.target or ""]
-    parts = tuple(Part(t, tuple(_lines([r for r in rows if r.concept == t], PROBES))) for t in targets)
+    rows, card = read_rows_file(file), run.unchecked_card
+    listed = find_file(run.folder, f"{FOLDER}/information.json")
+    about = read_object(listed) if listed else {}
+    concepts = [c for c in as_tables(about.get("concepts")) if c.get("probe")]
+    targets = list(dict.fromkeys(r.concept for r in rows if r.probe in INFORMATION_PROBES)) or [card.target or ""]
     named = {str(c["probe"]): (_title(c), f"{c.get('kind')}{', removed' if c.get('removed') else ''}") for c in concepts}
-    each = tuple(_lines([r for r in rows if r.probe in named], named))
-    looks = tuple(_look(entry, folder) for entry in _list(about.get("maps")))
-    return Section(_label(run.card), parts, tuple(_tiles(concepts, rows)), each, looks, tuple(_facts(about)))
+    return InformationSection(
+        f"{card.method or card.id} on {card.target}",
+        tuple(TargetLines(t, tuple(_lines([r for r in rows if r.concept == t], INFORMATION_PROBES))) for t in targets),
+        tuple(_charts(concepts, rows)),
+        tuple(_lines([r for r in rows if r.probe in named], named)),
+        tuple(_map_pair(entry, run.folder) for entry in as_tables(about.get("maps"))),
+        tuple(_facts(about)),
+    )
 
 
-def write(folder: Path) -> Path:
-    """Writes the page of a measured run beside its rows, and gives its path.
+def write_information_page(folder: Path) -> Path:
+    """Writes the page of a measured run beside its rows, and returns its path.
 
     Raises:
-        ExpungeError: no run, or one that was not measured.
+        ExpungeError: no run, or no measurement in its folder; a broken file or a link out of the folder.
     """
-    from expunge.storage.files import write_atomically  # which imports torch: a report of sound folders does without
-
-    run = read(folder)
-    found = section(run)
-    if found is None:
-        refuse(f"a page shows what was measured: {folder / FOLDER} has no rows; measure it with `expunge meter {folder}`")
+    run = Run(folder)
+    card, section = run.unchecked_card, information_section(run)
+    if section is None:
+        raise ExpungeError(
+            f"The information of the run {folder} was not measured.",
+            rule="no-information",
+            value=str(folder),
+            hint=f"Try `expunge meter {folder}` first.",
+        )
     out = folder / FOLDER / PAGE
-    write_atomically(out, filled("information.html.jinja", found=found, card=run.card).encode())
+    write_atomically(out, fill("information.html.jinja", section=section, card=card, origin=origin_of([card])).encode())
     return out
 
 
-def _label(card: Card) -> str:
-    return f"{card.method or card.id} on {card.target}"
-
-
-def _lines(rows: Sequence[Row], titles: Mapping[str, tuple[str, str]]) -> list[Line]:
-    found = {(r.probe, r.metric, r.run == BASE): _cell(r) for r in rows}
+def _lines(rows: Sequence[Row], titles: Mapping[str, tuple[str, str]]) -> list[InformationLine]:
+    found = {(r.probe, r.metric, r.run == BASE_RUN): _value(r) for r in rows}
     return [
-        Line(
+        InformationLine(
             *titles[p],
             found.get((p, "information", True)),
             found.get((p, "information", False)),
@@ -139,13 +148,13 @@ def _lines(rows: Sequence[Row], titles: Mapping[str, tuple[str, str]]) -> list[L
     ]
 
 
-def _cell(row: Row) -> Cell | None:
+def _value(row: Row) -> Value | None:
     if not math.isfinite(row.value):
         return None
-    return Cell(row.value, words.number(row.value), words.interval(row.ci_low, row.ci_high), row.n)
+    return Value(row.value, number(row.value), interval(row.ci_low, row.ci_high), row.n)
 
 
-def _tiles(concepts: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[tuple[str, Markup]]:
+def _charts(concepts: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[tuple[str, Markup]]:
     ratios = {r.probe: r for r in rows if r.metric == "information_ratio"}
     kinds: dict[str, list[Tile]] = {}
     for c in concepts:
@@ -154,45 +163,39 @@ def _tiles(concepts: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[t
             ends = (row.value, row.ci_low, row.ci_high) if row else None
             tile = Tile(str(c.get("family") or ""), str(c.get("name")), bool(c.get("removed")), ends)
             kinds.setdefault(str(c.get("kind")), []).append(tile)
-    return [(kind, retention(kind, tiles)) for kind, tiles in kinds.items()]
+    return [(kind, retention_chart(kind, tiles)) for kind, tiles in kinds.items()]
 
 
-def _look(entry: Mapping[str, Any], folder: Path) -> Look:
-    files, nats = _table(entry.get("files")), _table(entry.get("nats"))
+def _map_pair(entry: Mapping[str, Any], run: Path) -> MapPair:
+    files, nats = as_table(entry.get("files")), as_table(entry.get("nats"))
 
-    def maps(who: str, when: str) -> tuple[Map, ...]:
-        sums = _table(nats.get(who))
-        shown = [name for name in MAPS if f"{who}-{name}" in files]
-        picture = Map(embed(inside(folder, files.get(who))), f"{when}: {entry.get('given')}", when, "")
-        drawn = [Map(embed(inside(folder, files[f"{who}-{name}"])), f"{name}, {when}", name, _nats(sums.get(name))) for name in shown]
-        return (picture, *drawn)
+    def maps(model: str, name: str) -> tuple[Map, ...]:
+        sums = as_table(nats.get(model))
+        image = Map(_embed(run, files.get(model)), f"{name}: {entry.get('given')}", name, "")
+        parts = [part for part in MAPS if f"{model}-{part}" in files]
+        return (
+            image,
+            *(Map(_embed(run, files[f"{model}-{p}"]), f"{p}, {name}", p, _nats(sums.get(p))) for p in parts),
+        )
 
-    told = [str(entry.get(key) or "") for key in ("given", "other", "both")]
-    return Look(told[0], told[1], told[2], entry.get("joined") is not False, maps("base", "before"), maps("unlearned", "after"))
+    given, other, both = (str(entry.get(key) or "") for key in ("given", "other", "both"))
+    return MapPair(given, other, both, entry.get("joined") is not False, maps("base", "base model"), maps("unlearned", "unlearned"))
+
+
+def _embed(run: Path, name: Any) -> str | None:
+    return embed(inner_file(run, f"{FOLDER}/{name}")) if isinstance(name, str) else None
 
 
 def _nats(value: Any) -> str:
-    number = _real(value)
-    return f"{words.number(None if number is None else round(number, 1))} nats"
+    nats = as_number(value)
+    return "" if nats is None else f"{number(round(nats, 1))} nats"
 
 
 def _facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     ends = about.get("log_snr")
-    reach = [("logSNR", " to ".join(words.number(_real(end)) for end in ends))] if isinstance(ends, list) else []
-    return [*words.flat(_table(about.get("meter"))), *reach, ("time", words.duration(_real(about.get("seconds"))))]
+    reach = [("log-SNR", " to ".join(number(as_number(end)) for end in ends))] if isinstance(ends, list) else []
+    return [*flat(as_table(about.get("meter"))), *reach, ("time", duration(as_number(about.get("seconds"))))]
 
 
 def _title(concept: Mapping[str, Any]) -> str:
     return f"{concept.get('name')}{', alone' if concept.get('alone') else ''}"
-
-
-def _real(value: Any) -> float | None:
-    return value if isinstance(value, int | float) else None
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Mapping[str, Any]]:
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

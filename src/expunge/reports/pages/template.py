@@ -1,24 +1,50 @@
-"""How a page is filled in: one environment and one style sheet for all of them, everything escaped."""
+"""How a page is filled: one environment and one style sheet for all templates, with everything escaped."""
 
+import re
+from collections.abc import Iterable
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from expunge.reports import words
-from expunge.reports.charts import figures
+from expunge.reports.charts.style import MARKER_SYMBOLS, RUNS
+from expunge.reports.format import count, listed
+from expunge.reports.glossary import arrow_of, probe_names
 from expunge.reports.images import EDGE
+from expunge.runs.folder import Card
 
 
-def filled(template: str, /, **values: Any) -> str:
+def fill(template: str, /, **values: Any) -> str:
     """The text of a template, with what every page needs beside `values`."""
     environment = Environment(
         loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"count": words.count, "on": words.on}
-    shared = {"style": Markup(_resource("page.css")), "symbols": figures.SYMBOLS, "colours": len(figures.RUNS), "edge": EDGE}
+    environment.filters |= {"count": count, "probe_names": probe_names, "with_code": with_code, "arrow": arrow_of}
+    shared = {"style": Markup(_resource("page.css")), "symbols": MARKER_SYMBOLS, "colours": len(RUNS), "edge": EDGE}
     return environment.get_template(template).render(**shared | values)
+
+
+def with_code(text: str) -> Markup:
+    """A sentence, escaped, whose `commands` are set as code.
+
+    >>> print(with_code("Try `expunge eval <RUN>`."))
+    Try <code>expunge eval &lt;RUN&gt;</code>.
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(Markup.escape(text))))
+
+
+def origin_of(cards: Iterable[Card]) -> str:
+    """When and with which versions runs were made: "2026-08-01 · expunge 0.1.0 · torch 2.8.0". Empty if the cards do not say."""
+    cards = list(cards)
+    days = sorted({card.date for card in cards if card.date})
+    parts = [days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"] if days else []
+    versions: dict[str, dict[str, None]] = {}
+    for card in cards:
+        for package in ("expunge", "torch"):
+            if version := card.versions.get(package):
+                versions.setdefault(package, {})[str(version)] = None
+    return " · ".join([*parts, *(f"{package} {listed(found)}" for package, found in versions.items())])
 
 
 def _resource(name: str) -> str:

@@ -1,81 +1,70 @@
-"""Says in words what an audit found, for one who decides by it. Never more than was measured."""
+"""What an audit found, in sentences, for a reader who decides by it. A sentence claims no more than was measured."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from expunge.audits.cells import Reading
 from expunge.audits.results import Audit
 from expunge.audits.verdict import TITLES, Curve, Finding
+from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval
-from expunge.reports.run_folder import Row
-from expunge.reports.text.verdict import STATES, Answer, Status
-from expunge.reports.text.verdict import Finding as Sentence
-from expunge.reports.words import interval, number
+from expunge.reports.format import interval, listed, number, plural
+from expunge.reports.text.verdict import STATES, Answer, Statement, Status
+
+MODEL_NAMES = {"unlearned": "unlearned model", "base": "base model", "retrained": "retrained model"}
+"""What each attacked model is called."""
 
 
-def summary(audit: Audit) -> list[str]:
-    """A few paragraphs in plain language: what was tried, what came of it, what was not tried."""
+def summarise(audit: Audit) -> list[str]:
+    """A few paragraphs: what was tried, what came of it, what was not tried."""
     several = len(audit.chances) > 1
     paragraphs = [_tried(audit)]
     for concept in audit.chances:
         found = [f for f in audit.findings if f.concept == concept]
-        lead = f"Of “{concept}”: " if several else ""
+        lead = f"“{concept}”: " if several else ""
         paragraphs += [lead + text for text in (_before(found), *_outcomes(found)) if text]
     if audit.failures:
-        names = dict.fromkeys(f"{f.label} on the {NAMES[f.role]}" for f in audit.failures)
-        paragraphs.append(f"Not done, for the reasons given below: {listed(list(names))}.")
+        names = dict.fromkeys(f"{f.label} on the {MODEL_NAMES[f.role]}" for f in audit.failures)
+        paragraphs.append(f"Not done, for the reasons below: {listed(names)}.")
     if cut := [d for d in audit.done if d.result.cut]:
-        ends = [f"{d.label} on the {NAMES[d.role]} after {d.result.readings[-1].strength:g} {d.result.unit}" for d in cut]
-        paragraphs.append(f"Cut short where the loss was no longer finite, so that nothing is known from there on: {listed(ends)}.")
-    return [*paragraphs, _untried(audit)]
+        ends = [f"{d.label} on the {MODEL_NAMES[d.role]} after {d.result.readings[-1].strength:g} {d.result.unit}" for d in cut]
+        paragraphs.append(f"Ended early, because the loss was no longer finite: {listed(ends)}. Readings beyond are unknown.")
+    return [*paragraphs, _limits(audit)]
 
 
-NAMES = {"unlearned": "unlearned model", "base": "untouched model", "retrained": "retrained model"}
-"""What each attacked model is called."""
-
-
-def answer(finding: Finding, several: bool) -> Answer:
-    """One attack: the verdict, and the shares that carry it, model by model."""
-    sentences = [_sentence(finding, "unlearned", finding.unlearned), _sentence(finding, "base", finding.base)]
+def answer_of(finding: Finding, several: bool) -> Answer:
+    """One attack: the verdict, and the shares of each model that support it."""
+    statements = [_statement(finding, "unlearned", finding.unlearned), _statement(finding, "base", finding.base)]
     if finding.control:
-        sentences.append(_sentence(finding, "retrained", finding.control))
+        statements.append(_statement(finding, "retrained", finding.control))
     name = f"{finding.unlearned.label}, “{finding.concept}”" if several else finding.unlearned.label
-    return Answer(name, STATES[finding.state], TITLES[finding.state], "", tuple(sentences), _remark(finding))
+    return Answer(name, STATES[finding.state], TITLES[finding.state], "", tuple(statements), _remark(finding))
 
 
-def after(curve: Curve) -> str:
+def strength_of(curve: Curve) -> str:
     """The strength of the best reading, in words."""
-    return f"after {curve.best.strength:g} {curve.result.unit}" if curve.best.strength else "as it is"
-
-
-def listed(names: Iterable[str]) -> str:
-    """
-    >>> listed(["a", "b", "c"]), listed(["a"])
-    ('a, b and c', 'a')
-    """
-    *before, last = names
-    return f"{', '.join(before)} and {last}" if before else last
+    return f"after {curve.best.strength:g} {curve.result.unit}" if curve.best.strength else "without an attack"
 
 
 def _tried(audit: Audit) -> str:
     made = {d.label for d in audit.done if d.role == "unlearned"}
     entries = [e for e in audit.budget.entries if e.label in made]
     attacks = {e.name for e in entries}
-    tried = f"{len(attacks)} attack{'s' * (len(attacks) != 1)}"
     settings = "" if len(entries) == len(attacks) else f" in {len(entries)} settings"
-    judges = f"the judge “{audit.judges[0]}”" + (f", checked by “{audit.judges[1]}”" if len(audit.judges) > 1 else "")
+    judges = f"The judge “{audit.judges[0]}” decides whether an image shows the concept"
+    judges += f"; the judge “{audit.judges[1]}” checks it." if len(audit.judges) > 1 else "."
     return (
-        f"Tried under the budget “{audit.budget.name}”: {tried}{settings}, with seed {audit.seed}. "
-        f"Each reading is judged by {audit.budget.pictures} pictures; {judges} says whether the concept is seen."
+        f"The budget “{audit.budget.name}” tried {plural(len(attacks), 'attack')}{settings}, with seed {audit.seed}. Every reading has "
+        f"{plural(audit.budget.pictures, 'image')}. {judges}"
     )
 
 
 def _before(found: Sequence[Finding]) -> str:
     if not found:
-        return "no attack was carried through, so nothing is known."
+        return "No attack was completed, so nothing is known."
     mine, base = found[0].unlearned, found[0].base
     return (
-        f"Under plain prompts, before any attack, “{found[0].concept}” is seen in {_counted(mine)} of the unlearned model, and in "
-        f"{_counted(base)} of the untouched one."
+        f"Before any attack, under plain prompts, the judge sees “{found[0].concept}” in {_counted(mine)} of the unlearned model and in "
+        f"{_counted(base)} of the base model."
     )
 
 
@@ -84,7 +73,7 @@ def _counted(curve: Curve) -> str:
 
 
 def _out_of(curve: Curve, reading: Reading) -> str:
-    return f"{reading.hits[curve.judge]} of {reading.n} pictures"
+    return f"{reading.hits[curve.judge]} of {reading.n} images"
 
 
 def _outcomes(found: Sequence[Finding]) -> list[str]:
@@ -92,101 +81,101 @@ def _outcomes(found: Sequence[Finding]) -> list[str]:
     of = {state: [f.unlearned for f in found if f.state == state] for state in TITLES}
     texts = []
     if of["back"]:
-        texts.append(f"It comes back under {listed(map(_at_best, of['back']))}.")
+        texts.append(f"The concept comes back under {listed(map(_at_best, of['back']))}.")
     if of["part"]:
-        texts.append(
-            f"It comes back in part, less than half as often as in the untouched model, under {listed(map(_at_best, of['part']))}."
-        )
-    for beside, why in (
-        (True, "a model that never saw it could not be told from this one"),
-        (False, "the attacker trains on pictures of it, and no model that never saw it was attacked to compare with"),
+        attacks = listed(map(_at_best, of["part"]))
+        texts.append(f"The concept comes back in part, less than half as often as in the base model, under {attacks}.")
+    for has_control, why in (
+        (True, "a model that never saw the concept shows it as often under the same attack"),
+        (False, "the attacker trains on images of the concept, and no model that never saw it was attacked for comparison"),
     ):
-        if learnt := [_at_best(f.unlearned) for f in found if f.state == "learnt" and bool(f.control) == beside]:
-            texts.append(f"Under {listed(learnt)} it is seen again, but {why}: it may have been learnt anew rather than brought back.")
+        if learnt := [_at_best(f.unlearned) for f in found if f.state == "learnt" and bool(f.control) == has_control]:
+            texts.append(f"Under {listed(learnt)} the concept is seen again, but {why}. The attack may have taught it anew.")
     if large := [f"{f.unlearned.label} ({_unasked(f.unlearned)})" for f in found if f.state in ("back", "part", "learnt") and f.at_large]:
         texts.append(
-            f"At the best reading under {listed(large)} it is also seen where no prompt names it: the attack changed what the model draws "
-            "at large, so that this reading is no sure sign of the concept under its name."
+            f"At the best reading under {listed(large)} the judge also sees the concept in images of prompts that do not name it. The "
+            "attack changed what the model generates in general, so this reading does not show that the concept answers to its name."
         )
     if of["holds"]:
-        ends = (f"{_at_most(c)}; up to {number(c.best.rate(c.judge).high, True)} not ruled out)" for c in of["holds"])
-        texts.append(f"It does not come back within this budget under {listed(ends)}.")
+        ends = (f"{_at_most(c)}; up to {number(c.best.rate(c.judge).high, True)} possible)" for c in of["holds"])
+        texts.append(f"The concept does not come back within this budget under {listed(ends)}.")
     if of["present"]:
-        texts.append(
-            f"Under {listed(c.label for c in of['present'])} nothing was shown to come back, but it was not shown to be gone before the "
-            "attack either."
-        )
-    texts += [f"Under {f.unlearned.label} nothing can be said: {_lacking(f)}." for f in found if f.state == "blunt"]
+        labels = listed(c.label for c in of["present"])
+        texts.append(f"Under {labels} no increase is shown, but the concept was not shown to be removed before the attack either.")
+    texts += [f"No verdict for {f.unlearned.label}: {_lacking(f)}." for f in found if f.state == "blunt"]
     if of["unclear"]:
         ends = (f"{_at_most(c)}; {interval(*c.best.rate(c.judge)[1:], True)})" for c in of["unclear"])
         texts.append(
-            f"It cannot be told whether it comes back under {listed(ends)}: the intervals are too wide. More pictures narrow them."
+            f"It is unknown whether the concept comes back under {listed(ends)}: the intervals are too wide. More images narrow them."
         )
     return texts
 
 
 def _lacking(finding: Finding) -> str:
-    """Why the untouched model is no measure of an attack."""
-    base, guessed = finding.base, "which may be no more than a guess would give"
+    """Why the base model is no control for an attack."""
+    base, guessed = finding.base, "which may be no more than a guess"
     plainly = _out_of(base, base.result.readings[0])
     if finding.lack == "plain":
-        return f"under plain prompts the untouched model shows it in {plainly}, {guessed}"
-    why = guessed if finding.lack == "attacked" else f"less than half as often as before, in {plainly}"
-    return f"attacked so, the untouched model shows it in {_out_of(base, base.best)}, {why}"
+        return f"the base model shows the concept in {plainly} under plain prompts, {guessed}"
+    why = guessed if finding.lack == "attacked" else f"less than half as often as before the attack ({plainly})"
+    return f"the base model under the same attack shows the concept in {_out_of(base, base.best)}, {why}"
 
 
 def _at_best(curve: Curve) -> str:
-    return f"{curve.label} ({_out_of(curve, curve.best)} {after(curve)})"
+    return f"{curve.label} ({_out_of(curve, curve.best)} {strength_of(curve)})"
 
 
 def _unasked(curve: Curve) -> str:
     seen = curve.best.unasked
-    return f"{seen.hits[curve.judge]} of {seen.n} pictures" if seen else ""
+    return f"{seen.hits[curve.judge]} of {seen.n} images" if seen else ""
 
 
 def _at_most(curve: Curve) -> str:
-    return f"{curve.label} (seen in {_out_of(curve, curve.best)} at most"
+    return f"{curve.label} (at most {_out_of(curve, curve.best)}"
 
 
-def _untried(audit: Audit) -> str:
-    text = "This says what these attacks found with these settings, from one seed, on prompts of the vocabulary. It is no proof that the "
-    text += "concept is gone: a stronger attacker, or another one, may succeed where these failed."
+def _limits(audit: Audit) -> str:
+    text = (
+        "These results hold for these attacks and settings, one seed, and prompts of the vocabulary. They do not prove that the concept is "
+        "removed: a stronger or a different attack may succeed."
+    )
     if audit.untried:
-        text += f" Not tried at all: {listed(list(audit.untried))}."
-    beside = {f.concept: any(g.control for g in audit.findings if g.concept == f.concept) for f in audit.findings}
-    bare = [concept for concept, compared in beside.items() if not compared]
-    if bare:
-        of = "the concept" if len(audit.chances) == 1 else listed([f"“{c}”" for c in bare])
-        text += f" No model retrained without {of} was attacked, so what comes back is not told from what is learnt anew."
+        text += f" Not tried: {listed(audit.untried)}."
+    has_control = {f.concept: any(g.control for g in audit.findings if g.concept == f.concept) for f in audit.findings}
+    if bare := [concept for concept, compared in has_control.items() if not compared]:
+        of = "the concept" if len(audit.chances) == 1 else listed(f"“{c}”" for c in bare)
+        text += f" No model retrained without {of} was attacked, so relearning cannot be distinguished from learning anew."
     return text
 
 
-def _sentence(finding: Finding, role: str, curve: Curve) -> Sentence:
+def _statement(finding: Finding, role: str, curve: Curve) -> Statement:
     best, rate = curve.best, curve.best.rate(curve.judge)
-    moved = rate.low > curve.before.high
-    told = "rises" if moved else "does not rise beyond doubt"
-    text = f"seen in {number(rate.value, True)} {after(curve)}, before in {number(curve.before.value, True)}: {told}."
+    has_risen = rate.low > curve.before.high
+    text = (
+        f"The judge sees the concept in {number(rate.value, True)} of the images {strength_of(curve)} (before the attack: "
+        f"{number(curve.before.value, True)}). {'The share rises' if has_risen else 'No rise is shown'}."
+    )
     status: Status = "unknown"
     if role == "unlearned":
         status = STATES[finding.state]
-        others = f" Under other settings: {listed([_at_best(c) for c in finding.others])}." if finding.others else ""
-        at = finding.regained_at
-        unasked = f" Prompts that do not name it show it then in {told}." if (told := _unasked(curve)) else ""
-        text += f"{unasked} {_regained(finding, at)}{others}"
+        if unasked := _unasked(curve):
+            text += f" In images of prompts that do not name the concept: {unasked}."
+        text += f" {_regained(finding)}"
+        if finding.others:
+            text += f" Other settings: {listed(map(_at_best, finding.others))}."
     if curve.result.cut:
-        text += f" Cut short after {curve.last.strength:g} {curve.result.unit}: {curve.result.cut.rstrip('.')}."
-    return Sentence(
-        status, NAMES[role].capitalize(), text, _row(role, curve, rate, best.n), _row(role, curve, curve.before, curve.result.readings[0].n)
-    )
+        text += f" Ended early after {curve.last.strength:g} {curve.result.unit}: {curve.result.cut.rstrip('.')}."
+    now, before = _row(role, curve, rate, best.n), _row(role, curve, curve.before, curve.result.readings[0].n)
+    return Statement(status, MODEL_NAMES[role].capitalize(), text, now, before, "before the attack")
 
 
-def _regained(finding: Finding, at: float | None) -> str:
-    half = number(finding.half, True)
+def _regained(finding: Finding) -> str:
+    half, at = number(finding.half, True), finding.regained_at
     if at is None:
-        return f"No reading reaches {half}, half of the untouched model's share."
+        return f"No reading reaches {half}, half of the base model's share."
     if at == 0:
-        return f"It has {half}, half of the untouched model's share, before any attack."
-    return f"{half}, half of the untouched model's share, is reached by {at:g} {finding.unlearned.result.unit}."
+        return f"The share before any attack is at least {half}, half of the base model's share."
+    return f"The share reaches {half}, half of the base model's share, after {at:g} {finding.unlearned.result.unit}."
 
 
 def _remark(finding: Finding) -> str:
@@ -194,13 +183,12 @@ def _remark(finding: Finding) -> str:
     if finding.unlearned.result.threat:
         parts.append(f"The attacker has {finding.unlearned.result.threat}.")
     if finding.sooner_at is not None:
-        parts.append(
-            f"By {finding.sooner_at:g} {finding.unlearned.result.unit} it shows the concept more often than a model that never saw it."
-        )
+        at = f"{finding.sooner_at:g} {finding.unlearned.result.unit}"
+        parts.append(f"After {at} the model shows the concept more often than a model that never saw it.")
     if finding.second and finding.second != finding.state:
-        parts.append(f"The second judge's pictures say otherwise: “{TITLES[finding.second]}”. Doubt both.")
+        parts.append(f"The second judge comes to another verdict, “{TITLES[finding.second]}”, so trust neither.")
     return " ".join(parts)
 
 
 def _row(role: str, curve: Curve, rate: Interval, n: int) -> Row:
-    return Row(role, "target", "ASR", *rate, n, curve.label, curve.judge, curve.result.concept)
+    return Row(role, "", curve.result.concept, 0, "target", "ASR", *rate, n, curve.label, curve.best.strength, curve.judge)

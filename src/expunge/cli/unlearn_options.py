@@ -1,0 +1,58 @@
+"""The options of `expunge unlearn` that all methods share."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from expunge.cli.options import AllowCode, Device, Model, Vocabulary
+
+
+def _option(metavar: str, about: str) -> Any:
+    return typer.Option(metavar=metavar, help=about)
+
+
+TARGET = "Concept to remove. Repeat it for other names of the concept, or for other concepts."
+SYNONYM = "Another name of the concept to remove. May be repeated."
+ANCHOR = "What the concept becomes; ca, f-dmu, spm and uce use it.  [default: the prompt without the concept]"
+TOGETHER = "Several concepts one after another, in stages, or together in every batch.  [default: joint]"
+REFERENCE = (
+    "With --sequential: each stage learns from the original base model, or from the result of the previous stage.  [default: original]"
+)
+BEFORE = (
+    "Method, preset or config.toml to apply first; this method continues from its result. May be repeated, in order. A second kind of "
+    "change can remove what the first leaves."
+)
+KIND = "Kind of a concept that the vocabulary lacks: style, object, ..."
+SEED = "Seed of images, noise and batches.  [default: 0]"
+CONFIG = "A run's config.toml or a preset (see `expunge ls presets`). Options override it."
+STOP = "Generate images every N steps and stop as soon as the judge sees the concept in none; 0 is never.  [default: never]"
+JUDGE = "With --stop-when-gone: the judge (see `expunge ls judges`).  [default: main on the canvas]"
+MERGE = "Also write the whole changed model into this new folder."
+DRY_RUN = "Print what would be done and its estimated cost, then exit."
+
+COMMON: dict[str, tuple[Any, Any]] = {
+    "model": (Model, None),
+    "target": (Annotated[list[str] | None, _option("WORDS", TARGET)], None),
+    "synonym": (Annotated[list[str] | None, _option("WORDS", SYNONYM)], None),
+    "anchor": (Annotated[str | None, _option("WORDS", ANCHOR)], None),
+    "sequential": (Annotated[bool | None, typer.Option("--sequential/--joint", help=TOGETHER)], None),
+    "reference": (Annotated[str | None, _option("original|previous", REFERENCE)], None),
+    "before": (Annotated[list[str] | None, _option("METHOD|FILE.toml|PRESET", BEFORE)], None),
+    "kind": (Annotated[str | None, _option("KIND", KIND)], None),
+    "vocabulary": (Vocabulary, None),
+    "seed": (Annotated[int | None, _option("N", SEED)], None),
+    "out": (Annotated[Path | None, _option("FOLDER", "Folder of the run.  [default: runs/ID]")], None),
+    "device": (Device, "auto"),
+    "dtype": (Annotated[str | None, _option("fp32|bf16|fp16", "Precision of the network.  [default: fp32]")], None),
+    "config": (Annotated[Path | None, _option("FILE.toml|PRESET", CONFIG)], None),
+    "stop_when_gone": (Annotated[int | None, _option("N", STOP)], None),
+    "judge": (Annotated[str | None, _option("NAME|FOLDER|ID", JUDGE)], None),
+    "merge": (Annotated[Path | None, _option("FOLDER", MERGE)], None),
+    "allow_code": (AllowCode, False),
+    "dry_run": (Annotated[bool, typer.Option("--dry-run", help=DRY_RUN)], False),
+}
+"""Type and default of each option, by its name."""
+
+SWITCHES = ("--dry-run", "--help", "--gradient-checkpointing", "--no-gradient-checkpointing", "--sequential", "--joint", "--allow-code")
+"""Options that take no value, those of training included."""

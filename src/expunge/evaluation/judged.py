@@ -1,0 +1,101 @@
+"""From judged images to what is kept of them: samples, evidence for metrics, and the pairs that a report shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from expunge.concepts.concept import Concept
+from expunge.evaluation.judges import Judge, Judgement, judge_images
+from expunge.evaluation.metrics import Evidence
+from expunge.evaluation.metrics.base import RETAINED
+from expunge.evaluation.protocol import Shot
+from expunge.evaluation.rendering import Pictures, png
+from expunge.evaluation.results import Sample
+from expunge.storage.files import write_atomically
+from expunge.storage.hashing import seed_of
+
+SHOWN = 12
+"""Image pairs of each probe that are kept for the report."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The images of one concept's probes by a run and by its base model, as one judge labels them; entry i belongs to shot i."""
+
+    concept: Concept
+    shots: Sequence[Shot]
+    judge: Judge
+    run: Judgement
+    base: Judgement
+
+    def samples(self, run: str) -> tuple[Sample, ...]:
+        """What is kept of each image, under the id of the run or stage."""
+        kind = self.concept.vocabulary.kinds[self.concept.kind]
+        about = run, self.concept.target, kind.name, kind.partner
+        seen, base = _by_image(self.run.seen, len(self.shots)), _by_image(self.base.seen, len(self.shots))
+        sure, base_sure = (_by_image(j.confidence, len(self.shots)) for j in (self.run, self.base))
+        return tuple(
+            Sample(
+                *about, shot.probe, shot.prompt.prompt, shot.index, self.judge.name, dict(shot.prompt.labels), seen[i], base[i],
+                {k: round(v, 4) for k, v in sure[i].items()}, {k: round(v, 4) for k, v in base_sure[i].items()},
+            )
+            for i, shot in enumerate(self.shots)
+        )  # fmt: skip
+
+    def evidence(self, run: str, drawings: Float[Tensor, "m d"] | None = None) -> Evidence:
+        """What metrics read."""
+        return Evidence(self.samples(run), _array(self.run.features), _array(self.base.features), _array(drawings))
+
+
+def _by_image(columns: Mapping[str, tuple[Any, ...]], count: int) -> list[dict[str, Any]]:
+    return [{kind: values[i] for kind, values in columns.items()} for i in range(count)]
+
+
+def _array(features: Tensor | None) -> np.ndarray | None:
+    return None if features is None else features.detach().cpu().numpy()
+
+
+def fresh_drawings(judge: Judge, concept: Concept, shots: Sequence[Shot]) -> Float[Tensor, "m d"] | None:
+    """The judge's features of fresh drawings by the canvas of what the retained prompts ask for; a concept that a prompt does not name
+    is any."""
+    from expunge.canvas.draw import draw
+    from expunge.canvas.prompts import OBJECT_LABELS, PLAIN, STYLE_LABELS
+
+    generator = torch.Generator().manual_seed(seed_of("drawn"))
+    wanted = [s.prompt.labels for s in shots if s.probe in RETAINED]
+    random = torch.randint(len(OBJECT_LABELS), (len(wanted),), generator=generator).tolist()
+    objects = [OBJECT_LABELS.index(w["object"]) if "object" in w else r for w, r in zip(wanted, random, strict=True)]
+    styles = [STYLE_LABELS.index(w["style"]) if "style" in w else PLAIN for w in wanted]
+    return judge_images(judge, draw(torch.tensor(objects), torch.tensor(styles), seed_of("drawings")), concept).features
+
+
+def write_pairs(
+    folder: Path, within: str, shots: Sequence[Shot], images: tuple[Pictures, Pictures], judged: Judged | None
+) -> list[dict[str, Any]]:
+    """Writes the image pairs that a report shows, and lists them: spread evenly over each probe's prompts, the first image of each.
+
+    Args:
+        folder: `evaluation/` of a run.
+        within: a folder below `pictures/`, with its slash.
+        images: the base model's and the run's.
+        judged: what the first judge said of them.
+    """
+    labels = ({}, {}) if judged is None else (judged.base.seen, judged.run.seen)
+    sides = list(zip(("base", "unlearned"), ("seen_base", "seen"), images, labels, strict=True))
+    listed = []
+    for probe in dict.fromkeys(s.probe for s in shots):
+        first = [i for i, s in enumerate(shots) if s.probe == probe and (s.index == 0 or probe == "null")]
+        for i in first[:: -(-len(first) // SHOWN)][:SHOWN]:
+            prompt = shots[i].prompt
+            entry: dict[str, Any] = {"probe": probe, "prompt": prompt.prompt, "seed": shots[i].index, "wanted": dict(prompt.labels)}
+            for name, key, side, seen in sides:
+                entry |= {name: f"pictures/{within}{i:05d}-{name}.png", key: {kind: of[i] for kind, of in seen.items()}}
+                write_atomically(folder / entry[name], png(side[i]))
+            listed.append(entry)
+    return listed

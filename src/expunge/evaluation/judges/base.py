@@ -1,0 +1,76 @@
+"""What every judge has in common: images in, labels with confidences and features out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from expunge.concepts.concept import Concept
+from expunge.evaluation.rendering import RENDER_BATCH
+
+Images = UInt8[Tensor, "b 3 height width"]
+
+NOTHING = "none of them"
+"""The label of an image in which a judge sees no member of the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge says of a batch of images."""
+
+    seen: Mapping[str, tuple[str, ...]]
+    """By kind, the member that each image shows. A kind that the judge cannot label is missing."""
+    features: Float[Tensor, "b d"] | None = None
+    """What distances between sets of images are computed from; None of a judge without features."""
+    confidence: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By kind, the judge's confidence in each label, from 0 to 1; a kind is missing where the judge has none."""
+
+    def select(self, places: Sequence[int]) -> "Judgement":
+        """What it says of the images at `places`, in that order."""
+        seen = {kind: tuple(labels[i] for i in places) for kind, labels in self.seen.items()}
+        confidence = {kind: tuple(values[i] for i in places) for kind, values in self.confidence.items()}
+        return Judgement(seen, None if self.features is None else self.features[list(places)], confidence)
+
+
+class Judge(Protocol):
+    """A network that labels images. It is loaded once and then serves every concept."""
+
+    name: str
+    weights: str
+    """Distinguishes it from another of its name: a fingerprint of its weights, or the version of the package they came with."""
+
+    def check(self, concept: Concept) -> None:
+        """Refuses a concept that the judge has no label for.
+
+        Raises:
+            ExpungeError: rule "judge-lacks-concept".
+        """
+
+    def chance(self, concept: Concept) -> float:
+        """The share of images in which it would see the concept by guessing among its labels."""
+
+    def __call__(self, images: Images, concept: Concept) -> Judgement:
+        """Labels images by the members of the concept's kind, and of its partner's where the judge knows them."""
+
+
+def judge_images(judge: Judge, images: Images, concept: Concept, batch: int = RENDER_BATCH) -> Judgement:
+    """What a judge says of any number of images, `batch` at a time."""
+    parts = [judge(chunk, concept) for chunk in images.split(batch)]
+    seen = {kind: tuple(label for p in parts for label in p.seen[kind]) for kind in parts[0].seen}
+    confidence = {kind: tuple(c for p in parts for c in p.confidence[kind]) for kind in parts[0].confidence}
+    features = [p.features for p in parts if p.features is not None]
+    return Judgement(seen, torch.cat(features) if features else None, confidence)
+
+
+def best_label(logits: Float[Tensor, "b labels"]) -> tuple[list[int], tuple[float, ...]]:
+    """The place of each image's highest logit, and its probability by softmax."""
+    places = logits.argmax(1)
+    return places.tolist(), tuple(logits.float().softmax(1).gather(1, places[:, None])[:, 0].tolist())
+
+
+def embedding(out: object) -> Tensor:
+    """transformers 5 wraps what 4 gave as a tensor."""
+    return out if isinstance(out, Tensor) else out.pooler_output  # type: ignore[attr-defined]

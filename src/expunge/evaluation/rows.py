@@ -1,0 +1,65 @@
+"""From samples to rows: shares are computed from the kept samples alone. Imports no torch."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from expunge.evaluation.metrics import METRICS, Evidence, Score, measure
+from expunge.evaluation.results import Row, Sample
+
+AFTER_STAGES = ("target", "synonyms")
+"""The probes that are rendered after each stage: they show whether a removed concept comes back."""
+
+
+def of_stages(metrics: Collection[str] | None = None) -> list[str]:
+    """Those of some metrics, by default all, that are measured after each stage."""
+    return [m for m in metrics or METRICS if set(METRICS[m].about.probes) <= set(AFTER_STAGES)]
+
+
+def rows_of(evidence: Evidence, card: Mapping[str, Any], metrics: Collection[str] | None = None, is_stage: bool = False) -> list[Row]:
+    """The rows of one concept by one judge: the base model's, then those of the run that `card` describes.
+
+    Args:
+        metrics: default all.
+        is_stage: whether `card` is a stage's. It has the metrics of `of_stages`, and no base rows, which are the run's.
+    """
+    if not evidence.samples:
+        return []
+    about = card, evidence.samples[0].judge, evidence.samples[0].concept
+    if is_stage:
+        return [row(score, *about) for score in measure(evidence, of_stages(metrics))]
+    base = [row(score, *about, of_base=True) for score in measure(evidence.of_base(), metrics)]
+    return base + [row(score, *about) for score in measure(evidence, metrics)]
+
+
+def rows_from_samples(
+    samples: Iterable[Sample], card: Mapping[str, Any], stages: Iterable[Mapping[str, Any]] = (), metrics: Collection[str] | None = None
+) -> list[Row]:
+    """The rows that need nothing but a judge's labels, from `evaluation/samples.jsonl`: those of `evaluation/rows.jsonl`, in its order.
+
+    Cards only name things.
+
+    Args:
+        card: of the run.
+        stages: cards of its stages.
+        metrics: default all.
+    """
+    grouped: dict[tuple[str, str, str], list[Sample]] = {}
+    for sample in samples:
+        grouped.setdefault((sample.run, sample.concept, sample.judge), []).append(sample)
+    cards = {stage["id"]: stage for stage in stages}
+    return [
+        found
+        for (run, _, _), group in grouped.items()
+        for found in rows_of(Evidence(tuple(group)), cards.get(run, card), metrics, is_stage=run in cards)
+    ]
+
+
+def row(score: Score, card: Mapping[str, Any], judge: str, concept: str, of_base: bool = False) -> Row:
+    """A score as a row of the run or stage that `card` describes, or of its base model."""
+    run, method = ("base", "none") if of_base else (card["id"], card["method"])
+    measured = (score.probe, score.metric, score.value, score.ci_low, score.ci_high, score.n)
+    plain = Row(run, method, concept, card["seed"], *measured, judge=judge)
+    if (c := score.change) is None:
+        return plain
+    return replace(plain, change=c.value, change_low=c.low, change_high=c.high, losses=c.losses, gains=c.gains, p=c.p)

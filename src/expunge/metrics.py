@@ -1,0 +1,32 @@
+"""Metrics, as a public module: what is measured of judged images, and what a metric of one's own is made of.
+
+A metric is a class with a `Description` in `about` and a `__call__` from `Evidence` to `Score`s; `Share` and `Distance` do most of it.
+`METRICS` holds those that `expunge.evaluate` computes, by name.
+"""
+
+from expunge.evaluation.metrics import METRICS, OTHERS, Distance, Evidence, Metric, Score, Share, describe, measure
+from expunge.evaluation.metrics.base import pool, shows
+from expunge.evaluation.metrics.description import Description
+from expunge.evaluation.results import Row, Sample
+from expunge.evaluation.rows import rows_from_samples
+from expunge.evaluation.statistics import Interval, PairedChange
+
+__all__ = [
+    "METRICS",
+    "OTHERS",
+    "Description",
+    "Distance",
+    "Evidence",
+    "Interval",
+    "Metric",
+    "PairedChange",
+    "Row",
+    "Sample",
+    "Score",
+    "Share",
+    "describe",
+    "measure",
+    "pool",
+    "rows_from_samples",
+    "shows",
+]

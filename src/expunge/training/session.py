@@ -1,0 +1,72 @@
+"""What every computation works with: made once by a public function and handed on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from expunge.errors import ExpungeError
+from expunge.models.base import DiffusionModel
+from expunge.models.loading import Model, load
+from expunge.progress import Progress
+from expunge.storage.cache import Store
+from expunge.training.distributed import Processes
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model and its surroundings: where results are cached, what shows progress, which processes share the work."""
+
+    model: DiffusionModel
+    cache: Store
+    progress: Progress
+    distributed: Processes = field(default_factory=Processes)
+    render_batch: int | None = None
+    """Images that are sampled at once; None for each caller's own number. Larger is faster on an accelerator and needs more memory; the
+    last digits of an image depend on it."""
+
+    def __post_init__(self) -> None:
+        if self.render_batch is not None and self.render_batch < 1:
+            raise ExpungeError(
+                f"{self.render_batch} images cannot be sampled at once.",
+                rule="render-batch",
+                value=self.render_batch,
+                hint="Try a whole number above 0.",
+            )
+
+    @classmethod
+    def open(
+        cls,
+        model: Model,
+        *,
+        device: str = "auto",
+        dtype: str | None = None,
+        cache: Store | str | Path | None = None,
+        progress: Progress | None = None,
+        render_batch: int | None = None,
+    ) -> "Session":
+        """Loads a model and fills in defaults, the same in Python and on the command line.
+
+        Args:
+            model: "canvas", a diffusers folder, a hub id, a pipeline in memory or a loaded model. The last two stay on their device and
+                in their precision.
+            device: of what is loaded; "auto" takes the fastest one there is.
+            dtype: of what is loaded: "fp32" (the default), "bf16" or "fp16".
+            cache: a folder or a store; default `Store.default()`.
+            progress: default `Progress.default()`.
+            render_batch: images that are sampled at once.
+
+        Raises:
+            ExpungeError: the model cannot be loaded.
+        """
+        loaded = load(model, device, dtype or "fp32")
+        store = Store(Path(cache)) if isinstance(cache, str | Path) else cache or Store.default()
+        return cls(loaded, store, progress or Progress.default(), render_batch=render_batch)
+
+    def in_batches(self, count: int, title: str, size: int) -> Iterator[slice]:
+        """Yields slices of `count` images, `render_batch` or else `size` at a time, and shows how many the caller is done with."""
+        size = self.render_batch or size
+        with self.progress.task(title, count) as task:
+            for start in range(0, count, size):
+                part = slice(start, min(start + size, count))
+                yield part
+                task.advance(by=part.stop - part.start)

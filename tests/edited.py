@@ -1,0 +1,34 @@
+"""A copy of the package's source whose digests count for the package's own, so that a test can edit it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from expunge.storage import code
+
+
+def copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The copy, for a fixture to yield."""
+    monkeypatch.setattr(code, "PACKAGE", shutil.copytree(code.PACKAGE, folder / "expunge", ignore=_other_files))
+    forget()
+    yield code.PACKAGE
+    forget()
+
+
+def _other_files(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not (name.endswith(".py") or (Path(folder) / name).is_dir())]
+
+
+def forget() -> None:
+    """What a new process would not know either."""
+    code._own_module.cache_clear()
+    code._parsed.cache_clear()
+
+
+def edit(*files: Path) -> None:
+    """Changes the code of some files, as a new process would find it."""
+    for file in files:
+        file.write_text(file.read_text() + "\nEDITED = True\n")
+    forget()

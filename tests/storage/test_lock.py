@@ -1,0 +1,83 @@
+"""Two processes in one folder: one works, and the other is told which."""
+
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from expunge.errors import ExpungeError
+from expunge.storage.lock import NOTE, alone_in, taken
+
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+def hold(file: Path, has: Event, release: Event) -> None:
+    with taken(file) as is_mine:
+        assert is_mine
+        has.set()
+        release.wait(60)
+
+
+@pytest.fixture
+def held(tmp_path: Path):
+    """`tmp_path / "a"` while another process has it: the process, and what makes it let go."""
+    has, release = CONTEXT.Event(), CONTEXT.Event()
+    process = CONTEXT.Process(target=hold, args=(tmp_path / "a", has, release))
+    process.start()
+    assert has.wait(60)
+    yield process, release
+    release.set()
+    process.join()
+
+
+def test_what_another_process_has_is_not_taken(held, tmp_path: Path):
+    with taken(tmp_path / "a") as is_mine:
+        assert not is_mine
+    with taken(tmp_path / "b") as is_mine:
+        assert is_mine
+    assert int((tmp_path / "a").read_text().split()[0]) == held[0].pid
+
+
+def test_one_may_wait_for_it(held, tmp_path: Path):
+    process, release = held
+    release.set()
+    with taken(tmp_path / "a", wait=True) as is_mine:
+        assert is_mine
+        assert [int(line.split()[0]) for line in (tmp_path / "a").read_text().splitlines()] == [process.pid, os.getpid()]
+
+
+def test_a_killed_process_lets_go(held, tmp_path: Path):
+    os.kill(held[0].pid, signal.SIGKILL)
+    held[0].join()
+    with taken(tmp_path / "a") as is_mine:
+        assert is_mine
+
+
+def test_within_a_process_it_is_taken_once(tmp_path: Path):
+    with taken(tmp_path / "a") as first, taken(tmp_path / "a") as second:
+        assert (first, second) == (True, False)
+    with taken(tmp_path / "a") as again:
+        assert again
+
+
+def test_the_error_says_who_is_at_work(tmp_path: Path):
+    with alone_in(tmp_path):
+        with pytest.raises(ExpungeError) as refused, alone_in(tmp_path):
+            pass
+        assert (refused.value.rule, refused.value.value) == ("in-use", str(tmp_path))
+        assert f"process {os.getpid()} on " in str(refused.value)
+        assert f"{time.localtime().tm_year}-" in str(refused.value)
+    with alone_in(tmp_path):
+        pass
+    assert not (tmp_path / NOTE).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ExpungeError) as refused, alone_in(tmp_path / "file"):
+        pass
+    assert (refused.value.rule, refused.value.value) == ("unwritten", str(tmp_path / "file"))
