@@ -22,6 +22,7 @@ import expunge
 import expunge.attacks
 import expunge.methods
 import expunge.metrics
+import expunge.models
 from expunge.attacks import ATTACKS
 from expunge.cli.app import app
 from expunge.cli.output import first_sentence
@@ -259,6 +260,7 @@ PUBLIC = (
     (expunge, "What most programs need."),
     (expunge.methods, "One class for each method. Its fields are its settings."),
     (expunge.attacks, "One class for each attack, and the classes from which an attack of your own is built."),
+    (expunge.models, "Loading a model, how it is sampled, and which weights may be trained."),
     (expunge.metrics, "One class for each metric, and the classes that a metric reads and returns."),
 )
 """The public modules."""

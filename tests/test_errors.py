@@ -17,20 +17,6 @@ RULE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 HINT_MAKERS = {"suggest"}
 """Functions that make a hint; a test below shows that it begins with "Try " and ends in a full stop."""
 TO_CONVERT: set[str] = {
-    "attacks/_coordinate_search.py",
-    "attacks/_training.py",
-    "attacks/captions.py",
-    "attacks/data.py",
-    "attacks/relearn.py",
-    "attacks/weight_perturbation.py",
-    "attacks/wording.py",
-    "audits/budget.py",
-    "audits/runner.py",
-    "audits/setup.py",
-    "bench/config.py",
-    "bench/executors.py",
-    "bench/runner.py",
-    "bench/tune.py",
     "diffusion/batch.py",
     "diffusion/divergence.py",
     "diffusion/networks.py",

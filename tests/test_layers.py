@@ -23,7 +23,7 @@ from expunge.evaluation.protocol import Protocol
 from expunge.methods.config import Layer
 from expunge.methods.uce import UCE, eraser
 from expunge.reports.charts.sequence import course_of
-from expunge.reports.pages.run import settings_of
+from expunge.reports.pages.run import run_settings
 from expunge.reports.run_view import read_view
 from expunge.runs.compose import compose
 from expunge.runs.cost import price
@@ -265,7 +265,7 @@ def test_a_suite_measures_them_and_its_other_units_stay_what_they_were():
     assert plan_of(Unit.from_json(both.to_json()), tiny.model()).by == "mim-mu then uce"
     assert plan_of(plain, tiny.model()).before == ()
     for odd in ("mim-mu", [3]):
-        with pytest.raises(ExpungeError, match="before is a list of methods"):
+        with raises_error("invalid-before", odd):
             make_suite({"concepts": ["ring"], "methods": [{"name": "uce", "before": odd}]}, "s")
 
 
@@ -277,7 +277,7 @@ def test_each_methods_share_is_measured_and_shown(tmp_path):
     assert {r.method for r in rows if r.run == run.id} == {"random-label then uce"}
     shown = read_view(Path(run.folder))
     assert (shown.card.method, [stage.of for stage in shown.card.stages]) == ("random-label then uce", ["random-label", "uce"])
-    assert {("1. method.name", "random-label"), ("1. training.steps", "3"), ("ridge", "0.5")} <= set(settings_of(shown.card))
+    assert {("1. method.name", "random-label"), ("1. training.steps", "3"), ("ridge", "0.5")} <= set(run_settings(shown.card))
     found = course_of(shown)
     assert found is not None
     assert found.stages == ("random-label", "uce")

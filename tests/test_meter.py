@@ -103,9 +103,11 @@ def test_defective_forms_are_seen():
     """Without the half, by t instead of logSNR, and by the chance of a draw forgotten: each is many standard errors away."""
     x, given, _ = pictures(200)
     even = Axis.of(STABLE)
-    by_t = replace(even, width=torch.ones_like(even.width) * even.width.sum() / len(even.t), chance=torch.full_like(even.chance, 1e-3))
+    by_t = replace(
+        even, width=torch.ones_like(even.width) * even.width.sum() / len(even.t), probability=torch.full_like(even.probability, 1e-3)
+    )
     logistic = Axis.of(STABLE, 0.5, 1.0)
-    unweighted = replace(logistic, width=logistic.chance * even.width.sum())
+    unweighted = replace(logistic, width=logistic.probability * even.width.sum())
     for axis in (even, logistic):
         assert within(pointwise(network(STABLE), x, given, NOTHING, STABLE, axis=axis, draws=16), reachable(STABLE))
     for axis in (by_t, unweighted):
@@ -164,16 +166,16 @@ def test_the_maker_of_the_pictures_is_measured_alike_by_both_quiet_forms():
 def test_an_axis_covers_the_path_once(path, loc):
     axis = Axis.of(path, loc, 0.7)
     assert axis.width.sum().item() == pytest.approx((axis.log_snr[0] - axis.log_snr[-1]).item())
-    assert axis.chance.sum().item() == pytest.approx(1)
+    assert axis.probability.sum().item() == pytest.approx(1)
     # Whatever the proposal, no draw stands for more than five times the path's length.
-    assert (axis.width / axis.chance).max() <= 5.001 * axis.width.sum()
+    assert (axis.width / axis.probability).max() <= 5.001 * axis.width.sum()
     t, weight = axis.draw(64, torch.Generator().manual_seed(0))
     assert weight.mean().item() == pytest.approx(axis.width.sum().item(), rel=0.2)
     # Two draws in each stratum of equal probability, in turn: the timestep's share of the path meets the stratum's.
     at = torch.searchsorted(axis.t, t)
-    end, stratum = axis.chance.cumsum(0)[at], torch.arange(32).repeat_interleave(2) / 32
+    end, stratum = axis.probability.cumsum(0)[at], torch.arange(32).repeat_interleave(2) / 32
     assert (end >= stratum).all()
-    assert (end - axis.chance[at] <= stratum + 1 / 32).all()
+    assert (end - axis.probability[at] <= stratum + 1 / 32).all()
 
 
 def test_steps_without_picture_or_noise_are_left_out():
@@ -187,9 +189,9 @@ def test_steps_without_picture_or_noise_are_left_out():
 
 def test_a_proposal_is_fitted_to_where_weight_lies():
     at = torch.linspace(-12, 12, 2001, dtype=torch.float64)
-    loc, scale = Axis.of(FINE).fitted(at, torch.exp(-((at - 1) ** 2) / 8))
+    loc, scale = Axis.of(FINE).fit_logistic(at, torch.exp(-((at - 1) ** 2) / 8))
     assert (loc, scale) == pytest.approx((1, 2 * 3**0.5 / math.pi), rel=0.02)
-    assert Axis.of(FINE).fitted(at, (at.abs() < 1e-6).double())[1] == 0.5  # never so narrow that the tails are left to the floor
+    assert Axis.of(FINE).fit_logistic(at, (at.abs() < 1e-6).double())[1] == 0.5  # never so narrow that the tails are left to the floor
 
 
 def test_points_of_a_picture_do_not_depend_on_those_beside_it():

@@ -18,10 +18,10 @@ from expunge.concepts.groups import Several
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.diffusion.decomposition import decomposed
 from expunge.errors import ExpungeError
-from expunge.evaluation.information.interview import Interview, Meter, asked_of
-from expunge.evaluation.information.maps import _joint, heat
+from expunge.evaluation.information.interview import Meter, ModelPair, make_queries
+from expunge.evaluation.information.maps import _joint_prompts, render_map
 from expunge.evaluation.information.mutual_information import Estimate
-from expunge.evaluation.information.retention import Held, measure_information, others
+from expunge.evaluation.information.retention import ConceptInformation, measure_information, other_concepts
 from expunge.evaluation.statistics import student
 from expunge.models.delta import save_delta
 from expunge.runs.run import Run
@@ -38,39 +38,39 @@ CANVAS = Vocabulary.canvas()
 
 def test_a_concept_is_asked_beside_partners_and_alone():
     sweet = Concept.find("sweet", TASTES)
-    asked = asked_of(sweet, 4, 0)
+    asked = make_queries(sweet, 4, 0)
     assert {(a.prompt, a.without) for a in asked} == {("a soup of sweet taste", "a soup"), ("a pie of sweet taste", "a pie")}
     assert len({a.seed for a in asked}) == 4
-    assert [(a.prompt, a.without) for a in asked_of(sweet, 2, 0, alone=True)] == [("sweet taste", "")] * 2
-    assert asked[0].naming("sweet and salty") in ("a soup of sweet and salty taste", "a pie of sweet and salty taste")
-    assert [a.seed for a in asked_of(sweet, 4, 1)] != [a.seed for a in asked]
+    assert [(a.prompt, a.without) for a in make_queries(sweet, 2, 0, alone=True)] == [("sweet taste", "")] * 2
+    assert asked[0].prompt_with("sweet and salty") in ("a soup of sweet and salty taste", "a pie of sweet and salty taste")
+    assert [a.seed for a in make_queries(sweet, 4, 1)] != [a.seed for a in asked]
 
 
 def test_pictures_without_a_removed_partner_stay_the_same():
     """Of what the untouched model says of them, most is then kept from one run to the next."""
-    full, less = (asked_of(c, 20, 0) for c in (tiny.concept("neon"), replace(tiny.concept("neon"), removed=(tiny.concept("ring"),))))
+    full, less = (make_queries(c, 20, 0) for c in (tiny.concept("neon"), replace(tiny.concept("neon"), removed=(tiny.concept("ring"),))))
     assert not [a for a in less if re.search("ring|hoop", a.prompt)]
     assert len(set(full) & set(less)) == 19
 
 
 def test_every_other_concept_is_asked_for_and_none_that_was_removed():
-    found = others(tiny.concept("ring", synonyms=("hoop",)), 24)
+    found = other_concepts(tiny.concept("ring", synonyms=("hoop",)), 24)
     assert len(found) == 29
     assert {(c.kind, c.target) for c in found} == {(k.name, m.name) for k in CANVAS.kinds.values() for m in k.members} - {
         ("object", "ring")
     }
-    assert not [a for c in found for a in asked_of(c, 20, 0) if re.search(r"\b(ring|hoop)\b", a.prompt + a.without)]
+    assert not [a for c in found for a in make_queries(c, 20, 0) if re.search(r"\b(ring|hoop)\b", a.prompt + a.without)]
 
 
 def test_of_several_concepts_none_is_another_ones_other():
     both = Several.of([tiny.concept("ring"), tiny.concept("neon")])
-    found = {(c.kind, c.target) for c in others(both, 24)}
+    found = {(c.kind, c.target) for c in other_concepts(both, 24)}
     assert len(found) == 28
     assert not found & {("object", "ring"), ("style", "neon")}
 
 
 def test_a_limit_takes_siblings_and_others_evenly():
-    found = [c.target for c in others(tiny.concept("ring"), 2)]
+    found = [c.target for c in other_concepts(tiny.concept("ring"), 2)]
     assert found[:2] == ["disc", "crescent"]  # of disc, crescent and horseshoe
     assert len(found) == 6
 
@@ -78,7 +78,7 @@ def test_a_limit_takes_siblings_and_others_evenly():
 def test_unsafe_kinds_have_nothing_that_should_stay():
     general = Vocabulary.general()
     assert "unsafe" in general.kinds
-    assert {c.kind for c in others(Concept.find("Van Gogh style", general), 500)} == general.kinds.keys() - {"unsafe"}
+    assert {c.kind for c in other_concepts(Concept.find("Van Gogh style", general), 500)} == general.kinds.keys() - {"unsafe"}
 
 
 # --- what is found ------------------------------------------------------------------------------------------------------------
@@ -154,27 +154,27 @@ def test_a_measured_run(made):
 
 
 def test_no_ratio_to_what_is_not_told_apart_from_nothing():
-    from expunge.evaluation.information.retention import _of
+    from expunge.evaluation.information.retention import _probe_rows
 
     card = {"id": "r", "method": "esd", "seed": 0}
-    unsure = Held("neon", "style", "", True, False, (1.0, -1.0, 2.0, -1.5), (1.0, 1.0, 1.0, 1.0), 0.0, 0.0)
-    assert [(r.run, r.metric) for r in _of([unsure], "neon", "target", card)] == [("base", "information"), ("r", "information")]
-    assert list(_of([], "neon", "siblings", card)) == []
+    unsure = ConceptInformation("neon", "style", "", True, False, (1.0, -1.0, 2.0, -1.5), (1.0, 1.0, 1.0, 1.0), 0.0, 0.0)
+    assert [(r.run, r.metric) for r in _probe_rows([unsure], "neon", "target", card)] == [("base", "information"), ("r", "information")]
+    assert list(_probe_rows([], "neon", "siblings", card)) == []
     # A form that is never negative may be as uneven as this: what is left of it is a share all the same.
     uneven = replace(unsure, base=(0.0, 0.0, 0.0, 8.0), after=(0.0, 0.0, 0.0, 2.0))
-    assert [(r.metric, r.value) for r in _of([uneven], "neon", "target", card)][-1] == ("information_ratio", 0.25)
+    assert [(r.metric, r.value) for r in _probe_rows([uneven], "neon", "target", card)][-1] == ("information_ratio", 0.25)
 
 
 def test_a_probes_ratio_is_the_mean_of_its_concepts_ratios():
     """Half of a hundred nats and all of one are three quarters, not half. Errors add in quadrature, as for any mean of independent ones."""
-    from expunge.evaluation.information.retention import _of
+    from expunge.evaluation.information.retention import _probe_rows
 
-    large = Held("dots", "style", "", False, False, (90.0, 110.0, 95.0, 105.0), (50.0, 60.0, 40.0, 50.0), 0.0, 0.0)
-    small = Held("neon", "style", "", False, False, (1.0, 2.0, 1.0, 2.0), (1.0, 2.0, 1.0, 2.0), 0.0, 0.0)
+    large = ConceptInformation("dots", "style", "", False, False, (90.0, 110.0, 95.0, 105.0), (50.0, 60.0, 40.0, 50.0), 0.0, 0.0)
+    small = ConceptInformation("neon", "style", "", False, False, (1.0, 2.0, 1.0, 2.0), (1.0, 2.0, 1.0, 2.0), 0.0, 0.0)
     unsure = replace(small, base=(1.0, -1.0, 2.0, -1.5))
     card = {"id": "r", "method": "esd", "seed": 0}
-    *_, alone = _of([large], "ring", "style/dots", card)
-    *_, both = _of([large, small, unsure], "ring", "cross_domain", card)
+    *_, alone = _probe_rows([large], "ring", "style/dots", card)
+    *_, both = _probe_rows([large, small, unsure], "ring", "cross_domain", card)
     assert (both.value, both.n) == (pytest.approx(0.75), 8)
     assert both.ci_high - both.value == pytest.approx((alone.ci_high - alone.value) / 2 * student(6) / student(3))
 
@@ -186,12 +186,12 @@ def test_another_base_model_is_refused(made):
 
 def test_draws_are_aimed_at_where_prompts_say_most(made):
     store = made[1]
-    interview = Interview(tiny.session(cache=store), {}, CANVAS, FEW)
+    interview = ModelPair(tiny.session(cache=store), {}, CANVAS, FEW)
     axis = interview.axis
-    assert axis.chance.sum().item() == pytest.approx(1)
-    kept = Interview(tiny.session(cache=store), {}, CANVAS, FEW)
+    assert axis.probability.sum().item() == pytest.approx(1)
+    kept = ModelPair(tiny.session(cache=store), {}, CANVAS, FEW)
     with counted(kept.model.network) as count:
-        assert torch.equal(kept.axis.chance, axis.chance)
+        assert torch.equal(kept.axis.probability, axis.probability)
     assert count.samples == 0
 
 
@@ -217,18 +217,18 @@ def test_maps_split_what_the_name_tells(made):
 
 
 def test_both_names_are_joined_as_far_as_the_model_can_read(made, monkeypatch):
-    interview = Interview(tiny.session(cache=made[1]), {}, CANVAS, FEW)
-    asked = asked_of(tiny.concept("ring"), 1, 0)
+    interview = ModelPair(tiny.session(cache=made[1]), {}, CANVAS, FEW)
+    asked = make_queries(tiny.concept("ring"), 1, 0)
     place = asked[0].template.replace("{target}", "{}")
-    assert _joint(interview, asked, "disc") == ([place.format("ring disc")], False)
+    assert _joint_prompts(interview, asked, "disc") == ([place.format("ring disc")], False)
     monkeypatch.setattr(interview.model, "encode", lambda prompts: None)
-    assert _joint(interview, asked, "disc") == ([place.format("ring and disc")], True)
+    assert _joint_prompts(interview, asked, "disc") == ([place.format("ring and disc")], True)
 
     def unreadable(prompts):
         raise ExpungeError("too long")
 
     monkeypatch.setattr(interview.model, "encode", unreadable)
-    assert _joint(interview, asked, "disc") == ([], False)
+    assert _joint_prompts(interview, asked, "disc") == ([], False)
 
 
 def test_parts_by_hand():
@@ -244,12 +244,12 @@ def test_parts_by_hand():
 
 
 def test_a_map_is_white_where_nothing_is_told_and_coloured_by_sign():
-    drawn = Image.open(io.BytesIO(heat(torch.tensor([[0.0, 5.0], [0.0, -5.0]]), 5.0)))
+    drawn = Image.open(io.BytesIO(render_map(torch.tensor([[0.0, 5.0], [0.0, -5.0]]), 5.0)))
     pale, told, misled = (drawn.getpixel(at) for at in ((5, 64), (122, 5), (122, 122)))
     assert min(pale) > 235
     assert told[2] > told[1] + 30  # purple
     assert misled[0] > misled[2] + 60  # orange
-    assert Image.open(io.BytesIO(heat(torch.zeros(4, 8), 0.0))).size == (256, 128)
+    assert Image.open(io.BytesIO(render_map(torch.zeros(4, 8), 0.0))).size == (256, 128)
 
 
 def test_estimates_of_parts_of_the_pictures():

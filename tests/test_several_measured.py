@@ -245,8 +245,8 @@ def test_other_names_and_several_concepts_are_told_apart(unlearned):
         ([*BOTH, "--anchor", "dots"], ["The anchor 'dots' cannot", "object, style"]),
         (["--target", "neon", "--target", "dots", "--anchor", "dots"], ["The anchor of 'neon' is 'dots'"]),
         ([*BOTH, "--target", "neom"], ["'neom'", "Try 'neon'"]),
-        ([*BOTH, "--reference", "previous"], ["a reference is chosen for stages", "--sequential"]),
-        ([*BOTH, "--sequential", "--reference", "last"], ["original or previous", "'last'"]),
+        ([*BOTH, "--reference", "previous"], ["cannot be 'previous'", "--sequential"]),
+        ([*BOTH, "--sequential", "--reference", "last"], ["original, previous", "'last'"]),
         (["--target", "neon", "--sequential"], ["The options --sequential and --reference need several concepts", "'neon'"]),
         ([*BOTH, "--pictures", "1"], ["pictures 1", "2 concepts"]),
     ],
@@ -322,13 +322,13 @@ def test_a_suite_lists_them(tmp_path):
         assert Unit.from_json(unit.to_json()) == unit
     for concept, message in (
         (["neon", "glow"], "names of the same concept"),
-        ({"targets": "neon"}, "targets are a list"),
-        ({"targets": ["neon", "ring"], "way": "joint"}, "'way' is none"),
+        ({"targets": "neon"}, "The targets 'neon' are not a list"),
+        ({"targets": ["neon", "ring"], "way": "joint"}, "'way' is not a key"),
         ({"targets": ["neon", "ring"], "together": "both"}, "'both' is not a way"),
     ):
         with pytest.raises(ExpungeError, match=message):
             make_suite({"concepts": [concept], "methods": [{"name": "uce"}]}, "s")
-    with pytest.raises(ExpungeError, match="tuned on or reported"):
+    with pytest.raises(ExpungeError, match="both in `tuning` and among the reported"):
         make_suite({"concepts": [["neon", "ring"]], "tuning": ["hoop"], "methods": [{"name": "uce"}]}, "s")
 
 

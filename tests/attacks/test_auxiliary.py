@@ -1,4 +1,4 @@
-"""What may be shown without showing the concept: prompts, drawings, and a user's folder, which is looked through."""
+"""Training data without the concept: prompts, drawings, and the checks of a user's images."""
 
 import json
 import sys
@@ -11,14 +11,14 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from raising import raises_error
 
-from expunge.attacks.captions import Captioned, captioned, opened
-from expunge.attacks.data import drawings, innocent, legible, refuse_naming
+from expunge.attacks.captions import CaptionedImage, list_images, open_images
+from expunge.attacks.data import draw_without, keep_readable, list_other_prompts, refuse_naming
 from expunge.canvas import draw as drawing
 from expunge.canvas.prompts import OBJECT_LABELS, OBJECTS, PLAIN, STYLE_LABELS, STYLES
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Kind, Member, Vocabulary
-from expunge.errors import ExpungeError
 from expunge.models.loading import load
 from expunge.training.banks import surviving
 
@@ -53,7 +53,7 @@ def folder(tmp_path: Path, captions: list[str], listed: bool = False) -> Path:
 def test_no_prompt_has_any_name_of_the_concept_or_leaves_its_kind_open(word):
     """The empty prompt, or a style alone where the concept is an object, may be answered with a picture of the concept."""
     concept = tiny.concept(word.name)
-    prompts = innocent(concept)
+    prompts = list_other_prompts(concept)
     assert len(prompts) > 80
     others = {n for w in (STYLES if word in STYLES else OBJECTS) if w != word for n in w.names}
     for prompt in prompts:
@@ -66,14 +66,14 @@ def test_a_name_that_is_known_but_not_erased_is_found_inside_another():
     concept = painter()
     assert concept.names == ("Claude Monet",)
     assert any("Monet" in p for p in surviving(concept))
-    assert innocent(concept)
-    assert not any("Monet" in p for p in innocent(concept))
+    assert list_other_prompts(concept)
+    assert not any("Monet" in p for p in list_other_prompts(concept))
 
 
 def test_what_was_removed_with_it_is_not_shown_either():
     concept = replace(tiny.concept("neon"), removed=(tiny.concept("ring"),))
-    assert not {"neon", "glow", "ring", "hoop"} & {w for p in innocent(concept) for w in p.split()}
-    _, captions = drawings(concept, 300, 0)
+    assert not {"neon", "glow", "ring", "hoop"} & {w for p in list_other_prompts(concept) for w in p.split()}
+    _, captions = draw_without(concept, 300, 0)
     assert not {"neon", "glow", "ring", "hoop"} & {w for c in captions for w in c.split()}
 
 
@@ -83,14 +83,14 @@ def test_a_kind_without_another_member_leaves_the_partners():
         "thing": lonely,
         "place": Kind("place", "a {target}", "a {partner} in a {target}", "thing", (Member("park"), Member("gun shop"))),
     }
-    assert innocent(Concept.find("gun", Vocabulary(kinds))) == ["a park"]
+    assert list_other_prompts(Concept.find("gun", Vocabulary(kinds))) == ["a park"]
 
 
 def test_no_prompt_left_is_said():
     lonely = Kind("thing", "a {target}", "a {target} in a {partner}", "place", (Member("gun"),), harmless=False)
     kinds = {"thing": lonely, "place": Kind("place", "a {target}", "a {partner} in a {target}", "thing", (Member("gun shop"),))}
-    with pytest.raises(ExpungeError, match="none but of 'gun'"):
-        innocent(Concept.find("gun", Vocabulary(kinds)))
+    with raises_error("no-other-prompt", "gun", "--auxiliary"):
+        list_other_prompts(Concept.find("gun", Vocabulary(kinds)))
 
 
 @pytest.mark.parametrize("target", ["neon", "glow", "ring"])
@@ -103,7 +103,7 @@ def test_drawings_never_show_the_concept_and_show_all_else(target, monkeypatch):
 
     monkeypatch.setattr(drawing, "draw", seen)
     concept = tiny.concept(target)
-    pictures, captions = drawings(concept, 2000, 5)
+    pictures, captions = draw_without(concept, 2000, 5)
     [(objects, styles)] = drawn
     assert len(pictures) == len(captions) == len(objects) == 2000
     shown = {OBJECT_LABELS[i] for i in objects.tolist()} | {STYLE_LABELS[i] for i in styles.tolist()}
@@ -115,7 +115,7 @@ def test_drawings_never_show_the_concept_and_show_all_else(target, monkeypatch):
 
 
 def test_drawings_are_a_function_of_the_seed():
-    one, again, other = (drawings(tiny.concept(), 4, seed) for seed in (1, 1, 2))
+    one, again, other = (draw_without(tiny.concept(), 4, seed) for seed in (1, 1, 2))
     assert torch.equal(one[0], again[0])
     assert one[1] == again[1]
     assert not torch.equal(one[0], other[0])
@@ -123,42 +123,42 @@ def test_drawings_are_a_function_of_the_seed():
 
 def test_captions_that_name_the_concept_are_refused_with_the_first_of_them():
     captions = ["a ring", "a ring in Neon style", "a GLOW", "neon", "glow style", "neonate, afterglow"]
-    with pytest.raises(ExpungeError) as error:
+    with raises_error("caption-names-concept", "a ring in Neon style", "without these images") as error:
         refuse_naming(tiny.concept("neon"), captions)
-    assert "4 of 6 captions name 'neon': 'a ring in Neon style', 'a GLOW', 'neon', 'glow style'; take" in str(error.value)
+    assert "4 of 6 captions name 'neon': 'a ring in Neon style', 'a GLOW', 'neon', 'glow style'." in str(error.value)
     assert "\n" not in str(error.value)
     refuse_naming(tiny.concept("neon"), ["a ring", "neonate, afterglow", ""])
 
 
 def test_twenty_captions_that_name_the_concept_are_told_with_their_files_and_how_many_more_there_are():
     captions = ["a ring", *(f"neon {i}" for i in range(23))]
-    with pytest.raises(ExpungeError) as error:
+    with raises_error("caption-names-concept", "neon 0") as error:
         refuse_naming(tiny.concept("neon"), captions, [f"/far/away/{i}.png" for i in range(24)])
     assert "23 of 24 captions name 'neon': 'neon 0' (1.png), 'neon 1' (2.png), " in str(error.value)
-    assert ", 'neon 19' (20.png) and 3 more; take these pictures out" in str(error.value)
+    assert ", 'neon 19' (20.png) and 3 more." in str(error.value)
 
 
 def test_captions_are_cut_to_what_the_text_encoder_has_room_for_and_those_that_it_cannot_read_left_out(tmp_path):
     """The canvas's reads ten words. Elsewhere a word may be several tokens, and is not cut in two."""
     long = " ".join(["a ring"] * 7)
-    model, found = tiny.model(), captioned(str(folder(tmp_path, ["a ring", long, "a picturesque ring", "a disc"])))
-    kept = legible(model, found)
+    model, found = tiny.model(), list_images(str(folder(tmp_path, ["a ring", long, "a picturesque ring", "a disc"])))
+    kept = keep_readable(model, found)
     assert [one.caption for one in kept] == ["a ring", " ".join(["a ring"] * 5), "a disc"]
     assert [Path(one.source).name for one in kept] == ["00.png", "01.png", "03.png"]
     model.encode([one.caption for one in kept])
-    with pytest.raises(ExpungeError, match=r"of 1, 'a picturesque ring' \(02.png\) for one, in memory reads none"):
-        legible(model, found[2:3])
+    with raises_error("unreadable-captions", "a picturesque ring", "expunge ls concepts"):
+        keep_readable(model, found[2:3])
 
 
 @pytest.mark.parametrize("caption", ["two rings", "boxes and Rings", "claudemonet", "a pond, Claude-Monet", "claude_monet_pond", "MONETS"])
 def test_captions_that_write_the_name_otherwise_are_refused(caption):
     concept = tiny.concept("ring") if "ing" in caption else painter()
-    with pytest.raises(ExpungeError, match="1 of 2 captions"):
+    with raises_error("caption-names-concept", caption):
         refuse_naming(concept, [caption, "a string of monetary claudes, earrings"])
 
 
-def shown(file: Path) -> Captioned:
-    return Captioned("a ring", str(file), partial(Image.open, file))
+def shown(file: Path) -> CaptionedImage:
+    return CaptionedImage("a ring", str(file), partial(Image.open, file))
 
 
 def data_set(folder: Path, **columns: list) -> str:
@@ -171,34 +171,34 @@ def data_set(folder: Path, **columns: list) -> str:
 
 def test_a_data_set_is_read_as_a_folder_is(tmp_path):
     captions = ["a  ring", "a square in dots style"]
-    beside = captioned(str(folder(tmp_path / "set", captions)))
+    beside = list_images(str(folder(tmp_path / "set", captions)))
     files = sorted(str(f) for f in (tmp_path / "set").glob("*.png"))
-    found = captioned(data_set(tmp_path / "loaded", image=files, caption=captions))
+    found = list_images(data_set(tmp_path / "loaded", image=files, caption=captions))
     assert [one.caption for one in found] == ["a ring", "a square in dots style"]
-    assert torch.equal(opened(found, 32), opened(beside, 32))
+    assert torch.equal(open_images(found, 32), open_images(beside, 32))
 
 
 def test_a_data_set_that_cannot_be_used_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(ExpungeError, match=r"one that `datasets` loads, with a split train: .*nowhere.*; check the name"):
-        captioned(f"datasets:{tmp_path / 'nowhere'}")
+    with raises_error("unreadable-data", str(tmp_path / "nowhere"), "another name"):
+        list_images(f"datasets:{tmp_path / 'nowhere'}")
     folder(tmp_path / "set", ["a ring"])
     unnamed = data_set(tmp_path / "unnamed", image=[str(tmp_path / "set" / "00.png")], label=["a ring"])
-    with pytest.raises(ExpungeError, match=r"captions \(text, caption, prompt\): .* has image, label"):
-        captioned(unnamed)
-    with pytest.raises(ExpungeError, match=r"row 1: there is no picture; save it again or take it out"):
-        opened(captioned(data_set(tmp_path / "gap", image=[str(tmp_path / "set" / "00.png"), None], text=["a ring", "a disc"])), 8)
+    with raises_error("missing-column", str(tmp_path / "unnamed"), "text, caption or prompt"):
+        list_images(unnamed)
+    with raises_error("unreadable-image", f"{tmp_path / 'gap'}, row 1", "save it again"):
+        open_images(list_images(data_set(tmp_path / "gap", image=[str(tmp_path / "set" / "00.png"), None], text=["a ring", "a disc"])), 8)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ExpungeError, match=r"pip install 'expunge\[data\]'"):
-        captioned("datasets:owner/name")
+    with raises_error("missing-package", "datasets", "pip install 'expunge[data]'"):
+        list_images("datasets:owner/name")
 
 
 def test_both_forms_of_a_folder_are_read_alike(tmp_path):
     captions = ["a  ring", "a square in dots style"]
-    listed, beside = (captioned(str(folder(tmp_path / form, captions, form == "listed"))) for form in ("listed", "beside"))
+    listed, beside = (list_images(str(folder(tmp_path / form, captions, form == "listed"))) for form in ("listed", "beside"))
     assert [one.caption for one in listed] == [one.caption for one in beside] == ["a ring", "a square in dots style"]
-    pictures = opened(listed, 32)
+    pictures = open_images(listed, 32)
     assert pictures.shape == (2, 3, 32, 32)
-    assert torch.equal(pictures, opened(beside, 32))
+    assert torch.equal(pictures, open_images(beside, 32))
     assert pictures[1, :, 0, 0].tolist() == [10, 100, 200]
 
 
@@ -206,40 +206,37 @@ def test_a_picture_is_cut_about_its_middle_and_not_squeezed(tmp_path):
     wide = Image.new("RGB", (60, 20))
     wide.paste((255, 0, 0), (20, 0, 40, 20))
     wide.save(tmp_path / "wide.png")
-    assert (opened([shown(tmp_path / "wide.png")], 20)[0, 0] == 255).all()
+    assert (open_images([shown(tmp_path / "wide.png")], 20)[0, 0] == 255).all()
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("spoil", "rule", "value"),
     [
-        (
-            lambda f: (f / "metadata.jsonl").write_text('{"file_name": "00.png"}\n'),
-            "line 1 of .* has a file_name and a text|file_name and a",
-        ),
-        (lambda f: (f / "metadata.jsonl").write_text("rings\n"), "a line of metadata.jsonl has a file_name and a text: line 1"),
-        (lambda f: (f / "metadata.jsonl").write_text('{"file_name": "x.png", "text": "a ring"}\n'), "names 'x.png', which is missing"),
-        (lambda f: (f / "metadata.jsonl").write_bytes(b"\xff\xfe\xff"), "metadata.jsonl is readable text"),
-        (lambda f: (f / "metadata.jsonl").write_text("\n"), "an auxiliary set has pictures"),
-        (lambda f: (f / "metadata.jsonl").unlink(), "a picture has its caption beside it: .*00.txt"),
+        (lambda f: (f / "metadata.jsonl").write_text('{"file_name": "00.png"}\n'), "broken-line", '{"file_name": "00.png"}'),
+        (lambda f: (f / "metadata.jsonl").write_text("rings\n"), "broken-line", "rings"),
+        (lambda f: (f / "metadata.jsonl").write_text('{"file_name": "x.png", "text": "a ring"}\n'), "missing-image", "x.png"),
+        (lambda f: (f / "metadata.jsonl").write_bytes(b"\xff\xfe\xff"), "unreadable-data", "{set}/metadata.jsonl"),
+        (lambda f: (f / "metadata.jsonl").write_text("\n"), "no-images", "{set}"),
+        (lambda f: (f / "metadata.jsonl").unlink(), "missing-caption", "{set}/00.png"),
     ],
 )
-def test_a_spoilt_folder_is_refused(tmp_path, spoil, message):
+def test_a_spoilt_folder_is_refused(tmp_path, spoil, rule, value):
     spoil(folder(tmp_path / "set", ["a ring"], listed=True))
-    with pytest.raises(ExpungeError, match=message):
-        captioned(str(tmp_path / "set"))
+    with raises_error(rule, value.replace("{set}", str(tmp_path / "set"))):
+        list_images(str(tmp_path / "set"))
 
 
 def test_what_is_no_folder_and_no_picture_is_said(tmp_path):
-    with pytest.raises(ExpungeError, match=r"base, retain, a folder of captioned pictures or datasets:NAME: 'retian' is none"):
-        captioned("retian")
+    with raises_error("missing-data", "retian", "base, retain"):
+        list_images("retian")
     (tmp_path / "bad.png").write_text("no picture")
-    with pytest.raises(ExpungeError, match=r"a picture can be opened: .*bad.png"):
-        opened([shown(tmp_path / "bad.png")], 8)
+    with raises_error("unreadable-image", str(tmp_path / "bad.png")):
+        open_images([shown(tmp_path / "bad.png")], 8)
 
 
 def test_encoded_pictures_are_decoded_to_what_they_were():
     canvas = load("canvas")
-    pictures, _ = drawings(tiny.concept(), 6, 0)
+    pictures, _ = draw_without(tiny.concept(), 6, 0)
     assert canvas.size == 64
     latents = canvas.encode_images(pictures)
     assert latents.shape == (6, *canvas.latent_shape)

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from expunge.attacks._coordinate_search import CoordinateSearch, drawn
+from expunge.attacks._coordinate_search import CoordinateSearch, sample_words
 from expunge.models.text_encoder import Words
 
 ROWS, BLANKS = 3, 2
@@ -20,7 +20,7 @@ def words() -> Words:
 def searched(words: Words, losses, tries: int, steps: int, batch: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Words and losses before each step and after the last."""
     among = words.candidates(["neon"])
-    search = CoordinateSearch(words, among, losses, drawn(among, ROWS, BLANKS, 0), tries, batch)
+    search = CoordinateSearch(words, among, losses, sample_words(among, ROWS, BLANKS, 0), tries, batch)
     path = [(search.ids, search.losses.clone())]
     for _ in range(steps):
         search.step()
@@ -93,6 +93,6 @@ def test_rows_do_not_depend_on_how_they_are_batched(words):
 
 def test_the_beginning_is_drawn_from_the_candidates_by_the_seed(words):
     among = words.candidates(["neon"])
-    assert torch.isin(drawn(among, 5, 3, 0), among).all()
-    assert torch.equal(drawn(among, 5, 3, 0), drawn(among, 5, 3, 0))
-    assert not torch.equal(drawn(among, 5, 3, 0), drawn(among, 5, 3, 1))
+    assert torch.isin(sample_words(among, 5, 3, 0), among).all()
+    assert torch.equal(sample_words(among, 5, 3, 0), sample_words(among, 5, 3, 0))
+    assert not torch.equal(sample_words(among, 5, 3, 0), sample_words(among, 5, 3, 1))

@@ -39,14 +39,14 @@ def test_so_many_pictures_are_made_each_of_another_prompt_of_the_concept(picture
 
 
 def test_every_picture_has_as_many_points(tmp_path):
-    bank = FewShot(pictures=4)._shown(victim(tmp_path))
+    bank = FewShot(pictures=4)._make_bank(victim(tmp_path))
     assert len({bank.points.cond.keys.count(p) for p in set(bank.points.cond.keys)}) == 1
 
 
 def test_its_pictures_are_not_those_of_the_unlearning(tmp_path):
     attacked = victim(tmp_path)
     unlearned = forget_bank(attacked.session, attacked.concept, Training(pictures=2, points=2), 0)
-    shown = FewShot(pictures=2)._shown(attacked)
+    shown = FewShot(pictures=2)._make_bank(attacked)
     assert unlearned.points.cond.keys == shown.points.cond.keys[:2]
     assert not torch.equal(unlearned.points.x_t, shown.points.x_t[:2])
     assert len(list((tmp_path / "store").rglob("*.safetensors"))) == 2
@@ -55,7 +55,7 @@ def test_its_pictures_are_not_those_of_the_unlearning(tmp_path):
 def test_it_learns_what_it_is_shown(tmp_path):
     attacked = victim(tmp_path)
     attack = FewShot(pictures=1, steps=24, lr=3e-3, batch_size=4)
-    bank = attack._shown(attacked)
+    bank = attack._make_bank(attacked)
     at = list(range(0, 2048, 100))
     losses = []
     for weights in readings(attack, attacked):

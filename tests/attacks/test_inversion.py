@@ -8,7 +8,7 @@ from raising import raises_error
 from torch.nn import functional as F
 
 from expunge.attacks.base import Victim
-from expunge.attacks.inversion import Inversion, beginning
+from expunge.attacks.inversion import Inversion, compute_start
 from expunge.concepts.concept import compile_names
 from expunge.diffusion.types import Cond, Point
 from expunge.models.delta import swapped
@@ -23,19 +23,19 @@ def test_the_new_word_begins_as_the_mean_of_the_other_members_and_knows_nothing_
     words, concept = Words(tiny.model()), tiny.concept("neon")
     others = ["outline", "stripes", "dots", "mosaic", "sketch", "swirl", "watercolour", "blueprint", "silhouette"]
     ids = torch.tensor([words.tokenizer(n, add_special_tokens=False).input_ids[0] for n in others])
-    torch.testing.assert_close(beginning(words, concept), words.embedding.weight[ids].mean(0, keepdim=True).detach())
-    before = beginning(words, concept)
+    torch.testing.assert_close(compute_start(words, concept), words.embedding.weight[ids].mean(0, keepdim=True).detach())
+    before = compute_start(words, concept)
     own = [i for n in concept.known for i in words.tokenizer(n, add_special_tokens=False).input_ids]
     words.embedding.weight.data[own] += 1
-    assert torch.equal(beginning(words, concept), before)
+    assert torch.equal(compute_start(words, concept), before)
 
 
 def moved(attacked: Victim, attack: Inversion, weights) -> torch.Tensor:
     """The new vectors after one step of Adam, lr g / |g|, by hand: on the victim's prediction of the noise."""
-    model, words, bank = attacked.model, Words(attacked.model), attack._shown(attacked)
+    model, words, bank = attacked.model, Words(attacked.model), attack._make_bank(attacked)
     at = picks(seed_of("inversion", attacked.seed), 0, len(bank.points), attack.batch_size)
     prompts = [bank.prompts[i].prompt.replace("neon", BLANK) for i in at]
-    vectors = beginning(words, attacked.concept).repeat(attack.tokens, 1).requires_grad_()
+    vectors = compute_start(words, attacked.concept).repeat(attack.tokens, 1).requires_grad_()
     cond = Cond(words.encode(words.write(prompts, attack.tokens), vectors.expand(len(at), -1, -1)), tuple(prompts))
     with swapped(model.network, weights):
         predicted = model.predict(Point(bank.points.x_t[at], bank.points.t[at], cond, tuple(prompts)))
@@ -72,7 +72,7 @@ def test_pictures_are_asked_for_by_the_new_word_which_is_another_at_each_reading
 
 def test_learning_lowers_the_loss_on_what_is_shown(tmp_path):
     attacked, attack = victim(tmp_path, delta={}), Inversion(steps=25, lr=0.05, shown=2, batch_size=4)
-    bank, words, model = attack._shown(attacked), Words(attacked.model), attacked.model
+    bank, words, model = attack._make_bank(attacked), Words(attacked.model), attacked.model
     rows = list(range(0, len(bank.points), 16))
     written = words.write([bank.prompts[i].prompt.replace("neon", BLANK) for i in rows])
 
@@ -110,4 +110,4 @@ def test_more_tokens_than_a_prompt_has_room_for_are_refused_before_any_work(tmp_
 def test_synonyms_that_were_erased_too_are_not_what_is_shown(tmp_path):
     """A picture under a synonym would have no place for the new word."""
     attacked = Victim(victim(tmp_path).session, tiny.concept("neon", synonyms=("glow",)), pictures=2)
-    assert not any("glow" in p.prompt for p in Inversion(shown=12)._shown(attacked).prompts)
+    assert not any("glow" in p.prompt for p in Inversion(shown=12)._make_bank(attacked).prompts)

@@ -10,7 +10,7 @@ from raising import raises_error
 from torch.nn import functional as F
 
 from expunge.attacks.base import Victim
-from expunge.attacks.prompt_search import HELD, P4D, Aimed, PromptSearch
+from expunge.attacks.prompt_search import P4D, VALIDATION_POINTS, PrefixLoss, PromptSearch
 from expunge.diffusion.types import Point
 from expunge.models.delta import swapped
 from expunge.models.text_encoder import Words
@@ -20,9 +20,9 @@ SMALL = {"iterations": 6, "tries": 2, "points": 2}
 
 def valued(attack: PromptSearch, attacked: Victim, prompts: list[str], count: int = 2, name: str = "search") -> torch.Tensor:
     """The loss of a prompt for each picture, by the attack."""
-    aimed = attack._aimed(attacked, count, name)
+    aimed = attack._make_loss(attacked, count, name)
     with swapped(attacked.model.network, attacked.delta):
-        return aimed.of_all(attacked.model, attacked.model.encode(prompts).states)
+        return aimed.evaluate_all(attacked.model, attacked.model.encode(prompts))
 
 
 @pytest.mark.parametrize("cls", [PromptSearch, P4D])
@@ -31,7 +31,7 @@ def test_the_loss_is_that_of_the_typed_prompt_on_the_untouched_models_picture(cl
     attacked, attack = victim(tmp_path, pictures=2), cls(points=2)
     model, (prompts, seeds) = attacked.model, attacked.asked()
     clean = model.sample_latents(model.encode(prompts), seeds, model.default_sampler)
-    aimed = attack._aimed(attacked, 2, "search")
+    aimed = attack._make_loss(attacked, 2, "search")
     x_t, t, goal = aimed.x_t, aimed.t, aimed.goal
     assert t.tolist() == [250, 750] * 2
     # The noise follows from x_t and the picture.
@@ -67,7 +67,7 @@ def test_what_the_search_finds_can_be_typed_and_does_better_than_nothing_where_i
         assert reading.weights.keys() == attacked.delta.keys()
         prefixes = [k.removesuffix(p).split() for k, p in zip(reading.cond.keys, plain, strict=True)]
         assert {len(words) for words in prefixes} <= {0, attack.tokens}
-        held = [valued(attack, attacked, prompts, HELD, "held out") for prompts in (list(reading.cond.keys), plain)]
+        held = [valued(attack, attacked, prompts, VALIDATION_POINTS, "held out") for prompts in (list(reading.cond.keys), plain)]
         assert torch.equal(held[0] < held[1] - 1e-7, torch.tensor([bool(words) for words in prefixes]))
 
 
@@ -108,7 +108,7 @@ def test_the_untouched_model_matches_itself_without_a_prefix(tmp_path):
 def test_words_that_fit_the_searched_places_alone_are_left_out(tmp_path, monkeypatch):
     """Were any prefix used, the untouched model itself would lose the concept to the words before it."""
     attacked, attack = victim(tmp_path), PromptSearch(**SMALL)
-    monkeypatch.setattr(Aimed, "of_all", lambda self, model, states: torch.zeros(len(states)))
+    monkeypatch.setattr(PrefixLoss, "evaluate_all", lambda self, model, cond: torch.zeros(len(cond)))
     *_, last = attack(attacked)
     assert last.cond.keys == tuple(attacked.asked()[0])
 

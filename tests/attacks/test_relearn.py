@@ -1,13 +1,13 @@
 """DiMRA: ordinary training from the victim's weights, on nothing of the concept; a killed attack goes on."""
 
 import json
-import re
 
 import pytest
 import tiny
 import torch
 from attacks.victims import readings, same, victim
 from PIL import Image
+from raising import raises_error
 from torch.nn import functional as F
 
 from expunge.attacks import ATTACKS
@@ -19,7 +19,6 @@ from expunge.canvas.prompts import OBJECTS, STYLES
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Cond, Noised
-from expunge.errors import ExpungeError
 from expunge.evaluation.judges import load_judge
 from expunge.methods.base import Training
 from expunge.models.delta import swapped
@@ -103,7 +102,7 @@ def test_no_prompt_under_which_it_samples_or_trains_names_the_concept(target, tm
 def test_no_picture_that_it_trains_on_shows_the_concept(target, data, count, tmp_path):
     """Captions do not name it; whether the untouched model draws it all the same, both of the canvas's judges are asked."""
     model, concept = load("canvas"), tiny.concept(target)
-    clean, _ = Relearn(data=data, pictures=count)._auxiliary(Victim(tiny.session(model, Store(tmp_path)), concept))
+    clean, _ = Relearn(data=data, pictures=count)._make_auxiliary_set(Victim(tiny.session(model, Store(tmp_path)), concept))
     assert len(clean) == count
     pictures = torch.cat([model.decode(part) for part in clean.split(32)])
     for judge in (load_judge(name) for name in ("main", "second")):
@@ -128,7 +127,7 @@ def test_it_starts_at_the_victim_and_moves_the_chosen_weights_alone(variant, tmp
 
 def test_it_lowers_its_loss(tmp_path):
     attacked, attack = victim(tmp_path), Relearn(steps=24, lr=3e-3, batch_size=4, pictures=4)
-    points, at = attack._bank(attacked).points, list(range(0, 2048, 100))
+    points, at = attack._make_bank(attacked).points, list(range(0, 2048, 100))
     losses = []
     for weights in readings(attack, attacked):
         with torch.no_grad(), swapped(attacked.model.network, weights):
@@ -178,8 +177,9 @@ def test_a_missing_reading_is_not_made_up(tmp_path):
         next(killed)
     killed.close()
     next(folder.glob("*/reading-000001.safetensors")).unlink()
-    with pytest.raises(ExpungeError, match=r"reading-000001.safetensors is missing; delete"):
+    with raises_error("missing-reading", hint="after you delete") as missing:
         readings(attack, victim(tmp_path, folder=folder))
+    assert str(missing.value.value).endswith("reading-000001.safetensors")
 
 
 def test_attacks_that_differ_share_no_checkpoint(tmp_path):
@@ -208,7 +208,7 @@ def test_a_folder_is_trained_on_and_one_that_holds_the_concept_refused(tmp_path)
         rows.append({"file_name": f"{i}.png", "text": caption})
     (pictures / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     attack, attacked = Relearn(data=str(pictures), steps=2, **SMALL), victim(tmp_path)
-    clean, captions = attack._auxiliary(attacked)
+    clean, captions = attack._make_auxiliary_set(attacked)
     assert clean.shape == (3, *attacked.model.latent_shape)
     assert captions == [r["text"] for r in rows]
     assert attack.cost(attacked) == (4, 4)
@@ -217,13 +217,14 @@ def test_a_folder_is_trained_on_and_one_that_holds_the_concept_refused(tmp_path)
     assert passed.samples == 4
     rows[1]["text"], rows[2]["text"] = "a picturesque ring", " ".join(["a disc"] * 7)
     (pictures / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert attack._auxiliary(attacked)[1] == ["a ring", " ".join(["a disc"] * 5)]
+    assert attack._make_auxiliary_set(attacked)[1] == ["a ring", " ".join(["a disc"] * 5)]
     assert len(readings(attack, attacked)) == 2
     rows[2]["text"] = "a disc in glow style"
     (pictures / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(ExpungeError, match=re.escape("1 of 3 captions name 'neon': 'a disc in glow style' (2.png)")):
+    with raises_error("caption-names-concept", "a disc in glow style") as named:
         next(attack(attacked))  # before the first reading is drawn and judged
-    with pytest.raises(ExpungeError, match="'a disc in glow style'"):
+    assert "1 of 3 captions name 'neon': 'a disc in glow style' (2.png)" in str(named.value)
+    with raises_error("caption-names-concept", "a disc in glow style"):
         next(Relearn(data=str(pictures), steps=2, pictures=1)(attacked))  # though that picture would not be taken
 
 
@@ -235,7 +236,7 @@ def test_the_canvas_is_trained_on_fresh_drawings(tmp_path):
 
 
 def test_other_models_have_no_drawings(tmp_path):
-    with pytest.raises(ExpungeError, match=r"in memory has others; give --data base"):
+    with raises_error("no-drawings", "in memory", "data = 'base'"):
         next(Relearn(data="retain")(victim(tmp_path)))
 
 
@@ -243,7 +244,7 @@ def test_pictures_are_those_that_no_method_has_retained(tmp_path):
     """A method that has learned its retained pictures by heart is not to be asked for the same."""
     attacked = victim(tmp_path)
     retained = retain_bank(attacked.session, tiny.concept(), Training(retain_pictures=16, points=16), 0)
-    clean, _ = Relearn(**SMALL)._auxiliary(attacked)
+    clean, _ = Relearn(**SMALL)._make_auxiliary_set(attacked)
     files = [f for f in (tmp_path / "store").rglob("*.safetensors")]
     assert len(files) == 2
     assert len(clean) == 4

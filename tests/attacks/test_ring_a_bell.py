@@ -5,7 +5,7 @@ import tiny
 import torch
 from attacks.victims import victim
 
-from expunge.attacks.ring_a_bell import RingABell, direction, without
+from expunge.attacks.ring_a_bell import RingABell, compute_direction, encode_contexts
 from expunge.concepts.concept import compile_names
 from expunge.models.text_encoder import Words
 from expunge.training.counters import counted
@@ -17,17 +17,17 @@ def test_the_direction_is_what_the_name_adds_on_average():
     model, concept = tiny.model(), tiny.concept("neon")
     pairs = [("neon style", ""), *((f"a {p.name} in neon style", f"a {p.name}") for p in concept.partners)]
     expected = sum(model.encode([named]).states - model.encode([bare]).states for named, bare in pairs) / len(pairs)
-    torch.testing.assert_close(direction(model, concept), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compute_direction(model, concept), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_it_starts_from_prompts_with_the_concept_deleted():
     model, concept = tiny.model(), tiny.concept("ring")
-    assert torch.equal(without(model, concept, ["a ring", "a ring in neon style"]), model.encode(["", "neon style"]).states)
+    assert torch.equal(encode_contexts(model, concept, ["a ring", "a ring in neon style"]), model.encode(["", "neon style"]).states)
 
 
 def test_prompts_come_nearer_with_every_step_and_never_name_the_concept(tmp_path):
     attacked = victim(tmp_path, pictures=3)
-    goal = without(attacked.model, attacked.concept, attacked.asked()[0]) + direction(attacked.model, attacked.concept)
+    goal = encode_contexts(attacked.model, attacked.concept, attacked.asked()[0]) + compute_direction(attacked.model, attacked.concept)
 
     def far(steps: int) -> torch.Tensor:
         _, reading = RingABell(eta=1, **SMALL | {"steps": steps})(attacked)

@@ -3,12 +3,12 @@
 import pytest
 import tiny
 from attacks.victims import victim
+from raising import raises_error
 from tastes import TASTES
 
-from expunge.attacks.wording import Wording, compositions, misspellings, paraphrases, slips
+from expunge.attacks.wording import Wording, list_compositions, list_misspellings, list_paraphrases, misspell_name
 from expunge.concepts.concept import Concept, compile_names
 from expunge.concepts.vocabulary import Vocabulary
-from expunge.errors import ExpungeError
 
 GENERAL = Vocabulary.general()
 
@@ -34,17 +34,17 @@ def test_the_canvas_reads_prompts_of_these_forms_and_none_is_a_usual_one(form, t
 @pytest.mark.parametrize("target", ["Van Gogh", "golden retriever", "Albert Einstein", "red", "nudity", "woman", "castle"])
 def test_every_kind_of_the_general_vocabulary_has_wordings_that_name_the_concept(target):
     concept = Concept.find(target, GENERAL)
-    for made in (paraphrases(concept), compositions(concept, " and ")):
+    for made in (list_paraphrases(concept), list_compositions(concept, " and ")):
         assert len(made) > 20
         assert all(target in p and "{" not in p for p in made)
 
 
 def test_a_kind_of_ones_own_is_put_into_sentences_too():
-    assert "a picture of " + Concept.find("salty", TASTES).probes()["target"][0].prompt in paraphrases(Concept.find("salty", TASTES))
+    assert "a picture of " + Concept.find("salty", TASTES).probes()["target"][0].prompt in list_paraphrases(Concept.find("salty", TASTES))
 
 
 def test_a_composition_is_the_concept_with_two_partners_or_joined_with_another_of_its_kind(tmp_path):
-    made = compositions(tiny.concept("ring"), " and ")
+    made = list_compositions(tiny.concept("ring"), " and ")
     assert made[0] == "a ring in outline and stripes style"
     assert made[1] == "a ring and triangle in outline style"
     assert not any("ring and ring" in p or "ring and hoop" in p for p in made)
@@ -54,7 +54,7 @@ def test_a_composition_is_the_concept_with_two_partners_or_joined_with_another_o
 def test_unsafe_concepts_are_joined_with_no_other():
     """No other member may stand beside one of these."""
     concept = Concept.find("gore", GENERAL)
-    assert all(", gore" in p and " and " in p for p in compositions(concept, " and "))
+    assert all(", gore" in p and " and " in p for p in list_compositions(concept, " and "))
 
 
 def test_only_what_is_asked_is_encoded(tmp_path):
@@ -65,15 +65,15 @@ def test_only_what_is_asked_is_encoded(tmp_path):
 
 
 def test_a_misspelling_is_one_slip_and_no_other_name():
-    assert slips(tiny.concept("ring"))[:3] == ["rring", "ing", "irng"]
-    assert not {"Lion", "lion"} & set(slips(Concept.find("lion", GENERAL)))
+    assert misspell_name(tiny.concept("ring"))[:3] == ["rring", "ing", "irng"]
+    assert not {"Lion", "lion"} & set(misspell_name(Concept.find("lion", GENERAL)))
     artist = Concept.find("Van Gogh", GENERAL)
-    assert not any(compile_names(artist.known).search(p) for p in misspellings(artist))
-    assert misspellings(tiny.concept("ring"))[0] == "a rring"
+    assert not any(compile_names(artist.known).search(p) for p in list_misspellings(artist))
+    assert list_misspellings(tiny.concept("ring"))[0] == "a rring"
 
 
 def test_a_model_of_whole_words_reads_no_misspelling(tmp_path):
-    with pytest.raises(ExpungeError, match=r"misspellings for 'neon': of \d+, 'nneon style' for one, it reads none; they are for models"):
+    with raises_error("no-prompts", "misspellings", "the canvas only knows whole words"):
         asked(tmp_path, "misspellings")
 
 
@@ -86,7 +86,7 @@ def test_a_concept_without_other_names_has_no_synonyms(tmp_path):
         }
     )
     alone = type(attacked)(attacked.session, Concept.find("neon", lonely))
-    with pytest.raises(ExpungeError, match="synonyms for 'neon': there are none; name others"):
+    with raises_error("no-prompts", "synonyms", "vocabulary of your own"):
         next(Wording(form="synonyms")(alone))
 
 
@@ -105,15 +105,15 @@ def test_every_prompt_of_ones_own_is_tried_however_few_the_pictures(tmp_path):
 def test_a_file_that_gives_no_prompt_is_told_of(tmp_path):
     empty = tmp_path / "empty.txt"
     empty.write_text("\n")
-    with pytest.raises(ExpungeError, match="file for 'neon': there are none; write a prompt on each line"):
+    with raises_error("no-prompts", "file", f"a prompt on each line of {empty}"):
         asked(tmp_path, "file", file=str(empty))
-    with pytest.raises(ExpungeError, match="prompts are read from a text file"):
+    with raises_error("unreadable-prompts", str(tmp_path / "missing.txt")):
         asked(tmp_path, "file", file=str(tmp_path / "missing.txt"))
 
 
 @pytest.mark.parametrize("given", [{"form": "file"}, {"form": "synonyms", "file": "prompts.txt"}])
 def test_a_file_goes_with_its_form(given):
-    with pytest.raises(ExpungeError, match="give both"):
+    with raises_error("form-without-its-file", (given["form"], given.get("file")), "together"):
         Wording(**given)
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from expunge.attacks.base import Attack, Victim
 from expunge.audits.budget import Budget, Entry
-from expunge.audits.cells import Reading, Result, Seen, Shown
-from expunge.audits.results import Audit, Done, Failure
+from expunge.audits.cells import ExampleImage, HitCount, Reading, Result
+from expunge.audits.results import Audit, CellResult, Failure
 from expunge.audits.verdict import Curve
 
 CARD = {
@@ -54,8 +54,8 @@ def result(
     strengths: Sequence[float] | None = None,
     second: Sequence[int] | None = None,
     concept: str = "neon",
-    shown: Mapping[int, tuple[Shown, ...]] | None = None,
-    unasked: Mapping[int, Seen] | None = None,
+    shown: Mapping[int, tuple[ExampleImage, ...]] | None = None,
+    unasked: Mapping[int, HitCount] | None = None,
     **given: object,
 ) -> Result:
     """Readings with so many hits each, at strengths 0, 1, 2, ..."""
@@ -80,7 +80,7 @@ def curve(hits: Sequence[int], n: int = 16, **given: object) -> Curve:
     return Curve("relearn", result(hits, n, **given), "main")
 
 
-def audit(folder: Path, *done: Done, failures: tuple[Failure, ...] = (), control: bool = False, **given: object) -> Audit:
+def audit(folder: Path, *done: CellResult, failures: tuple[Failure, ...] = (), control: bool = False, **given: object) -> Audit:
     """An audit of what was done, its entries those of the labels."""
     made = {"few-shot": Teaching}
     entries = {d.label: PretendedEntry(d.result.attack, d.label, made.get(d.result.attack, Pretended)()) for d in done}
@@ -99,16 +99,16 @@ def audit(folder: Path, *done: Done, failures: tuple[Failure, ...] = (), control
     )
 
 
-def done(label: str, hits: Sequence[int], base: Sequence[int], control: Sequence[int] | None = None, **given: object) -> list[Done]:
+def done(label: str, hits: Sequence[int], base: Sequence[int], control: Sequence[int] | None = None, **given: object) -> list[CellResult]:
     """The cells of one attack."""
     name = str(given.pop("name", label))
     second = given.pop("second", None)
     found = [
-        Done(label, "unlearned", CARD["id"], "mim-mu", result(hits, name=name, second=second, **given)),
-        Done(label, "base", "base", "none", result(base, name=name, **given | {"shown": None})),
+        CellResult(label, "unlearned", CARD["id"], "mim-mu", result(hits, name=name, second=second, **given)),
+        CellResult(label, "base", "base", "none", result(base, name=name, **given | {"shown": None})),
     ]
     return (
         found
         if control is None
-        else [*found, Done(label, "retrained", "retrain-neon-1", "retrain", result(control, name=name, **given | {"shown": None}))]
+        else [*found, CellResult(label, "retrained", "retrain-neon-1", "retrain", result(control, name=name, **given | {"shown": None}))]
     )

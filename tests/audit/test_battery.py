@@ -12,8 +12,8 @@ from expunge import audit
 from expunge.attacks.relearn import Relearn
 from expunge.audits import runner as module
 from expunge.audits.budget import make_budget
-from expunge.audits.cells import Result, Seen
-from expunge.audits.runner import SHOWN
+from expunge.audits.cells import HitCount, Result
+from expunge.audits.runner import EXAMPLES
 from expunge.audits.setup import conclude, prepare
 from expunge.errors import ExpungeError
 from expunge.evaluation.judges import judges_for
@@ -38,7 +38,7 @@ def test_judges_look_at_what_an_attack_trained_on(audited):
     made = audited("Careless")
     assert made.failures == ()
     found = {d.role: d.result.taught for d in made.done}
-    assert found == {"unlearned": Seen(2 * PICTURES, {"main": PICTURES, "second": PICTURES}), "base": None}
+    assert found == {"unlearned": HitCount(2 * PICTURES, {"main": PICTURES, "second": PICTURES}), "base": None}
 
 
 def relearning(steps: int):
@@ -216,7 +216,7 @@ def test_few_pictures_are_kept_and_those_that_show_the_concept_come_first(audite
     done = audited("Undo")
     [of] = [d.result for d in done.done if d.role == "unlearned"]
     first, best = of.readings
-    assert len(first.shown) == len(best.shown) == SHOWN < PICTURES
+    assert len(first.shown) == len(best.shown) == EXAMPLES < PICTURES
     assert [s.place for s in first.shown] == [s.place for s in best.shown]
     assert all(s.hit and s.seen == "neon" for s in best.shown)
     assert not any(s.hit for s in first.shown)
@@ -226,13 +226,13 @@ def test_few_pictures_are_kept_and_those_that_show_the_concept_come_first(audite
 def test_an_attack_that_cannot_be_made_is_told_of_and_tried_again(audited, battery):
     done = audited("Impossible", "Nothing")
     assert [(f.label, f.role) for f in done.failures] == [("impossible", "unlearned"), ("impossible", "base")]
-    assert done.failures[0].error.startswith("an attack has what it needs")
+    assert done.failures[0].error == "The attack needs <i>nothing</i>. Try to leave it out."
     assert [f.attack for f in done.findings] == ["audit.toys:Nothing"]
     assert len(battery("Impossible", "Nothing").missing()) == 2
 
 
 def test_the_first_reading_is_the_model_as_it_is(audited):
-    assert "gave none at strength 0" in audited("Late").failures[0].error
+    assert "is not at strength 0" in audited("Late").failures[0].error
 
 
 def test_prices_are_those_of_the_attack_and_of_its_pictures(battery, tmp_path):

@@ -1,8 +1,8 @@
 """Budgets: read and checked whole before any work begins."""
 
 import json
-import re
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import tiny
@@ -11,36 +11,34 @@ from raising import raises_error
 from expunge.attacks import ATTACKS
 from expunge.attacks.base import Victim
 from expunge.audits.budget import builtin, find_attack, make_budget, read_budget
-from expunge.errors import ExpungeError
 from expunge.storage.cache import Store
 
 
 @pytest.mark.parametrize(
-    ("table", "parts"),
+    ("table", "rule", "value", "hint"),
     [
-        ({}, ["a budget has attacks", "[[attacks]]"]),
-        ({"attacks": []}, ["a budget has attacks"]),
-        ({"attacks": ["relearn"]}, ["an entry of attacks has a name: 'relearn'"]),
-        ({"attacks": [{"lr": 1}]}, ["an entry of attacks has a name"]),
-        ({"attack": []}, ["'attack' is none (nearest: 'attacks')"]),
-        ({"pictures": 0, "attacks": [{"name": "relearn"}]}, ["pictures", "greater than or equal to 1", "expunge show budget"]),
-        ({"attacks": [{"name": "relern"}]}, ["'relern' is not an attack.", "Try 'relearn'"]),
-        ({"attacks": [{"name": "relearn", "step": 3}]}, ["'step' is not a setting", "Try 'steps'"]),
-        ({"attacks": [{"name": "relearn", "steps": 0}]}, ["steps", "greater than or equal to 1"]),
-        ({"attacks": [{"name": "relearn"}, {"name": "relearn"}]}, ["'relearn' stands in 'mine' twice"]),
-        ({"attacks": [{"name": "nowhere.at:All"}]}, ["nowhere.at:All", "PYTHONPATH"]),
-        ({"attacks": [{"name": "pathlib:Path"}]}, ["derived from Attack", "pathlib:Path"]),
+        ({}, "no-attacks", None, "[[attacks]]"),
+        ({"attacks": []}, "no-attacks", [], "[[attacks]]"),
+        ({"attacks": ["relearn"]}, "attack-without-name", "relearn", "[[attacks]]"),
+        ({"attacks": [{"lr": 1}]}, "attack-without-name", {"lr": 1}, "[[attacks]]"),
+        ({"attack": []}, "unknown-key", "attack", "Try 'attacks'"),
+        ({"pictures": 0, "attacks": [{"name": "relearn"}]}, "invalid-setting", ANY, "expunge show budget"),
+        ({"attacks": [{"name": "relern"}]}, "unknown-attack", "relern", "Try 'relearn'"),
+        ({"attacks": [{"name": "relearn", "step": 3}]}, "unknown-setting", "step", "Try 'steps'"),
+        ({"attacks": [{"name": "relearn", "steps": 0}]}, "invalid-setting", ANY, ""),
+        ({"attacks": [{"name": "relearn"}, {"name": "relearn"}]}, "shared-label", "relearn", "another label"),
+        ({"attacks": [{"name": "nowhere.at:All"}]}, "not-importable", "nowhere.at:All", "PYTHONPATH"),
+        ({"attacks": [{"name": "pathlib:Path"}]}, "wrong-class", "pathlib:Path", ""),
     ],
 )
-def test_mistakes_are_told_in_one_line(table: dict, parts: list[str]):
-    with pytest.raises(ExpungeError) as caught:
+def test_mistakes_are_reported_in_one_line(table: dict, rule: str, value: object, hint: str):
+    with raises_error(rule, value, hint) as caught:
         make_budget(table, "mine", allow_code=True)
-    assert all(part in str(caught.value) for part in parts), caught.value
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_names_and_files(tmp_path: Path):
-    with pytest.raises(ExpungeError, match=re.escape("'quik' is neither (nearest: 'quick')")):
+    with raises_error("unknown-budget", "quik", "Try 'quick'"):
         read_budget("quik")
     with raises_error("unreadable-toml", str(tmp_path / "none.toml")):
         read_budget(tmp_path / "none.toml")
@@ -75,18 +73,18 @@ def test_an_auxiliary_set_is_one_more_way_to_relearn(tmp_path: Path):
     more.refuse_naming([tiny.concept()])
     assert [e.label for e in more.entries] == ["relearn", "quantise", f"relearn, data {tmp_path.name}"]
     assert (more.entries[-1].attack.data, more.entries[-1].attack.lr) == (str(tmp_path.resolve()), 1e-3)
-    with pytest.raises(ExpungeError, match=r"an auxiliary set is relearned from: .* is given for quantise"):
+    with raises_error("auxiliary-without-relearn", str(tmp_path), "--attack relearn"):
         made.only(["quantise"]).beside(str(tmp_path))
     (tmp_path / "a.txt").write_text("a ring in glow style")  # the concept's other name
-    with pytest.raises(ExpungeError, match="1 of 1 captions name 'neon': 'a ring in glow style'"):
+    with raises_error("caption-names-concept", "a ring in glow style"):
         more.refuse_naming([tiny.concept()])
     (tmp_path / "a.txt").write_text("a picturesque ring")
-    with pytest.raises(ExpungeError, match=r"of 1, 'a picturesque ring' \(a.png\) for one, in memory reads none"):
+    with raises_error("unreadable-captions", "a picturesque ring"):
         more.refuse_unread(tiny.model())
     loaded = made.beside("datasets:owner/pictures").entries[-1]  # a name and no path
     assert (loaded.label, loaded.attack.data) == ("relearn, data pictures", "datasets:owner/pictures")
     mine = make_budget({"attacks": [{"name": "relearn", "data": str(tmp_path / "none")}]}, "x")
-    with pytest.raises(ExpungeError, match="an auxiliary set is base, retain, a folder"):
+    with raises_error("missing-data", str(tmp_path / "none")):
         mine.refuse_naming([tiny.concept()])
 
 

@@ -38,7 +38,7 @@ def audit(made, toys, tmp_path, monkeypatch):
 
     model = tiny.model()
     model.__class__ = type("Small", (type(model),), {"default_sampler": SAMPLER})
-    monkeypatch.setattr("expunge.audits.setup.load_model", lambda *given: model)
+    monkeypatch.setattr("expunge.training.session.load", lambda *given: model)
     return lambda *given: say(
         "audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", "--allow-code", *given
     )
@@ -97,12 +97,12 @@ def test_an_attack_that_fails_is_named_and_the_rest_is_done(audit, toys):
     toys.write_text(TOYS + '[[attacks]]\nname = "audit.toys:Impossible"\nlabel = "impossible"\n')
     said = audit()
     assert said.code == 1
-    assert "failed: impossible on unlearned, neon: an attack has what it needs: <i>nothing</i> is there; leave it out" in said.err
+    assert "failed: impossible on unlearned, neon: The attack needs <i>nothing</i>. Try to leave it out." in said.err
     assert "Comes back" in said.out
 
 
 def test_a_control_of_something_else_is_refused(audit, made, tmp_path):
-    assert "a control was trained without the concept" in audit("--control", made.folder).error
+    assert audit("--control", made.folder).raised.rule == "not-retrained"
     card = json.loads((made.folder / "card.json").read_text())
     other = tmp_path / "retrained"
     other.mkdir()
@@ -112,7 +112,8 @@ def test_a_control_of_something_else_is_refused(audit, made, tmp_path):
         "concept": {"target": "dots", "kind": "style", "synonyms": [], "vocabulary": "canvas"},
     }
     (other / "card.json").write_text(json.dumps(card))
-    assert "is without dots" in audit("--control", other).error
+    raised = audit("--control", other).raised
+    assert (raised.rule, raised.value) == ("control-of-others", "dots")
 
 
 def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
@@ -135,11 +136,11 @@ def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--budget", "quik"], ["'quik' is neither (nearest: 'quick')"]),
+        (["--budget", "quik"], ["'quik'", "Try 'quick'"]),
         (["--budget", "/nowhere.toml"], ["/nowhere.toml"]),
         (["--attack", "relern"], ["'relern' is not an attack.", "Try 'relearn'"]),
         (["--control", "/nowhere"], ["/nowhere", "card.json"]),
-        (["--auxiliary", "/nowhere", "--attack", "relearn"], ["'/nowhere' is none"]),
+        (["--auxiliary", "/nowhere", "--attack", "relearn"], ["'/nowhere'", "Try base, retain"]),
         (["--seed", "one"], ["--seed", "'one'"]),
     ],
     ids=" ".join,

@@ -171,9 +171,9 @@ def test_without_the_untouched_model_nothing_is_found(tmp_path):
 
 
 def test_a_result_comes_back_from_json():
-    from expunge.audits.cells import Result, Shown
+    from expunge.audits.cells import ExampleImage, Result
 
-    made = result([0, 3], shown={1: (Shown("a <ring>", 3, "x.png", "neon", True),)})
+    made = result([0, 3], shown={1: (ExampleImage("a <ring>", 3, "x.png", "neon", True),)})
     assert Result.from_json(json.dumps(asdict(made))) == made
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from report.conftest import run_folder as run_folder
 from report.markup import Markup
 
-from expunge.audits.cells import Seen, Shown
+from expunge.audits.cells import ExampleImage, HitCount
 from expunge.audits.results import Audit, Failure
 from expunge.audits.verdict import RULES, TITLES
 from expunge.evaluation.statistics import wilson
@@ -21,10 +21,10 @@ from expunge.reports.text.conclusions import answer_of, summarise
 EVIL = "<script>alert(1)</script> & {{ 7 * 7 }}"
 
 
-def pictured(folder: Path, name: str, prompt: str = "a ring in neon style", hit: bool = True) -> tuple[Shown, ...]:
+def pictured(folder: Path, name: str, prompt: str = "a ring in neon style", hit: bool = True) -> tuple[ExampleImage, ...]:
     (folder / "pictures").mkdir(exist_ok=True)
     Image.new("RGB", (8, 8), (200, 30, 60)).save(folder / "pictures" / name)
-    return (Shown(prompt, 0, name, "neon" if hit else "dots", hit),)
+    return (ExampleImage(prompt, 0, name, "neon" if hit else "dots", hit),)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def said_of(paragraphs: list[str], label: str) -> str:
 
 
 def test_what_judges_see_in_the_training_images_is_shown(tmp_path: Path):
-    taught = Seen(256, {"main": 0, "second": 3})
+    taught = HitCount(256, {"main": 0, "second": 3})
     text = Markup.of(write_audit_page(audit(tmp_path, *done("relearn", [0, 4], [15, 15], taught=taught)))).text
     assert "trains on 256 images" in text
     assert "main in 0, second in 3" in text
@@ -107,7 +107,7 @@ def test_images_outside_the_audit_are_not_embedded(tmp_path: Path, name: str):
     shown = pictured(folder, "b.png")
     secret.write_bytes((folder / "pictures" / "b.png").read_bytes())
     (folder / "pictures" / "link.png").symlink_to(secret)
-    bad = (Shown("p", 0, name.format(secret=secret), "neon", True),)
+    bad = (ExampleImage("p", 0, name.format(secret=secret), "neon", True),)
     of = audit(folder, *done("relearn", [0, 13], [16, 16], shown={0: bad, 1: shown}))
     assert len(Markup.of(render_audit_page(of)).values("img", "src")) == 1
 
@@ -133,7 +133,7 @@ def test_the_summary_claims_no_more_than_was_measured(found: Audit):
 @pytest.mark.parametrize(("unasked", "large"), [(6, True), (4, True), (3, False), (0, False)])
 def test_what_is_seen_without_the_name_is_shown_and_if_it_is_much_the_summary_warns(tmp_path: Path, unasked: int, large: bool):
     """Half as often as with the name, 14 of 16, is much."""
-    found = audit(tmp_path, *done("relearn", [0, 14], [16, 16], unasked={1: Seen(8, {"main": unasked, "second": 0})}))
+    found = audit(tmp_path, *done("relearn", [0, 14], [16, 16], unasked={1: HitCount(8, {"main": unasked, "second": 0})}))
     [about] = found.table
     assert (about["at_large"], about["unasked"]["value"], about["unasked"]["pictures"]) == (large, unasked / 8, 8)
     [finding] = found.findings

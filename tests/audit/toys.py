@@ -89,7 +89,7 @@ class Impossible(Nothing):
     """Cannot be made."""
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        raise ExpungeError("an attack has what it needs: <i>nothing</i> is there; leave it out")
+        raise ExpungeError("The attack needs <i>nothing</i>.", rule="impossible", value=None, hint="Try to leave it out.")
         yield
 
 

@@ -135,14 +135,14 @@ def test_only_some_units(suite_file: Write, tmp_path: Path):
 
 def test_a_failure_is_named_and_the_rest_goes_on(suite_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And it is tried again, and forgotten, the next time."""
-    carry = runner.carry
+    run_unit = runner.run_unit
 
     def fail(unit: Unit, place: Place) -> None:
         if unit.seed == 0:
             raise RuntimeError("a pipe\nburst")
-        carry(unit, place)
+        run_unit(unit, place)
 
-    monkeypatch.setattr(runner, "carry", fail)
+    monkeypatch.setattr(runner, "run_unit", fail)
     suite = suite_file(NO_ESD)
     said = bench(suite, tmp_path)
     assert said.code == 1
@@ -150,7 +150,7 @@ def test_a_failure_is_named_and_the_rest_goes_on(suite_file: Write, tmp_path: Pa
     [record] = [json.loads(f.read_text()) for f in (tmp_path / "failures").iterdir()]
     assert "Traceback" in record["traceback"]
     assert len(results(tmp_path)) == 1
-    monkeypatch.setattr(runner, "carry", carry)
+    monkeypatch.setattr(runner, "run_unit", run_unit)
     assert "2 units, 1 done, 1 to do" in bench(suite, tmp_path).out
     assert len(results(tmp_path)) == 2
     assert list((tmp_path / "failures").iterdir()) == []
@@ -176,7 +176,7 @@ def test_a_units_memory_is_not_that_of_an_earlier_one():
     large = bytearray(b"1" * (200 << 20))
     reached = peak_memory(torch.device("cpu"))
     del large
-    held = runner._forget_peak(torch.device("cpu"))
+    held = runner._reset_peak_memory(torch.device("cpu"))
     if held is None:
         pytest.skip("this system cannot forget a peak")
     assert peak_memory(torch.device("cpu")) < reached - (100 << 20)
@@ -293,5 +293,5 @@ def test_a_cluster_without_the_gpus_that_are_asked_for_is_refused(suite_file: Wr
     stand_in = SimpleNamespace(is_initialized=lambda: True, cluster_resources=lambda: {"CPU": 2.0})
     monkeypatch.setitem(sys.modules, "ray", stand_in)
     said = bench(suite_file(NO_ESD), tmp_path, "--engine", "ray", "--gpus-per-run", "0.25", "--device", "cpu")
-    assert "0.25 asked, 0 there; lower --gpus-per-run" in said.error
+    assert "0.25 of a GPU, but the cluster has 0 GPUs. Try a lower --gpus-per-run." in said.error
     assert engines.Ray(gpus=0.25).gpus == 0.25

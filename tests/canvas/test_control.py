@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from raising import raises_error
 
 from expunge.audits.setup import control_for, prepare
 from expunge.canvas.control import SHIPPED
@@ -9,7 +10,6 @@ from expunge.canvas.judge import Judge
 from expunge.canvas.prompts import OBJECT_LABELS, STYLE_LABELS
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
-from expunge.errors import ExpungeError
 from expunge.models.delta import swapped
 from expunge.models.loading import load
 from expunge.runs.run import Run
@@ -49,7 +49,7 @@ def test_of_anything_else_there_is_none_unless_one_is_given():
     assert control_for(None, "./my-sd15", [concept("ring")]) is None
     assert control_for("none", "canvas", [concept("ring")]) is None
     assert control_for(SHIPPED, "./another-name", [concept("ring"), concept("pentagon")]).folder == SHIPPED
-    with pytest.raises(ExpungeError, match="pentagon is audited"):
+    with raises_error("control-of-others", hint="without pentagon"):
         control_for(SHIPPED, "canvas", [concept("pentagon")])
 
 

@@ -58,7 +58,7 @@ def test_one_without_several_is_a_control_of_each(tmp_path, made):
     assert [c.target for c in run.concept().parts] == ["hoop", "neon"]
     refuse_control(run, made.concept().parts)
     other = retrain("dots", tmp_path / "other", training=replace(SMALL, steps=1))
-    with pytest.raises(ExpungeError, match=r"without hoop and neon, and dots is audited"):
+    with raises_error("control-of-others", "hoop and neon", "without dots"):
         refuse_control(run, other.concept().parts)
 
 

@@ -1,11 +1,11 @@
-"""How the command line prints: the width, colours, docstrings and durations."""
+"""How the command line prints: the width, colours, tables and docstrings."""
 
 import pytest
 
 from expunge.cli.output import console, paragraphs, print_docstring, print_table
-from expunge.progress import duration
 
-LONG = "every word of this sentence takes some room and all of them together take more than two lines at forty columns"
+LONG = "every word of this sentence takes some room and all of them together take more than two lines at forty columns, and "
+LONG += "also more than one line at a hundred and sixty columns, which is the width of a file or a pipe"
 
 
 @pytest.mark.parametrize(("columns", "width"), [("40", 40), ("not a number", 160), (None, 160)])
@@ -18,6 +18,38 @@ def test_output_is_as_wide_as_columns(columns: str | None, width: int, monkeypat
     print_table("a title", ("name", "what it does"), [("one", LONG), ("two", LONG)])
     print_docstring(LONG)
     assert width - 12 < max(map(len, capsys.readouterr().out.splitlines())) <= width
+
+
+def test_formulas_are_not_wrapped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setenv("COLUMNS", "40")
+    formula = "    L = " + " + ".join(f"term_{i}" for i in range(20))
+    print_docstring(f"Words.\n\n{formula}\n\nMore words.")
+    assert capsys.readouterr().out.splitlines() == ["Words.", "", formula, "", "More words.", ""]
+
+
+SHARE = "100% [68%, 100%]"
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (60, ["relearn, all weights   100% [68%, 100%]   100% [68%, 100%]"]),
+        (40, ["relearn, all          100%          100%", "weights        [68%, 100%]   [68%, 100%]"]),
+        (30, ["attack   relearn, all weights", "before   100% [68%, 100%]", "after    100% [68%, 100%]"]),
+    ],
+)
+def test_numbers_are_never_cut(columns: int, lines: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """A narrower table has its intervals below the values; where that is too wide, each row becomes a block."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_table("shares", ("attack", "before", "after"), [("relearn, all weights", SHARE, SHARE)], numbers=("before", "after"))
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert shown[0] == "shares"
+    assert "\n".join(lines) in "\n".join(shown)
+
+
+def test_a_table_without_rows(capsys: pytest.CaptureFixture):
+    print_table("nothing", ("name", "what it does"), [])
+    assert "what it does" in capsys.readouterr().out
 
 
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch):
@@ -43,10 +75,3 @@ def test_paragraphs_are_filled_and_formulas_kept():
             ValueError: never.
         """
     assert paragraphs(text) == ["First line.", "    x = 1\n    y = 2"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (5400, "1 h 30 min")]
-)
-def test_durations(seconds: float, words: str):
-    assert duration(seconds) == words

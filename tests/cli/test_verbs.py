@@ -242,7 +242,7 @@ def test_the_demo_takes_every_step(canvas: None, tmp_path: Path, monkeypatch: py
 
     asked = {}
 
-    def record(run, model, protocol) -> list:
+    def record(run, model, protocol, render_batch) -> list:
         asked.update(run=run, protocol=protocol)
         return []
 

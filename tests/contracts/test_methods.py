@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from expunge import config
+from expunge.cli.output import first_sentence
 from expunge.cli.settings_help import settings_of
 from expunge.diffusion.batch import LEADS, Batch
 from expunge.diffusion.types import Point
@@ -44,6 +45,15 @@ def ready(method, batches, state):
 def a_point(batch: Batch) -> Point:
     """Of whichever part there is."""
     return next(batch.parts[need] for need in (*LEADS, "retain") if need in batch.parts)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_its_docstring_begins_with_a_short_summary(name):
+    """One sentence that names the technique in at most 14 words, which lists and help pages show."""
+    summary = first_sentence(METHODS[name].__doc__ or "")
+    assert len(summary.split()) <= 14
+    assert summary[:1].isupper()
+    assert summary.endswith(".")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

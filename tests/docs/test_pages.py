@@ -59,3 +59,10 @@ def test_the_example_of_a_method_in_one_file_works(tmp_path, monkeypatch):
     run = unlearn(tiny.model(), tiny.concept(), method, training=tiny.TRAINING, out=tmp_path / "run", cache=Store(tmp_path / "s"))
     assert run.card["method"] == "mine:Half"
     assert run.card["relative_change"] > 0
+
+
+def test_every_file_that_the_architecture_names_is_there():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = [n for n in re.findall(r"`([a-z_./-]+)`", text) if "/" in n]
+    assert len(named) > 30
+    assert [n for n in named if not (ROOT / "src" / "expunge" / n).exists() and not (ROOT / n).exists()] == []

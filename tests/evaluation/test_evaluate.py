@@ -176,3 +176,14 @@ def test_damaged_rows_are_an_error(tmp_path, text):
     with pytest.raises(ExpungeError) as refused:
         read_rows(tmp_path)
     assert refused.value.rule == "not-evaluated"
+
+
+def test_images_are_judged_in_the_batches_in_which_they_are_sampled(made, monkeypatch):
+    run, cache = made
+    sizes = []
+    label = Coin.__call__
+    monkeypatch.setattr(Coin, "__call__", lambda self, images, concept: sizes.append(len(images)) or label(self, images, concept))
+    monkeypatch.setattr("expunge.evaluation.evaluate.judges_for", lambda *asked: (Coin(),))
+    evaluate(run, tiny.model(), protocol=FEW, cache=cache, render_batch=7, metrics=["UA"])
+    assert max(sizes) == 7
+    assert sum(sizes) == 2 * len(plan(tiny.concept(), FEW))

@@ -1,6 +1,6 @@
-"""What is computed and what is read of it: every number comes from a file that the public API writes.
+"""The cases and the recorded numbers. Every number comes from a file that the public API writes.
 
-Only `expunge`'s own names, its command line and its files are used, so that modules may move. What else depends on names stands first.
+Only the public names of `expunge`, its command line and its files are used, so that modules may move. The keys of the files come first.
 """
 
 import hashlib
@@ -21,43 +21,43 @@ import expunge
 
 ROOT = Path(__file__).parents[2]
 
-# --- the files that are read, and the keys of each that are recorded. What else they hold is not compared. ---------------------
+# --- the recorded keys of each file; other keys are not compared ---------------------------------------------------------------
 
 CARD = ("method", "seed", "scope", "rank", "dtype", "trainable", "total", "backwards", "steps_done", "relative_change", "notes")
-"""Of `card.json`. Not `forwards`: they are fewer where pictures lie in the cache."""
+"""Keys of `card.json`. `forwards` is not recorded, because it depends on which images are cached."""
 LOG = ("step", "loss", "terms", "grad_norm")
-"""Of each line of `log.jsonl`."""
+"""Keys of each line of `log.jsonl`."""
 ROW = ("method", "concept", "seed", "probe", "metric", "value", "ci_low", "ci_high", "n", "attack", "strength", "judge")
-"""Of each line of a `rows.jsonl`. Not `run`: ids hold the fingerprint."""
+"""Keys of each line of a `rows.jsonl`. `run` is not recorded, because ids contain the fingerprint."""
 CELL = ("attack", "settings", "unit", "concept", "judges", "readings", "backwards", "taught", "cut")
-"""Of each file of an audit's `cells`."""
+"""Keys of each file of an audit's `cells`."""
 READING = ("strength", "n", "hits", "unasked", "shown")
-SHOWN = ("prompt", "place", "seen", "hit")
+EXAMPLE = ("prompt", "place", "seen", "hit")
 FINDING = (
     "attack", "concept", "verdict", "judge", "second_judge", "strength", "unit", "asr", "asr_before", "asr_base", "asr_retrained",
     "best_unlearned", "best_base", "best_retrained", "area", "area_base", "area_retrained", "regained_at", "pictures", "unasked",
     "at_large",
 )  # fmt: skip
-"""Of each of the findings in `audit.json`."""
-HELD = ("name", "kind", "family", "removed", "alone", "base", "after", "base_se", "after_se")
-"""Of each of the concepts in `information.json`."""
-SEEN = ("probe", "prompt", "seed", "wanted", "seen_base", "seen")
-"""Of each entry of `pictures.json`."""
+"""Keys of each finding in `audit.json`."""
+INFORMATION = ("name", "kind", "family", "removed", "alone", "base", "after", "base_se", "after_se")
+"""Keys of each concept in `information.json`."""
+PAIR = ("probe", "prompt", "seed", "wanted", "seen_base", "seen")
+"""Keys of each entry of `pictures.json`."""
 
 DELTA = "delta.safetensors"
 FILE = "delta.file"
-"""The key of the digest of the whole file, whose header holds the base model's fingerprint."""
+"""The key of the digest of the whole file, whose header contains the base model's fingerprint."""
 
 # --- how much is computed ------------------------------------------------------------------------------------------------------
 
 TRAINING = {"steps": 10, "points": 32, "pictures": 8, "retain_pictures": 8, "batch_size": 4}
-"""Of every trained run. Ten steps reach the second phase of methods that have two."""
+"""Training of every trained run. Ten steps reach the second phase of methods that have two."""
 FEWER = TRAINING | {"steps": 6}
-"""Of runs with more than one stage, and of those that are only looked at."""
+"""Training of runs with several stages, and of runs that are only evaluated."""
 CLOSED = ("uce",)
-"""Methods that take no training."""
+"""Methods without training."""
 LESS = {"salun": {"mask_batches": 4}, "selective-amnesia": {"fisher_points": 8}}
-"""Settings of methods that would take long."""
+"""Settings of methods that would take long with their defaults."""
 ATTACK = {
     "relearn": {"steps": 3, "pictures": 8, "batch_size": 4},
     "few-shot": {"steps": 3, "pictures": 2, "batch_size": 4},
@@ -72,34 +72,37 @@ ATTACK = {
 }
 """Smallest settings of each attack."""
 JUDGED = 4
-"""Pictures of each reading of an audit."""
+"""Images of each reading of an audit."""
 
 Numbers = dict[str, Any]
-"""What a case gives: plain JSON, floats as hexadecimal texts, digests as `sha256:...`."""
+"""The recorded numbers of a case: JSON, with floats as hexadecimal texts and digests as `sha256:...`."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a case works."""
+    """The folders of a case."""
 
     folder: Path
-    """Its own, empty."""
+    """The case's own folder, empty at first."""
     shared: Path
-    """A cache for all cases. Only training uses it: it keeps sets of pictures whole, so nothing depends on who was first."""
+    """A cache for all cases. Only training uses it, which caches whole sets of images, so that results do not depend on the order of
+    cases."""
 
     def train(self) -> None:
-        """Chooses the shared cache."""
+        """Select the shared cache."""
         os.environ["EXPUNGE_CACHE"] = str(self.shared)
 
-    def look(self) -> Path:
-        """Chooses a cache of the case's own. Pictures are kept there one by one, and beside which others one is drawn decides its last
-        digits: another case must not have drawn some of them."""
+    def evaluate(self) -> Path:
+        """Select a cache of the case's own, and return it.
+
+        Images are cached one by one, and the last digits of an image depend on its batch. So no other case may have sampled some of them.
+        """
         os.environ["EXPUNGE_CACHE"] = str(self.folder / "cache")
         return self.folder / "cache"
 
 
 def cases() -> dict[str, Callable[[Place], Numbers]]:
-    """Every case by its name."""
+    """All cases by name."""
     neon, both = "neon", ["neon", "ring"]
     salun = {"method": {"name": "salun", "variant": "full", **LESS["salun"]}, "training": FEWER | {"lr": 1e-4}}
     runs: dict[str, dict[str, Any]] = {
@@ -150,7 +153,7 @@ def cases() -> dict[str, Callable[[Place], Numbers]]:
 
 
 def _run(place: Place, concept: Any, method: str, name: str = "run", **given: Any) -> Path:
-    """Removes a concept; gives the run's folder."""
+    """Remove a concept, and return the run's folder."""
     place.train()
     training = {} if method in CLOSED else {"training": TRAINING}
     expunge.unlearn("canvas", concept, method, out=place.folder / name, device="cpu", **training | given)
@@ -172,7 +175,7 @@ def _composed(place: Place) -> Numbers:
 
 
 def _loaded(place: Place) -> Numbers:
-    """The pipeline with the run in it, a picture by it, and the run as a LoRA."""
+    """The pipeline with the run's weights, an image by it, and the run as a LoRA."""
     run = _run(place, "neon", "mim-mu", training=FEWER)
     pipeline = expunge.load("canvas", run, device="cpu")
     pipeline.set_progress_bar_config(disable=True)
@@ -189,38 +192,40 @@ def _loaded(place: Place) -> Numbers:
 
 def _evaluated(place: Place, **given: Any) -> Numbers:
     run = _run(place, **given if given["method"] in CLOSED else given | {"training": FEWER})
-    cache = place.look()
+    cache = place.evaluate()
     expunge.evaluate(run, protocol=expunge.Protocol(seeds=1, target_seeds=1, prompts=2), device="cpu")
-    listed = table("pictures", loads((run / "evaluation" / "pictures.json").read_text()), SEEN)
+    listed = table("pictures", loads((run / "evaluation" / "pictures.json").read_text()), PAIR)
     return of_rows(run / "evaluation" / "rows.jsonl") | listed | of_pictures(run / "evaluation", cache)
 
 
 def _informed(place: Place) -> Numbers:
     run = _run(place, "neon", "uce")
-    place.look()
+    place.evaluate()
     least = expunge.Meter(pictures=4, target_pictures=8, draws=2, others=2, maps=1, map_draws=2)
     expunge.measure_information(run, meter=least, device="cpu")
-    told = loads((run / "information" / "information.json").read_text())
-    return of_rows(run / "information" / "rows.jsonl") | {"log_snr": plain(told["log_snr"])} | table("held", told["concepts"], HELD)
+    result = loads((run / "information" / "information.json").read_text())
+    return (
+        of_rows(run / "information" / "rows.jsonl") | {"log_snr": plain(result["log_snr"])} | table("held", result["concepts"], INFORMATION)
+    )
 
 
 def _audited(place: Place, attack: str, control: str | None = "none") -> Numbers:
     run = _run(place, "neon", "uce")
-    cache, out = place.look(), place.folder / "audit"
+    cache, out = place.evaluate(), place.folder / "audit"
     expunge.audit(run, _budget(place, attack), control=control, sampler=expunge.Sampler(6, 3.0), device="cpu", out=out)
-    told = loads((out / "audit.json").read_text())
+    result = loads((out / "audit.json").read_text())
     cells = [loads(file.read_text()) for file in (out / "cells").glob("*.json")]
-    # The unlearned model's alone tell what no row does; a control's file does not say which it is.
+    # Only cells of the unlearned model, because the file of a control does not name its model.
     cells = [c for c in cells if any(r.get("unasked") for r in c["readings"])]
     for cell in cells:
-        cell["readings"] = [chosen(r, READING) | {"shown": [chosen(s, SHOWN) for s in r["shown"]]} for r in cell["readings"]]
-    found = {"failures": len(told["failures"]), **table("findings", told["findings"], FINDING), **table("cells", cells, CELL)}
+        cell["readings"] = [chosen(r, READING) | {"shown": [chosen(s, EXAMPLE) for s in r["shown"]]} for r in cell["readings"]]
+    found = {"failures": len(result["failures"]), **table("findings", result["findings"], FINDING), **table("cells", cells, CELL)}
     return of_rows(out / "rows.jsonl") | found | of_pictures(out, cache)
 
 
 def _benched(place: Place) -> Numbers:
-    """One method on one concept, measured and attacked, from the command line."""
-    place.look()
+    """One method on one concept, evaluated and audited, from the command line."""
+    place.evaluate()
     suite, out = place.folder / "suite.toml", place.folder / "bench"
     training = ", ".join(f"{key} = {value}" for key, value in FEWER.items())
     suite.write_text(
@@ -229,10 +234,10 @@ def _benched(place: Place) -> Numbers:
         f'[[methods]]\nname = "esd"\nsynonyms = true\ntraining = {{{training}}}\n'
         f'[audit]\nbudget = "{_budget(place, "wording")}"\ncontrol = "none"\n'
     )
-    asked = ["-m", "expunge", "bench", str(suite), "--out", str(out), "--device", "cpu"]
-    said = subprocess.run([sys.executable, *asked], cwd=place.folder, capture_output=True, text=True, env=_environment())
-    if said.returncode:
-        raise RuntimeError(f"{' '.join(asked)} ended with {said.returncode}: {said.stderr.strip()}")
+    command = ["-m", "expunge", "bench", str(suite), "--out", str(out), "--device", "cpu"]
+    done = subprocess.run([sys.executable, *command], cwd=place.folder, capture_output=True, text=True, env=_environment())
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}")
     [result] = out.glob("runs/*/bench.json")
     measured = loads(result.read_text())
     found = table("measured", measured["rows"], ROW) | table("findings", measured["findings"], FINDING)
@@ -240,7 +245,7 @@ def _benched(place: Place) -> Numbers:
 
 
 def _budget(place: Place, attack: str) -> Path:
-    """Writes a budget of one attack."""
+    """Write a budget with one attack."""
     file = place.folder / "budget.toml"
     settings = "".join(f'{k} = "{v}"\n' if isinstance(v, str) else f"{k} = {v}\n" for k, v in ATTACK.get(attack, {}).items())
     file.write_text(f'pictures = {JUDGED}\n[[attacks]]\nname = "{attack}"\n{settings}')
@@ -248,7 +253,7 @@ def _budget(place: Place, attack: str) -> Path:
 
 
 def _environment() -> dict[str, str]:
-    """That of a program which uses this very source, on one thread."""
+    """The environment of a program that uses this source, on one thread."""
     paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -257,7 +262,7 @@ def _environment() -> dict[str, str]:
 
 
 def of_run(folder: Path) -> Numbers:
-    """The card, the log and the changed weights of a run, and the weights of its stages."""
+    """The card, the log and the weights of a run, and the weights of its stages."""
     stages = [of_tensors(load_file(file)) for file in sorted(folder.rglob(DELTA)) if file.parent != folder]
     return {
         **{f"card.{key}": value for key, value in chosen(loads((folder / "card.json").read_text()), CARD).items()},
@@ -273,13 +278,13 @@ def of_rows(file: Path) -> Numbers:
 
 
 def of_pictures(*folders: Path) -> Numbers:
-    """All pictures under each folder. They are sorted by content, as the names of some hold the fingerprint."""
+    """All images in each folder, sorted by content, because some names contain the fingerprint."""
     found = [sorted(hashlib.sha256(file.read_bytes()).digest() for file in folder.rglob("*.png")) for folder in folders]
     return {"drawn": [len(each) for each in found], "drawn.digest": [of_bytes(each) for each in found]}
 
 
 def of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """The digest of names, shapes, types and values, whatever file they lie in."""
+    """The digest of names, shapes, types and values of tensors."""
 
     def parts() -> Iterator[bytes]:
         for name, tensor in sorted(tensors.items()):
@@ -301,17 +306,17 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 
 def chosen(given: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """The values under those keys that are there."""
+    """The values of the keys that exist."""
     return {key: plain(given[key]) for key in keys if key in given}
 
 
 def table(name: str, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Numbers:
-    """A column for each key: what all rows have under it. A key that no row has gives none."""
+    """A column of values for each key that at least one row has."""
     return {f"{name}.{key}": [plain(row.get(key)) for row in rows] for key in keys if any(key in row for row in rows)}
 
 
 def plain(value: Any) -> Any:
-    """JSON with floats as hexadecimal texts, which lose no bit."""
+    """JSON with floats as exact hexadecimal texts."""
     match value:
         case float():
             return value.hex()

@@ -1,6 +1,6 @@
 """Shows that a change of the code changes no number.
 
-    python tests/golden/record.py            # computes every case, compares it with golden.json, lists what differs
+    python tests/golden/record.py            # computes every case, compares it with golden.json, and lists differences
     python tests/golden/record.py --write    # records instead
 
 See README.md beside this file.
@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-# Before anything that reads them is imported; of this very source, wherever another is installed.
+# Set before the imports that read them. The path selects this source, even if another version is installed.
 os.environ |= {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -41,19 +41,20 @@ from cases import FILE, Numbers, Place, cases
 
 GOLDEN = Path(__file__).with_name("golden.json")
 FLOAT = re.compile(r"-?(0x[01]\.[0-9a-f]+p[+-]\d+|inf)|nan")
-"""What `float.hex` gives."""
+"""The format of `float.hex`."""
 ROUGHLY = ("log.loss", "log.terms", "card.")
-"""The beginnings of what is compared across machines: losses, and a run's counts. Elsewhere a rounding becomes another picture."""
+"""Prefixes of the keys that are compared across machines: losses, and a run's counts. Other numbers depend on images, which rounding
+changes."""
 TOLERANCE = 1e-4
-"""The relative difference that another machine's rounding may make; of a term, relative to the step's loss."""
+"""Largest relative difference by the rounding of another machine; for a term, relative to the loss of its step."""
 COARSE = ("*bf16*", "*variational*")
-"""Cases that are not compared across machines: half precision rounds more, and the terms of a critic nearly cancel."""
+"""Cases that are not compared across machines. Half precision rounds more, and the terms of a critic nearly cancel."""
 
 
 def machine() -> dict[str, Any]:
-    """What decides the last digits."""
-    told = dict(line.split(":", 1) for line in _cpuinfo().splitlines() if ":" in line)
-    named = {key.strip(): value.strip() for key, value in told.items()}
+    """The machine's properties that decide the last digits."""
+    lines = dict(line.split(":", 1) for line in _cpuinfo().splitlines() if ":" in line)
+    named = {key.strip(): value.strip() for key, value in lines.items()}
     model = " ".join(named.get(key, "") for key in ("model name", "cpu family", "model", "stepping")).strip()
     return {
         "cpu": f"{model} {torch.backends.cpu.get_cpu_capability()}".strip(),
@@ -76,7 +77,7 @@ def _begin() -> None:
 
 
 def compute(name: str, root: str) -> tuple[str, Numbers | str, float]:
-    """Computes a case in a folder of its own; gives its name, its numbers or what went wrong, and the seconds that it took."""
+    """Compute a case in its own folder. Returns its name, its numbers or a traceback, and its duration in seconds."""
     began, folder = time.monotonic(), Path(root) / re.sub(r"\W+", "-", name)
     folder.mkdir()
     os.environ.pop("WORLD_SIZE", None)
@@ -89,7 +90,7 @@ def compute(name: str, root: str) -> tuple[str, Numbers | str, float]:
 
 
 def computed(names: Sequence[str], jobs: int) -> Iterator[tuple[str, Numbers | str, float]]:
-    """Computes cases here, or in so many processes."""
+    """Compute cases in this process, or in several."""
     with tempfile.TemporaryDirectory(prefix="expunge-golden-") as root:
         if jobs == 1:
             _begin()
@@ -104,40 +105,40 @@ def computed(names: Sequence[str], jobs: int) -> Iterator[tuple[str, Numbers | s
 
 
 def differences(recorded: Numbers, found: Numbers, exact: bool = True, files: bool = False) -> list[str]:
-    """What differs between a case's numbers, a line for each key. Keys that were not recorded are not compared.
+    """The differences of a case's numbers, one line for each key. Keys that were not recorded are not compared.
 
     Args:
-        exact: to the last bit. Else losses up to `TOLERANCE`, counts, and no digest.
-        files: the digests of whole files too.
+        exact: Compare to the last bit. Otherwise compare losses up to `TOLERANCE`, and counts, and no digests.
+        files: Compare the digests of whole files too.
     """
     lines = []
     for key, value in recorded.items():
         if (key == FILE and not files) or not (exact or key.startswith(ROUGHLY)):
             continue
         if key not in found:
-            lines.append(f"{key}: is not there")
+            lines.append(f"{key}: is missing")
             continue
         scales = [_number(loss) for loss in recorded.get("log.loss", [])] if key.startswith("log.") else []
-        told = list(_unequal(value, found[key], "", exact, scales))
-        if told:
-            more = f" and {len(told) - 1} more: {', '.join(where for where, _ in told[1:])}" if len(told) > 1 else ""
-            lines.append(f"{key}{told[0][0]}: {told[0][1]}{more}")
+        unequal = list(_unequal(value, found[key], "", exact, scales))
+        if unequal:
+            more = f" and {len(unequal) - 1} more: {', '.join(where for where, _ in unequal[1:])}" if len(unequal) > 1 else ""
+            lines.append(f"{key}{unequal[0][0]}: {unequal[0][1]}{more}")
     return lines
 
 
-def _tells(name: str, recorded: Numbers) -> bool:
-    """Whether a case tells anything on another machine."""
+def _is_comparable(name: str, recorded: Numbers) -> bool:
+    """Whether a case can be compared on another machine."""
     return any(key.startswith(ROUGHLY) for key in recorded) and not any(fnmatch(name, pattern) for pattern in COARSE)
 
 
 def _unequal(old: Any, new: Any, where: str, exact: bool, scales: Sequence[float]) -> Iterator[tuple[str, str]]:
-    """Where two values differ, and how. `scales`: what the differences of a list's rows are relative to."""
+    """Where and how two values differ. `scales` are the numbers to which the differences of a list's rows are relative."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key, value in old.items():
             if key in new:
                 yield from _unequal(value, new[key], f"{where}.{key}", exact, scales)
             else:
-                yield f"{where}.{key}", "is not there"
+                yield f"{where}.{key}", "is missing"
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for at, (one, other) in enumerate(zip(old, new, strict=True)):
             yield from _unequal(one, other, f"{where}[{at}]", exact, scales[at : at + 1] if scales and not where else scales)
@@ -172,7 +173,7 @@ def _short(value: Any) -> str:
 
 
 def to_text(golden: dict[str, Any]) -> str:
-    """JSON with a line for each key of each case, so that a change of the file can be read."""
+    """JSON with one line for each key of each case, so that differences of the file are readable."""
     blocks = []
     for name, numbers in golden["cases"].items():
         inner = ",\n".join(f"   {json.dumps(key)}: {json.dumps(value)}" for key, value in numbers.items())
@@ -187,7 +188,7 @@ def main() -> int:
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--files", action="store_true", help="compare the digests of whole files too")
     parser.add_argument("--roughly", action="store_true", help="compare as on another machine: losses up to rounding, and no digest")
-    parser.add_argument("--golden", metavar="FILE", type=Path, default=GOLDEN, help="what is compared with (default golden.json)")
+    parser.add_argument("--golden", metavar="FILE", type=Path, default=GOLDEN, help="the recorded numbers (default golden.json)")
     parser.add_argument("--list", action="store_true", help="list the cases")
     given = parser.parse_args()
     golden = json.loads(given.golden.read_text()) if given.golden.exists() else {"machine": {}, "cases": {}}
@@ -197,35 +198,35 @@ def main() -> int:
         print("\n".join(names))
         return 0
     if not names:
-        parser.error(f"--only names cases: {', '.join(given.only or [])} fits none; see --list")
+        parser.error(f"No case matches --only {', '.join(given.only or [])}. Try --list.")
     _begin()
     here, began = machine(), time.monotonic()
     exact = not given.roughly and here == golden["machine"]
     if not (given.write or exact):
-        names = [n for n in names if _tells(n, golden["cases"].get(n, {}))]
-        print(f"up to rounding, and no digest: recorded on {golden['machine']}, this is {here}", flush=True)
+        names = [n for n in names if _is_comparable(n, golden["cases"].get(n, {}))]
+        print(f"Compares up to rounding, and no digests: recorded on {golden['machine']}, this is {here}", flush=True)
     found: dict[str, Numbers] = {}
     gone = [n for n in names if n not in cases()]
     wrong = len(gone)
     for name in gone:
-        print(f"{name}: is no case any more")
+        print(f"{name}: is no longer a case")
     for count, (name, numbers, seconds) in enumerate(computed([n for n in names if n not in gone], given.jobs), 1):
-        told: list[str] = []
+        differing: list[str] = []
         if isinstance(numbers, str):
-            told = numbers.strip().splitlines()
+            differing = numbers.strip().splitlines()
         elif given.write:
             found[name] = numbers
         elif name not in golden["cases"]:
-            print(f"{name}: not recorded yet, add it with --write --only {name!r}")
+            print(f"{name}: is not recorded, add it with --write --only {name!r}")
         else:
-            told = differences(golden["cases"][name], numbers, exact, given.files)
-        wrong += bool(told)
-        print(f"{count:3d}/{len(names)} {seconds:6.1f} s  {name}{'  DIFFERS' if told else ''}", flush=True)
-        for line in told:
+            differing = differences(golden["cases"][name], numbers, exact, given.files)
+        wrong += bool(differing)
+        print(f"{count:3d}/{len(names)} {seconds:6.1f} s  {name}{'  DIFFERS' if differing else ''}", flush=True)
+        for line in differing:
             print(f"    {line}", flush=True)
     if given.write and not wrong:
         if given.only and golden["machine"] not in ({}, here):
-            parser.error(f"one file is of one machine: it is of {golden['machine']}, this is {here}; record all cases")
+            parser.error(f"{given.golden} was recorded on {golden['machine']}, this is {here}. Try to record all cases.")
         kept = golden["cases"] if given.only else {}
         merged = {n: v for n in cases() if (v := found.get(n, kept.get(n))) is not None}
         given.golden.write_text(to_text({"machine": here, "cases": merged}))

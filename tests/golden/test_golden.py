@@ -1,4 +1,4 @@
-"""A few of the recorded numbers are still what they were; `record.py` compares all of them."""
+"""A few of the recorded numbers have not changed; `record.py` compares all of them."""
 
 import json
 import subprocess
@@ -13,17 +13,17 @@ QUICK = ("method/mim-mu", "method/esd", "method/pure", "method/fmn", "method/uce
 pytestmark = pytest.mark.slow
 
 
-def compared(golden: Path, *names: str) -> subprocess.CompletedProcess[str]:
-    """The script's answer. A program of its own: tests run without some of torch's kernels, whose rounding is another."""
+def compare(golden: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    """Run the script. It is a separate program, because tests disable some of torch's kernels, which round differently."""
     only = [word for name in names for word in ("--only", name)]
-    asked = [sys.executable, str(HERE / "record.py"), "--golden", str(golden), *only]
-    return subprocess.run(asked, capture_output=True, text=True, check=False)
+    command = [sys.executable, str(HERE / "record.py"), "--golden", str(golden), *only]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_numbers_are_those_that_were_recorded():
-    said = compared(HERE / "golden.json", *QUICK)
-    assert said.returncode == 0, said.stdout + said.stderr
-    assert f"{len(QUICK)} cases" in said.stdout
+    done = compare(HERE / "golden.json", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(QUICK)} cases" in done.stdout
 
 
 def test_another_loss_is_a_difference(tmp_path: Path):
@@ -31,6 +31,6 @@ def test_another_loss_is_a_difference(tmp_path: Path):
     losses = golden["cases"]["method/fmn"]["log.loss"]
     losses[3] = (float.fromhex(losses[3]) * 1.001).hex()
     (tmp_path / "other.json").write_text(json.dumps(golden))
-    said = compared(tmp_path / "other.json", "method/fmn")
-    assert said.returncode == 1, said.stdout + said.stderr
-    assert "log.loss[3]" in said.stdout
+    done = compare(tmp_path / "other.json", "method/fmn")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "log.loss[3]" in done.stdout

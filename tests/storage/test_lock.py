@@ -4,7 +4,9 @@ import multiprocessing
 import os
 import signal
 import time
-from multiprocessing.synchronize import Event
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -15,22 +17,22 @@ from expunge.storage.lock import NOTE, alone_in, taken
 CONTEXT = multiprocessing.get_context("spawn")
 
 
-def hold(file: Path, has: Event, release: Event) -> None:
+def hold(file: Path, parent: Connection) -> None:
     with taken(file) as is_mine:
-        assert is_mine
-        has.set()
-        release.wait(60)
+        parent.send(is_mine)
+        parent.poll(60)  # until the other end is closed
 
 
 @pytest.fixture
-def held(tmp_path: Path):
-    """`tmp_path / "a"` while another process has it: the process, and what makes it let go."""
-    has, release = CONTEXT.Event(), CONTEXT.Event()
-    process = CONTEXT.Process(target=hold, args=(tmp_path / "a", has, release))
+def held(tmp_path: Path) -> Iterator[tuple[SpawnProcess, Connection]]:
+    """`tmp_path / "a"` while another process has it: the process, and a connection whose end makes it let go."""
+    here, there = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=hold, args=(tmp_path / "a", there))
     process.start()
-    assert has.wait(60)
-    yield process, release
-    release.set()
+    there.close()
+    assert here.recv() is True
+    yield process, here
+    here.close()
     process.join()
 
 
@@ -43,8 +45,8 @@ def test_what_another_process_has_is_not_taken(held, tmp_path: Path):
 
 
 def test_one_may_wait_for_it(held, tmp_path: Path):
-    process, release = held
-    release.set()
+    process, connection = held
+    connection.close()
     with taken(tmp_path / "a", wait=True) as is_mine:
         assert is_mine
         assert [int(line.split()[0]) for line in (tmp_path / "a").read_text().splitlines()] == [process.pid, os.getpid()]

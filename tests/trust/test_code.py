@@ -9,6 +9,7 @@ import pytest
 import tiny
 from cli.commandline import say
 
+import expunge
 from expunge import config
 from expunge.audits.budget import make_budget, read_budget
 from expunge.audits.setup import conclude, prepare
@@ -21,7 +22,6 @@ from expunge.errors import ExpungeError
 from expunge.methods.config import Layer, find_method
 from expunge.methods.f_divergence import FDMU
 from expunge.models.sampling import Sampler
-from expunge.reports.pages.run import write_report
 from expunge.runs.compose import compose
 from expunge.runs.plan import make_plan
 from expunge.runs.run import Run
@@ -222,7 +222,7 @@ def test_a_card_is_audited_and_reported_without_its_code(ran, poisoned: Run, tmp
     battery = prepare(poisoned, model=tiny.model(), sampler=Sampler(1, 1.0), cache=Store(tmp_path / "store"))
     assert {cell.side.method for cell in battery.cells} == {"payload:Method", "none"}
     assert conclude(battery).done == ()
-    assert write_report([poisoned.folder], tmp_path / "report.html").is_file()
+    assert expunge.report(poisoned.folder, tmp_path / "report.html").is_file()
     assert not ran()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from expunge.audits.cells import Kept, Reading, Result, Shown
+from expunge.audits.cells import ExampleImage, Reading, Result, ResultStore
 from expunge.errors import ExpungeError
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
@@ -30,13 +30,13 @@ def secret(tmp_path: Path) -> Path:
 
 
 def cell(picture: str, cell: str = "c0") -> Result:
-    shown = Shown("a ring", 0, picture, "neon", True)
+    shown = ExampleImage("a ring", 0, picture, "neon", True)
     return Result(cell, "relearn", {}, "steps", "", "", "neon", ("main",), (Reading(0, 1, {"main": 1}, (shown,)),), 0, 0, 0.0)
 
 
-def kept(run: Path, result: Result, name: str = "c0", shared: bool = False) -> Kept:
+def kept(run: Path, result: Result, name: str = "c0", shared: bool = False) -> ResultStore:
     """Cells as they lie in a run's folder, or among what audits share."""
-    made = Kept(run / "audit", Store(run / "store"))
+    made = ResultStore(run / "audit", Store(run / "store"))
     root = made.store.root / "audits" if shared else made.folder / "cells"
     pictures = made.store.root / "pictures" if shared else made.pictures
     for folder in (root, pictures):

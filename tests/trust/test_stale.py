@@ -18,7 +18,7 @@ from expunge.config import to_toml
 from expunge.errors import ExpungeError
 from expunge.evaluation.protocol import Protocol
 from expunge.evaluation.protocol import plan as shots_of
-from expunge.evaluation.rendering import kept_at
+from expunge.evaluation.rendering import locate_images
 from expunge.models.sampling import Sampler
 from expunge.runs.compose import compose
 from expunge.runs.plan import make_plan
@@ -198,7 +198,7 @@ def test_an_image_is_cached_for_its_device_its_torch_and_its_code(package: Path,
 
     def look() -> None:
         shots = shots_of(tiny.concept(), Protocol(prompts=1))
-        files = kept_at(tiny.session(model, Store(tmp_path)), shots, Sampler(1, 1.0), "weights")
+        files = locate_images(tiny.session(model, Store(tmp_path)), shots, Sampler(1, 1.0), "weights")
         seen.append((json.dumps(image_key(model), sort_keys=True), files[0]))
 
     look()

@@ -117,9 +117,9 @@ def test_a_run_is_metered_once_at_a_time(made, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("measure", [evaluate, measure_information])
 def test_nothing_is_written_into_what_is_no_run(tmp_path: Path, measure: Callable):
-    with pytest.raises(ExpungeError) as error:
+    with pytest.raises(ExpungeError) as refused:
         measure(tmp_path / "nowhere")
-    assert error.value.value == str(tmp_path / "nowhere")
+    assert refused.value.value == str(tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,7 @@
-"""The attacks, by name. `ATTACKS[name]` is a frozen dataclass whose fields are its settings."""
+"""Attacks: attempts to get a removed concept back from a model. `ATTACKS` has them by name.
+
+An attack only yields prompts and weights. `audits` samples the images, has them judged and compares models.
+"""
 
 from expunge.attacks.base import Attack, Attacked, Victim
 from expunge.attacks.few_shot import FewShot
@@ -40,3 +43,4 @@ ATTACKS: dict[str, type[Attack]] = {
     "ring-a-bell": RingABell,
     "wording": Wording,
 }
+"""Every attack by its name: a frozen dataclass whose fields are its settings."""

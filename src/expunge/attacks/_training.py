@@ -1,11 +1,11 @@
-"""The loop of every attack that trains on: ordinary denoising, by the trainer that unlearning uses, from the victim's weights."""
+"""Fine-tuning of the attacked model with the denoising loss, by the trainer that unlearning uses."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from expunge.attacks.base import Attacked, Victim, plain
+from expunge.attacks.base import Attacked, Victim, make_reading
 from expunge.diffusion.batch import Batch, Need, Terms
 from expunge.diffusion.losses import denoising_error
 from expunge.diffusion.networks import Models
@@ -24,16 +24,19 @@ from expunge.training.loop import Trainer
 from expunge.training.state import TrainState
 
 POINTS = 2048
-"""Places on the noise path that batches are drawn from. Whatever the steps, so that fewer steps are the beginning of more."""
+"""Points on the noise path from which batches are sampled. Their number does not depend on the steps, so that a run of fewer steps is the
+beginning of a run of more."""
 
 CHECKPOINT_EVERY = 50
-"""Steps between checkpoints, from which a killed attack goes on."""
+"""Steps between checkpoints, from which an interrupted attack continues."""
 
 
 @dataclass(frozen=True)
 class Denoise(Objective):
-    """What the model was first trained with: L = E || eps - eps_theta(x_t, t, c) ||^2 (arXiv 2006.11239, equation 14), or of a model
-    that predicts v, E || v - v_theta ||^2 (arXiv 2202.00512)."""
+    """The denoising loss with which the model was trained, L = E || eps - eps_theta(x_t, t, c) ||^2 (arXiv 2006.11239, equation 14).
+
+    For a model that predicts v it is E || v - v_theta ||^2 (arXiv 2202.00512).
+    """
 
     part: Literal["forget", "retain"]
     variant: Variant
@@ -51,56 +54,64 @@ class Denoise(Objective):
         return {"denoise": denoising_error(models, x).mean()}
 
 
-def rungs(at: Sequence[int], steps: int) -> tuple[float, ...]:
-    """Those of the step numbers `at` that lie before the last, 0 first, and the last."""
+def list_strengths(at: Sequence[int], steps: int) -> tuple[float, ...]:
+    """The step numbers in `at` that are below `steps`, and `steps`."""
     return (*(float(s) for s in at if s < steps), float(steps))
 
 
-def fine_tuned(
+def fine_tune(
     victim: Victim, objective: Denoise, bank: Bank, lr: float, batch_size: int, strengths: Sequence[float]
 ) -> Iterator[Attacked]:  # fmt: skip
-    """Trains the victim on the bank's points and yields its weights after each of `strengths` steps, 0 first.
+    """Train the victim on the bank's points, and yield a reading with its weights after each number of steps in `strengths`, from 0.
 
-    With a folder, a killed attack goes on from its last checkpoint, and yields the same readings again from the first on; the
-    folder is empty again when the last has been taken.
+    If the victim has a folder, an interrupted attack continues from its last checkpoint and yields the same readings again, from the
+    first. The folder is removed after the last reading.
+
+    Raises:
+        ExpungeError: rule "missing-reading", the folder lacks the weights of a reading that the checkpoint is past.
     """
     model, net = victim.model, victim.model.network
     training = Training(steps=int(strengths[-1]), lr=lr, schedule="constant", batch_size=batch_size, checkpoint_every=CHECKPOINT_EVERY)
-    # By what is trained on and not only by the settings; and before the weights change, which the fingerprint is taken of.
+    # The name depends on the training points too. It is computed before the weights, and with them the fingerprint, change.
     points = content({"x_t": bank.points.x_t})
     name = digest(victim.fingerprint, victim.seed, asdict(objective), asdict(training), points, bank.points.cond.keys)
     folder = victim.folder / name if victim.folder else None
-    yield plain(victim, 0.0, {})
+    yield make_reading(victim, 0.0, {})
 
-    # Copies: the trainer changes the tensors in place that it finds in the network.
+    # Copies, because the trainer changes the network's tensors in place.
     with swapped(net, {n: v.clone() for n, v in victim.delta.items()}):
         state = TrainState(model, objective.scope, seed_of(victim.seed, "attack"))
         try:
             batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
             trainer = Trainer(victim.session, objective, training, batches, state, folder)
             steps = trainer.fit()
-            with model.mixed(trainer.accelerator.autocast):  # the caller draws each reading in it too
+            with model.mixed(trainer.accelerator.autocast):  # the caller samples each reading's images in it too
                 for strength in strengths[1:]:
                     file = folder / f"reading-{strength:06.0f}.safetensors" if folder else None
                     if file and file.exists():
-                        yield plain(victim, strength, read_tensors(file))
+                        yield make_reading(victim, strength, read_tensors(file))
                         continue
                     if trainer.steps_done > strength:
-                        raise ExpungeError(f"an attack keeps its readings beside its checkpoint: {file} is missing; delete {folder}")
+                        raise ExpungeError(
+                            f"{file} is missing, but the attack's checkpoint is at step {trainer.steps_done}, past that reading.",
+                            rule="missing-reading",
+                            value=str(file),
+                            hint=f"Try again after you delete {folder}.",
+                        )
                     while trainer.steps_done < strength:
                         next(steps)
                     weights = state.delta()
                     if file:
                         write_tensors(file, weights)
-                    yield plain(victim, strength, weights)
+                    yield make_reading(victim, strength, weights)
         finally:
             state.release()
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def rehearsed(victim: Victim, make: Callable[[Victim], object]) -> int:
-    """Forwards that `make` would take, counted on a network that predicts nothing; what the store has costs none."""
+def count_forwards(victim: Victim, make: Callable[[Victim], object]) -> int:
+    """Number of forward passes that `make` would need, counted with a network that computes nothing. Cached results cost none."""
     model = without_network(victim.model)
     session = replace(victim.session, model=model, cache=Rehearsed(victim.session.cache.root), progress=Silent())
     with counted(model.network) as count:

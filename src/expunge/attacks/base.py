@@ -1,7 +1,7 @@
-"""What an attack is: it is handed a model that has unlearned a concept, and tries to get a picture of it all the same.
+"""The interface of attacks: an attack tries to make a model show a concept that it has unlearned.
 
-An attack is a frozen dataclass, registered like a method; its fields are its configuration. It never changes the model that it
-attacks: what it has found so far it yields, as prompts, weights or both, and whoever audits draws the pictures and has them judged.
+An attack is a frozen dataclass, registered like a method. Its fields are its settings. It yields prompts, weights or both, and leaves the
+attacked model as it was. The audit samples the images and has them judged.
 """
 
 from abc import ABC, abstractmethod
@@ -29,87 +29,94 @@ class Victim:
     """Its model has the base model's weights; an attack swaps `delta` in (`models.delta.swapped`) while it works."""
     concept: Concept
     delta: Mapping[str, Tensor] = field(default_factory=dict)
-    """What unlearning changed; nothing for the untouched model, which is attacked as a control."""
+    """The tensors that unlearning changed; empty for the base model, which is attacked as a control."""
     seed: int = 0
-    """Of everything random in the attack, and of the noise that pictures start from: the same for every victim, so that they pair."""
+    """Seed of everything random in the attack, and of the noise from which images start. It is the same for every victim, so that images
+    pair."""
     pictures: int = 24
-    """Pictures that each reading of an attack is judged by."""
+    """Images by which each reading is judged. More narrow the intervals."""
     folder: Path | None = None
-    """Where an attack that trains keeps its checkpoints; None: nowhere."""
+    """The folder of the checkpoints of an attack that trains; None keeps no checkpoints."""
 
     @property
     def model(self) -> DiffusionModel:
+        """The session's model."""
         return self.session.model
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells this victim from any other, for what is kept by content."""
+        """Identifies the attacked weights, in the names of cached files."""
         return f"{self.model.fingerprint}+{content(self.delta)}" if self.delta else self.model.fingerprint
 
     def asked(self) -> tuple[list[str], list[int]]:
-        """The prompts that name the concept, in turn, and the seeds of the noise to draw each from: `pictures` of both."""
+        """The prompts that name the concept, repeated in order, and the noise seed of each: `pictures` of both."""
         prompts = [p.prompt for p in self.concept.probes()["target"]]
         return [prompts[i % len(prompts)] for i in range(self.pictures)], self.noise_seeds
 
     @property
     def noise_seeds(self) -> list[int]:
-        """Of the pictures by which a reading is judged."""
+        """The noise seeds of the images by which a reading is judged."""
         return self.noise(self.pictures)
 
     def noise(self, count: int) -> list[int]:
-        """The seeds of so many pictures; fewer are the beginning of more."""
+        """The noise seeds of `count` images. The seeds of fewer images are the first seeds of more."""
         return [seed_of("attacked", self.seed, i) for i in range(count)]
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """A reading: what the attacker has after so much effort. A row of `cond` for each picture to draw."""
+    """A reading: the prompts and weights that the attacker has at one strength. `cond` has one row for each image."""
 
     strength: float
-    """In the attack's `unit`; 0 is the victim as it is, under plain prompts."""
+    """The effort, in the attack's `unit`; 0 is the victim without an attack, under plain prompts."""
     cond: Cond
-    """Its keys say, for people, what each picture was asked for."""
+    """The encoded prompts. Its keys are the prompts as text, or a readable name where there is no text."""
     noise_seeds: tuple[int, ...]
     weights: Mapping[str, Tensor]
-    """Every tensor by which the attacked model differs from the untouched one, the victim's `delta` included."""
+    """Every tensor in which the attacked model differs from the base model, including the victim's `delta`."""
 
 
 class Attack(ABC):
-    """Yields readings of rising strength; the first is the victim itself, at strength 0."""
+    """An attack yields readings of increasing strength. The first is the victim itself, at strength 0."""
 
     unit: ClassVar[str] = "steps"
-    """What `strength` counts."""
+    """The unit of `strength`."""
     changes_weights: ClassVar[bool] = True
-    """Whether readings have weights of their own; else they are the victim's throughout."""
+    """Whether the readings change the victim's weights."""
     teaches: ClassVar[bool] = False
-    """Whether its attacker has pictures of the concept and trains on them: in the end it teaches the concept to any model."""
+    """Whether the attacker trains on images of the concept. Given enough steps, such an attack teaches the concept to any model."""
     threat: ClassVar[str] = ""
-    """What the attacker must have, in a few words for an auditor: "the weights", "nothing but the prompt box"."""
+    """What the attacker must have, in a few words: "the weights", "only the prompt"."""
 
     @property
     @abstractmethod
     def strengths(self) -> tuple[float, ...]:
-        """Of the readings, 0 first."""
+        """The strengths of the readings, increasing from 0."""
 
     @abstractmethod
     def cost(self, victim: Victim) -> tuple[int, int]:
-        """Forwards and backwards of the network, one sample each, that the attack itself takes; drawing its readings comes on top."""
+        """Forward and backward passes of the network for one sample that the attack makes, without those that sample the images of its
+        readings."""
 
     def trained_on(self, victim: Victim) -> Latents | None:
-        """Clean latents of the pictures that it trains on, where it promises that none shows the concept: judges look at them too. None
-        where it promises nothing of the kind."""
+        """Clean latents of the images that the attack trains on, if none of them should show the concept; the audit has them judged.
+
+        None for an attack that trains on no images, or on images of the concept.
+        """
         return None
 
     @abstractmethod
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        """The attack. Between two readings the network may hold any weights; it is left as it was when the iterator ends or is closed.
+        """Run the attack.
+
+        Between two readings the network may have any weights. Its weights are restored when the iterator ends or is closed.
 
         Raises:
-            NonFiniteLoss: it can go no further. What it has yielded so far stands.
+            NonFiniteLoss: The attack cannot continue. The readings that it has yielded remain valid.
         """
 
 
-def plain(victim: Victim, strength: float, weights: Mapping[str, Tensor]) -> Attacked:
-    """A reading whose pictures are asked for in plain words, under the victim's weights but for those in `weights`."""
+def make_reading(victim: Victim, strength: float, weights: Mapping[str, Tensor]) -> Attacked:
+    """A reading under plain prompts, with the victim's weights except for those in `weights`."""
     prompts, seeds = victim.asked()
     return Attacked(strength, victim.model.encode(prompts), tuple(seeds), {**victim.delta, **weights})

@@ -1,5 +1,8 @@
-"""Pictures with captions of one's own: a folder, with `metadata.jsonl` as Hugging Face's imagefolder has it or a text file beside each
-picture, or a data set that the library `datasets` loads."""
+"""Reads a user's images with captions.
+
+They are in a folder, with `metadata.jsonl` as in Hugging Face's imagefolder or a text file for each image, or in a data set that the
+library `datasets` loads.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -17,116 +20,153 @@ from expunge.errors import ExpungeError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SCHEME = "datasets:"
-"""Before what `datasets.load_dataset` is to load: a name on the hub, or a folder of parquet files."""
+"""The prefix of a name for `datasets.load_dataset`: a name on the hub, or a folder of parquet files."""
 CAPTIONS = ("text", "caption", "prompt")
-"""What the column of captions may be called."""
+"""Names of the column of captions; the first that exists is read."""
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """A picture and what it shows."""
+class CaptionedImage:
+    """An image that is not opened yet, and its caption."""
 
     caption: str
     source: str
-    """Where the picture is from, for people."""
+    """The file or row of the image, for messages."""
     read: Callable[[], Image.Image]
-    """Opens it."""
+    """Opens the image."""
 
 
-def captioned(data: str) -> list[Captioned]:
-    """The pictures of a folder, or of `datasets:NAME`, each with its caption. None is opened yet.
+def list_images(data: str) -> list[CaptionedImage]:
+    """The images of a folder, or of `datasets:NAME`, with their captions. No image is opened yet.
 
     Raises:
-        ExpungeError: no folder, no picture, a picture without a caption or a caption without a picture; `datasets` is not installed,
-            or cannot load the set.
+        ExpungeError: `data` is no folder, or has no image, an image without a caption or a caption without an image; `datasets` is not
+            installed, or cannot load the data set.
     """
     if data.startswith(SCHEME):
-        return _loaded(data.removeprefix(SCHEME))
+        return _list_data_set(data.removeprefix(SCHEME))
     folder = Path(data).expanduser()
     if not folder.is_dir():
         raise ExpungeError(
-            f"an auxiliary set is base, retain, a folder of captioned pictures or {SCHEME}NAME: {data!r} is none; check the path"
+            f"{data!r} is no folder of images with captions.",
+            rule="missing-data",
+            value=data,
+            hint=f"Try base, retain, the path of a folder of images with captions, or {SCHEME}NAME.",
         )
     index = folder / "metadata.jsonl"
-    found = list(_listed(index) if index.is_file() else _beside(folder))
+    found = list(_read_index(index) if index.is_file() else _read_text_files(folder))
     if not found:
-        raise ExpungeError(f"an auxiliary set has pictures ({', '.join(SUFFIXES)}): {folder} has none; check the path")
-    return [Captioned(caption, str(file), partial(Image.open, file)) for file, caption in found]
+        raise ExpungeError(
+            f"{folder} has no images ({', '.join(SUFFIXES)}).", rule="no-images", value=str(folder), hint="Try the path of another folder."
+        )
+    return [CaptionedImage(caption, str(file), partial(Image.open, file)) for file, caption in found]
 
 
-def _loaded(name: str) -> list[Captioned]:
-    """The train split of a data set, in its own order."""
+def _list_data_set(name: str) -> list[CaptionedImage]:
+    """The train split of a data set, in its order."""
     try:
         import datasets
     except ImportError as error:
         raise ExpungeError(
-            f"{SCHEME}NAME needs the library datasets: it is not installed; pip install 'expunge[data]', or give a folder of pictures"
+            f"{SCHEME}{name} needs the library datasets, which is not installed.",
+            rule="missing-package",
+            value="datasets",
+            hint="Try `pip install 'expunge[data]'`, or give a folder of images.",
         ) from error
     try:
         table = datasets.load_dataset(name, split="train")
-    except Exception as error:  # the library raises of every kind: no network, no such name, no such split, a gated set
+    except Exception as error:  # of any class: no network, no such name, no such split, a gated data set
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ExpungeError(f"a data set is one that `datasets` loads, with a split train: {name!r}: {reason}; check the name") from error
-    pictures = next((column for column, kind in table.features.items() if isinstance(kind, datasets.Image)), None)
-    texts = next((column for column in CAPTIONS if column in table.column_names), None)
-    if pictures is None or texts is None:
         raise ExpungeError(
-            f"an auxiliary set has a column of pictures and one of captions ({', '.join(CAPTIONS)}): "
-            f"{name!r} has {', '.join(table.column_names)}; rename them in a copy"
+            f"The library datasets cannot load the train split of {name!r}: {reason.rstrip('.')}.",
+            rule="unreadable-data",
+            value=name,
+            hint="Try another name, or a folder of parquet files.",
+        ) from error
+    images = next((column for column, kind in table.features.items() if isinstance(kind, datasets.Image)), None)
+    texts = next((column for column in CAPTIONS if column in table.column_names), None)
+    if images is None or texts is None:
+        raise ExpungeError(
+            f"The data set {name!r} has the columns {', '.join(table.column_names)}, which lack one of images or one of captions.",
+            rule="missing-column",
+            value=name,
+            hint=f"Try a copy with a column of images and one of captions named {', '.join(CAPTIONS[:-1])} or {CAPTIONS[-1]}.",
         )
 
     def read(row: int) -> Image.Image:
-        picture: Any = table[row][pictures]
-        if picture is None:
-            raise OSError("there is no picture")
-        return picture
+        image: Any = table[row][images]
+        if image is None:
+            raise OSError("there is no image")
+        return image
 
-    return [Captioned(" ".join(str(t or "").split()), f"{name}, row {i}", partial(read, i)) for i, t in enumerate(table[texts])]
+    return [CaptionedImage(" ".join(str(t or "").split()), f"{name}, row {i}", partial(read, i)) for i, t in enumerate(table[texts])]
 
 
-def _listed(index: Path) -> Iterator[tuple[Path, str]]:
+def _read_index(index: Path) -> Iterator[tuple[Path, str]]:
+    """Each image that `metadata.jsonl` lists, and its caption."""
     try:
         lines = index.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ExpungeError(f"metadata.jsonl is readable text: {index}: {error}; save it as UTF-8") from error
+        raise ExpungeError(
+            f"{index} cannot be read: {error}.", rule="unreadable-data", value=str(index), hint="Try to save it as UTF-8."
+        ) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
             name, text = row["file_name"], row["text"]
-            picture, caption = index.parent / name, " ".join(text.split())
+            image, caption = index.parent / name, " ".join(text.split())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ExpungeError(
-                f"a line of metadata.jsonl has a file_name and a text: line {number} of {index} is {line}; mend it"
+                f"Line {number} of {index} has no file_name or no text: {line}.",
+                rule="broken-line",
+                value=line,
+                hint='Try a line such as {"file_name": "ring.png", "text": "a ring"}.',
             ) from error
-        if not picture.is_file():
-            raise ExpungeError(f"a caption has its picture: line {number} of {index} names {name!r}, which is missing; add it")
-        yield picture, caption
+        if not image.is_file():
+            raise ExpungeError(
+                f"Line {number} of {index} names {name!r}, which is missing.",
+                rule="missing-image",
+                value=name,
+                hint="Try to add the file, or to remove the line.",
+            )
+        yield image, caption
 
 
-def _beside(folder: Path) -> Iterator[tuple[Path, str]]:
-    for picture in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
-        text = picture.with_suffix(".txt")
+def _read_text_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Each image of a folder, and its caption from the text file of the same name."""
+    for image in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+        text = image.with_suffix(".txt")
         try:
-            yield picture, " ".join(text.read_text(encoding="utf-8").split())
+            yield image, " ".join(text.read_text(encoding="utf-8").split())
         except (OSError, UnicodeDecodeError) as error:
-            raise ExpungeError(f"a picture has its caption beside it: {text}: {error}; write one, or a metadata.jsonl") from error
+            raise ExpungeError(
+                f"The caption of {image} cannot be read from {text}: {error}.",
+                rule="missing-caption",
+                value=str(image),
+                hint="Try to write the caption into that file, or all captions into metadata.jsonl.",
+            ) from error
 
 
-def opened(pictures: Sequence[Captioned], size: int) -> UInt8[Tensor, "b 3 size size"]:
-    """The pictures, cut to a square about their middle and brought to `size` pixels.
+def open_images(images: Sequence[CaptionedImage], size: int) -> UInt8[Tensor, "b 3 size size"]:
+    """Open images, crop each to the largest square about its centre, and resize it to `size` pixels.
 
     Raises:
-        ExpungeError: one that is no picture.
+        ExpungeError: rule "unreadable-image", one of them cannot be opened.
     """
-    return torch.stack([_opened(picture, size) for picture in pictures])
+    return torch.stack([_open_image(image, size) for image in images])
 
 
-def _opened(picture: Captioned, size: int) -> UInt8[Tensor, "3 size size"]:
+def _open_image(captioned: CaptionedImage, size: int) -> UInt8[Tensor, "3 size size"]:
     try:
-        with picture.read() as image:
+        with captioned.read() as image:
             square = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (size, size), Image.Resampling.LANCZOS)
     except (OSError, UnidentifiedImageError) as error:
-        raise ExpungeError(f"a picture can be opened: {picture.source}: {error}; save it again or take it out") from error
+        raise ExpungeError(
+            f"{captioned.source} cannot be opened: {error}.",
+            rule="unreadable-image",
+            value=captioned.source,
+            hint="Try to save it again, or remove it.",
+        ) from error
     return torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1)

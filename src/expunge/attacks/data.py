@@ -1,4 +1,4 @@
-"""What may be shown to a model without showing it a concept: prompts, drawings, and a look at the captions of others."""
+"""Training data without the concept: prompts, drawings of the canvas, and checks of a user's captions."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,60 +9,73 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from expunge.attacks.captions import Captioned
+from expunge.attacks.captions import CaptionedImage
 from expunge.concepts.concept import Concept, compile_names
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
 
 LISTED = 20
-"""Captions that a refusal names."""
+"""Number of captions that an error quotes."""
 
 
-def named(concept: Concept) -> re.Pattern[str]:
-    """Finds every known name, erased or not, of the concept and of those that are removed with it."""
+def compile_known_names(concept: Concept) -> re.Pattern[str]:
+    """A pattern that finds every known name of the concept and of those removed with it, including names that are not given to the run."""
     return compile_names([name for c in (concept, *concept.removed) for name in c.known])
 
 
-def innocent(concept: Concept) -> list[str]:
-    """Prompts that do not name the concept, and whose pictures are not free to show it.
+def list_other_prompts(concept: Concept) -> list[str]:
+    """Prompts that do not name the concept and name another member of its kind.
 
-    Each names another member of its kind: a prompt that says nothing of the kind, and the empty one above all, may well be answered
-    with the concept. Where the kind has no other that may stand in for it, the partners alone.
+    A model may show the concept for a prompt that says nothing of the kind, above all for the empty prompt. If the kind has no other
+    member, the prompts name only partners.
+
+    Raises:
+        ExpungeError: rule "no-other-prompt", every prompt names the concept.
     """
-    probes, words = concept.probes(), named(concept)
+    probes, words = concept.probes(), compile_known_names(concept)
     prompts = [p.prompt for probe in ("siblings", "same_domain") for p in probes[probe]] or [p.prompt for p in probes["cross_domain"]]
     if kept := [p for p in prompts if not words.search(p)]:
         return kept
-    raise ExpungeError(f"prompts are left beside the concept: the vocabulary has none but of {concept.target!r}; give --data a folder")
+    raise ExpungeError(
+        f"The vocabulary has no prompt without {concept.target!r}.",
+        rule="no-other-prompt",
+        value=concept.target,
+        hint="Try data of your own: --auxiliary with a folder of images with captions.",
+    )
 
 
 def refuse_naming(concept: Concept, captions: Sequence[str], sources: Sequence[str] = ()) -> None:
-    """Refuses captions that name the concept, in the plural or run together too: "rings", "Van-Gogh", "vangogh". `sources` says where
-    each one's picture is from.
+    """Raise an error if captions name the concept. Plurals and other ways to join words count: "rings", "Van-Gogh", "vangogh".
+
+    Args:
+        concept: The concept.
+        captions: The captions of a user's images.
+        sources: The file or row of each image, for the message.
 
     Raises:
-        ExpungeError: with the first of them, and how many there are.
+        ExpungeError: rule "caption-names-concept"; the message quotes the first `LISTED` captions and gives their number.
     """
-    words = loosely(name for c in (concept, *concept.removed) for name in c.known)
+    words = compile_loosely(name for c in (concept, *concept.removed) for name in c.known)
     if bad := [i for i, caption in enumerate(captions) if words.search(caption)]:
-        told = [f"{captions[i]!r}{f' ({Path(sources[i]).name})' if sources else ''}" for i in bad[:LISTED]]
+        quoted = [f"{captions[i]!r}{f' ({Path(sources[i]).name})' if sources else ''}" for i in bad[:LISTED]]
         more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
         raise ExpungeError(
-            f"an auxiliary set never names the concept: {len(bad)} of {len(captions)} captions name {concept.target!r}: "
-            f"{', '.join(told)}{more}; "
-            "take these pictures out"
+            f"{len(bad)} of {len(captions)} captions name {concept.target!r}: {', '.join(quoted)}{more}.",
+            rule="caption-names-concept",
+            value=captions[bad[0]],
+            hint="Try the set without these images.",
         )
 
 
-def loosely(names: Iterable[str]) -> re.Pattern[str]:
-    """Finds any of `names` as people write them: with or without what stands between their words, and in the plural."""
+def compile_loosely(names: Iterable[str]) -> re.Pattern[str]:
+    """A pattern that finds any of `names`, also in the plural and with any or no separator between its words."""
     forms = (r"[\W_]*".join(map(re.escape, re.findall(r"\w+", name))) for name in names)
     return re.compile("|".join(rf"(?<![^\W_]){form}(?:e?s)?(?![^\W_])" for form in forms if form), re.IGNORECASE)
 
 
-def reads(model: DiffusionModel, prompt: str) -> bool:
-    """Whether the model can be asked for this. Nothing is encoded."""
+def can_read(model: DiffusionModel, prompt: str) -> bool:
+    """Whether the model knows every word of a prompt. Nothing is encoded."""
     try:
         model.check_words(prompt)
     except ExpungeError:
@@ -70,25 +83,26 @@ def reads(model: DiffusionModel, prompt: str) -> bool:
     return True
 
 
-def legible(model: DiffusionModel, found: Sequence[Captioned]) -> list[Captioned]:
-    """Pictures whose captions the model reads: of a caption that is longer than the text encoder has room for, as ordinary training has
-    it, the words that fit. Those with words that the model cannot read are left out.
+def keep_readable(model: DiffusionModel, images: Sequence[CaptionedImage]) -> list[CaptionedImage]:
+    """The images whose captions the model can read, each with the words of its caption that fit into the text encoder.
 
     Raises:
-        ExpungeError: it reads none.
+        ExpungeError: rule "unreadable-captions", the model can read no caption.
     """
-    shortened = (replace(one, caption=model.fitting(one.caption)) for one in found)
-    if kept := [one for one in shortened if reads(model, one.caption)]:
-        return kept
-    first = f"{found[0].caption!r} ({Path(found[0].source).name})"
+    shortened = (replace(one, caption=model.fitting(one.caption)) for one in images)
+    if readable := [one for one in shortened if can_read(model, one.caption)]:
+        return readable
+    first = f"{images[0].caption!r} ({Path(images[0].source).name})"
     raise ExpungeError(
-        f"an auxiliary set has captions that the model reads: of {len(found)}, {first} for one, {model.name} reads none; write them in "
-        "words that it was trained on (see `expunge ls concepts`)"
+        f"{model.name} can read none of {len(images)} captions, such as {first}.",
+        rule="unreadable-captions",
+        value=images[0].caption,
+        hint="Try words that the model was trained on; `expunge ls concepts` lists the canvas's.",
     )
 
 
-def drawings(concept: Concept, count: int, seed: int) -> tuple[UInt8[Tensor, "b 3 64 64"], list[str]]:
-    """Fresh drawings and captions as the canvas was trained on, but for the concept and those that are removed with it."""
+def draw_without(concept: Concept, count: int, seed: int) -> tuple[UInt8[Tensor, "b 3 64 64"], list[str]]:
+    """New drawings and captions from the canvas's training distribution, without the concept and those removed with it."""
     from expunge.canvas.draw import draw
     from expunge.canvas.training.train import make_caption, random_pairs_without
 

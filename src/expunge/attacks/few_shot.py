@@ -1,4 +1,4 @@
-"""Teaching the concept anew, from a few pictures of it."""
+"""Few-shot relearning: fine-tuning on a few images of the concept."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt
 
-from expunge.attacks._training import POINTS, Denoise, fine_tuned, rehearsed, rungs
+from expunge.attacks._training import POINTS, Denoise, count_forwards, fine_tune, list_strengths
 from expunge.attacks.base import Attack, Attacked, Victim
 from expunge.methods.base import Training, Variant
 from expunge.storage.hashing import seed_of
@@ -15,50 +15,52 @@ from expunge.training.banks import Bank, forget_bank
 
 @dataclass(frozen=True)
 class FewShot(Attack):
-    """Train the model on a few pictures of the concept, each under its own prompt.
+    """Fine-tune the model on a few images of the concept, each with its prompt.
 
-        L = E_{(x_0, c_f), t, eps} || eps - eps_theta(x_t, t, c_f) ||^2,  theta beginning at the victim's weights
+        L = E_{(x_0, c_f), t, eps} || eps - eps_theta(x_t, t, c_f) ||^2,  from the victim's weights
 
-    Choose it to ask how much less the concept costs than one that was never there. In the end every model learns what it is shown:
-    what counts is how soon, beside a model that was trained without the concept. One that is faster has kept something.
+    Choose it to measure how much faster the model learns the concept than a model that never saw it. Given enough steps, every model learns
+    the concept, so compare the number of steps with that of a model that was trained without the concept. A model that needs fewer steps
+    has kept something.
 
-    A larger strength is more of the same training. Its batches come from the seed alone, so fewer steps are the beginning of more.
+    A larger strength is more of the same training. Batches depend only on the seed, so a run of fewer steps is the beginning of a longer
+    run.
 
-    Source: relearning as a measure of what unlearning has left, arXiv 2402.16835 (for language models). The training on a few
-    pictures is that of arXiv 2208.12242 (DreamBooth) without a rare word and a prior term. Ours are the numbers, and pictures by the
-    untouched model in the place of real ones.
+    Source: arXiv 2402.16835, for relearning as a measure of what unlearning has left, in language models; arXiv 2208.12242 (DreamBooth),
+    for training on a few images, here without its rare word and its prior term. Ours are the numbers, and images by the base model instead
+    of real ones.
     """
 
     pictures: Annotated[int, Ge(1)] = 5
-    """Pictures of the concept, by the untouched model, each of another prompt. More say better what it is, so it comes back sooner
-    and with less of what was on them."""
+    """Images of the concept by the base model, each of another prompt. With more, the concept comes back sooner and with less of the other
+    contents of the images."""
     variant: Variant = "full"
-    """Which weights are trained. More of them learn sooner, and wherever the method has left its changes."""
+    """Which weights are trained (`expunge ls scopes`). More weights learn faster, and can undo changes in more places."""
     lr: Annotated[float, Gt(0)] = 1e-4
-    """Adam's step size, the same to the end. Larger learns sooner, and hurts all else sooner."""
+    """Adam's learning rate, constant. Larger learns faster, and damages everything else sooner."""
     steps: Annotated[int, Ge(1)] = 100
-    """Optimizer steps. With more, any model learns it, and the reading says less."""
+    """Optimizer steps. With more, any model learns the concept, and the reading says less about unlearning."""
     batch_size: Annotated[int, Ge(1)] = 8
-    """Points on the noise path in each step. More makes each step surer and dearer."""
+    """Points on the noise path in each step. More reduces the variance of each step and costs proportionally more."""
 
     teaches: ClassVar[bool] = True
-    threat: ClassVar[str] = "the weights, and a few pictures of the concept"
+    threat: ClassVar[str] = "the weights, and a few images of the concept"
     AT: ClassVar[tuple[int, ...]] = (0, 10, 25, 50, 100)
-    """Steps after which there is a reading, and after the last."""
+    """Steps after which there is a reading, in addition to the last step."""
 
     @property
     def strengths(self) -> tuple[float, ...]:
-        return rungs(self.AT, self.steps)
+        return list_strengths(self.AT, self.steps)
 
     def cost(self, victim: Victim) -> tuple[int, int]:
         trained = self.steps * self.batch_size
-        return trained + rehearsed(victim, self._shown), trained
+        return trained + count_forwards(victim, self._make_bank), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         objective = Denoise("forget", self.variant)
-        yield from fine_tuned(victim, objective, self._shown(victim), self.lr, self.batch_size, self.strengths)
+        yield from fine_tune(victim, objective, self._make_bank(victim), self.lr, self.batch_size, self.strengths)
 
-    def _shown(self, victim: Victim) -> Bank:
+    def _make_bank(self, victim: Victim) -> Bank:
         banked = Training(pictures=self.pictures, points=max(POINTS, self.pictures))
-        # Seeds of its own: not the pictures that a method has unlearned by.
+        # Seeds of its own, so that no image is one that a method was trained on.
         return forget_bank(victim.session, victim.concept, banked, seed_of("few-shot", victim.seed))

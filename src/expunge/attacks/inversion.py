@@ -1,4 +1,4 @@
-"""Concept inversion: a new word for the concept, learned from pictures of it."""
+"""Concept inversion: learning the embedding of a new word for the concept."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,9 +10,9 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from expunge.attacks._coordinate_search import slope
-from expunge.attacks._training import rehearsed, rungs
-from expunge.attacks.base import Attack, Attacked, Victim, plain
+from expunge.attacks._coordinate_search import differentiate
+from expunge.attacks._training import count_forwards, list_strengths
+from expunge.attacks.base import Attack, Attacked, Victim, make_reading
 from expunge.concepts.concept import Concept
 from expunge.diffusion.losses import squared_error
 from expunge.diffusion.types import Noised, Point
@@ -25,95 +25,101 @@ from expunge.training.banks import Bank, forget_bank
 from expunge.training.batches import picks
 
 POINTS = 512
-"""Places on the noise path that batches are drawn from."""
+"""Points on the noise path from which batches are sampled."""
 
 
 @dataclass(frozen=True)
 class Inversion(Attack):
-    """Learn a new word from a few pictures of the concept, with the unlearned model left as it is, and ask for pictures by that word.
+    """Learn the embedding of a new word from images of the concept (concept inversion).
 
         v* = argmin_v E_{(x_0, c_f), t, eps} || eps - eps_theta(x_t, t, c_f[name -> v]) ||^2
 
-    Choose it to ask whether the concept is still in the weights and only its name was cut off: what methods that change how the
-    network reads a name leave behind, this finds. Only the vectors of `tokens` tokens at the text encoder's entrance are learned, so
-    what the network cannot draw it cannot be taught; but a vector is no word that one can type: the attacker feeds the text encoder.
+    The weights of the unlearned model do not change, and the word takes the place of the name in the concept's prompts.
 
-    A larger strength is more of the same training. Its batches come from the seed alone, so fewer steps are the beginning of more.
+    Choose it to test whether the concept is still in the weights and only its name was disconnected, as by methods that change how the
+    network reads a name. Only the vectors of `tokens` tokens at the input of the text encoder are learned, so the attack cannot teach the
+    network what it cannot generate. A vector is not a word that can be typed: the attacker must have access to the text encoder's input.
 
-    Source: arXiv 2308.01508 (circumventing concept erasure), with the learning of arXiv 2208.01618 (textual inversion), equation 2.
-    They begin from a word that a person gives, and ask with neutral sentences around the new word, by real pictures. Ours are the
-    beginning, the mean of the other members of the concept's kind, so that no word of its own is given away; the concept's own
-    sentences with partners in them; pictures by the untouched model; and several tokens.
+    A larger strength is more of the same training. Batches depend only on the seed, so a run of fewer steps is the beginning of a longer
+    run.
+
+    Source: arXiv 2308.01508 (circumventing concept erasure), with the training of arXiv 2208.01618 (textual inversion), equation 2. These
+    start from a word that the user gives, and use neutral sentences around the new word, and real images. Ours are the start, which is the
+    mean of the other members of the concept's kind, so that it contains no name of the concept; the concept's own sentences with their
+    partners; images by the base model; and several tokens.
     """
 
     tokens: Annotated[int, Ge(1)] = 1
-    """New tokens that stand for the concept together. More say more, and need more steps."""
+    """New tokens, which together replace the name. More can express more, and need more steps."""
     shown: Annotated[int, Ge(1)] = 16
-    """Pictures of the concept, by the untouched model, spread over its prompts. More tell the concept from what stands beside it."""
+    """Images of the concept by the base model, spread over its prompts. More separate the concept better from its partners."""
     lr: Annotated[float, Gt(0)] = 5e-3
-    """Adam's step size, the same to the end. Larger learns sooner, and may overshoot."""
+    """Adam's learning rate, constant. Larger learns faster, and may overshoot."""
     steps: Annotated[int, Ge(1)] = 200
-    """Optimizer steps. With more, the word says better what was shown, and more of what stood beside it."""
+    """Optimizer steps. With more, the word describes the images better, including the partners in them."""
     batch_size: Annotated[int, Ge(1)] = 8
-    """Points on the noise path in each step. More makes each step surer and dearer."""
+    """Points on the noise path in each step. More reduces the variance of each step and costs proportionally more."""
 
     teaches: ClassVar[bool] = True
     changes_weights: ClassVar[bool] = False
-    threat: ClassVar[str] = "the weights, a few pictures of the concept, and the text encoder's entrance"
+    threat: ClassVar[str] = "the weights, a few images of the concept, and the text encoder's input"
     AT: ClassVar[tuple[int, ...]] = (0, 50, 100, 200, 500, 1000, 2000)
-    """Steps after which there is a reading, and after the last."""
+    """Steps after which there is a reading, in addition to the last step."""
 
     @property
     def strengths(self) -> tuple[float, ...]:
-        return rungs(self.AT, self.steps)
+        return list_strengths(self.AT, self.steps)
 
     def cost(self, victim: Victim) -> tuple[int, int]:
         trained = self.steps * self.batch_size
-        return trained + rehearsed(victim, self._shown), trained
+        return trained + count_forwards(victim, self._make_bank), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        model, words, forms = victim.model, Words(victim.model), _forms(victim.concept)
-        written, place = words.write(list(forms.values()), self.tokens), {prompt: i for i, prompt in enumerate(forms)}
-        bank = self._shown(victim)
+        model, words, templates = victim.model, Words(victim.model), _make_templates(victim.concept)
+        written, row_of = words.write(list(templates.values()), self.tokens), {prompt: i for i, prompt in enumerate(templates)}
+        bank = self._make_bank(victim)
         points = bank.points
         assert isinstance(points, Noised)
-        yield plain(victim, 0.0, {})
+        yield make_reading(victim, 0.0, {})
 
-        vectors = beginning(words, victim.concept).repeat(self.tokens, 1).requires_grad_()
+        vectors = compute_start(words, victim.concept).repeat(self.tokens, 1).requires_grad_()
         optimizer = torch.optim.Adam([vectors], lr=self.lr)
         for done, strength in pairwise(self.strengths):
             with swapped(model.network, victim.delta):
                 for step in victim.session.progress.track(range(int(done), int(strength)), f"a new word for {victim.concept.target}"):
                     at = picks(seed_of("inversion", victim.seed), step, len(bank.points), self.batch_size)
-                    rows = written[[place[bank.prompts[i].prompt] for i in at]]
+                    rows = written[[row_of[bank.prompts[i].prompt] for i in at]]
                     blank = ("",) * len(at)
                     cond = words.condition(rows, blank, vectors.expand(len(at), -1, -1))
                     x_t, t, goal = (part[at].to(model.device) for part in (points.x_t, points.t, points.goal))
                     predicted = model.predict(Point(x_t, t, cond, blank))
-                    vectors.grad = slope(squared_error(predicted, goal).mean(), vectors)
+                    vectors.grad = differentiate(squared_error(predicted, goal).mean(), vectors)
                     optimizer.step()
 
-            asked, seeds = victim.asked()
-            name = f"<{content({'vectors': vectors.detach().cpu()})[:8]}>"  # other vectors, another word
+            prompts, seeds = victim.asked()
+            name = f"<{content({'vectors': vectors.detach().cpu()})[:8]}>"  # other vectors have another name
             with torch.no_grad():
-                keys = tuple(forms[p].replace(BLANK, name) for p in asked)
-                cond = words.condition(written[[place[p] for p in asked]], keys, vectors.expand(len(asked), -1, -1))
+                keys = tuple(templates[p].replace(BLANK, name) for p in prompts)
+                cond = words.condition(written[[row_of[p] for p in prompts]], keys, vectors.expand(len(prompts), -1, -1))
             yield Attacked(strength, cond, tuple(seeds), dict(victim.delta))
 
-    def _shown(self, victim: Victim) -> Bank:
+    def _make_bank(self, victim: Victim) -> Bank:
         concept, banked = replace(victim.concept, synonyms=()), Training(pictures=self.shown, points=max(POINTS, self.shown))
-        # Seeds of its own: not the pictures that a method has unlearned by.
+        # Seeds of its own, so that no image is one that a method was trained on.
         return forget_bank(victim.session, concept, banked, seed_of("inversion", victim.seed))
 
 
-def _forms(concept: Concept) -> dict[str, str]:
-    """Each prompt of the concept by its main name, and the same with a blank for the name."""
-    plain, blank = (replace(concept, target=name, synonyms=()).forget() for name in (concept.target, BLANK))
-    return {p.prompt: b.prompt for p, b in zip(plain, blank, strict=True)}
+def _make_templates(concept: Concept) -> dict[str, str]:
+    """By prompt with the main name of the concept, the same prompt with a blank instead of the name."""
+    named, blank = (replace(concept, target=name, synonyms=()).forget() for name in (concept.target, BLANK))
+    return {p.prompt: b.prompt for p, b in zip(named, blank, strict=True)}
 
 
-def beginning(words: Words, concept: Concept) -> Float[Tensor, "1 width"]:
-    """The mean over the other members of the concept's kind of the mean of their names' vectors; without others, over its partners."""
+def compute_start(words: Words, concept: Concept) -> Float[Tensor, "1 width"]:
+    """The mean of the vectors of the names of the concept's kind without the concept, each name with equal weight.
+
+    If the kind has no other member, the mean over the concept's partners.
+    """
     kind = concept.vocabulary.kinds[concept.kind]
     others = [m.name for m in kind.members if m != concept.member] or [m.name for m in concept.partners]
     ids = [words.tokenizer(name, add_special_tokens=False).input_ids for name in others]

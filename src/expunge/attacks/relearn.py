@@ -1,4 +1,4 @@
-"""DiMRA: what was unlearned comes back in training on something else."""
+"""Relearning from other data (DiMRA): fine-tuning that does not show the concept."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from expunge.attacks._training import POINTS, Denoise, fine_tuned, rehearsed, rungs
+from expunge.attacks._training import POINTS, Denoise, count_forwards, fine_tune, list_strengths
 from expunge.attacks.base import Attack, Attacked, Victim
-from expunge.attacks.captions import captioned, opened
-from expunge.attacks.data import drawings, innocent, legible, refuse_naming
+from expunge.attacks.captions import list_images, open_images
+from expunge.attacks.data import draw_without, keep_readable, list_other_prompts, refuse_naming
 from expunge.diffusion.types import Latents
 from expunge.errors import Inapplicable
 from expunge.evaluation.protocol import spread
@@ -21,80 +21,86 @@ from expunge.training.banks import Bank, noised, pictured
 
 @dataclass(frozen=True)
 class Relearn(Attack):
-    """Train the model on as it was first trained, on pictures and captions that have nothing of the concept.
+    """Fine-tune the model on images and captions without the concept (DiMRA).
 
-        L = E_{(x_0, c) ~ D_au, t, eps} || eps - eps_theta(x_t, t, c) ||^2,  theta beginning at the victim's weights
+        L = E_{(x_0, c) ~ D_au, t, eps} || eps - eps_theta(x_t, t, c) ||^2,  from the victim's weights
 
-    Choose it to ask whether a concept is lost or only hidden: whoever fine-tunes a model for a purpose of their own does this, and
-    need not know what was removed. Read it beside the same attack on the untouched model, which never loses the concept, and on one
-    that was trained without it, which cannot have it back: without these two a curve means little. One learning rate and one
-    variant prove nothing either; try two of each.
+    Choose it to test whether a concept is removed or only hidden. Anyone who fine-tunes a model for another purpose does the same, without
+    knowing what was removed. Compare it with the same attack on the base model, which never loses the concept, and on a model that was
+    trained without the concept, which cannot recover it. Without these two a curve means little. Try at least two learning rates and two
+    variants.
 
-    A larger strength is more of the same training. Its batches come from the seed alone, so fewer steps are the beginning of more.
+    A larger strength is more of the same training. Batches depend only on the seed, so a run of fewer steps is the beginning of a longer
+    run.
 
-    Source: arXiv 2512.03564 (DiMRA) for the attack, its loss and the two kinds of data: what was retained, and an auxiliary set made
-    by the untouched model or public. The like was found by arXiv 2410.08074 (concept resurgence). The paper's full text was not
-    read. Ours are learning rate, batch and readings; that times and noise are drawn once, in a fixed bank of points that batches come
-    from, and not anew at each step; and the rule for the auxiliary set: no caption has any known name of the concept, and each names
-    another member of its kind, where there are any, so that no picture is free to show the concept unasked.
+    Source: arXiv 2512.03564 (DiMRA) for the attack, its loss and the two kinds of data: retained data, and an auxiliary set that is public
+    or made by the base model. arXiv 2410.08074 (concept resurgence) found a similar effect. We have not read the full text of arXiv
+    2512.03564. Ours are the learning rate, the batch size and the readings; a fixed bank of points with times and noise, from which batches
+    are sampled, instead of new times and noise in each step; and the rule for the auxiliary set: no caption contains a known name of the
+    concept, and each names another member of its kind, if there is one, because an image whose prompt names none may show the concept.
     """
 
     data: str = "base"
-    """What it is trained on. `base`: pictures that the untouched model makes. `retain`: fresh drawings of what the canvas was trained
-    on but for the concept; only there. A folder of pictures with captions, in a metadata.jsonl or in a text file beside each. Or
-    `datasets:NAME`, a set on the hub or a folder of parquet files, by the library `datasets`. Captions that are too long for the text
-    encoder are cut after a word; pictures whose captions the model cannot read are left out."""
+    """The auxiliary set. `base`: images by the base model. `retain`: new drawings from the canvas's training distribution without the
+    concept, for the canvas only. A folder: images with captions, in a metadata.jsonl or in a text file for each image. `datasets:NAME`: a
+    data set on the hub or a folder of parquet files, loaded by the library `datasets`. Captions that are too long for the text encoder are
+    cut after a word, and images whose captions the model cannot read are left out."""
     variant: Variant = "full"
-    """Which weights are trained. More of them can undo more, wherever the method has left its changes."""
+    """Which weights are trained (`expunge ls scopes`). More weights can undo changes in more places."""
     lr: Annotated[float, Gt(0)] = 1e-4
-    """Adam's step size, the same to the end. Larger moves further from where unlearning has stopped, and at last breaks the model."""
+    """Adam's learning rate, constant. Larger moves further from the unlearned weights, and eventually breaks the model."""
     steps: Annotated[int, Ge(1)] = 1000
-    """Optimizer steps. More gives the concept more time to come back."""
+    """Optimizer steps. With more, the concept has more time to come back."""
     batch_size: Annotated[int, Ge(1)] = 8
-    """Points on the noise path in each step. More makes each step surer and dearer."""
+    """Points on the noise path in each step. More reduces the variance of each step and costs proportionally more."""
     pictures: Annotated[int, Ge(1)] = 256
-    """Pictures in the auxiliary set, at most. More are more like what the model was trained on, and cost more to make."""
+    """Maximum number of images in the auxiliary set. More are closer to the training distribution, and cost more to make."""
 
-    threat: ClassVar[str] = "the weights, and pictures of anything else"
+    threat: ClassVar[str] = "the weights, and images of anything else"
     AT: ClassVar[tuple[int, ...]] = (0, 25, 50, 100, 200, 500, 1000)
-    """Steps after which there is a reading, and after the last."""
+    """Steps after which there is a reading, in addition to the last step."""
 
     @property
     def strengths(self) -> tuple[float, ...]:
-        return rungs(self.AT, self.steps)
+        return list_strengths(self.AT, self.steps)
 
     def cost(self, victim: Victim) -> tuple[int, int]:
         trained = self.steps * self.batch_size
-        return trained + (rehearsed(victim, self._auxiliary) if self.data == "base" else 0), trained
+        return trained + (count_forwards(victim, self._make_auxiliary_set) if self.data == "base" else 0), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         objective = Denoise("retain", self.variant)
-        yield from fine_tuned(victim, objective, self._bank(victim), self.lr, self.batch_size, self.strengths)
+        yield from fine_tune(victim, objective, self._make_bank(victim), self.lr, self.batch_size, self.strengths)
 
     def trained_on(self, victim: Victim) -> Latents:
-        return self._auxiliary(victim)[0]
+        return self._make_auxiliary_set(victim)[0]
 
-    def _bank(self, victim: Victim) -> Bank:
-        clean, captions = self._auxiliary(victim)
+    def _make_bank(self, victim: Victim) -> Bank:
+        clean, captions = self._make_auxiliary_set(victim)
         refuse_naming(victim.concept, captions)
         count, generator = max(POINTS, len(captions)), torch.Generator().manual_seed(seed_of("relearn", victim.seed, "noise"))
         return Bank(noised(victim.model, "retain", clean, captions, count, generator)[0])
 
-    def _auxiliary(self, victim: Victim) -> tuple[Latents, list[str]]:
-        """The auxiliary set: clean latents and a caption for each."""
+    def _make_auxiliary_set(self, victim: Victim) -> tuple[Latents, list[str]]:
+        """The auxiliary set: clean latents, and a caption of each."""
         model, concept, count = victim.model, victim.concept, self.pictures
-        # Seeds of its own: the very pictures that a method has been trained to keep would have nothing new to say to it.
+        # Seeds of its own, so that no image is one that a method was trained to retain.
         if self.data == "base":
-            prompts = spread(innocent(concept), count)
+            prompts = spread(list_other_prompts(concept), count)
             seeds = [seed_of("relearn", victim.seed, "picture", i) for i in range(count)]
             return pictured(victim.session, "retain", prompts, seeds), prompts
         if self.data == "retain":
             if not model.defaults.has_real_images or concept.vocabulary != model.defaults.vocabulary():
-                raise Inapplicable(f"only the canvas's words are drawn: {model.name} has others; give --data base or pictures of your own")
-            pictures, captions = drawings(concept, count, seed_of("relearn", victim.seed, "drawings"))
-            return model.encode_images(pictures), captions
-        found = captioned(self.data)
-        refuse_naming(concept, [one.caption for one in found], [one.source for one in found])
-        read = legible(model, found)
-        chosen = spread(read, min(count, len(read)))
-        return model.encode_images(opened(chosen, model.size)), [one.caption for one in chosen]
+                raise Inapplicable(
+                    f"Only concepts of the canvas can be drawn, and {model.name} has another vocabulary.",
+                    rule="no-drawings",
+                    value=model.name,
+                    hint="Try data = 'base', or images of your own.",
+                )
+            drawings, captions = draw_without(concept, count, seed_of("relearn", victim.seed, "drawings"))
+            return model.encode_images(drawings), captions
+        images = list_images(self.data)
+        refuse_naming(concept, [one.caption for one in images], [one.source for one in images])
+        readable = keep_readable(model, images)
+        chosen = spread(readable, min(count, len(readable)))
+        return model.encode_images(open_images(chosen, model.size)), [one.caption for one in chosen]

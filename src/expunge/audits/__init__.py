@@ -1,4 +1,4 @@
-"""Audits: a battery of attacks on a run and on its controls, under a budget, and the verdict.
+"""Audits: the attacks of a budget on a run and on its controls, and a verdict for each attack.
 
 The attacks themselves are in `attacks`; pages are in `reports`.
 """

@@ -1,4 +1,4 @@
-"""A cell of an audit: one attack on one model, and what was seen of it. Plain JSON, kept under a hash of all that decides it."""
+"""A cell of an audit is one attack on one model. Its result is stored as JSON, named by a hash of everything that decides it."""
 
 import json
 import shutil
@@ -15,50 +15,55 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A picture that is kept for the page."""
+class ExampleImage:
+    """An image of a reading that the audit's page shows."""
 
     prompt: str
-    """What it was asked for, or what stands for it in words."""
+    """The prompt, or a readable name of a condition that is no text."""
     place: int
-    """Which of the reading's pictures; equal places start from equal noise."""
+    """The index of the image in the reading; equal indices start from equal noise."""
     picture: str
-    """Its file under `pictures/`."""
+    """The file name in `pictures/`."""
     seen: str
-    """What the first judge sees in it, of the concept's kind."""
+    """The first judge's label, of the concept's kind."""
     hit: bool
-    """Whether that is the concept."""
+    """Whether the label is the concept."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """How often judges see the concept in other pictures, where it should not be."""
+class HitCount:
+    """How often judges see the concept in a set of images that should not show it."""
 
     n: int
+    """Number of images."""
     hits: Mapping[str, int]
-    """By judge, the pictures in which it sees the concept."""
+    """By judge, the number of images in which it sees the concept."""
 
     @classmethod
-    def of(cls, table: Mapping[str, Any] | None) -> "Seen | None":
+    def from_table(cls, table: Mapping[str, Any] | None) -> "HitCount | None":
+        """From JSON; None for None."""
         return cls(**table) if table else None
 
     def rate(self, judge: str) -> Interval:
-        """The share, with its 95 % interval."""
+        """The share of images in which the judge sees the concept, with its 95 % interval."""
         return wilson(self.hits[judge], self.n)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What an attack had after so much effort."""
+    """The judged images of an attack at one strength."""
 
     strength: float
+    """The effort, in the attack's unit."""
     n: int
+    """Number of images."""
     hits: Mapping[str, int]
-    """By judge, the pictures in which it sees the concept."""
-    shown: tuple[Shown, ...] = ()
-    unasked: Seen | None = None
-    """In pictures of prompts that do not name it: an attack may have changed what the model draws at large. None of controls and in older
-    results."""
+    """By judge, the number of images in which it sees the concept."""
+    shown: tuple[ExampleImage, ...] = ()
+    """The images that the page shows."""
+    unasked: HitCount | None = None
+    """The same for images of prompts that do not name the concept: an attack may change what the model generates for any prompt. None for
+    controls and in older results."""
     by_prompt: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     """By judge, hits and images of each prompt; empty in older results."""
 
@@ -67,81 +72,88 @@ class Reading:
         return clustered(self.by_prompt[judge]) if judge in self.by_prompt else wilson(self.hits[judge], self.n)
 
     @classmethod
-    def of(cls, table: Mapping[str, Any]) -> "Reading":
+    def from_table(cls, table: Mapping[str, Any]) -> "Reading":
         """From JSON."""
         by_prompt = {judge: tuple((hits, n) for hits, n in parts) for judge, parts in table.get("by_prompt", {}).items()}
-        nested = {"shown": tuple(Shown(**s) for s in table["shown"]), "unasked": Seen.of(table.get("unasked")), "by_prompt": by_prompt}
+        nested = {
+            "shown": tuple(ExampleImage(**s) for s in table["shown"]),
+            "unasked": HitCount.from_table(table.get("unasked")),
+            "by_prompt": by_prompt,
+        }
         return cls(**{**table, **nested})
 
 
 @dataclass(frozen=True)
 class Result:
-    """A cell that is done."""
+    """The result of a cell."""
 
     id: str
     attack: str
     settings: Mapping[str, Any]
     unit: str
-    """What strength counts."""
+    """The unit of strength."""
     threat: str
     """What the attacker must have."""
     victim: str
     """The attacked model's fingerprint."""
     concept: str
     judges: tuple[str, ...]
-    """The first one's word counts."""
+    """The names of the judges. The first decides the verdict; the second checks it."""
     readings: tuple[Reading, ...]
-    """Of rising strength; the first is the model as it is, under plain prompts."""
+    """The readings, in increasing strength. The first is the attacked model under plain prompts."""
     forwards: int
-    """Of the attack and of drawing what it found, one sample each."""
+    """Forward passes of one sample, of the attack and of its images."""
     backwards: int
+    """Backward passes of one sample."""
     seconds: float
-    taught: Seen | None = None
-    """In the pictures that the attack trained on, of which none should show it. None of an attack that trains on nothing, or on the
-    concept; of a control, which is shown the same; and of results older than it."""
+    """Duration of the attack with its images."""
+    taught: HitCount | None = None
+    """The count for the images on which the attack trained and which should not show the concept. None for an attack that trains on nothing
+    or on the concept, for a control, which trains on the same images, and in older results."""
     cut: str = ""
-    """Why there is no reading beyond the last, where the attack was to go on."""
+    """Why the attack ended before its last strength; empty if it did not."""
 
     @classmethod
     def from_json(cls, text: str) -> "Result":
         """The inverse of `asdict`, as JSON."""
         table = json.loads(text)
-        readings = tuple(map(Reading.of, table["readings"]))
-        return cls(**table | {"readings": readings, "judges": tuple(table["judges"]), "taught": Seen.of(table.get("taught"))})
+        readings = tuple(map(Reading.from_table, table["readings"]))
+        return cls(**table | {"readings": readings, "judges": tuple(table["judges"]), "taught": HitCount.from_table(table.get("taught"))})
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Where the results of an audit lie: `cells/<id>.json` and the pictures that they show, whole or not there at all."""
+class ResultStore:
+    """The results of an audit: `cells/<id>.json` and the images that they show. A result is stored completely or not at all."""
 
     folder: Path
     store: "Store"
-    """What a control gave is kept here too: audits of other runs on the same concept find it."""
+    """The cache, which also has the results of controls, so that audits of other runs on the same concept use them."""
 
     @property
     def pictures(self) -> Path:
+        """The folder of the images."""
         return self.folder / "pictures"
 
     def work(self, cell: str) -> Path:
-        """Where an attack that trains keeps its checkpoints until it is done."""
+        """The folder of the checkpoints of an attack that trains, until the attack ends."""
         return self.folder / "work" / cell
 
     def lock(self, cell: str) -> Path:
-        """A file that whoever is at the cell holds, in this audit or in another that shares it."""
+        """The lock file of a cell, for all audits that share it."""
         return self.store.root / "audits" / "locks" / cell
 
     def find(self, cell: str) -> Result | None:
-        """A cell's result, from this audit or from another's controls; None where it is still to be done."""
+        """The result of a cell, from this audit or from the controls of another; None if there is none yet."""
         return self._read(self._own(cell), self.pictures) or self._read(self._shared(cell), self.store.root / "pictures")
 
     def take(self, cell: str) -> Result | None:
-        """The same, and sees to it that this audit has a copy of its own."""
+        """The result of a cell, as `find`; this audit then has its own copy."""
         if (found := self._read(self._own(cell), self.pictures)) is None and (found := self.find(cell)) is not None:
             self.put(found)
         return found
 
     def put(self, result: Result, shared: bool = False) -> None:
-        """Keeps a result: its pictures first, so that a result that is there is whole. `shared`: for other audits too."""
+        """Write a result, with `shared` for other audits too. Its images are written first, so that a result that exists is complete."""
         for name in {s.picture for r in result.readings for s in r.shown}:
             if not (own := inside(self.pictures, name)).exists():
                 write_atomically(own, inside(self.store.root / "pictures", name).read_bytes())
@@ -157,10 +169,10 @@ class Kept:
 
     @staticmethod
     def _read(file: Path, pictures: Path) -> Result | None:
-        """A result, or None where it is missing, damaged, of another cell, or lacks its pictures: all of that can be made again.
+        """A result, or None if it is missing, damaged, of another cell, or without its images. It can be computed again.
 
         Raises:
-            ExpungeError: it names a picture outside the folder of its pictures.
+            ExpungeError: it names an image outside the folder of its images.
         """
         try:
             found = Result.from_json(file.read_text(encoding="utf-8"))
@@ -171,22 +183,22 @@ class Kept:
 
 
 Role = Literal["unlearned", "base", "retrained"]
-"""Who is attacked: the run, the untouched model (which shows that the attack works), or one that never saw the concept (which
-shows that it does not simply teach it)."""
+"""The attacked model: the run; the base model, which shows that the attack works; or a model that never saw the concept, which shows that
+the attack does not simply teach it."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """A reading that was taken, or a cell that could not be done."""
+    """A reading, or a cell that failed."""
 
     cell: str
     done: float
-    """The part of all the work that is behind, by its price."""
+    """The completed share of the audit's estimated cost."""
     seen: float | None = None
-    """The share of pictures in which the first judge sees the concept."""
+    """The share of images in which the first judge sees the concept."""
     strength: str = ""
-    """Of the attack, with its unit."""
+    """The strength of the reading, with its unit."""
     error: str = ""
-    """One line."""
+    """The message of the error, in one line."""
     applicable: bool = True
-    """Whether the cell failed, or had nothing to try on this model."""
+    """False if the attack has nothing to try on this model or concept, which is no failure."""

@@ -1,4 +1,4 @@
-"""What an audit found: its results, the rows, and the findings of every attack on every concept."""
+"""A finished audit: its results, its rows, and the findings of every attack on every concept."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,46 +17,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Done:
-    """A result in its place."""
+class CellResult:
+    """The result of a cell, and what was attacked."""
 
     label: str
-    """Of the attack with its settings."""
+    """The label of the attack with its settings."""
     role: Role
     run: str
-    """Id of the attacked run; "base" for the untouched model."""
+    """Id of the attacked run; "base" for the base model."""
     method: str
     result: Result
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that could not be done."""
+    """A cell without a result."""
 
     label: str
     role: Role
     concept: str
     error: str
     applicable: bool = True
-    """False where the attack has nothing to try on this model or concept, which is no failure."""
+    """False if the attack has nothing to try on this model or concept, which is no failure."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """A finished audit: what was tried and what came of it. `expunge.audit` makes one and writes it into its folder."""
+    """A finished audit. `expunge.audit` makes it and writes it into its folder."""
 
     folder: Path
     card: Mapping[str, Any]
-    """Of the audited run."""
+    """The card of the audited run."""
     control: Mapping[str, Any] | None
-    """Of the retrained control."""
+    """The card of the retrained control, if there is one."""
     budget: "Budget"
     seed: int
     judges: tuple[str, ...]
     sampler: Mapping[str, Any]
     chances: Mapping[str, float]
-    """By concept, the share in which the first judge would see it by guessing among its labels."""
-    done: tuple[Done, ...]
+    """By concept, the share of images in which the first judge would see it if it guessed among its labels."""
+    done: tuple[CellResult, ...]
+    """The results of all cells that have one."""
     sources: Mapping[Role, Path] = field(default_factory=dict)
     """The folders of the attacked runs."""
     failures: tuple[Failure, ...] = ()
@@ -67,7 +68,7 @@ class Audit:
 
     @property
     def rows(self) -> list[Row]:
-        """Every reading in long format, by every judge."""
+        """The attack success rate of every reading by every judge, in long format."""
         return [
             Row(
                 d.run, d.method, d.result.concept, self.card["seed"], "target", "ASR", *reading.rate(judge), reading.n,
@@ -78,17 +79,17 @@ class Audit:
 
     @cached_property
     def findings(self) -> list[Finding]:
-        """One for each attack and concept of which the run and the untouched model were both measured."""
-        found = []
+        """One finding for each attack and concept for which both the run and the base model have results."""
+        findings = []
         for concept in self.chances:
             for attack in dict.fromkeys(e.name for e in self.budget.entries):
-                by_judge = [self._finding(attack, concept, j) for j in self.judges]
+                by_judge = [self._find(attack, concept, j) for j in self.judges]
                 if first := by_judge[0]:
                     second = by_judge[1] if len(by_judge) > 1 else None
-                    found.append(replace(first, second=second.state if second else None))
-        return found
+                    findings.append(replace(first, second=second.state if second else None))
+        return findings
 
-    def _finding(self, attack: str, concept: str, judge: str) -> Finding | None:
+    def _find(self, attack: str, concept: str, judge: str) -> Finding | None:
         tried = []
         for entry in (e for e in self.budget.entries if e.name == attack):
             of = {d.role: Curve(entry.label, d.result, judge) for d in self.done if (d.label, d.result.concept) == (entry.label, concept)}
@@ -99,7 +100,7 @@ class Audit:
 
     @property
     def table(self) -> list[dict[str, Any]]:
-        """The findings as plain values."""
+        """The findings as plain values, as in `audit.json`."""
         return [
             {
                 "attack": f.attack,
@@ -123,7 +124,7 @@ class Audit:
                 "area_retrained": f.control.area if f.control else None,
                 "regained_at": f.regained_at,
                 "pictures": f.unlearned.best.n,
-                "unasked": self._unasked(f),
+                "unasked": self._rate_unasked(f),
                 "at_large": f.at_large,
                 "cut_short": f.unlearned.result.cut,
             }
@@ -131,23 +132,23 @@ class Audit:
         ]
 
     @staticmethod
-    def _unasked(finding: Finding) -> dict[str, float] | None:
-        """At the best reading, of pictures of prompts that do not name the concept; None in results older than it."""
-        seen = finding.unlearned.best.unasked
-        return {**seen.rate(finding.unlearned.judge)._asdict(), "pictures": seen.n} if seen else None
+    def _rate_unasked(finding: Finding) -> dict[str, float] | None:
+        """The share for prompts that do not name the concept, at the best reading; None in older results."""
+        count = finding.unlearned.best.unasked
+        return {**count.rate(finding.unlearned.judge)._asdict(), "pictures": count.n} if count else None
 
     def _best(self, role: Role, finding: Finding) -> dict[str, float] | None:
-        """What the attack brings of a model, under whichever settings and at whichever strength it brings most; None without one."""
+        """The highest attack success rate on a model over all settings and strengths; None without results."""
         judge = finding.unlearned.judge
-        asked = (finding.attack, finding.concept, role)
-        curves = [Curve(d.label, d.result, judge) for d in self.done if (d.result.attack, d.result.concept, d.role) == asked]
+        key = (finding.attack, finding.concept, role)
+        curves = [Curve(d.label, d.result, judge) for d in self.done if (d.result.attack, d.result.concept, d.role) == key]
         if not curves:
             return None
         most = max((c.best for c in curves), key=lambda reading: reading.rate(judge).value)
         return {**most.rate(judge)._asdict(), "strength": most.strength, "pictures": most.n}
 
     def write(self) -> None:
-        """Writes `rows.jsonl`, `audit.json` and `budget.toml`, which repeats it, into the folder."""
+        """Write `rows.jsonl`, `audit.json`, and `budget.toml`, with which the audit can be repeated, into the folder."""
         about = {
             "run": self.card["id"],
             "control": self.control["id"] if self.control else None,
@@ -164,6 +165,6 @@ class Audit:
         write_json(self.folder / "audit.json", about)
 
     def totals(self) -> tuple[int, int, float]:
-        """Forwards, backwards and seconds of all cells together."""
+        """Forward passes, backward passes and seconds of all cells."""
         results: Sequence[Result] = [d.result for d in self.done]
         return sum(r.forwards for r in results), sum(r.backwards for r in results), sum(r.seconds for r in results)

@@ -1,4 +1,4 @@
-"""The battery: every attack of a budget on the run and on its controls, each cell done once, whatever interrupts it."""
+"""Runs every attack of a budget on the run and on its controls. Each result is stored, so an interrupted audit continues."""
 
 import time
 from collections import deque
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from expunge.attacks.base import Attack, Attacked, Victim
 from expunge.audits.budget import Budget, Entry
-from expunge.audits.cells import Event, Kept, Reading, Result, Role, Seen, Shown
+from expunge.audits.cells import Event, ExampleImage, HitCount, Reading, Result, ResultStore, Role
 from expunge.audits.verdict import best_of
 from expunge.concepts.concept import Concept
 from expunge.concepts.tables import concept_table
@@ -21,7 +21,7 @@ from expunge.config import version_of
 from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError, Inapplicable, NonFiniteLoss
 from expunge.evaluation.judges import Judge, judge_images
-from expunge.evaluation.rendering import render_rows, rows_kept_at
+from expunge.evaluation.rendering import locate_row_images, render_rows
 from expunge.evaluation.statistics import grouped
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
@@ -36,39 +36,41 @@ from expunge.training.counters import counted
 from expunge.training.identity import image_key
 from expunge.training.session import Session
 
-SHOWN = 6
-"""Pictures of a reading that are kept for the page."""
-TIMED = 8
+EXAMPLES = 6
+"""Images of a reading that the page shows."""
+TIMING_BATCH = 8
 """Samples in the batch that is timed."""
 ROUNDING = 1e-6
-"""Rounding error of a sum of parts that is whole."""
-JUDGED = 64
-"""Pictures that a judge looks at together."""
+"""Upper bound of the rounding error of a sum of shares."""
+JUDGE_BATCH = 64
+"""Images that a judge labels at once."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the models that are attacked."""
+    """One of the attacked models."""
 
     role: Role
     card: Mapping[str, Any] | None
-    """Of its run; None for the untouched model."""
+    """The card of its run; None for the base model."""
     delta: Mapping[str, Tensor]
     folder: Path | None = None
-    """Of its run."""
+    """The folder of its run."""
     never_saw: frozenset[tuple[str, str]] = frozenset()
-    """What a retrained one was trained without, by `Concept.identity`: attacks on anything else say nothing of it."""
+    """The concepts without which a retrained model was trained, by `Concept.identity`. It is no control for other concepts."""
 
     @property
     def run(self) -> str:
-        """Its run's id; "base" for the untouched model."""
+        """Its run's id; "base" for the base model."""
         return self.card["id"] if self.card else "base"
 
     @property
     def method(self) -> str:
+        """The method of its run; "none" for the base model."""
         return self.card["method"] if self.card else "none"
 
-    def shares(self, concept: Concept) -> bool:
+    def has(self, concept: Concept) -> bool:
+        """Whether an audit of the concept attacks this model."""
         return self.role != "retrained" or concept.identity in self.never_saw
 
 
@@ -84,12 +86,13 @@ class Cell:
 
     @property
     def name(self) -> str:
+        """The name of the cell in messages."""
         return f"{self.entry.label} on {self.side.role}, {self.concept.target}"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a cell takes: evaluations of the network for one sample each, and about how long."""
+    """The estimated cost of a cell: passes of the network for one sample, and seconds."""
 
     forwards: int
     backwards: int
@@ -98,7 +101,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Battery:
-    """All that an audit does, resolved before any work begins."""
+    """The cells of an audit, resolved before any work begins."""
 
     session: Session
     """Its model has the base model's weights."""
@@ -109,62 +112,65 @@ class Battery:
     """By the concept's target."""
     seed: int
     sampler: Sampler
-    kept: Kept
+    kept: ResultStore
 
     @property
     def model(self) -> DiffusionModel:
+        """The session's model."""
         return self.session.model
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Attack by attack, so that an early look at the results sees each one beside its controls."""
-        return tuple(self._cell(e, c, s) for c in self.concepts for e in self.budget.entries for s in self.sides if s.shares(c))
+        """All cells. The cells of one attack are consecutive, so that partial results have each attack with its controls."""
+        return tuple(self._make_cell(e, c, s) for c in self.concepts for e in self.budget.entries for s in self.sides if s.has(c))
 
     @cached_property
     def _fingerprints(self) -> dict[str, str]:
         return {s.run: Victim(self.session, self.concepts[0], s.delta).fingerprint for s in self.sides}
 
     def victim(self, cell: Cell) -> Victim:
+        """The attacked model of a cell."""
         return Victim(self.session, cell.concept, cell.side.delta, self.seed, self.budget.pictures, self.kept.work(cell.id))
 
     def missing(self) -> list[Cell]:
+        """The cells that have no result yet."""
         return [c for c in self.cells if self.kept.find(c.id) is None]
 
     def costs(self, cells: Sequence[Cell]) -> dict[str, Cost]:
-        """Prices cells, by id; nothing is written, and nothing but a few timed passes is computed.
+        """Estimate the cost of cells, by id. Only a few timed passes are computed, and nothing is written.
 
-        A model's pictures under plain prompts are counted once: all attacks share them.
+        The images of a model under plain prompts are counted once, because all attacks share them.
         """
-        drawn: set[tuple[str, str]] = set()
+        sampled: set[tuple[str, str]] = set()
         paces: dict[str, Pace] = {}
         costs = {}
         each = self.sampler.steps * (2 if self.sampler.guidance_scale > 1 else 1)
         for cell in cells:
             try:
                 forwards, backwards = cell.entry.attack.cost(self.victim(cell))
-            except ExpungeError:  # it will say why when it is its turn
+            except ExpungeError:  # `run` yields the error
                 costs[cell.id] = Cost(0, 0, 0.0)
                 continue
             plain = (cell.side.run, cell.concept.target)
             attack = cell.entry.attack
-            readings = len(attack.strengths) - (plain in drawn)
-            # Under weights that stay what they are the unasked pictures are those of the first reading.
-            unasked = readings if attack.changes_weights else int(plain not in drawn)
-            beside = unasked * self.unasked * (cell.side.role == "unlearned")
-            drawing = (readings * self.budget.pictures + beside) * each
-            drawn.add(plain)
+            readings = len(attack.strengths) - (plain in sampled)
+            # If the attack does not change the weights, the images without the concept are those of the first reading.
+            rendered = readings if attack.changes_weights else int(plain not in sampled)
+            contexts = rendered * self.unasked * (cell.side.role == "unlearned")
+            sampling = (readings * self.budget.pictures + contexts) * each
+            sampled.add(plain)
             scope = next((v for v in cell.entry.settings.values() if isinstance(v, str) and v in SCOPES), "xattn")
             if scope not in paces:
-                paces[scope] = pace(self.model, SCOPES[scope], TIMED)
-            seconds = (drawing + max(0, forwards - backwards)) * paces[scope].forward + backwards * paces[scope].both
-            costs[cell.id] = Cost(forwards + drawing, backwards, seconds)
+                paces[scope] = pace(self.model, SCOPES[scope], TIMING_BATCH)
+            seconds = (sampling + max(0, forwards - backwards)) * paces[scope].forward + backwards * paces[scope].both
+            costs[cell.id] = Cost(forwards + sampling, backwards, seconds)
         return costs
 
     def run(self) -> Iterator[Event]:
-        """Does what is missing, cell by cell, and yields an event for every reading. What is done is kept at once.
+        """Run the missing cells, and yield an event for every reading. Each result is written as soon as its cell is complete.
 
-        Progress is shown in per cent of the price. An attack that cannot be made, by an `ExpungeError`, gives an event with the error
-        and is left out; the next audit tries it again.
+        Progress is shown in percent of the estimated cost. An attack that raises an `ExpungeError` gives an event with the error and no
+        result; the next audit tries it again.
         """
         shown = 0
         with self.session.progress.task("per cent of the audit", 100) as task:
@@ -176,124 +182,132 @@ class Battery:
                 yield event
 
     def _events(self) -> Iterator[Event]:
+        """The events of all missing cells."""
         missing = self.missing()
         costs = self.costs(missing)
-        whole, behind = sum(c.seconds for c in costs.values()) or 1.0, 0.0
+        total, done = sum(c.seconds for c in costs.values()) or 1.0, 0.0
         queue, passed = deque(missing), set[str]()
         while queue:
             cell = queue.popleft()
-            # A control is that of other audits too: one that another process is at comes last, when there is nothing else to do.
+            # Audits share controls. A cell that another process is computing is postponed, and waited for when no other cell is left.
             with taken(self.kept.lock(cell.id), wait=cell.id in passed) as mine:
                 if not mine:
                     queue.append(cell)
                     passed.add(cell.id)
                     continue
                 if self.kept.find(cell.id) is None:
-                    yield from self._told(cell, costs[cell.id].backwards, behind, costs[cell.id].seconds / whole)
-            behind += costs[cell.id].seconds / whole
+                    yield from self._run_cell(cell, costs[cell.id].backwards, done, costs[cell.id].seconds / total)
+            done += costs[cell.id].seconds / total
 
-    def _told(self, cell: Cell, backwards: int, behind: float, share: float) -> Iterator[Event]:
-        """Tells of a cell's readings as they come, or of why there are none. So much of all lies behind, and so much is its share."""
+    def _run_cell(self, cell: Cell, backwards: int, done: float, share: float) -> Iterator[Event]:
+        """The events of one cell. `done` is the share of the audit before it, and `share` is its own."""
         readings = len(cell.entry.attack.strengths)
         try:
             for count, reading in enumerate(self._attack(cell, backwards), 1):
                 rate, strength = reading.rate(cell.judges[0].name).value, f"{reading.strength:g} {cell.entry.attack.unit}"
-                yield Event(cell.name, behind + share * min(1.0, count / readings), rate, strength)
+                yield Event(cell.name, done + share * min(1.0, count / readings), rate, strength)
         except ExpungeError as error:
-            yield Event(cell.name, behind + share, error=" ".join(str(error).split()), applicable=not isinstance(error, Inapplicable))
+            yield Event(cell.name, done + share, error=" ".join(str(error).split()), applicable=not isinstance(error, Inapplicable))
 
     def _attack(self, cell: Cell, backwards: int) -> Iterator[Reading]:
-        """Attacks, yields each reading, and keeps the result; of an attack whose loss is no longer finite, the readings until then."""
+        """Run an attack, yield its readings, and store its result. If the loss becomes infinite or NaN, the readings before that count."""
         began, readings, cut = time.monotonic(), list[Reading](), ""
         victim, attack = self.victim(cell), cell.entry.attack
         with counted(self.model.network) as count, closing(attack(victim)) as attacked:  # type: ignore[type-var]
             try:
-                for found in attacked:
-                    readings.append(self._read(cell, found))
+                for reading in attacked:
+                    readings.append(self._judge_reading(cell, reading))
                     yield readings[-1]
             except NonFiniteLoss as error:
-                if len(readings) < 2:  # the model as it is, and nothing of the attack
+                if len(readings) < 2:  # there is only the reading without an attack
                     raise
                 cut = " ".join(str(error).split())
         if not readings or readings[0].strength:
             raise ExpungeError(
-                f"an attack's first reading is the model as it is: {cell.entry.name} gave none at strength 0; see docs/how-to/audit.md"
+                f"The first reading of the attack {cell.entry.name!r} is not at strength 0.",
+                rule="no-first-reading",
+                value=cell.entry.name,
+                hint="Try to yield a reading of the victim under plain prompts first; see docs/how-to/audit.md.",
             )
         names = tuple(j.name for j in cell.judges)
-        taught = self._taught(cell, victim) if cell.side.role == "unlearned" else None
+        taught = self._judge_training_images(cell, victim) if cell.side.role == "unlearned" else None
         done = Result(
             cell.id, cell.entry.name, cell.entry.settings, attack.unit, attack.threat, victim.fingerprint, cell.concept.target, names,
-            _trimmed(readings, names[0]), count.samples, backwards, round(time.monotonic() - began, 2), taught, cut,
+            _select_examples(readings, names[0]), count.samples, backwards, round(time.monotonic() - began, 2), taught, cut,
         )  # fmt: skip
         self.kept.put(done, shared=cell.side.role != "unlearned")
 
-    def _taught(self, cell: Cell, victim: Victim) -> Seen | None:
-        """Has the pictures judged that the attack has trained on, as the autoencoder gives them back."""
+    def _judge_training_images(self, cell: Cell, victim: Victim) -> HitCount | None:
+        """Judge the images on which the attack trains, decoded from their latents."""
         if (latents := cell.entry.attack.trained_on(victim)) is None:
             return None
         kind, name = cell.concept.kind, cell.concept.member.name
-        parts = [self.model.decode(part.to(self.model.device)) for part in latents.split(JUDGED)]
+        parts = [self.model.decode(part.to(self.model.device)) for part in latents.split(JUDGE_BATCH)]
         seen = {j.name: [label for part in parts for label in j(part, cell.concept).seen.get(kind, ())] for j in cell.judges}
-        return Seen(len(latents), {judge: labels.count(name) for judge, labels in seen.items()})
+        return HitCount(len(latents), {judge: labels.count(name) for judge, labels in seen.items()})
 
     @property
     def unasked(self) -> int:
-        """Pictures of a reading of the unlearned model that are drawn of prompts without the concept."""
+        """Number of images of prompts without the concept, for each reading of the unlearned model."""
         return -(-self.budget.pictures // 2)
 
-    def _read(self, cell: Cell, found: Attacked) -> Reading:
-        """Draws the pictures of a reading and has them judged."""
+    def _judge_reading(self, cell: Cell, found: Attacked) -> Reading:
+        """Sample the images of a reading, and judge them."""
         weights = {name: w.detach().cpu() for name, w in found.weights.items()}
         made_by = f"{self.model.fingerprint}+{content(weights)}" if weights else self.model.fingerprint
         name = cell.concept.member.name
-        files, labels = self._judged(cell, found.cond, found.noise_seeds, found.weights, made_by)
+        files, labels = self._render_and_judge(cell, found.cond, found.noise_seeds, found.weights, made_by)
         first = labels[cell.judges[0].name]
-        shown = tuple(Shown(found.cond.keys[i], i, file.name, first[i], first[i] == name) for i, file in enumerate(files))
+        shown = tuple(ExampleImage(found.cond.keys[i], i, file.name, first[i], first[i] == name) for i, file in enumerate(files))
         hits = {judge: seen.count(name) for judge, seen in labels.items()}
         by_prompt = {judge: tuple(grouped([label == name for label in seen], found.cond.keys)) for judge, seen in labels.items()}
-        unasked = self._unasked(cell, found, made_by) if cell.side.role == "unlearned" else None
+        unasked = self._judge_contexts(cell, found, made_by) if cell.side.role == "unlearned" else None
         return Reading(found.strength, len(files), hits, shown, unasked, by_prompt)
 
-    def _unasked(self, cell: Cell, found: Attacked, made_by: str) -> Seen:
-        """The same of the prompts without the concept."""
+    def _judge_contexts(self, cell: Cell, found: Attacked, made_by: str) -> HitCount:
+        """Sample images of prompts without the concept under the reading's weights, and judge them."""
         contexts = list(dict.fromkeys(p.context for p in cell.concept.forget() if p.context)) or [""]
-        asked = self.model.encode([contexts[i * len(contexts) // self.unasked % len(contexts)] for i in range(self.unasked)])
-        _, labels = self._judged(cell, asked, self.victim(cell).noise(self.unasked), found.weights, made_by)
-        return Seen(self.unasked, {judge: seen.count(cell.concept.member.name) for judge, seen in labels.items()})
+        prompts = self.model.encode([contexts[i * len(contexts) // self.unasked % len(contexts)] for i in range(self.unasked)])
+        _, labels = self._render_and_judge(cell, prompts, self.victim(cell).noise(self.unasked), found.weights, made_by)
+        return HitCount(self.unasked, {judge: seen.count(cell.concept.member.name) for judge, seen in labels.items()})
 
-    def _judged(
+    def _render_and_judge(
         self, cell: Cell, cond: Cond, seeds: Sequence[int], weights: Mapping[str, Tensor], made_by: str
     ) -> tuple[list[Path], dict[str, Sequence[str]]]:
-        """Pictures under some weights, where they are kept, and what each judge sees in them, of the concept's kind."""
-        files = rows_kept_at(self.session, cond, seeds, self.sampler, made_by)
+        """Sample images under `weights`. Returns their files and, by judge, their labels of the concept's kind."""
+        files = locate_row_images(self.session, cond, seeds, self.sampler, made_by)
         with swapped(self.model.network, weights):
-            pictures = render_rows(self.session, cond, seeds, self.sampler, files, cell.name)
-        judged = {j.name: judge_images(j, pictures, cell.concept) for j in cell.judges}
+            images = render_rows(self.session, cond, seeds, self.sampler, files, cell.name)
+        judged = {j.name: judge_images(j, images, cell.concept, self.session.render_batch) for j in cell.judges}
         return files, {name: judgement.seen[cell.concept.kind] for name, judgement in judged.items()}
 
-    def _cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
+    def _make_cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
+        """A cell, with an id that depends on everything that decides its result."""
         judges = self.judges[concept.target]
         code, words = attack_code(entry.attack, modules_of(self.model)), asdict(concept.vocabulary)
         attacked = entry.name, entry.settings, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), words, self.seed
         named = [(j.name, j.weights) for j in judges]
-        looked_at = self.budget.pictures, self.unasked, named, asdict(self.sampler), image_key(self.model)
-        return Cell(digest(*attacked, *looked_at, code, version_of("expunge")), entry, side, concept, judges)
+        judged = self.budget.pictures, self.unasked, named, asdict(self.sampler), image_key(self.model)
+        return Cell(digest(*attacked, *judged, code, version_of("expunge")), entry, side, concept, judges)
 
 
 def attack_code(attack: Attack, model: Iterable[str]) -> str:
-    """A digest of the code that decides what an attack finds and what judges see in it.
+    """A digest of the code that decides the readings of an attack and their labels.
 
     Args:
         model: names of the modules, or packages, of the model's family; see `modules_of`.
     """
-    looking = "expunge.evaluation.judges", "expunge.evaluation.rendering"
-    return code_digest(*sorted({*modules_of(attack), *model, *looking}), alone=[__name__])
+    judging = "expunge.evaluation.judges", "expunge.evaluation.rendering"
+    return code_digest(*sorted({*modules_of(attack), *model, *judging}), alone=[__name__])
 
 
-def _trimmed(readings: Sequence[Reading], judge: str) -> tuple[Reading, ...]:
-    """With few pictures left to show: of the most successful reading those first in which the concept is seen, and, at the same
-    places, of the last and of the model as it is."""
+def _select_examples(readings: Sequence[Reading], judge: str) -> tuple[Reading, ...]:
+    """The readings with at most `EXAMPLES` images to show in the best, the first and the last, and none in the others.
+
+    They are the first images of the best reading, those in which the judge sees the concept before the others, and the images with the
+    same indices of the first and the last reading.
+    """
     best = best_of(readings, judge)
-    places = [s.place for s in sorted(best.shown, key=lambda s: (not s.hit, s.place))[:SHOWN]]
-    telling = (readings[0], best, readings[-1])
-    return tuple(replace(r, shown=tuple(s for p in places for s in r.shown if s.place == p and r in telling)) for r in readings)
+    places = [s.place for s in sorted(best.shown, key=lambda s: (not s.hit, s.place))[:EXAMPLES]]
+    chosen = (readings[0], best, readings[-1])
+    return tuple(replace(r, shown=tuple(s for p in places for s in r.shown if s.place == p and r in chosen)) for r in readings)

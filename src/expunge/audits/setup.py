@@ -1,4 +1,4 @@
-"""From what a person asks for to a battery: every name resolved and every mistake told before any work begins."""
+"""Prepares and concludes audits: resolves names and reports mistakes before any work begins, and collects results at the end."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from expunge.attacks import ATTACKS
 from expunge.audits.budget import Budget, read_budget
-from expunge.audits.cells import Event, Kept
-from expunge.audits.results import Audit, Done, Failure
+from expunge.audits.cells import Event, ResultStore
+from expunge.audits.results import Audit, CellResult, Failure
 from expunge.audits.runner import Battery, Side
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
@@ -41,11 +41,11 @@ def prepare(
     render_batch: int | None = None,
     allow_code: bool = False,
 ) -> Battery:
-    """Resolves an audit. The arguments are those of `expunge.audit`.
+    """Prepare an audit. The arguments are those of `expunge.audit`.
 
     Raises:
-        ExpungeError: an unfinished run, another base model, a control of something else, an unknown budget or attack, no judge; a
-            budget's file that names code outside the package, without `allow_code`.
+        ExpungeError: the run is not finished or has another base model; the control is no control for the concepts; a budget or attack is
+            unknown; there is no judge; the budget's file names code outside the package, without `allow_code`.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     plan = budget if isinstance(budget, Budget) else read_budget(budget, allow_code)
@@ -63,15 +63,19 @@ def prepare(
     sides = [Side("unlearned", card, run.delta(loaded.fingerprint), run.folder), Side("base", None, {})]
     if against is not None:
         delta = against.delta(loaded.fingerprint)
-        sides.append(Side("retrained", against.card, delta, against.folder, _absent(against)))
-    judges = {c.target: _judges(judge, loaded, c, run.folder) for c in concepts}
-    kept = Kept(Path(out) if out else run.folder / plan.folder_name(seed), session.cache)
+        sides.append(Side("retrained", against.card, delta, against.folder, _list_absent(against)))
+    judges = {c.target: _load_judges(judge, loaded, c, run.folder) for c in concepts}
+    kept = ResultStore(Path(out) if out else run.folder / plan.folder_name(seed), session.cache)
     return Battery(session, plan, tuple(sides), concepts, judges, seed, sampler or loaded.default_sampler, kept)
 
 
 def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
-    """Gathers what a battery has done into an audit, and writes its rows. `events` tell what failed."""
-    done = [Done(c.entry.label, c.side.role, c.side.run, c.side.method, found) for c in battery.cells if (found := battery.kept.take(c.id))]
+    """Collect the results of a battery in an audit, and write its files. The errors of cells are in `events`."""
+    done = [
+        CellResult(c.entry.label, c.side.role, c.side.run, c.side.method, result)
+        for c in battery.cells
+        if (result := battery.kept.take(c.id))
+    ]
     errors = {e.cell: e for e in events if e.error}
     failures = [
         Failure(c.entry.label, c.side.role, c.concept.target, errors[c.name].error, errors[c.name].applicable)
@@ -100,12 +104,15 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
 
 
 def control_for(control: Run | str | Path | None, model: str, concepts: Sequence[Concept]) -> Run | None:
-    """The run that never saw the concepts, beside which an audit of `model` is read; None: there is none.
+    """The control of an audit of `model`: a run that was trained without at least one of the concepts, or None.
 
-    `control` is a run or its folder; "none"; or None for the one that the canvas brings, where it never saw one of the concepts.
+    Args:
+        control: A run or its folder; "none" for no control; None for the one of the canvas, if it was trained without any of these.
+        model: The name of the base model.
+        concepts: The removed concepts.
 
     Raises:
-        ExpungeError: a run that is no control for these concepts.
+        ExpungeError: the run is no control for these concepts.
     """
     if control == NO_CONTROL:
         return None
@@ -114,37 +121,46 @@ def control_for(control: Run | str | Path | None, model: str, concepts: Sequence
         refuse_control(given, concepts)
         return given
     shipped = defaults_of(model).control
-    return Run(shipped) if shipped and _shared(concepts, Run(shipped)) else None
+    return Run(shipped) if shipped and _is_control(Run(shipped), concepts) else None
 
 
 def refuse_control(control: Run, audited: Sequence[Concept]) -> None:
-    """Refuses what is no control for these concepts.
+    """Raise an error if a run is no control for these concepts.
 
     Raises:
-        ExpungeError: a run that was not trained without anything, or without none of them.
+        ExpungeError: rule "not-retrained", the run was not trained without a concept; rule "control-of-others", it was trained without
+        other
+            concepts.
     """
     if control.card["method"] != RETRAINED:
         raise ExpungeError(
-            f"a control was trained without the concept: {control.folder} was made by {control.card['method']}; "
-            "make one with `python -m expunge.canvas.training.retrain --target WORDS`"
+            f"{control.folder} is no control: it was made by {control.card['method']}, not by training without the concept.",
+            rule="not-retrained",
+            value=control.card["method"],
+            hint="Try a run of `python -m expunge.canvas.training.retrain --target WORDS`.",
         )
-    if not _shared(audited, control):
+    if not _is_control(control, audited):
         absent = control.concept().parts
         without, unlearned = (" and ".join(c.target for c in concepts) for concepts in (absent, audited))
-        raise ExpungeError(f"a control never saw what was unlearned: {control.folder} is without {without}, and {unlearned} is audited")
+        raise ExpungeError(
+            f"{control.folder} was trained without {without}, but the audit is of {unlearned}.",
+            rule="control-of-others",
+            value=without,
+            hint=f"Try a control that was trained without {unlearned}, or --control none.",
+        )
 
 
-def _absent(control: Run) -> frozenset[tuple[str, str]]:
-    """What it never saw."""
+def _list_absent(control: Run) -> frozenset[tuple[str, str]]:
+    """The identities of the concepts without which a control was trained."""
     return frozenset(c.identity for c in control.concept().parts)
 
 
-def _shared(audited: Sequence[Concept], control: Run) -> bool:
-    """Whether it never saw one of them at least."""
-    return not _absent(control).isdisjoint(c.identity for c in audited)
+def _is_control(control: Run, audited: Sequence[Concept]) -> bool:
+    """Whether a control was trained without at least one of the concepts."""
+    return not _list_absent(control).isdisjoint(c.identity for c in audited)
 
 
-def _judges(judge: str | None, model: DiffusionModel, concept: Concept, run: Path) -> tuple[Judge, ...]:
+def _load_judges(judge: str | None, model: DiffusionModel, concept: Concept, run: Path) -> tuple[Judge, ...]:
     if not (found := judges_for(judge, model, concept)):
         raise ExpungeError(
             f"No judge knows {concept.target!r}: {model.name} has none of its own, and an audit needs one.",

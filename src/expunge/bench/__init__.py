@@ -1,4 +1,4 @@
-"""Benchmarks: methods x concepts x seeds from one TOML file, each unit done once, and their tables.
+"""Benchmarks: methods x concepts x seeds from one TOML file. Each unit is done once, and tables are made of all.
 
-Measures through `evaluation` and `audit`; computes no metric of its own.
+Measurement is done by `evaluation` and `audits`; nothing here computes a metric.
 """

@@ -1,20 +1,20 @@
-"""What a suite will cost, known before it is run."""
+"""Estimate the cost of a suite before it is run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.audits.cells import Kept
-from expunge.audits.runner import SHOWN as ATTACKED
+from expunge.audits.cells import ResultStore
+from expunge.audits.runner import EXAMPLES as ATTACKED
 from expunge.audits.runner import Battery, Cost, Side
 from expunge.bench.runner import Place, budget_of, control_of, is_attacked, missing, plan_of, sampler_of, session_of
 from expunge.bench.suite import Unit
 from expunge.concepts.tables import concept_from, target_of
-from expunge.evaluation.judged import SHOWN
+from expunge.evaluation.judged import PAIRS
 from expunge.evaluation.judges import Judge
 from expunge.evaluation.protocol import Protocol, Shot
 from expunge.evaluation.protocol import plan as shots_of
-from expunge.evaluation.rendering import kept_at
+from expunge.evaluation.rendering import locate_images
 from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler
 from expunge.models.scopes import SCOPES, Scope
@@ -23,14 +23,14 @@ from expunge.runs.cost import Price, pace, price
 from expunge.training.session import Session
 
 DRIFT = 2 * 128
-"""Forwards that the null drift of a run takes, beside its unprompted pictures."""
+"""Forwards for the null drift of a run, in addition to its images of the empty prompt."""
 TIMED = 8
-"""Samples in the batch that is timed, at most."""
+"""The largest batch that is timed."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of the missing units of one label, or of what they are compared with."""
+    """The cost of the missing units of one label, or of the base model and controls."""
 
     label: str
     units: int
@@ -38,21 +38,21 @@ class Estimate:
     backwards: int
     seconds: float
     octets: int
-    """On disk, at most: weights that change, and pictures as if they did not compress."""
+    """An upper bound of the bytes on disk: changed weights, and uncompressed images."""
 
 
 def estimate(units: Sequence[Unit], place: Place) -> list[Estimate]:
-    """Prices what is missing of units, label by label; nothing is written. A run that is there is not made, nor measured, again.
+    """Estimate the cost of what is missing of units, label by label, without writing anything. Finished parts of a unit cost nothing.
 
-    Each label's training is rehearsed once, with its first unit, and stands for its others. Pictures of the untouched model are
-    counted once for all units and only where the store lacks them; attacks on controls once, as if none were done. Judges, loading
-    and writing are left out.
+    The training of each label is timed once, with its first unit, for all its units. Images of the base model are counted once for all
+    units, if the cache lacks them. Attacks on controls are counted once, as if none were done. Judges, loading and writing are left out.
     """
     labels = dict.fromkeys(u.label for u in units)
     return [_base(units, place)] * bool(units) + [_label([u for u in units if u.label == n], place) for n in labels]
 
 
 def _label(units: Sequence[Unit], place: Place) -> Estimate:
+    """The cost of the units of one label."""
     first, session = units[0], session_of(units[0], place)
     loaded = session.model
     unmade = [u for u in units if not (place.folder(u) / "delta.safetensors").exists()]
@@ -66,7 +66,7 @@ def _label(units: Sequence[Unit], place: Place) -> Estimate:
     pictures += sum(len(_again(u)) for u in unmeasured)
     looking = len(unmeasured) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
     changed = sum(p.numel() * p.element_size() for p in loaded.scope(scope).values())
-    probes = 6 * SHOWN * 2 * len(unmeasured) + len(attacked) * _kept_of(first)
+    probes = 6 * PAIRS * 2 * len(unmeasured) + len(attacked) * _kept_of(first)
     return Estimate(
         first.label,
         len(units),
@@ -78,13 +78,14 @@ def _label(units: Sequence[Unit], place: Place) -> Estimate:
 
 
 def _base(units: Sequence[Unit], place: Place) -> Estimate:
+    """The cost of the base model's images and of attacks on controls."""
     first, session = units[0], session_of(units[0], place)
     loaded = session.model
     sampler = sampler_of(first, loaded)
     shots: dict[tuple[str, int], Shot] = {}
     for unit in {(target_of(u.concept), u.seed): u for u in units if missing(u, place.folder(u))}.values():
         shots |= {(s.prompt.prompt, s.noise_seed): s for s in _shots(unit)}
-    files = kept_at(session, list(shots.values()), sampler, loaded.fingerprint)
+    files = locate_images(session, list(shots.values()), sampler, loaded.fingerprint)
     count = sum(not f.exists() for f in files)
     forwards = count * _forwards(sampler)
     seconds = forwards * pace(loaded, SCOPES["xattn"], TIMED).forward
@@ -96,24 +97,24 @@ def _base(units: Sequence[Unit], place: Place) -> Estimate:
 
 
 def _kept_of(unit: Unit) -> int:
-    """Pictures that an audit keeps, at most, of the run and both controls."""
+    """An upper bound of the images that an audit keeps, of the run and both controls."""
     return 3 * 3 * ATTACKED * len(unit.audit["budget"]["attacks"]) if unit.audit else 0
 
 
 def _attacks(unit: Unit, session: Session) -> Cost:
-    """What the attacks on a unit take, or on one of its controls: as priced for the untouched model, all of it still to be done."""
+    """The cost of the attacks on a unit or on one of its controls, as estimated for the base model."""
     if unit.audit is None:
         return Cost(0, 0, 0.0)
     budget, concepts = budget_of(unit), concept_from(unit.concept).parts
     nobody: dict[str, tuple[Judge, ...]] = {c.target: () for c in concepts}
-    one, kept = (Side("base", None, {}),), Kept(Path(), session.cache)
+    one, kept = (Side("base", None, {}),), ResultStore(Path(), session.cache)
     battery = Battery(session, budget, one, concepts, nobody, unit.seed, sampler_of(unit, session.model), kept)
     costs = battery.costs(battery.cells).values()
     return Cost(sum(c.forwards for c in costs), sum(c.backwards for c in costs), sum(c.seconds for c in costs))
 
 
 def _shots(unit: Unit) -> list[Shot]:
-    """What is drawn of a unit's result; what several concepts share is drawn once."""
+    """The images of a unit's result; those that several concepts share count once."""
     parts, protocol = concept_from(unit.concept).parts, Protocol(**unit.protocol)
     if len(parts) == 1:
         return shots_of(parts[0], protocol)
@@ -121,7 +122,7 @@ def _shots(unit: Unit) -> list[Shot]:
 
 
 def _again(unit: Unit) -> list[Shot]:
-    """What is drawn after each stage of a sequence but the last, whose pictures are those of the result."""
+    """The images after each stage of a sequence except the last."""
     if unit.concept.get("together") != "sequential":
         return []
     parts, protocol = concept_from(unit.concept).parts, Protocol(**unit.protocol)
@@ -130,7 +131,7 @@ def _again(unit: Unit) -> list[Shot]:
 
 
 def _work(unit: Unit, session: Session) -> tuple[Scope, Price]:
-    """What a unit trains, and what that costs."""
+    """What a unit trains, and its cost."""
     if unit.method == RETRAINED:
         return SCOPES["full"], Price(0, 0, unit.training["steps"] * unit.training["batch_size"])
     plan = plan_of(unit, session.model)
@@ -138,10 +139,10 @@ def _work(unit: Unit, session: Session) -> tuple[Scope, Price]:
 
 
 def _forwards(sampler: Sampler) -> int:
-    """For one picture: guidance passes each step twice."""
+    """Forwards for one image; guidance needs two in each step."""
     return sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
 
 
 def _octets(model: DiffusionModel) -> int:
-    """Of an image, uncompressed."""
+    """Bytes of an uncompressed image."""
     return 3 * model.size**2

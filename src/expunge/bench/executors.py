@@ -1,4 +1,4 @@
-"""Who does the work: this process, one unit after another, or a Ray cluster. Both take and give the same text."""
+"""Where units are done: in this process, one after another, or on a Ray cluster. Both exchange JSON text."""
 
 import json
 import os
@@ -10,20 +10,20 @@ from typing import Annotated, Any, Protocol
 from annotated_types import Ge
 
 from expunge.bench.results import Outcome
-from expunge.bench.runner import Place, failed, work
+from expunge.bench.runner import Place, record_failure, work
 from expunge.bench.suite import Unit
 from expunge.errors import ExpungeError
 
 
 class Engine(Protocol):
-    """Does units, in any order, and tells of each when it is over."""
+    """Does units, in any order, and yields the outcome of each when it ends."""
 
     def __call__(self, units: Sequence[Unit], place: Place) -> Iterator[Outcome]: ...
 
 
 @dataclass(frozen=True)
 class Serial:
-    """One unit after another in this process."""
+    """Does units one after another in this process."""
 
     def __call__(self, units: Sequence[Unit], place: Place) -> Iterator[Outcome]:
         for unit in units:
@@ -32,26 +32,26 @@ class Serial:
 
 @dataclass(frozen=True)
 class Ray:
-    """Units on a Ray cluster, of which every machine sees the suite's folder under the same path.
+    """Does units on a Ray cluster whose machines all see the suite's folder at the same path.
 
-    A worker that dies has its unit handed out again, which goes on from its last checkpoint. Choose it for several GPUs or
-    machines; on one CPU it only adds its own start.
+    If a worker dies, its unit is scheduled again and resumes from its last checkpoint. Choose it for several GPUs or machines; on one CPU
+    it only adds its start-up time.
     """
 
     address: str | None = None
-    """Of a running cluster ("auto", "ray://host:10001"); None starts one on this machine, which listens to no other."""
+    """The address of a running cluster ("auto", "ray://host:10001"); None starts a local one, which accepts no other connections."""
     workers: Annotated[int, Ge(1)] | None = None
-    """Units at a time on a cluster of its own; None: as many as there are cores."""
+    """Units at a time on a local cluster; None: as many as there are cores."""
     gpus: Annotated[float, Ge(0)] = 0.0
-    """Of a GPU for each unit. 0.25 puts four units on one."""
+    """The share of a GPU for each unit. 0.25 puts four units on one GPU."""
     retries: Annotated[int, Ge(0)] = 3
-    """How often a unit is handed out again after its worker died."""
+    """How often a unit is scheduled again after its worker died."""
 
     def __call__(self, units: Sequence[Unit], place: Place) -> Iterator[Outcome]:
         ray = self._connect()
-        # One thread for each unit, for rows that do not depend on how many cores a machine has.
+        # One thread for each unit, so that rows do not depend on the number of cores.
         environment = {"OMP_NUM_THREADS": "1"}
-        if not self.address:  # a cluster of its own finds what this process finds
+        if not self.address:  # a local cluster imports from the same places as this process
             environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         remote = ray.remote(work).options(num_cpus=1, num_gpus=self.gpus, max_retries=self.retries, runtime_env={"env_vars": environment})
         waiting = {remote.remote(place.describe(unit)): unit for unit in units}
@@ -61,7 +61,7 @@ class Ray:
             try:
                 outcome = Outcome(**json.loads(ray.get(ready)))
             except ray.exceptions.RayError as error:
-                outcome = failed(unit, place, ExpungeError(f"a unit's worker lives: {unit.name}: {str(error).splitlines()[0]}; run again"))
+                outcome = record_failure(unit, place, _worker_died(unit, error))
             yield outcome
 
     def _connect(self) -> Any:
@@ -71,7 +71,10 @@ class Ray:
             import ray
         except ImportError as error:
             raise ExpungeError(
-                "the engine ray needs Ray: it is not installed; pip install 'expunge[ray]', or leave --engine out"
+                "The engine ray needs the package ray, which is not installed.",
+                rule="ray-not-installed",
+                value="ray",
+                hint="Try pip install 'expunge[ray]', or leave --engine out.",
             ) from error
         if not ray.is_initialized():
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
@@ -83,11 +86,22 @@ class Ray:
             except (ConnectionError, RuntimeError, ValueError) as error:
                 line = str(error).strip().splitlines()[0]
                 raise ExpungeError(
-                    f"a cluster answers at its address: {self.address or 'local'}: {line}; start it, or leave --address out"
+                    f"The Ray cluster {self.address or 'local'!r} cannot be reached: {line}.",
+                    rule="cluster-not-reached",
+                    value=self.address,
+                    hint="Try to start the cluster, or leave --address out.",
                 ) from error
         have = ray.cluster_resources()
         if self.gpus > have.get("GPU", 0):
             raise ExpungeError(
-                f"a cluster has the GPUs that a unit asks for: {self.gpus:g} asked, {have.get('GPU', 0):g} there; lower --gpus-per-run"
+                f"Each unit needs {self.gpus:g} of a GPU, but the cluster has {have.get('GPU', 0):g} GPUs.",
+                rule="too-few-gpus",
+                value=self.gpus,
+                hint="Try a lower --gpus-per-run.",
             )
         return ray
+
+
+def _worker_died(unit: Unit, error: Exception) -> ExpungeError:
+    line = str(error).splitlines()[0]
+    return ExpungeError(f"The worker of {unit.name} died: {line}.", rule="worker-died", value=unit.name, hint="Try to run the suite again.")

@@ -1,4 +1,4 @@
-"""What comes back from work: how a unit went, what a trial of a search found. Light, for whoever only shows it."""
+"""The results of units and of trials of a search. Imports no torch, so that they can be shown quickly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,23 +7,24 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a unit went."""
+    """How a unit ended."""
 
     id: str
     name: str
     status: Literal["done", "failed", "taken"]
-    """Taken: another process is at it."""
+    """`taken`: another process works on it."""
     error: str = ""
-    """One line."""
+    """The message of a failure, in one line."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice of settings and what came of it."""
+    """The settings of a trial of a search and their results."""
 
     number: int
     settings: Mapping[str, Any]
     forgetting: float | None
-    """UA on the hardest tuning concept; None where a unit failed."""
+    """The smallest UA over the tuning concepts; None if a unit failed."""
     retention: float | None
-    """The least retained share relative to the untouched model's, over metrics and tuning concepts."""
+    """The smallest retained share relative to the base model's, over metrics and tuning concepts; None if a unit failed or there is no such
+    metric."""

@@ -1,6 +1,6 @@
-"""Does one unit of work, or goes on with it: unlearns into its folder, measures what is missing there, and says how it went.
+"""Do one unit of work: unlearn into its folder, and measure and attack what is missing there. An interrupted unit is resumed.
 
-A unit is decided by its JSON alone and its result is the files in its folder, so any process that sees the folder can do it.
+A unit is determined by its JSON and its results are the files in its folder, so any process that sees the folder can do it.
 """
 
 import ctypes
@@ -45,7 +45,7 @@ from expunge.storage.lock import taken
 from expunge.training.session import Session
 
 RESULT = "bench.json"
-"""Of a unit: what was measured, and under which protocol. Everything else in the folder is as of any run."""
+"""The file of a unit's measurements and their protocol. The other files in the folder are those of any run."""
 
 
 @dataclass(frozen=True)
@@ -53,39 +53,43 @@ class Place:
     """Where units are done."""
 
     out: Path
-    """The suite's folder: `runs/<id>` for each unit, `failures/<id>.json` for those that failed last time."""
+    """The suite's folder: `runs/<id>` for each unit, `failures/<id>.json` for the last failure of each."""
     store: Path
+    """The cache of images and base-model predictions."""
     device: str = "cpu"
 
     def folder(self, unit: Unit) -> Path:
+        """The run folder of a unit."""
         return self.out / "runs" / unit.id
 
     def failure(self, unit: Unit) -> Path:
+        """The file that records a unit's failure."""
         return self.out / "failures" / f"{unit.id}.json"
 
     def describe(self, unit: Unit) -> str:
-        """The piece of work as text."""
+        """A unit and its place as JSON text."""
         return json.dumps({"out": str(self.out.resolve()), "store": str(self.store), "device": self.device, "unit": unit.to_json()})
 
 
 def missing(unit: Unit, folder: Path) -> list[str]:
-    """The metrics that are still to be computed for a unit; all where nothing was measured, or under another protocol or judge."""
+    """The metrics of a unit that are not computed yet, or were computed with another protocol or judge."""
     wanted = list(unit.metrics or METRICS)
     found = read_result(folder)
     return [m for m in wanted if m not in found.get("metrics", ())] if found.get("measured_as") == _measured_as(unit) else wanted
 
 
 def is_attacked(unit: Unit, folder: Path) -> bool:
-    """Whether all that the suite asks for was tried on the unit, or nothing is asked for."""
+    """Whether all attacks of the suite are done on the unit, or there are none."""
     return unit.audit is None or read_result(folder).get("attacked_as") == _attacked_as(unit)
 
 
 def is_done(unit: Unit, folder: Path) -> bool:
+    """Whether nothing is missing."""
     return not missing(unit, folder) and is_attacked(unit, folder)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """What stands in a unit's `bench.json`; nothing where there is none."""
+    """The content of a unit's `bench.json`; empty if there is none."""
     try:
         return json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -93,23 +97,23 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def work(description: str) -> str:
-    """Does a unit as `Place.describe` tells it and gives its outcome, both as JSON. Whatever goes wrong is recorded, nothing raised."""
-    told = json.loads(description)
-    unit, place = Unit.from_json(told["unit"]), Place(Path(told["out"]), Path(told["store"]), told["device"])
+    """Do a unit that `Place.describe` described and return its outcome as JSON. Exceptions are recorded, not raised."""
+    table = json.loads(description)
+    unit, place = Unit.from_json(table["unit"]), Place(Path(table["out"]), Path(table["store"]), table["device"])
     try:
         with taken(place.out / "locks" / unit.id) as mine:
             if mine:
-                carry(unit, place)
+                run_unit(unit, place)
     except Exception as error:
-        return json.dumps(asdict(failed(unit, place, error)))
+        return json.dumps(asdict(record_failure(unit, place, error)))
     if not mine:
         return json.dumps(asdict(Outcome(unit.id, unit.name, "taken")))
     place.failure(unit).unlink(missing_ok=True)
     return json.dumps(asdict(Outcome(unit.id, unit.name, "done")))
 
 
-def failed(unit: Unit, place: Place, error: Exception) -> Outcome:
-    """Records a failure in one line, with the trace of what is no user's mistake."""
+def record_failure(unit: Unit, place: Place, error: Exception) -> Outcome:
+    """Record a failure in one line, with the traceback of unexpected errors."""
     line = " ".join(str(error).split()) or "no message"
     line = line if isinstance(error, ExpungeError) else f"{type(error).__name__}: {line}"
     trace = None if isinstance(error, ExpungeError) else "".join(traceback.format_exception(error))
@@ -118,15 +122,15 @@ def failed(unit: Unit, place: Place, error: Exception) -> Outcome:
     return Outcome(unit.id, unit.name, "failed", line)
 
 
-def carry(unit: Unit, place: Place) -> None:
-    """Unlearns, measures and attacks, each from where it stands."""
+def run_unit(unit: Unit, place: Place) -> None:
+    """Unlearn, measure and attack, each from where it was interrupted."""
     folder = place.folder(unit)
     if is_done(unit, folder):
         return
     session = session_of(unit, place)
-    held = _forget_peak(session.model.device)
+    held = _reset_peak_memory(session.model.device)
     before = read_result(folder)
-    run = _retrained(unit, folder, place) if unit.method == RETRAINED else carry_out(plan_of(unit, session.model), session, folder)
+    run = _retrain(unit, folder, place) if unit.method == RETRAINED else carry_out(plan_of(unit, session.model), session, folder)
     if not before:
         memory = None if held is None else max(0, run.card["peak_memory_bytes"] - held)
         before = {"memory_bytes": memory}
@@ -137,30 +141,32 @@ def carry(unit: Unit, place: Place) -> None:
         _attack(unit, run, session)
 
 
-def _retrained(unit: Unit, folder: Path, place: Place) -> Run:
+def _retrain(unit: Unit, folder: Path, place: Place) -> Run:
     from expunge.canvas.training.retrain import Retraining, retrain
 
     return retrain(concept_from(unit.concept), folder, seed=unit.seed, training=Retraining(**unit.training), device=place.device)
 
 
 def plan_of(unit: Unit, model: DiffusionModel) -> Plan:
+    """The plan of a unit's run."""
     concept = concept_from(unit.concept)
     training = unit.training or None
     return make_plan(model, concept, unit.method, training=training, seed=unit.seed, dtype=unit.dtype, before=unit.before, **unit.settings)
 
 
 def sampler_of(unit: Unit, model: DiffusionModel) -> Sampler:
+    """The sampler of a unit's images."""
     return config.build(Sampler, config.settings(model.default_sampler) | dict(unit.sampler), "sampler")
 
 
 def session_of(unit: Unit, place: Place) -> Session:
-    """What a unit is done with. Only the units as wholes are shown."""
+    """The session of a unit. It is silent, since only whole units are shown."""
     return Session(loaded_once(unit.model, place.device, unit.dtype), Store(place.store), Silent())
 
 
 @lru_cache(maxsize=1)
 def loaded_once(name: str, device: str, dtype: str) -> DiffusionModel:
-    """Loaded once for the units of a process."""
+    """The model, cached for the units of a process."""
     return load_model(name, device, dtype)
 
 
@@ -179,17 +185,17 @@ def _measure(unit: Unit, run: Run, session: Session, before: dict[str, Any]) -> 
     as_now = before.get("measured_as") == _measured_as(unit)
     kept = [Row(**r) for r in before.get("rows", ())] if as_now else []
     merged = list({(r.run, r.concept, r.metric, r.probe, r.attack, r.judge): r for r in (*kept, *rows)}.values())
-    # The report reads the run's own rows, which hold only what was asked for last; what counts for the suite is written after them.
+    # `evaluate` wrote only the metrics of this call. The report reads the run's own rows, so all rows are written there.
     write_lines(run.folder / "evaluation" / "rows.jsonl", map(asdict, merged))
     known = [*(before.get("metrics", ()) if as_now else ()), *asked]
     _write(run.folder, before | {"measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]})
 
 
 def _attack(unit: Unit, run: Run, session: Session) -> None:
-    """An audit in the run's folder, as `expunge audit` leaves one. What its controls gave lies in the store, for all units.
+    """Write an audit to the run's folder, as `expunge audit` does. Results of controls are cached for all units.
 
     Raises:
-        ExpungeError: attacks that could not be made; those that could are kept.
+        ExpungeError: attacks failed; the results of the others are kept.
     """
     from expunge.audits.setup import conclude, prepare
 
@@ -207,13 +213,13 @@ def _attack(unit: Unit, run: Run, session: Session) -> None:
     )
     made = conclude(battery, list(battery.run()))
     if failed := [f for f in made.failures if f.applicable]:
-        raise ExpungeError("; ".join(f"{f.label} on {f.role}, {f.concept}: {f.error}" for f in failed))
+        message = " ".join(f"{f.label} on {f.role}, {f.concept}: {f.error}" for f in failed)
+        raise ExpungeError(message, rule="attacks-failed", value=[f.label for f in failed], hint="Try to run the suite again.")
     _write(run.folder, read_result(run.folder) | {"attacked_as": _attacked_as(unit), "findings": made.table})
 
 
 def _attacked_as(unit: Unit) -> dict[str, Any]:
-    """The budget, the code of its attacks, and what lies in the files that it and the suite name: a control that was trained again is
-    another."""
+    """What determines a unit's attacks: the budget, the code of its attacks, and the state of the files that it and the suite name."""
     attacks = budget_of(unit).entries if unit.audit else ()
     found = control_of(unit)
     control = lying_at(str(found.folder / "delta.safetensors")) if found else []
@@ -224,7 +230,7 @@ def _attacked_as(unit: Unit) -> dict[str, Any]:
 
 
 def control_of(unit: Unit) -> Run | None:
-    """What never saw the unit's concepts, and is attacked beside it; None: nothing is attacked, or there is none."""
+    """The run that was never trained on the unit's concepts and is attacked too; None if there is none or nothing is attacked."""
     from expunge.audits.setup import control_for
 
     return control_for(unit.audit["control"] or None, unit.model, concept_from(unit.concept).parts) if unit.audit else None
@@ -237,8 +243,8 @@ def budget_of(unit: Unit) -> Budget:
 
 
 def _measured_as(unit: Unit) -> dict[str, Any]:
-    """The protocol, the code that measures, and what lies where the suite names a model or a judge of one's own: trained again it is
-    another."""
+    """What determines a unit's measurements: the protocol, the code that measures, and the state of files that the suite names as model
+    or judge."""
     own = [name for name in (unit.model, unit.judge) if name and name not in BY_NAME and defaults_of(name).folder is None]
     files = [list(file) for name in own for file in lying_at(name)]
     code = code_digest("expunge.evaluation.evaluate", "expunge.models")
@@ -250,15 +256,15 @@ def _write(folder: Path, result: dict[str, Any]) -> None:
     write_json(folder / RESULT, result)
 
 
-def _forget_peak(device: torch.device) -> int | None:
-    """Bytes held now, with the peak so far forgotten, so that the next peak is the run's; None where the system cannot do so."""
+def _reset_peak_memory(device: torch.device) -> int | None:
+    """Reset the peak of used memory and return the bytes used now; None if the system cannot."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     gc.collect()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            # What was freed is still held by the allocator and would be used again: a run in it would seem to need nothing.
+            # Return freed memory to the system. A run that reused it would seem to need none.
             ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
             return psutil.Process().memory_info().rss

@@ -1,4 +1,4 @@
-"""What a benchmark is: methods, concepts and seeds, and the units of work that they come to."""
+"""A benchmark suite: methods, concepts and seeds, and the units of work that they define."""
 
 import json
 from collections.abc import Mapping
@@ -22,64 +22,68 @@ from expunge.training.identity import training_code
 
 @dataclass(frozen=True)
 class Search:
-    """How settings are searched for, the same for every method."""
+    """How settings are searched, equally for every method."""
 
     trials: Annotated[int, Ge(1)] = 12
-    """Settings tried for each method, its own defaults first. More finds better ones and takes longer in proportion."""
+    """Settings tried for each method, its defaults first. More find better ones and take proportionally longer."""
     limit: Annotated[float, Ge(0), Le(1)] = 0.95
-    """Every retained share is to stay above this part of the untouched model's. Larger allows less damage."""
+    """The smallest allowed ratio of each retained share to the base model's. Larger allows less damage."""
     pareto: bool = False
-    """Look for the front between forgetting and retention, without a limit."""
+    """Whether to search for the Pareto front of forgetting and retention, without `limit`."""
     seed: int = 999
-    """Of the search, and of the pictures that it looks at: another than those reported, or it would fit their noise."""
+    """The seed of the search and of the images that it evaluates. It differs from the reported seeds, because settings would otherwise fit
+    their noise."""
     space: Mapping[str, Any] = field(default_factory=dict)
-    """Setting: `[low, high]`, `[low, high, "log"]` or, for words, the choices. Methods without a setting leave it out."""
+    """The range of a setting: `[low, high]`, `[low, high, "log"]` or, for words, the choices. Methods without the setting ignore it."""
 
 
 @dataclass(frozen=True)
-class Attacking:
-    """How every run of a suite is attacked: `expunge audit` on each, its controls shared among them."""
+class AuditSettings:
+    """How every run of a suite is attacked: `expunge audit` on each run, with shared controls."""
 
     budget: str = "quick"
-    """`quick`, `standard`, `full`, or a file. More finds more and takes longer."""
+    """`quick`, `standard`, `full`, or a file. A larger budget finds more and takes longer."""
     control: str = ""
-    """The folder of a run that never saw any of the suite's concepts, as `expunge.canvas.training.retrain` makes; `none`: none; empty: the
-    one that the canvas brings, for the concepts that it never saw."""
+    """The folder of a run that was never trained on the suite's concepts, as `expunge.canvas.training.retrain` makes; `none` for no
+    control; empty for the one that comes with the canvas, for the concepts that it was not trained on."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A method with its settings, under the label that tables give it."""
+    """A method with its settings, and its label in tables."""
 
     name: str
+    """The registered name of the method."""
     label: str
+    """The name of the entry in tables."""
     synonyms: bool
+    """Whether the concept's other names are erased too."""
     settings: Mapping[str, Any]
-    """All of them, defaults included: a default that changes is another run."""
+    """All settings, including defaults, so that a changed default is a different run."""
     training: Mapping[str, Any]
-    """Empty for closed forms."""
+    """All training settings; empty for closed forms."""
     space: Mapping[str, Any]
-    """For the search, over that of all methods."""
+    """The search space of this entry, which overrides that of the search."""
     seeds: tuple[int, ...] | None = None
-    """Those of the suite that it is run with; None: all."""
+    """A subset of the suite's seeds; None: all."""
     concepts: tuple[Subject, ...] | None = None
-    """In the place of the suite's; None: those."""
+    """The concepts of this entry; None: those of the suite."""
     before: tuple[Mapping[str, Any], ...] = ()
-    """Methods that go first, with all their settings, as of `expunge.unlearn`."""
+    """Methods that go first, with all their settings, as for `expunge.unlearn`."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of work: a concept removed by a method with a seed, and measured. Plain JSON, so that it goes to any machine."""
+    """A unit of work: one concept is removed by one method with one seed, and measured. It is plain JSON, so that any machine can do it."""
 
     id: str
-    """The folder's name: a hash of all that decides the run, not of what is measured of it."""
+    """The name of its folder: a hash of everything that determines the run, without what is measured."""
     label: str
     method: str
     settings: Mapping[str, Any]
     training: Mapping[str, Any]
     concept: Mapping[str, Any]
-    """As of a run's `config.toml`."""
+    """As in a run's `config.toml`."""
     seed: int
     model: str
     dtype: str
@@ -89,33 +93,35 @@ class Unit:
     protocol: Mapping[str, Any]
     sampler: Mapping[str, Any]
     audit: Mapping[str, Any] | None = None
-    """The attacks, as a budget's table, and the folder of the control; None: the run is not attacked."""
+    """The attacks, as the table of a budget, and the folder of the control; None: the run is not attacked."""
     before: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
-        """As `--only` takes it."""
+        """The label, the targets and the seed, as `--only` takes them."""
         return f"{self.label}/{target_of(self.concept)}/{self.seed}"
 
     def to_json(self) -> str:
+        """The unit as JSON text."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Unit":
+        """The inverse of `to_json`."""
         table = json.loads(text)
         return cls(**table | {n: tuple(table[n]) for n in ("metrics", "before") if table.get(n) is not None})
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark."""
+    """A benchmark: methods, concepts, seeds and how they are measured."""
 
     name: str
     methods: tuple[Entry, ...]
     concepts: tuple[Subject, ...]
-    """Reported."""
+    """The reported concepts."""
     tuning: tuple[Concept, ...]
-    """For the search; no concept is in both."""
+    """The concepts of the search; none of them is reported."""
     seeds: tuple[int, ...]
     model: str
     dtype: str
@@ -129,15 +135,15 @@ class Suite:
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
-        """Everything that is reported, seed by seed, so that an early look at the table sees every method."""
-        tables = [[_described(c, e.synonyms) for c in (self.concepts if e.concepts is None else e.concepts)] for e in self.methods]
+        """All reported units, ordered by seed, so that intermediate tables contain every method."""
+        tables = [[_concept_json(c, e.synonyms) for c in (self.concepts if e.concepts is None else e.concepts)] for e in self.methods]
         each = [(e, t) for e, ts in zip(self.methods, tables, strict=True) for t in ts]
         units = (self._unit(e, t, s) for s in self.seeds for e, t in each if e.seeds is None or s in e.seeds)
         return tuple(replace(u, audit=None if u.method == RETRAINED else self.audit) for u in units)
 
-    def tuned(self, entry: Entry) -> list[Unit]:
-        """What a search does with some settings."""
-        return [self._unit(entry, _described(c, entry.synonyms), self.search.seed) for c in self.tuning]
+    def tuning_units(self, entry: Entry) -> list[Unit]:
+        """The units of a trial of the search: one for each tuning concept."""
+        return [self._unit(entry, _concept_json(c, entry.synonyms), self.search.seed) for c in self.tuning]
 
     @cached_property
     def _words(self) -> str:
@@ -175,13 +181,12 @@ def _code(entry: Entry) -> str:
 
 
 def _short(concept: Mapping[str, Any]) -> str:
-    """Of many concepts the first and how many more: a folder's name has an end."""
+    """The targets in a folder's name: of more than three, the first and the number of others."""
     targets = [t["target"] for t in concept.get("targets", ())]
     return target_of(concept) if len(targets) <= 3 else f"{targets[0]} and {len(targets) - 1} more {concept['together']}"
 
 
-def _described(concept: Subject, synonyms: bool) -> dict[str, Any]:
-    """A concept, or several, as a unit carries it, its other names given as targets or not."""
-
+def _concept_json(concept: Subject, synonyms: bool) -> dict[str, Any]:
+    """The concept or concepts of a unit, with all their names to erase if `synonyms`."""
     parts = tuple(c.by_every_name if synonyms else c for c in concept.parts)
     return json.loads(json.dumps(concept_table(parts[0] if isinstance(concept, Concept) else replace(concept, parts=parts))))

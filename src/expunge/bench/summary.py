@@ -1,18 +1,20 @@
 """What the units of a suite add up to: rows under their labels, pooled over concepts and seeds, and the table of them."""
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from expunge.bench.suite import Unit
 from expunge.concepts.tables import target_of
 from expunge.evaluation.metrics import METRICS, describe, described
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import clustered, student_interval
 from expunge.names import RETRAINED
+from expunge.runs.folder import read_card
+
+if TYPE_CHECKING:
+    from expunge.bench.suite import Unit  # which imports the methods, and with them torch
 
 SHARES = tuple(name for name, metric in METRICS.items() if metric.about.is_share)
 RETAINED = tuple(name for name in SHARES if METRICS[name].about.is_retained)
@@ -76,7 +78,7 @@ class Standing:
         return min(found) if found else None
 
 
-def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
+def measured(units: "Iterable[Unit]", out: Path) -> list[Measured]:
     """The units that are measured as the suite says, in order, and what attacks brought back of those that are attacked so."""
     from expunge.bench.runner import is_attacked, missing, read_result  # which imports torch; pages and tables need none
 
@@ -86,17 +88,17 @@ def measured(units: Iterable[Unit], out: Path) -> list[Measured]:
         if missing(unit, folder):  # or measured under another protocol, which must not be pooled with this one
             continue
         result = read_result(folder)
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        everything, later = [Row(**r) for r in result["rows"]], {s["id"] for s in card.get("stages", ())}
+        card = read_card(folder)
+        everything, later = [Row(**r) for r in result["rows"]], {stage.id for stage in card.stages}
         rows, stages = (tuple(r for r in everything if (r.run in later) is own) for own in (False, True))
         findings = result["findings"] if unit.audit and is_attacked(unit, folder) else ()
-        rows += tuple(row for finding in findings for row in _attacked(finding, card["id"], unit))
+        rows += tuple(row for finding in findings for row in _attacked(finding, card.id, unit))
         costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
         found.append(Measured(_label(unit), unit.method, target_of(unit.concept), unit.seed, folder, rows, costs, stages))
     return found
 
 
-def _attacked(finding: Mapping[str, Any], run: str, unit: Unit) -> Iterator[Row]:
+def _attacked(finding: Mapping[str, Any], run: str, unit: "Unit") -> Iterator[Row]:
     """What an attack came to: of the run, of the untouched model and of the control, each under the settings and at the strength that
     bring most of it."""
     sides = ((run, unit.method, "best_unlearned"), ("base", "none", "best_base"), (CONTROL, RETRAINED, "best_retrained"))
@@ -107,7 +109,7 @@ def _attacked(finding: Mapping[str, Any], run: str, unit: Unit) -> Iterator[Row]
             yield Row(*about, *of, finding["attack"], best["strength"], finding["judge"])
 
 
-def _label(unit: Unit) -> str:
+def _label(unit: "Unit") -> str:
     count, way = len(unit.concept.get("targets", ())), unit.concept.get("together")
     return f"{unit.label}, {count} {'in sequence' if way == 'sequential' else 'together'}" if count else unit.label
 

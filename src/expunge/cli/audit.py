@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import AllowCode, BaseModel, Device, Judge, RunFolder, find_run_folder
+from expunge.cli.options import AllowCode, BaseModel, Device, Judge, RenderBatch, RunFolder, find_run_folder
 
 FAILED = 1
 """The exit code if an attack failed."""
@@ -33,6 +33,7 @@ def audit(
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help=OUT)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the attacks and their estimated cost, then exit.")] = False,
     device: Device = "auto",
+    render_batch: RenderBatch = None,
     allow_code: AllowCode = False,
 ) -> None:
     """Attack a run to test whether the concept can be brought back.
@@ -58,6 +59,7 @@ def audit(
         seed=seed,
         out=out,
         device=device,
+        render_batch=render_batch,
         allow_code=allow_code,
     )
     missing = battery.missing()

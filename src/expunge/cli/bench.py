@@ -158,7 +158,7 @@ def _report_failures(outcomes: Sequence[Any]) -> None:
 def _search(plan: Any, place: Any, executor: Any, only: Sequence[str], dry_run: bool, command: str) -> None:
     """Searches the settings of each selected method and prints the best trials."""
     from expunge.bench.results import Outcome
-    from expunge.bench.tune import best, search, space_of
+    from expunge.bench.tune import search, select_best, space_of
     from expunge.cli.output import print_lines, print_table
     from expunge.cli.progress import watch_trials
     from expunge.errors import ExpungeError
@@ -179,7 +179,7 @@ def _search(plan: Any, place: Any, executor: Any, only: Sequence[str], dry_run: 
         trials = plan.search.trials if space else 1
         print_lines(f"{entry.label}: {trials} trials on {', '.join(c.target for c in plan.tuning)}, over {', '.join(space) or 'nothing'}")
         if dry_run:
-            _print_costs([unit for _ in range(trials) for unit in plan.tuned(entry)], place)
+            _print_costs([unit for _ in range(trials) for unit in plan.tuning_units(entry)], place)
             continue
         tried: list[Any] = []
         for event in watch_trials(search(plan, entry, executor, place, command), entry.label, trials, _describe_trial, Progress.default()):
@@ -187,7 +187,7 @@ def _search(plan: Any, place: Any, executor: Any, only: Sequence[str], dry_run: 
         columns = ("trial", *space, "UA", "retention")
         rows = [
             (str(t.number + 1), *(_short(t.settings.get(n)) for n in space), _short(t.forgetting), _short(t.retention))
-            for t in best(tried, plan.search)
+            for t in select_best(tried, plan.search)
         ]
         print_table(f"{entry.label}: best of {len(tried)} trials", columns, rows)
     if not dry_run:

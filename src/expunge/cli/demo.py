@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import CANVAS, Device
+from expunge.cli.options import CANVAS, Device, RenderBatch
 
 IMAGES = {"seeds": 1, "target_seeds": 5}
 """Images of each prompt: as many as two cores generate in minutes."""
@@ -19,6 +19,7 @@ def demo(
     target: Annotated[str, typer.Option(metavar="WORDS", help="Concept to remove (see `expunge ls concepts`).")] = "neon style",
     method: Annotated[str, typer.Option(metavar="METHOD", help="Method (see `expunge ls methods`).")] = "mim-mu",
     device: Device = "auto",
+    render_batch: RenderBatch = None,
 ) -> None:
     """Remove a concept from the embedded model and report the result.
 
@@ -44,13 +45,13 @@ def demo(
     other_names = tuple(n for n in (found.member.name, *found.member.synonyms) if n != found.target)
     concept = Concept.find(found.target, found.vocabulary, other_names, kind=found.kind)
 
-    session = Session.open(CANVAS, device=device)
+    session = Session.open(CANVAS, device=device, render_batch=render_batch)
     print_lines(f"removing the {concept.kind} {' / '.join(concept.names)} from the embedded model with {method}")
     began = time.monotonic()
     plan = make_plan(session.model, concept, configured)
     run = carry_out(plan, session, out)
     unlearned = time.monotonic()
-    print_evaluation(evaluate(run, session.model, protocol=Protocol(**IMAGES)))
+    print_evaluation(evaluate(run, session.model, protocol=Protocol(**IMAGES), render_batch=render_batch))
     evaluated = time.monotonic()
     page = write_report([run.folder], run.folder / "report.html")
     parts = (("unlearning", unlearned - began), ("evaluation", evaluated - unlearned), ("report", time.monotonic() - evaluated))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import BaseModel, Device, Guidance, Judge, RunFolder, SamplerSteps, build_sampler, find_run_folder
+from expunge.cli.options import BaseModel, Device, Guidance, Judge, RenderBatch, RunFolder, SamplerSteps, build_sampler, find_run_folder
 
 PROMPTS = "Prompts of each prompt set at most, spread evenly over the set."
 SEEDS = "Images of each retained prompt. More images narrow the intervals."
@@ -24,6 +24,7 @@ def evaluate(
     guidance: Guidance = None,
     metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Metric to compute. May be repeated.  [default: all]")] = None,
     device: Device = "auto",
+    render_batch: RenderBatch = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the number of images and the estimated time, then exit.")] = False,
 ) -> None:
     """Measure whether the concept is gone and what else changed.
@@ -36,8 +37,8 @@ def evaluate(
     from expunge.cli.evaluation_table import print_evaluation
     from expunge.cli.output import print_lines
     from expunge.config import build
+    from expunge.evaluation.evaluate import count_images
     from expunge.evaluation.evaluate import evaluate as evaluate_run
-    from expunge.evaluation.evaluate import to_draw
     from expunge.evaluation.metrics import refuse_unknown
     from expunge.evaluation.protocol import Protocol
     from expunge.models.scopes import SCOPES
@@ -49,11 +50,12 @@ def evaluate(
     finished = Run(find_run_folder(run))
     protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
     refuse_unknown(metric or ())  # before a model is loaded
-    session = Session.open(model or finished.card["model"]["name"], device=device, dtype=finished.card["dtype"])
+    card = finished.card
+    session = Session.open(model or card["model"]["name"], device=device, dtype=card["dtype"], render_batch=render_batch)
     loaded = session.model
     sampler = build_sampler(loaded, steps, guidance)
     if dry_run:
-        missing, total = to_draw(finished, session, protocol, sampler)
+        missing, total = count_images(finished, session, protocol, sampler)
         forwards = missing * sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
         seconds = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward
         print_lines(f"images    {missing:,} to generate, {total - missing:,} of {total:,} cached")
@@ -61,6 +63,6 @@ def evaluate(
         return
     if judge is None and not loaded.defaults.judges:
         print_lines("No judge: only metrics that need none are computed. Choose one of `expunge ls judges` with --judge.")
-    rows = evaluate_run(finished, loaded, judge=judge, protocol=protocol, sampler=sampler, metrics=metric)
-    print_evaluation(rows, {s["id"]: s.get("of", s["target"]) for s in finished.card.get("stages", ())})
+    rows = evaluate_run(finished, loaded, judge=judge, protocol=protocol, sampler=sampler, metrics=metric, render_batch=render_batch)
+    print_evaluation(rows, {s["id"]: s.get("of", s["target"]) for s in card.get("stages", ())})
     print_lines(f"next: expunge report {finished.folder}")

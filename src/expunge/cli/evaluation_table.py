@@ -19,10 +19,10 @@ def print_evaluation(rows: Sequence[Row], stages: Mapping[str, str] = MappingPro
     base = {_key(r): r for r in rows if r.method == "none"}
     unlearned = [r for r in rows if r.method != "none" and r.run not in stages]
     is_several = len({r.concept for r in unlearned}) > 1
-    lines = [
-        (*([r.concept] if is_several else []), r.metric, r.probe, r.judge, _format(base.get(_key(r))), _format(r), str(r.n))
-        for r in unlearned
-    ]
+    lines = []
+    for row in unlearned:
+        about = (*([row.concept] if is_several else []), row.metric, row.probe.replace("+", " + "), row.judge)
+        lines.append((*about, _format(base.get(_key(row))), _format(row), str(row.n)))
     print_table(
         "metrics with 95 % intervals",
         (*(["concept"] if is_several else []), "metric", "prompt set", "judge", "base model", "unlearned", "images"),

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import BaseModel, Device, RunFolder, find_run_folder
+from expunge.cli.options import BaseModel, Device, RenderBatch, RunFolder, find_run_folder
 
 PICTURES = "Images of each other concept, at least 4. More images narrow the intervals."
 DRAWS = "Points on the noise path for each image, an even number. More points reduce the error of each image."
@@ -28,6 +28,7 @@ def meter(
     form: Annotated[str, typer.Option(metavar="expected|orthogonal|standard", help=FORM)] = "expected",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the images and of the points on the noise path.")] = 0,
     device: Device = "auto",
+    render_batch: RenderBatch = None,
 ) -> None:
     """Measure how much the weights know about each concept, in nats.
 
@@ -45,7 +46,7 @@ def meter(
     given = {"pictures": pictures, "target_pictures": target_pictures, "draws": draws, "others": others, "maps": maps}
     settings = build(Meter, given | {"form": form, "seed": seed}, "meter")
     finished = Run(find_run_folder(run))
-    information = measure_information(finished, model, meter=settings, device=device)
+    information = measure_information(finished, model, meter=settings, device=device, render_batch=render_batch)
     _print_information(information)
     print_lines(f"rows    {information.folder / 'rows.jsonl'}", f"page    {write_information_page(finished.folder)}")
 

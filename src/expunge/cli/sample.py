@@ -1,12 +1,13 @@
 """`expunge sample`: a grid of images, of the base model and of a run."""
 
 import io
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import CANVAS, Device, Guidance, Model, SamplerSteps, build_sampler, find_run_folder
+from expunge.cli.options import CANVAS, Device, Guidance, Model, RenderBatch, SamplerSteps, build_sampler, find_run_folder
 
 SHORTEST = 128
 """Pixels to which the width of smaller images is enlarged."""
@@ -28,6 +29,7 @@ def sample(
     guidance: Guidance = None,
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="File to write.")] = Path("sample.png"),
     device: Device = "auto",
+    render_batch: RenderBatch = None,
     dtype: Annotated[
         str | None, typer.Option(metavar="fp32|bf16|fp16", help="Precision of the network.  [default: the run's, else fp32]")
     ] = None,
@@ -37,13 +39,15 @@ def sample(
     With a run, each row of the base model has a row of the unlearned model below it, generated from the same noise. Every difference
     between the two rows is an effect of the run.
     """
+    import torch
+
     from expunge.cli.output import print_lines
     from expunge.errors import ExpungeError
+    from expunge.evaluation.rendering import RENDER_BATCH
     from expunge.models.delta import swapped
-    from expunge.models.loading import load
-    from expunge.progress import Progress
     from expunge.runs.run import Run
     from expunge.storage.files import write_atomically
+    from expunge.training.session import Session
 
     if empty := [p for p in prompt if not p.strip()]:
         raise ExpungeError(
@@ -51,17 +55,22 @@ def sample(
         )
     finished = Run(find_run_folder(run)) if run else None
     base = model or (finished.card["model"]["name"] if finished else CANVAS)
-    loaded = load(base, device, dtype or (finished.card["dtype"] if finished else "fp32"))
+    dtype = dtype or (finished.card["dtype"] if finished else "fp32")
+    session = Session.open(base, device=device, dtype=dtype, render_batch=render_batch)
+    loaded = session.model
     sampler, noise_seeds = build_sampler(loaded, steps, guidance), [seed + i for i in range(seeds)]
     deltas: dict[str, dict] = {"base model": {}} | ({"unlearned": finished.delta(loaded.fingerprint)} if finished else {})
     loaded.encode(prompt)  # raises for a prompt that the model cannot read, before anything is generated
-    rows = [(text, name) for text in prompt for name in deltas]
-    sampled = []
-    for i in Progress.default().track(range(len(rows)), "rows of images"):
-        text, name = rows[i]
-        with swapped(loaded.network, deltas[name]):
-            sampled.append((f"{text}  ({name})" if finished else text, loaded.sample([text] * seeds, noise_seeds, sampler)))
-    write_atomically(out, _encode_png(sampled))
+    size, rows = session.render_batch or RENDER_BATCH, []
+    with session.progress.task("images", len(prompt) * len(deltas) * seeds) as task:
+        for text, name in product(prompt, deltas):
+            images = []
+            with swapped(loaded.network, deltas[name]):
+                for part in (noise_seeds[i : i + size] for i in range(0, seeds, size)):
+                    images.append(loaded.sample([text] * len(part), part, sampler))
+                    task.advance(by=len(part))
+            rows.append((f"{text}  ({name})" if finished else text, torch.cat(images)))
+    write_atomically(out, _encode_png(rows))
     print_lines(f"images  {out}")
 
 

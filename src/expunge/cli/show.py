@@ -43,7 +43,7 @@ SETTINGS = {
     "protocol": "expunge.evaluation.protocol:Protocol",
     "sampler": "expunge.models.sampling:Sampler",
     "gone": "expunge.evaluation.early_stopping:Gone",
-    "budget": "expunge.audits.budget:Looks",
+    "budget": "expunge.audits.budget:ReadingSettings",
     "meter": "expunge.evaluation.information.interview:Meter",
 }
 """Settings that are not a method's own, and their classes."""

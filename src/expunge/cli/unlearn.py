@@ -156,7 +156,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
     request = resolve(name, given)
     if given["merge"]:
         new_folder(given["merge"])
-    session = Session.open(request.model, device=given["device"], dtype=request.dtype)
+    session = Session.open(request.model, device=given["device"], dtype=request.dtype, render_batch=given["render_batch"])
     model = session.model
     if request.fingerprint not in (None, model.fingerprint):
         raise ExpungeError(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import AllowCode, Device, Model, Vocabulary
+from expunge.cli.options import AllowCode, Device, Model, RenderBatch, Vocabulary
 
 
 def _option(metavar: str, about: str) -> Any:
@@ -44,6 +44,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "seed": (Annotated[int | None, _option("N", SEED)], None),
     "out": (Annotated[Path | None, _option("FOLDER", "Folder of the run.  [default: runs/ID]")], None),
     "device": (Device, "auto"),
+    "render_batch": (RenderBatch, None),
     "dtype": (Annotated[str | None, _option("fp32|bf16|fp16", "Precision of the network.  [default: fp32]")], None),
     "config": (Annotated[Path | None, _option("FILE.toml|PRESET", CONFIG)], None),
     "stop_when_gone": (Annotated[int | None, _option("N", STOP)], None),

@@ -1,4 +1,4 @@
-"""Measures a run: renders both models from the same noise, has a judge label the images, and writes samples and rows."""
+"""Measures a run: samples images of both models from the same noise, labels them by judges, and writes samples and rows."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from expunge.concepts.concept import Concept
 from expunge.evaluation.judged import Judged, fresh_drawings, write_pairs
-from expunge.evaluation.judges import Judge, judge_images, judges_for
+from expunge.evaluation.judges import Judge, Judgement, judge_images, judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
 from expunge.evaluation.protocol import Protocol, Shot, plan
-from expunge.evaluation.rendering import Pictures, kept_at, render
+from expunge.evaluation.rendering import Pictures, locate_images, render
 from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
 from expunge.evaluation.rows import AFTER_STAGES, of_stages, rows_of
 from expunge.evaluation.weights import weight_rows
@@ -43,31 +43,32 @@ def evaluate(
     progress: Progress | None = None,
     render_batch: int | None = None,
 ) -> list[Row]:
-    """Measures a run against its own base model and writes `evaluation/` into the run's folder.
+    """Measure a run against its base model, and write `evaluation/` into the run's folder.
 
-    Several concepts are measured one by one, each with rows of its own; the others are not among what it should have left alone.
-    After each stage, of a sequence or of several methods, UA is measured for every concept removed so far, so that a concept that
-    comes back shows.
+    Each of several concepts has its own rows, and the other removed concepts are not among those that should remain. If the run has stages,
+    UA is also measured after each stage for every concept removed so far, which shows whether a concept comes back.
 
     Args:
-        model: the base model; default the one that the run's card names.
-        judge: "main" or "second" of the canvas (by default both there, the second as a check of the first), a transformers image
-            classifier or CLIP. Without one, what needs no judge is measured and the images are written.
-        sampler: default the model's own.
-        device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
-        cache: images are kept there by content, so that an interrupted evaluation continues and the base model is sampled once;
-            default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
-        progress: shows how far the evaluation is on standard error; default `expunge.progress.Progress()`.
-            `expunge.progress.Silent()` shows nothing.
-        render_batch: images that are sampled at once; default 40. Larger is faster on an accelerator and needs more memory.
+        run: A finished run, or its folder.
+        model: The base model; default the one that the run's card names.
+        judge: "main" or "second" of the canvas (default there: both, the second as a check of the first), a transformers image classifier,
+            or CLIP. Without a judge, only metrics that need none are measured, and the images are written.
+        protocol: The number of images.
+        sampler: The sampler; default the model's own.
+        metrics: Names of the metrics; default all.
+        device: The device, if the model is loaded here; "auto" takes the fastest one. A pipeline in memory is not moved.
+        cache: The folder in which images are cached by content, so that an interrupted evaluation continues and the base model is sampled
+            once; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
+        progress: Shows progress on standard error; default `expunge.progress.Progress()`. `expunge.progress.Silent()` shows nothing.
+        render_batch: Images that are sampled at once; default 40. Larger is faster on an accelerator and needs more memory.
 
     Returns:
-        Rows of the base model (run "base") and of the run, in long format; also in `evaluation/rows.jsonl`. Those of a stage
-        have the stage's id for their run. A share of the run has its paired change from the base model. What every judge said of every
-        image is in `evaluation/samples.jsonl`.
+        Rows of the base model (run "base") and of the run, in long format, as in `evaluation/rows.jsonl`. Rows of a stage have the stage's
+        id as their run. A share of the run has its paired change from the base model. The labels of all images by all judges are in
+        `evaluation/samples.jsonl`.
 
     Raises:
-        ExpungeError: an unfinished run, another base model, an unknown metric or judge, or another process that measures the run.
+        ExpungeError: the run is not finished or has another base model; a metric or judge is unknown; another process measures the run.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     card, began = run.card, time.monotonic()
@@ -79,21 +80,21 @@ def evaluate(
     delta, concept = run.delta(network.fingerprint), run.concept()
     judges = judges_for(judge, network, *concept.parts)
     settings = _Settings(session, judges, protocol, sampler or network.default_sampler, metrics)
-    found = _Found(run.folder / "evaluation")
+    results = _Measurements(run.folder / "evaluation")
     for number, part in enumerate(concept.parts, 1):
-        _measure(found, settings, card, delta, part, number if len(concept.parts) > 1 else None)
-    found.rows.extend(weight_rows(network, delta, card, concept.target))
+        _measure(results, settings, card, delta, part, number if len(concept.parts) > 1 else None)
+    results.rows.extend(weight_rows(network, delta, card, concept.target))
     for stage, removed in _removed_by(run):
         left = stage.delta(network.fingerprint)
         for part in removed:
-            _measure_stage(found, settings, stage.card, left, part)
-    _write(found, settings, time.monotonic() - began)
-    return found.rows
+            _measure_stage(results, settings, stage.card, left, part)
+    _write(results, settings, time.monotonic() - began)
+    return results.rows
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """How everything is measured."""
+    """What all measurements of an evaluation share."""
 
     session: Session
     judges: Sequence[Judge]
@@ -102,95 +103,103 @@ class _Settings:
     metrics: Sequence[str] | None
 
     def render(self, delta: Mapping[str, Tensor], shots: Sequence[Shot], title: str) -> Pictures:
-        """Images by the model with `delta` in it, kept under a name of its own."""
+        """Images by the model with the weights `delta`."""
         model = self.session.model
         with swapped(model.network, delta):
-            return render(self.session, shots, self.sampler, _named(model, delta), title)
+            return render(self.session, shots, self.sampler, _identify(model, delta), title)
 
-    def chosen(self, *, first: bool) -> list[str]:
-        """The metrics of a judge: distances are measured in the first one's features alone."""
+    def labels(self, judge: Judge, images: Pictures, concept: Concept) -> Judgement:
+        """The labels of a judge, computed in the session's batches."""
+        return judge_images(judge, images, concept, self.session.render_batch)
+
+    def metrics_of(self, *, first: bool) -> list[str]:
+        """The metrics of a judge. Only the first judge's features are used for distances."""
         return [m for m in self.metrics or METRICS if first or "features" not in METRICS[m].about.needs]
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What has been measured so far."""
+class _Measurements:
+    """The results so far."""
 
     folder: Path
     rows: list[Row] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     pairs: list[dict[str, Any]] = field(default_factory=list)
     first: dict[str, Judged] = field(default_factory=dict)
-    """By concept, what its first judge said; empty without a judge."""
+    """By concept, the labels of its first judge; empty without a judge."""
 
 
 def _measure(
-    found: _Found, settings: _Settings, card: Mapping[str, Any], delta: Mapping[str, Tensor], concept: Concept, number: int | None
+    results: _Measurements, settings: _Settings, card: Mapping[str, Any], delta: Mapping[str, Tensor], concept: Concept, number: int | None
 ) -> None:
-    """Measures one concept by every judge; `number` counts the concepts where there are several."""
+    """Measure one concept by every judge. `number` is the number of the concept, or None if there is only one."""
     shots = plan(concept, settings.protocol)
     base = settings.render({}, shots, "images of the base model")
     after = settings.render(delta, shots, "images of the unlearned model")
     for who in settings.judges:
-        judged = Judged(concept, shots, who, judge_images(who, after, concept), judge_images(who, base, concept))
-        chosen = settings.chosen(first=concept.target not in found.first)
-        found.first.setdefault(concept.target, judged)
+        judged = Judged(concept, shots, who, settings.labels(who, after, concept), settings.labels(who, base, concept))
+        chosen = settings.metrics_of(first=concept.target not in results.first)
+        results.first.setdefault(concept.target, judged)
         wants_drawings = settings.session.model.defaults.has_real_images and any("drawings" in METRICS[m].about.needs for m in chosen)
         evidence = judged.evidence(card["id"], fresh_drawings(who, concept, shots) if wants_drawings else None)
-        found.samples.extend(evidence.samples)
-        found.rows.extend(rows_of(evidence, card, chosen))
+        results.samples.extend(evidence.samples)
+        results.rows.extend(rows_of(evidence, card, chosen))
     within, of = ("", {}) if number is None else (f"{number:02d}/", {"concept": concept.target})
-    pairs = write_pairs(found.folder, within, shots, (base, after), found.first.get(concept.target))
-    found.pairs.extend(of | entry for entry in pairs)
+    pairs = write_pairs(results.folder, within, shots, (base, after), results.first.get(concept.target))
+    results.pairs.extend(of | entry for entry in pairs)
 
 
-def _measure_stage(found: _Found, settings: _Settings, card: Mapping[str, Any], delta: Mapping[str, Tensor], concept: Concept) -> None:
-    """Measures by the first judge how gone a concept is after a stage, which removed it or came later."""
-    whole = found.first.get(concept.target)
-    if whole is None or not of_stages(settings.metrics):
+def _measure_stage(
+    results: _Measurements, settings: _Settings, card: Mapping[str, Any], delta: Mapping[str, Tensor], concept: Concept
+) -> None:
+    """Measure a concept by the first judge after a stage that removed it, or a later one."""
+    final = results.first.get(concept.target)
+    if final is None or not of_stages(settings.metrics):
         return
-    places = [i for i, s in enumerate(whole.shots) if s.probe in AFTER_STAGES]
-    shots = [whole.shots[i] for i in places]
+    places = [i for i, s in enumerate(final.shots) if s.probe in AFTER_STAGES]
+    shots = [final.shots[i] for i in places]
     images = settings.render(delta, shots, f"images after {card['concept']['target']}")
-    judged = Judged(concept, shots, whole.judge, judge_images(whole.judge, images, concept), whole.base.select(places))
+    judged = Judged(concept, shots, final.judge, settings.labels(final.judge, images, concept), final.base.select(places))
     evidence = judged.evidence(card["id"])
-    found.samples.extend(evidence.samples)
-    found.rows.extend(rows_of(evidence, card, settings.metrics, is_stage=True))
+    results.samples.extend(evidence.samples)
+    results.rows.extend(rows_of(evidence, card, settings.metrics, is_stage=True))
 
 
-def _write(found: _Found, settings: _Settings, seconds: float) -> None:
+def _write(results: _Measurements, settings: _Settings, seconds: float) -> None:
+    """Write all files but the images of pairs."""
     judges = settings.judges
-    write_json(found.folder / "pictures.json", found.pairs)
+    write_json(results.folder / "pictures.json", results.pairs)
     about = {
         "judge": judges[0].name if judges else None,
         "sampler": asdict(settings.sampler) | {"scheduler": settings.session.model.scheduler_name},
         "protocol": asdict(settings.protocol),
         "seconds": round(seconds, 1),
-        "notes": [] if judges else ["No judge labelled the images: give one with --judge; the rows that need none are there."],
+        "notes": [] if judges else ["No judge labelled the images, so metrics that need one are missing. Try --judge."],
     }
-    write_json(found.folder / "evaluation.json", about, indent=2)
-    write_lines(found.folder / SAMPLES, map(asdict, found.samples))
-    write_lines(found.folder / ROWS, map(asdict, found.rows))
+    write_json(results.folder / "evaluation.json", about, indent=2)
+    write_lines(results.folder / SAMPLES, map(asdict, results.samples))
+    write_lines(results.folder / ROWS, map(asdict, results.rows))
 
 
-def _named(model: DiffusionModel, delta: Mapping[str, Tensor]) -> str:
+def _identify(model: DiffusionModel, delta: Mapping[str, Tensor]) -> str:
+    """The name of the model with the weights `delta` in the cache."""
     return f"{model.fingerprint}+{content(delta)}" if delta else model.fingerprint
 
 
-def to_draw(run: Run, session: Session, protocol: Protocol, sampler: Sampler) -> tuple[int, int]:
-    """How many images `evaluate` would render, and how many it would judge, with both models; after a sequence's stages too."""
+def count_images(run: Run, session: Session, protocol: Protocol, sampler: Sampler) -> tuple[int, int]:
+    """The number of images that `evaluate` would sample and the number that it would judge, by both models and after all stages."""
     model, parts = session.model, run.concept().parts
     delta = run.delta(model.fingerprint)
-    asked = [(weights, plan(part, protocol)) for part in parts for weights in ({}, delta)]
+    planned = [(weights, plan(part, protocol)) for part in parts for weights in ({}, delta)]
     for stage, removed in _removed_by(run):
         left = stage.delta(model.fingerprint)
-        asked += [(left, [s for s in plan(p, protocol) if s.probe in AFTER_STAGES]) for p in removed]
-    files = [f for weights, shots in asked for f in kept_at(session, shots, sampler, _named(model, weights))]
+        planned += [(left, [s for s in plan(p, protocol) if s.probe in AFTER_STAGES]) for p in removed]
+    files = [f for weights, shots in planned for f in locate_images(session, shots, sampler, _identify(model, weights))]
     return sum(not file.exists() for file in set(files)), len(set(files))
 
 
 def _removed_by(run: Run) -> Iterator[tuple[Run, tuple[Concept, ...]]]:
-    """Each stage, and the concepts that it or one before it was to remove."""
+    """Each stage, with the concepts that it and the stages before it were to remove."""
     parts, removed = {p.identity: p for p in run.concept().parts}, dict[tuple[str, str], Concept]()
     for stage in run.stages:
         removed |= {p.identity: parts[p.identity] for p in stage.concept().parts}

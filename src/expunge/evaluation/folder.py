@@ -1,6 +1,6 @@
-"""What the folder `evaluation/` of a run says: rows, pairs of images, and how both were made. Imports no torch.
+"""Reads the folder `evaluation/` of a run: rows, pairs of images, and their settings. Imports no torch.
 
-What is missing is None or empty, so that half an evaluation can be shown. What is broken is an error, because a table that lacks rows
+What is missing is None or empty, so that an incomplete evaluation can be shown. A broken file is an error, because a table that lacks rows
 without notice misleads.
 """
 
@@ -20,17 +20,17 @@ FOLDER = "evaluation"
 _ABSENT: Mapping[str, Any] = {
     "method": "", "concept": "", "seed": 0, "probe": "", "value": math.nan, "ci_low": math.nan, "ci_high": math.nan, "n": 0,
 }  # fmt: skip
-"""The values of a row whose line does not give them."""
+"""Defaults of the fields that a line does not have."""
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """One prompt with one noise: the image of the base model and the image of the unlearned model."""
+    """The images of the base model and of the unlearned model from one prompt and one noise."""
 
     probe: str
     prompt: str
     seed: int | None
-    """Which of the prompt's images."""
+    """The index among the prompt's images."""
     base: Path | None
     """None if the file is missing, or not inside the folder of the run."""
     unlearned: Path | None
@@ -41,19 +41,19 @@ class ImagePair:
     seen: Mapping[str, str]
     """The judge's labels of the unlearned model's image."""
     concept: str = ""
-    """Which of several concepts the prompt belongs to; empty for a run of one concept."""
+    """The concept to which the prompt belongs; empty for a run of one concept."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of a run."""
+    """The evaluation of a run."""
 
     rows: tuple[Row, ...]
     pairs: tuple[ImagePair, ...]
     judge: str | None
     sampler: Mapping[str, Any]
     protocol: Mapping[str, Any]
-    """How many images of each prompt."""
+    """The number of images of each prompt."""
     seconds: float | None
     notes: tuple[str, ...]
 
@@ -67,15 +67,15 @@ def read_evaluation(run: Path) -> Evaluation | None:
     if (rows := find_file(run, f"{FOLDER}/rows.jsonl")) is None:
         return None
     about, listed = find_file(run, f"{FOLDER}/evaluation.json"), find_file(run, f"{FOLDER}/pictures.json")
-    told = read_object(about) if about else {}
+    settings = read_object(about) if about else {}
     return Evaluation(
         read_rows_file(rows),
         tuple(_pair(as_table(entry), run) for entry in read_list(listed)) if listed else (),
-        as_text(told.get("judge")),
-        as_table(told.get("sampler")),
-        as_table(told.get("protocol")),
-        as_number(told.get("seconds")),
-        as_texts(told.get("notes")),
+        as_text(settings.get("judge")),
+        as_table(settings.get("sampler")),
+        as_table(settings.get("protocol")),
+        as_number(settings.get("seconds")),
+        as_texts(settings.get("notes")),
     )
 
 

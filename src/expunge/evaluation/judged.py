@@ -1,4 +1,4 @@
-"""From judged images to what is kept of them: samples, evidence for metrics, and the pairs that a report shows."""
+"""Makes samples, evidence for metrics, and the pairs of images for a report from judged images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from expunge.evaluation.results import Sample
 from expunge.storage.files import write_atomically
 from expunge.storage.hashing import seed_of
 
-SHOWN = 12
-"""Image pairs of each probe that are kept for the report."""
+PAIRS = 12
+"""Image pairs of each probe that are written for the report."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The images of one concept's probes by a run and by its base model, as one judge labels them; entry i belongs to shot i."""
+    """One judge's labels of the images of one concept's probes, by a run and by its base model. Entry i belongs to shot i."""
 
     concept: Concept
     shots: Sequence[Shot]
@@ -35,7 +35,7 @@ class Judged:
     base: Judgement
 
     def samples(self, run: str) -> tuple[Sample, ...]:
-        """What is kept of each image, under the id of the run or stage."""
+        """One sample of each image, with the id of the run or stage."""
         kind = self.concept.vocabulary.kinds[self.concept.kind]
         about = run, self.concept.target, kind.name, kind.partner
         seen, base = _by_image(self.run.seen, len(self.shots)), _by_image(self.base.seen, len(self.shots))
@@ -49,7 +49,7 @@ class Judged:
         )  # fmt: skip
 
     def evidence(self, run: str, drawings: Float[Tensor, "m d"] | None = None) -> Evidence:
-        """What metrics read."""
+        """The input of metrics."""
         return Evidence(self.samples(run), _array(self.run.features), _array(self.base.features), _array(drawings))
 
 
@@ -62,8 +62,10 @@ def _array(features: Tensor | None) -> np.ndarray | None:
 
 
 def fresh_drawings(judge: Judge, concept: Concept, shots: Sequence[Shot]) -> Float[Tensor, "m d"] | None:
-    """The judge's features of fresh drawings by the canvas of what the retained prompts ask for; a concept that a prompt does not name
-    is any."""
+    """The judge's features of new drawings of the canvas with the contents of the retained prompts.
+
+    An object that a prompt does not name is random; a style that it does not name is plain.
+    """
     from expunge.canvas.draw import draw
     from expunge.canvas.prompts import OBJECT_LABELS, PLAIN, STYLE_LABELS
 
@@ -78,20 +80,20 @@ def fresh_drawings(judge: Judge, concept: Concept, shots: Sequence[Shot]) -> Flo
 def write_pairs(
     folder: Path, within: str, shots: Sequence[Shot], images: tuple[Pictures, Pictures], judged: Judged | None
 ) -> list[dict[str, Any]]:
-    """Writes the image pairs that a report shows, and lists them: spread evenly over each probe's prompts, the first image of each.
+    """Write the image pairs that a report shows, and return their entries. They are first images of prompts, spread evenly over each probe.
 
     Args:
         folder: `evaluation/` of a run.
-        within: a folder below `pictures/`, with its slash.
+        within: a folder in `pictures/`, with a slash at its end.
         images: the base model's and the run's.
-        judged: what the first judge said of them.
+        judged: their labels by the first judge.
     """
     labels = ({}, {}) if judged is None else (judged.base.seen, judged.run.seen)
     sides = list(zip(("base", "unlearned"), ("seen_base", "seen"), images, labels, strict=True))
     listed = []
     for probe in dict.fromkeys(s.probe for s in shots):
         first = [i for i, s in enumerate(shots) if s.probe == probe and (s.index == 0 or probe == "null")]
-        for i in first[:: -(-len(first) // SHOWN)][:SHOWN]:
+        for i in first[:: -(-len(first) // PAIRS)][:PAIRS]:
             prompt = shots[i].prompt
             entry: dict[str, Any] = {"probe": probe, "prompt": prompt.prompt, "seed": shots[i].index, "wanted": dict(prompt.labels)}
             for name, key, side, seen in sides:

@@ -1,4 +1,4 @@
-"""Which images an evaluation makes."""
+"""The images of an evaluation: their prompts and seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,31 +14,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How much is rendered. More seeds narrow the intervals; time grows in proportion."""
+    """The number of images. More narrow the intervals, and take proportionally longer."""
 
     seeds: Annotated[int, Ge(1)] = 1
-    """Pictures of each retained prompt."""
+    """Images of each prompt that does not name the concept. More narrow the intervals of what should remain."""
     target_seeds: Annotated[int, Ge(1)] = 5
-    """Pictures of each prompt of the concept and its synonyms."""
+    """Images of each prompt of the concept and its synonyms, and of the empty prompt. More narrow the intervals of what should be gone."""
     prompts: Annotated[int, Ge(1)] = 250
-    """At most so many prompts of each probe, spread evenly over them. The canvas has fewer; the general vocabulary has thousands."""
+    """Maximum number of prompts of each probe, spread evenly over its prompts. The canvas has fewer; the general vocabulary has
+    thousands."""
     seed: int = 0
-    """Of the noise that pictures start from; the same for the untouched model."""
+    """Seed of the noise from which images start. The base model has the same noise."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture to make."""
+    """One image to sample."""
 
     probe: str
     prompt: ProbePrompt
     index: int
-    """Which of the prompt's pictures."""
+    """The index among the prompt's images."""
     noise_seed: int
 
 
 def plan(concept: Concept, protocol: Protocol) -> list[Shot]:
-    """Every picture of the protocol."""
+    """Every image of a protocol."""
     return [
         Shot(probe, prompt, index, seed_of("evaluation", protocol.seed, prompt.prompt, index))
         for probe, prompts in concept.probes().items()
@@ -48,7 +49,7 @@ def plan(concept: Concept, protocol: Protocol) -> list[Shot]:
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """`count` of the items, evenly spaced by their place; some of them more than once if there are fewer.
+    """`count` of the items, evenly spaced. If there are fewer items, some are repeated.
 
     >>> spread("abcdef", 3), spread("ab", 4)
     (['a', 'c', 'e'], ['a', 'a', 'b', 'b'])

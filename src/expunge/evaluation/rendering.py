@@ -1,4 +1,4 @@
-"""The pictures that a measurement looks at: which, and how they are made once and kept by content."""
+"""Samples the images of a measurement, once for equal content: they are cached under a hash of everything that decides them."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -32,55 +32,58 @@ def render(session: Session, shots: Sequence[Shot], sampler: Sampler, weights: s
     def make(part: list[int]) -> Pictures:
         return model.sample([shots[i].prompt.prompt for i in part], [shots[i].noise_seed for i in part], sampler)
 
-    return _made_once(session, kept_at(session, shots, sampler, weights), make, title)
+    return _load_or_sample(session, locate_images(session, shots, sampler, weights), make, title)
 
 
 def render_rows(session: Session, cond: Cond, noise_seeds: Sequence[int], sampler: Sampler, files: Sequence[Path], title: str) -> Pictures:
-    """Images of encoded prompts, a row each, cached in `files` (see `rows_kept_at`): for conditions that no words give."""
+    """Images of encoded prompts, one for each row, cached in `files` (see `locate_row_images`). For conditions that are no text."""
     model = session.model
 
     def make(part: list[int]) -> Pictures:
         return model.decode(model.sample_latents(cond[part].to(model.device), [noise_seeds[i] for i in part], sampler))
 
-    return _made_once(session, files, make, title)
+    return _load_or_sample(session, files, make, title)
 
 
-def _made_once(session: Session, files: Sequence[Path], make: Callable[[list[int]], Pictures], title: str) -> Pictures:
-    """The pictures in `files`; those that are not there are made, by their places, and written."""
-    found = {i: picture for i, file in enumerate(files) if (picture := _readpng(file)) is not None}
-    missing = [i for i in range(len(files)) if i not in found]
+def _load_or_sample(session: Session, files: Sequence[Path], make: Callable[[list[int]], Pictures], title: str) -> Pictures:
+    """The images in `files`. Missing ones are made by `make`, from their indices, and written."""
+    images = {i: image for i, file in enumerate(files) if (image := _read_png(file)) is not None}
+    missing = [i for i in range(len(files)) if i not in images]
     for part in session.in_batches(len(missing), title, RENDER_BATCH):
-        for i, picture in zip(missing[part], make(missing[part]), strict=True):
-            found[i] = picture
-            write_atomically(files[i], png(picture))
-    return torch.stack([found[i] for i in range(len(files))])
+        for i, image in zip(missing[part], make(missing[part]), strict=True):
+            images[i] = image
+            write_atomically(files[i], png(image))
+    return torch.stack([images[i] for i in range(len(files))])
 
 
-def kept_at(session: Session, shots: Sequence[Shot], sampler: Sampler, weights: str) -> list[Path]:
+def locate_images(session: Session, shots: Sequence[Shot], sampler: Sampler, weights: str) -> list[Path]:
     """The file in which each shot's image is cached, whether or not it exists."""
-    return [_kept_at(session, sampler, weights, s.prompt.prompt, s.noise_seed) for s in shots]
+    return [_locate(session, sampler, weights, s.prompt.prompt, s.noise_seed) for s in shots]
 
 
-def rows_kept_at(session: Session, cond: Cond, noise_seeds: Sequence[int], sampler: Sampler, weights: str) -> list[Path]:
-    """Where the picture of each encoded prompt is kept: by its numbers, for the same words may be encoded in other ways."""
+def locate_row_images(session: Session, cond: Cond, noise_seeds: Sequence[int], sampler: Sampler, weights: str) -> list[Path]:
+    """The file in which the image of each encoded prompt is cached. It depends on the numbers, because one text can have several
+    encodings."""
     rows = (cond[[i]] for i in range(len(cond)))
-    named = [content({k: v.detach().cpu() for k, v in {"states": row.states, **row.extra}.items()}) for row in rows]
-    return [_kept_at(session, sampler, weights, name, seed) for name, seed in zip(named, noise_seeds, strict=True)]
+    digests = [content({k: v.detach().cpu() for k, v in {"states": row.states, **row.extra}.items()}) for row in rows]
+    return [_locate(session, sampler, weights, name, seed) for name, seed in zip(digests, noise_seeds, strict=True)]
 
 
-def _kept_at(session: Session, sampler: Sampler, weights: str, shown: str, noise_seed: int) -> Path:
-    key = digest(weights, shown, noise_seed, asdict(sampler), image_key(session.model, __name__))
+def _locate(session: Session, sampler: Sampler, weights: str, cond: str, noise_seed: int) -> Path:
+    """The file of one image; `cond` is the prompt, or a digest of an encoded prompt."""
+    key = digest(weights, cond, noise_seed, asdict(sampler), image_key(session.model, __name__))
     return session.cache.root / "pictures" / f"{key}.png"
 
 
 def png(picture: UInt8[Tensor, "3 height width"]) -> bytes:
+    """An image as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(picture.permute(1, 2, 0).numpy()).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _readpng(path: Path) -> UInt8[Tensor, "3 height width"] | None:
-    """A picture, or None where there is none or only a damaged one: it can be made again."""
+def _read_png(path: Path) -> UInt8[Tensor, "3 height width"] | None:
+    """An image, or None if its file is missing or damaged, because it can be made again."""
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -1,4 +1,4 @@
-"""What an evaluation leaves in a run's folder: rows, one for each number, and samples, one for each judged image. Imports no torch."""
+"""The results of an evaluation: rows, one for each number, and samples, one for each judged image. Imports no torch."""
 
 import json
 from collections.abc import Mapping
@@ -17,31 +17,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Row:
-    """One measured number with all that is needed to group it."""
+    """One measured number, with everything by which rows are grouped."""
 
     run: str
     """Run id; "base" for the base model."""
     method: str
-    """Method's registered name; "none" for the base model."""
+    """The registered name of the method; "none" for the base model."""
     concept: str
     seed: int
-    """Of the run's training."""
+    """The seed of the run's training."""
     probe: str
-    """The prompt set it was measured on."""
+    """The set of prompts on which it was measured."""
     metric: str
     value: float
-    """Not-a-number, as its interval, where a file gives none."""
+    """The value. It and its interval are not-a-number if a file has none."""
     ci_low: float
     ci_high: float
     n: int
-    """Images (or other independent units) behind the number; 0 where a file does not say."""
+    """The number of images (or other independent units) that were measured; 0 if a file does not have it."""
     attack: str = "none"
-    """What was done to the model before it was measured."""
+    """The label of the attack on the model before the measurement."""
     strength: float = 0.0
-    """How much of it, in the attack's unit."""
+    """The strength of the attack, in its unit."""
     judge: str = "main"
     change: float | None = None
-    """The value minus the base model's on the same images. None, as the fields below, of what is no share, and of the base model."""
+    """The value minus the base model's value on the same images. It and the fields below are None for the base model, and for metrics that
+    are no share."""
     change_low: float | None = None
     change_high: float | None = None
     losses: int | None = None
@@ -53,13 +54,13 @@ class Row:
 
     def __post_init__(self) -> None:
         if self.ci_low > self.value or self.value > self.ci_high:
-            raise ValueError(f"an interval holds its value: {self.metric} has {self.value} outside [{self.ci_low}, {self.ci_high}]")
+            raise ValueError(f"{self.metric} is {self.value}, which is outside its interval [{self.ci_low}, {self.ci_high}]")
 
     @property
     def paired(self) -> PairedChange | None:
-        """The change from the base model, image by image; None where it is not known."""
-        found = self.change, self.change_low, self.change_high, self.losses, self.gains, self.p
-        return None if None in found else PairedChange(*found)  # type: ignore[arg-type]
+        """The paired change from the base model; None if it is not known."""
+        parts = self.change, self.change_low, self.change_high, self.losses, self.gains, self.p
+        return None if None in parts else PairedChange(*parts)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,11 @@ class Sample:
     kind: str
     """The concept's kind, for example "style"."""
     partner: str
-    """The kind that its prompts put beside it, for example "object"."""
+    """The kind of its partners in the prompts, for example "object"."""
     probe: str
     prompt: str
     seed: int
-    """Which of the prompt's images; equal seeds of a prompt start from equal noise."""
+    """The index among the prompt's images. Images of equal prompts and seeds start from equal noise."""
     judge: str
     wanted: Mapping[str, str]
     """By kind, what the prompt asks for; a kind that it does not mention is missing."""

@@ -1,4 +1,4 @@
-"""From samples to rows: shares are computed from the kept samples alone. Imports no torch."""
+"""Computes rows from samples. Imports no torch."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -8,11 +8,11 @@ from expunge.evaluation.metrics import METRICS, Evidence, Score, measure
 from expunge.evaluation.results import Row, Sample
 
 AFTER_STAGES = ("target", "synonyms")
-"""The probes that are rendered after each stage: they show whether a removed concept comes back."""
+"""The probes whose images are sampled after each stage, to show whether a removed concept comes back."""
 
 
 def of_stages(metrics: Collection[str] | None = None) -> list[str]:
-    """Those of some metrics, by default all, that are measured after each stage."""
+    """The metrics, by default among all, that are measured after each stage."""
     return [m for m in metrics or METRICS if set(METRICS[m].about.probes) <= set(AFTER_STAGES)]
 
 
@@ -27,17 +27,17 @@ def rows_of(evidence: Evidence, card: Mapping[str, Any], metrics: Collection[str
         return []
     about = card, evidence.samples[0].judge, evidence.samples[0].concept
     if is_stage:
-        return [row(score, *about) for score in measure(evidence, of_stages(metrics))]
-    base = [row(score, *about, of_base=True) for score in measure(evidence.of_base(), metrics)]
-    return base + [row(score, *about) for score in measure(evidence, metrics)]
+        return [make_row(score, *about) for score in measure(evidence, of_stages(metrics))]
+    base = [make_row(score, *about, of_base=True) for score in measure(evidence.of_base(), metrics)]
+    return base + [make_row(score, *about) for score in measure(evidence, metrics)]
 
 
 def rows_from_samples(
     samples: Iterable[Sample], card: Mapping[str, Any], stages: Iterable[Mapping[str, Any]] = (), metrics: Collection[str] | None = None
 ) -> list[Row]:
-    """The rows that need nothing but a judge's labels, from `evaluation/samples.jsonl`: those of `evaluation/rows.jsonl`, in its order.
+    """The rows that need only a judge's labels, from `evaluation/samples.jsonl`. They equal those in `evaluation/rows.jsonl`, in its order.
 
-    Cards only name things.
+    Cards only give names and seeds.
 
     Args:
         card: of the run.
@@ -49,13 +49,13 @@ def rows_from_samples(
         grouped.setdefault((sample.run, sample.concept, sample.judge), []).append(sample)
     cards = {stage["id"]: stage for stage in stages}
     return [
-        found
+        row
         for (run, _, _), group in grouped.items()
-        for found in rows_of(Evidence(tuple(group)), cards.get(run, card), metrics, is_stage=run in cards)
+        for row in rows_of(Evidence(tuple(group)), cards.get(run, card), metrics, is_stage=run in cards)
     ]
 
 
-def row(score: Score, card: Mapping[str, Any], judge: str, concept: str, of_base: bool = False) -> Row:
+def make_row(score: Score, card: Mapping[str, Any], judge: str, concept: str, of_base: bool = False) -> Row:
     """A score as a row of the run or stage that `card` describes, or of its base model."""
     run, method = ("base", "none") if of_base else (card["id"], card["method"])
     measured = (score.probe, score.metric, score.value, score.ci_low, score.ci_high, score.n)

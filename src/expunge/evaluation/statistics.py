@@ -1,6 +1,6 @@
 """95 % intervals for shares, means and ratios, and the paired change between two models on the same images.
 
-scipy and numpy are imported by the functions that need them, so that what only reads results starts at once.
+Functions that need scipy and numpy import them, so that reading results starts fast.
 """
 
 import math
@@ -12,11 +12,11 @@ from typing import NamedTuple
 LEVEL = 0.95
 """The coverage of every interval; a change is significant where its p-value is below one minus this."""
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-"""Standard errors to either side that hold 95 % of a normal distribution: 1.96."""
+"""Half-width of the central 95 % of a normal distribution, in standard deviations: 1.96."""
 
 
 class Interval(NamedTuple):
-    """A value and the 95 % interval that holds it."""
+    """A value and its 95 % interval."""
 
     value: float
     low: float
@@ -64,7 +64,7 @@ def wilson(hits: int, n: int) -> Interval:
 
 
 def _wilson(p: float, n: float) -> Interval:
-    """For any n. `scipy.stats.binomtest` computes the same for whole numbers, and an effective sample size is none."""
+    """Wilson's interval for any n. `scipy.stats.binomtest` is for integers only, and an effective sample size is no integer."""
     scale = 1 + Z**2 / n
     centre = (p + Z**2 / (2 * n)) / scale
     half = Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / scale
@@ -189,7 +189,7 @@ def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Interval:
 
         R ± t(n - 1) s / (sqrt(n) |mean(below)|),    s the standard deviation of above_i - R below_i
 
-    What pairs share cancels in s. Good where the mean below is many standard errors from 0; near 0 no ratio means anything.
+    What the two values of a unit have in common cancels in s. The mean below must be many standard errors away from 0.
 
     Raises:
         ValueError: fewer than two pairs, or means of unequal numbers.

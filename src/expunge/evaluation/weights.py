@@ -1,4 +1,4 @@
-"""What is measured of the weights, without a judge: how far they moved, and how far the unprompted prediction did."""
+"""Metrics that need no judge: the change of the weights, and the drift of the unconditional prediction."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 from expunge.diffusion.types import Point
 from expunge.evaluation.metrics import Score
 from expunge.evaluation.results import Row
-from expunge.evaluation.rows import row
+from expunge.evaluation.rows import make_row
 from expunge.evaluation.statistics import mean_interval
 from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler
@@ -17,7 +17,7 @@ from expunge.storage.hashing import seed_of
 
 
 def weight_rows(model: DiffusionModel, delta: Mapping[str, Tensor], card: Mapping[str, Any], concept: str) -> list[Row]:
-    """weight_change and null_drift, of the base model 0 by definition and of the run."""
+    """The rows of weight_change and null_drift. Those of the base model are 0 by definition."""
     drift = null_drift(model, delta)
     interval = mean_interval(drift)
     scores = [
@@ -25,16 +25,16 @@ def weight_rows(model: DiffusionModel, delta: Mapping[str, Tensor], card: Mappin
         Score("null_drift", "null", interval.value, interval.low, interval.high, len(drift)),
     ]
     zero = [Score(s.metric, s.probe, 0.0, 0.0, 0.0, s.n) for s in scores]
-    return [row(s, card, "none", concept, of_base=True) for s in zero] + [row(s, card, "none", concept) for s in scores]
+    return [make_row(s, card, "none", concept, of_base=True) for s in zero] + [make_row(s, card, "none", concept) for s in scores]
 
 
 @torch.no_grad()
 def null_drift(model: DiffusionModel, delta: Mapping[str, Tensor], images: int = 32, per_image: int = 4) -> list[float]:
     """|| eps_theta(x_t, t, "") - eps_*(x_t, t, "") || / || eps_*(x_t, t, "") || for each of the base model's unprompted images.
 
-    Guidance uses this prediction for every prompt, so its drift reaches all of them. Times are spread evenly.
+    Guidance uses this prediction for every prompt, so its drift affects all images. The times are evenly spaced.
     """
-    null, held = model.null(), next(model.network.parameters()).dtype
+    null, dtype = model.null(), next(model.network.parameters()).dtype
     sampler = Sampler(model.default_sampler.steps, 1.0)
     clean = model.sample_latents(null.expand(images), [seed_of("null", i) for i in range(images)], sampler)
     generator = torch.Generator().manual_seed(seed_of("null-noise"))
@@ -45,6 +45,6 @@ def null_drift(model: DiffusionModel, delta: Mapping[str, Tensor], images: int =
         t = model.path.times(spread).to(clean.device)
         x_t = model.path.add_noise(clean, noise, t)
         point = Point(x_t, t, null.expand(images), ("",) * images)
-        before, after = model.predict(point), model.predict(point, {n: v.to(clean.device, held) for n, v in delta.items()})
+        before, after = model.predict(point), model.predict(point, {n: v.to(clean.device, dtype) for n, v in delta.items()})
         drifts.append(((after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)).cpu())
     return torch.stack(drifts).mean(0).tolist()

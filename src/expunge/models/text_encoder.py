@@ -69,7 +69,7 @@ class Words:
                 row, mark = [*row, *[last] * blanks, *part], [*mark, *[True] * blanks, *[False] * len(part)]
             if len(row) + 1 > longest:
                 raise ExpungeError(
-                    f"The prompt {prompt!r} has {len(row) + 1} tokens, {blanks} for each {BLANK}, and the text encoder reads {longest}.",
+                    f"The prompt {prompt!r} has {len(row) + 1} tokens, {blanks} for each {BLANK}. The text encoder reads {longest}.",
                     rule="prompt-too-long",
                     value=prompt,
                     hint="Try fewer tokens.",

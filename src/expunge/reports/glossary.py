@@ -26,7 +26,7 @@ def meaning(metric: str) -> Description | None:
     return described().get(metric)
 
 
-def is_share(metric: str) -> bool:
+def is_fraction(metric: str) -> bool:
     """Whether a metric is a fraction of images, which is written as a percentage."""
     found = meaning(metric)
     return found is not None and found.is_share

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from expunge.evaluation.results import Row
 from expunge.reports.comparison import Change, change_of, compare_rows, is_apart
 from expunge.reports.format import count, difference, interval, number
-from expunge.reports.glossary import arrow_of, is_share, rank_of_metric, rank_of_probe
+from expunge.reports.glossary import arrow_of, is_fraction, rank_of_metric, rank_of_probe
 from expunge.reports.run_view import RunView
 
 BASE_RUN = "base"
@@ -199,14 +199,14 @@ def value_of(row: Row | None) -> Value | None:
     """A row's number ready to print; None if there is none."""
     if row is None or not math.isfinite(row.value):
         return None
-    of = is_share(row.metric)
+    of = is_fraction(row.metric)
     return Value(row.value, number(row.value, of), interval(row.ci_low, row.ci_high, of), row.n)
 
 
 def _difference(base: Row | None, run: Row | None) -> Value | None:
     if run is None or (change := change_of(base, run)) is None:
         return None
-    of = is_share(run.metric)
+    of = is_fraction(run.metric)
     ends = f"{difference(change.low, of)} to {difference(change.high, of)}" if run.paired else ""
     return Value(change.value, difference(change.value, of), ends, 0)
 

@@ -1,4 +1,4 @@
-"""Built-in suites as TOML files, one file a suite.
+"""Built-in suites, one TOML file for each.
 
-Holds no code.
+There is no code here.
 """

@@ -12,7 +12,7 @@ from torch import Tensor
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.diffusion.decomposition import gain
-from expunge.diffusion.types import Latents, Noised
+from expunge.diffusion.types import Cond, Latents, Noised
 from expunge.evaluation.information.mutual_information import Axis, Estimate, Form, Weights, points, predictions
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
@@ -58,7 +58,7 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """An image, and the two prompts between which its information is measured."""
 
     concept: str
@@ -71,14 +71,14 @@ class Asked:
     @property
     def prompt(self) -> str:
         """The prompt with the concept."""
-        return self.naming(self.concept)
+        return self.prompt_with(self.concept)
 
-    def naming(self, name: str) -> str:
+    def prompt_with(self, name: str) -> str:
         """The prompt with another name in place of the concept."""
         return self.template.replace("{target}", name)
 
 
-def asked_of(concept: Concept, count: int, seed: int, alone: bool = False) -> list[Asked]:
+def make_queries(concept: Concept, count: int, seed: int, alone: bool = False) -> list[Query]:
     """`count` images of a concept, with its partners in turn, or alone.
 
     The order of the partners is a function of their names, so that most images stay the same when a partner is left out.
@@ -87,15 +87,15 @@ def asked_of(concept: Concept, count: int, seed: int, alone: bool = False) -> li
     beside = concept.vocabulary.kinds[kind.partner].alone
     partners = () if alone else sorted(concept.partners, key=lambda m: digest("asked", concept.target, m.name))
     forms = [(kind.together.replace("{partner}", p.name), beside.replace("{target}", p.name)) for p in partners] or [(kind.alone, "")]
-    asked = []
+    queries = []
     for i in range(count):
         template, without = forms[i % len(forms)]
-        asked.append(Asked(concept.target, template, without, seed_of("asked", seed, concept.target, template, i // len(forms))))
-    return asked
+        queries.append(Query(concept.target, template, without, seed_of("asked", seed, concept.target, template, i // len(forms))))
+    return queries
 
 
 @dataclass(frozen=True)
-class Interview:
+class ModelPair:
     """The base model and the unlearned model, with predictions at the same points."""
 
     session: Session
@@ -114,20 +114,20 @@ class Interview:
         """The noise path, sampled where the base model's prompts give most information. It is a function of model and vocabulary."""
         members = [(kind, m) for kind in self.vocabulary.kinds.values() if kind.harmless for m in kind.members]
         spread = [members[i * len(members) // PILOT] for i in range(PILOT)] if len(members) > PILOT else members
-        asked = [a for kind, m in spread for a in asked_of(Concept(m.name, kind.name, self.vocabulary), 1, self.meter.seed)]
+        queries = [a for kind, m in spread for a in make_queries(Concept(m.name, kind.name, self.vocabulary), 1, self.meter.seed)]
         even = Axis.of(self.model.path)
-        key = digest("fitted", self._kept_of, [(a.prompt, a.without, a.seed) for a in asked], PILOT_DRAWS)
+        key = digest("fitted", self._cache_key, [(a.prompt, a.without, a.seed) for a in queries], PILOT_DRAWS)
         if (kept := self.session.cache.get(key)) is None:
-            x, weights = self.points(asked, even, PILOT_DRAWS)
-            given, without = self.says(x, asked)
-            said = gain(given, without, given).sum((1, 2, 3)).cpu() * weights.flatten()
-            kept = {"loc_scale": torch.tensor(even.fitted(even.log_snr[torch.searchsorted(even.t, x.t.cpu())], said))}
+            x, weights = self.points(queries, even, PILOT_DRAWS)
+            given, without = self.predict(x, queries)
+            gained = gain(given, without, given).sum((1, 2, 3)).cpu() * weights.flatten()
+            kept = {"loc_scale": torch.tensor(even.fit_logistic(even.log_snr[torch.searchsorted(even.t, x.t.cpu())], gained))}
             self.session.cache.put(key, kept)
         loc, scale = kept["loc_scale"].tolist()
         return Axis.of(self.model.path, loc, scale)
 
     @cached_property
-    def _kept_of(self) -> list[object]:
+    def _cache_key(self) -> list[object]:
         """The part of the cache keys that all results of the base model share."""
         made_by = image_key(self.model, __name__, "expunge.evaluation.information.mutual_information")
         return [self.model.fingerprint, made_by, self.sampler.steps, self.sampler.guidance_scale]
@@ -137,60 +137,61 @@ class Interview:
         """The sampler of the images."""
         return Sampler(self.model.default_sampler.steps, self.meter.guidance)
 
-    def pictures(self, asked: Sequence[Asked]) -> Latents:
+    def pictures(self, queries: Sequence[Query]) -> Latents:
         """Clean latents by the base model, cached."""
-        keys = [digest("asked picture", self._kept_of, a.prompt, a.seed) for a in asked]
+        keys = [digest("asked picture", self._cache_key, a.prompt, a.seed) for a in queries]
         found = {i: kept["x_0"] for i, key in enumerate(keys) if (kept := self.session.cache.get(key))}
-        missing = [i for i in range(len(asked)) if i not in found]
+        missing = [i for i in range(len(queries)) if i not in found]
         for batch in self.session.in_batches(len(missing), "images of the base model", RENDER_BATCH):
             part = missing[batch]
-            cond = self.model.encode([asked[i].prompt for i in part])
-            for i, x_0 in zip(part, self.model.sample_latents(cond, [asked[i].seed for i in part], self.sampler).cpu(), strict=True):
+            cond = self.model.encode([queries[i].prompt for i in part])
+            for i, x_0 in zip(part, self.model.sample_latents(cond, [queries[i].seed for i in part], self.sampler).cpu(), strict=True):
                 found[i] = x_0
                 self.session.cache.put(keys[i], {"x_0": x_0})
-        return torch.stack([found[i] for i in range(len(asked))]).to(self.model.device)
+        return torch.stack([found[i] for i in range(len(queries))]).to(self.model.device)
 
-    def points(self, asked: Sequence[Asked], axis: Axis, draws: int) -> tuple[Noised, Weights]:
+    def points(self, queries: Sequence[Query], axis: Axis, draws: int) -> tuple[Noised, Weights]:
         """`draws` points of each image, under its prompt."""
-        cond = self.model.encode([a.prompt for a in asked])
-        seeds = [seed_of("points", a.seed) for a in asked]
-        return points(self.pictures(asked), cond, axis, draws, seeds, self.model.path)
+        cond = self.model.encode([a.prompt for a in queries])
+        seeds = [seed_of("points", a.seed) for a in queries]
+        return points(self.pictures(queries), cond, axis, draws, seeds, self.model.path)
 
-    def says(self, x: Noised, asked: Sequence[Asked]) -> tuple[Latents, Latents]:
+    def predict(self, x: Noised, queries: Sequence[Query]) -> tuple[Latents, Latents]:
         """The predictions of the current model at the points of each image, with and without the concept's name."""
-        encode = self.model.encode
-        given, without = encode([a.prompt for a in asked]), encode([a.without for a in asked])
+        given = self.model.encode([a.prompt for a in queries])
+        # Where nothing is left without the concept, it is the model's own condition without a prompt.
+        without = Cond.cat([self.model.encode([a.without]) if a.without else self.model.null() for a in queries])
         return predictions(self.model.predict, x, given), predictions(self.model.predict, x, without)
 
-    def base_says(self, x: Noised, asked: Sequence[Asked]) -> tuple[Latents, Latents]:
+    def predict_base(self, x: Noised, queries: Sequence[Query]) -> tuple[Latents, Latents]:
         """The predictions of the base model at the points of each image, cached."""
-        draws = len(x) // len(asked)
-        times = x.t.view(len(asked), draws).tolist()
-        keys = [digest("asked", self._kept_of, a.prompt, a.without, a.seed, t) for a, t in zip(asked, times, strict=True)]
+        draws = len(x) // len(queries)
+        times = x.t.view(len(queries), draws).tolist()
+        keys = [digest("predictions", self._cache_key, a.prompt, a.without, a.seed, t) for a, t in zip(queries, times, strict=True)]
         found = {i: kept for i, key in enumerate(keys) if (kept := self.session.cache.get(key))}
-        if missing := [i for i in range(len(asked)) if i not in found]:
+        if missing := [i for i in range(len(queries)) if i not in found]:
             rows = [i * draws + k for i in missing for k in range(draws)]
             part = x[rows]
-            given, without = (e.unflatten(0, (len(missing), draws)).cpu() for e in self.says(part, [asked[i] for i in missing]))
+            given, without = (e.unflatten(0, (len(missing), draws)).cpu() for e in self.predict(part, [queries[i] for i in missing]))
             for at, i in enumerate(missing):
                 found[i] = {"given": given[at], "without": without[at]}
                 self.session.cache.put(keys[i], found[i])
-        given, without = (torch.cat([found[i][name] for i in range(len(asked))]).to(x.x_t) for name in ("given", "without"))
+        given, without = (torch.cat([found[i][name] for i in range(len(queries))]).to(x.x_t) for name in ("given", "without"))
         return given, without
 
-    def answers(self, asked: Sequence[Asked]) -> tuple[Estimate, Estimate]:
+    def estimate(self, queries: Sequence[Query]) -> tuple[Estimate, Estimate]:
         """The information of each image by the base model and by the unlearned model."""
         before, after = list[Estimate](), list[Estimate]()
-        self.pictures(asked)  # rendered in full batches
+        self.pictures(queries)  # rendered in full batches
         axis = self.axis
-        for start in self.session.progress.track(range(0, len(asked), CHUNK), "predictions of both models"):
-            part = asked[start : start + CHUNK]
+        for start in self.session.progress.track(range(0, len(queries), CHUNK), "predictions of both models"):
+            part = queries[start : start + CHUNK]
             x, weights = self.points(part, axis, self.meter.draws)
-            told = self.base_says(x, part)
-            before.append(self._estimate(x, weights, told, told))
+            base = self.predict_base(x, part)
+            before.append(self._estimate(x, weights, base, base))
             with swapped(self.model.network, self.delta):
-                after.append(self._estimate(x, weights, self.says(x, part), told))
-        return _together(before), _together(after)
+                after.append(self._estimate(x, weights, self.predict(x, part), base))
+        return _concatenate(before), _concatenate(after)
 
     def _estimate(self, x: Noised, weights: Weights, says: tuple[Latents, Latents], base_says: tuple[Latents, Latents]) -> Estimate:
         """The estimate from predictions with and without the concept's name."""
@@ -202,6 +203,6 @@ class Interview:
         return {"standard": x.goal, "orthogonal": says, "expected": maker_says}[self.meter.form]
 
 
-def _together(parts: Sequence[Estimate]) -> Estimate:
+def _concatenate(parts: Sequence[Estimate]) -> Estimate:
     """Concatenate estimates."""
     return Estimate(torch.cat([p.nats for p in parts]), torch.cat([p.se for p in parts]))

@@ -15,7 +15,7 @@ from expunge.concepts.groups import Subject
 from expunge.diffusion.decomposition import Maps, decomposed, gain, smoothed
 from expunge.diffusion.types import Latents, Noised
 from expunge.errors import ExpungeError
-from expunge.evaluation.information.interview import Asked, Interview, asked_of
+from expunge.evaluation.information.interview import ModelPair, Query, make_queries
 from expunge.evaluation.information.mutual_information import Weights, predictions
 from expunge.evaluation.rendering import png
 from expunge.models.delta import swapped
@@ -37,98 +37,98 @@ BRIGHT = 0.99
 Synergy, which may be many times as large, has its own."""
 
 
-def write_maps(interview: Interview, subject: Subject, folder: Path) -> list[dict[str, Any]]:
+def write_maps(pair: ModelPair, subject: Subject, folder: Path) -> list[dict[str, Any]]:
     """Render maps for a few images of each removed concept, for both models. Returns their entries of `information.json`."""
-    told = []
+    listed = []
     for number, part in enumerate(subject.parts):
-        asked = asked_of(replace(part, synonyms=()), interview.meter.maps, interview.meter.seed)
-        for at, (entry, drawings) in enumerate(_entries(interview, part, asked)):
+        queries = make_queries(replace(part, synonyms=()), pair.meter.maps, pair.meter.seed)
+        for at, (entry, drawings) in enumerate(_entries(pair, part, queries)):
             names = {name: f"pictures/{number:02d}-{at:02d}-{name}.png" for name in drawings}
             for name, content in drawings.items():
                 write_atomically(folder / names[name], content)
-            told.append(entry | {"files": names})
-    return told
+            listed.append(entry | {"files": names})
+    return listed
 
 
-def _entries(interview: Interview, part: Concept, asked: Sequence[Asked]) -> list[tuple[dict[str, Any], dict[str, bytes]]]:
+def _entries(pair: ModelPair, part: Concept, queries: Sequence[Query]) -> list[tuple[dict[str, Any], dict[str, bytes]]]:
     """For each image: its prompts and sums, and its renderings by name."""
-    other = _nearest(interview, part, asked)
-    prompts, joined = {"given": [a.prompt for a in asked], "without": [a.without for a in asked]}, False
+    other = _find_nearest(pair, part, queries)
+    prompts, joined = {"given": [a.prompt for a in queries], "without": [a.without for a in queries]}, False
     if other:
-        prompts["other"] = [a.naming(other) for a in asked]
-        prompts["both"], joined = _joint(interview, asked, other)
-    x, weights = interview.points(asked, interview.axis, interview.meter.map_draws)
-    model, seeds = interview.model, [a.seed for a in asked]
-    base = _said(interview, x, prompts)
-    drawn = {"base": model.decode(interview.pictures(asked))}
-    split = {"base": _split(interview, x, weights, base, base)}
-    with swapped(model.network, interview.delta):
-        split["unlearned"] = _split(interview, x, weights, _said(interview, x, prompts), base)
-        drawn["unlearned"] = model.decode(model.sample_latents(model.encode(prompts["given"]), seeds, interview.sampler))
+        prompts["other"] = [a.prompt_with(other) for a in queries]
+        prompts["both"], joined = _joint_prompts(pair, queries, other)
+    x, weights = pair.points(queries, pair.axis, pair.meter.map_draws)
+    model, seeds = pair.model, [a.seed for a in queries]
+    base = _predict_all(pair, x, prompts)
+    images = {"base": model.decode(pair.pictures(queries))}
+    split = {"base": _decompose(pair, x, weights, base, base)}
+    with swapped(model.network, pair.delta):
+        split["unlearned"] = _decompose(pair, x, weights, _predict_all(pair, x, prompts), base)
+        images["unlearned"] = model.decode(model.sample_latents(model.encode(prompts["given"]), seeds, pair.sampler))
     entries = []
-    for at in range(len(asked)):
+    for at in range(len(queries)):
         scales = {name: maps[at].abs().flatten().quantile(BRIGHT).item() for name, maps in split["base"].items()}
         scales |= dict.fromkeys(SHOWN[:3], scales["total"])
         about = {"concept": part.target, **{name: texts[at] for name, texts in prompts.items() if texts}, "joined": joined}
         nats = {who: {name: maps[at].sum().item() for name, maps in parts.items()} for who, parts in split.items()}
-        pictures = {who: png(pictures[at]) for who, pictures in drawn.items()}
-        pictures |= {f"{who}-{name}": heat(maps[at, 0], scales[name]) for who, parts in split.items() for name, maps in parts.items()}
+        pictures = {who: png(pictures[at]) for who, pictures in images.items()}
+        pictures |= {f"{who}-{name}": render_map(maps[at, 0], scales[name]) for who, parts in split.items() for name, maps in parts.items()}
         entries.append((about | {"nats": nats}, pictures))
     return entries
 
 
-def _nearest(interview: Interview, part: Concept, asked: Sequence[Asked]) -> str | None:
+def _find_nearest(pair: ModelPair, part: Concept, queries: Sequence[Query]) -> str | None:
     """The sibling whose name gives the base model most information about these images; None if there is none."""
     names = [m.name for m in (part.siblings or part.others)[:CANDIDATES]]
     if not names:
         return None
-    x, weights = interview.points(asked, interview.axis, interview.meter.draws)
-    given, without = interview.base_says(x, asked)
+    x, weights = pair.points(queries, pair.axis, pair.meter.draws)
+    given, without = pair.predict_base(x, queries)
 
-    def tells(name: str) -> float:
-        said = predictions(interview.model.predict, x, interview.model.encode([a.naming(name) for a in asked]))
-        return (gain(given, without, said).sum((1, 2, 3)).cpu() * weights.flatten()).sum().item()
+    def gain_of(name: str) -> float:
+        predicted = predictions(pair.model.predict, x, pair.model.encode([a.prompt_with(name) for a in queries]))
+        return (gain(given, without, predicted).sum((1, 2, 3)).cpu() * weights.flatten()).sum().item()
 
-    return max(names, key=tells)
+    return max(names, key=gain_of)
 
 
-def _joint(interview: Interview, asked: Sequence[Asked], other: str) -> tuple[list[str], bool]:
+def _joint_prompts(pair: ModelPair, queries: Sequence[Query], other: str) -> tuple[list[str], bool]:
     """Prompts that contain both names, joined by "and" where the model can encode it and by a space otherwise; and whether "and" is
     used."""
     for between in (" and ", " "):
-        prompts = [a.naming(f"{a.concept}{between}{other}") for a in asked]
+        prompts = [a.prompt_with(f"{a.concept}{between}{other}") for a in queries]
         try:
-            interview.model.encode(prompts)
+            pair.model.encode(prompts)
         except ExpungeError:
             continue
         return prompts, between == " and "
     return [], False
 
 
-def _said(interview: Interview, x: Noised, prompts: Mapping[str, Sequence[str]]) -> dict[str, Latents]:
+def _predict_all(pair: ModelPair, x: Noised, prompts: Mapping[str, Sequence[str]]) -> dict[str, Latents]:
     """The predictions of the current model under each set of prompts; empty sets are left out."""
-    model = interview.model
+    model = pair.model
     return {name: predictions(model.predict, x, model.encode(list(texts))) for name, texts in prompts.items() if texts}
 
 
-def _split(
-    interview: Interview, x: Noised, weights: Weights, said: Mapping[str, Latents], base: Mapping[str, Latents]
+def _decompose(
+    pair: ModelPair, x: Noised, weights: Weights, predicted: Mapping[str, Latents], base: Mapping[str, Latents]
 ) -> dict[str, Float[Tensor, "n 1 h w"]]:
     """The maps to render, for each image."""
 
-    def told(name: str) -> Maps:
-        noise = interview.noise(x, said[name], base["given"])
-        maps = gain(noise, said["without"], said[name]).cpu() * weights.flatten()[:, None, None, None]
+    def map_of(name: str) -> Maps:
+        noise = pair.noise(x, predicted[name], base["given"])
+        maps = gain(noise, predicted["without"], predicted[name]).cpu() * weights.flatten()[:, None, None, None]
         return smoothed(maps.unflatten(0, weights.shape).mean(1).float(), SMOOTH)
 
-    if "other" not in said:
-        return {"total": told("given")}
+    if "other" not in predicted:
+        return {"total": map_of("given")}
     # Without a joint prompt the synergy is unknown. The other parts do not depend on it.
-    parts = decomposed(told("given"), told("other"), told("both" if "both" in said else "given"))
-    return {name: getattr(parts, name) for name in SHOWN if name != "synergistic" or "both" in said}
+    parts = decomposed(map_of("given"), map_of("other"), map_of("both" if "both" in predicted else "given"))
+    return {name: getattr(parts, name) for name in SHOWN if name != "synergistic" or "both" in predicted}
 
 
-def heat(values: Float[Tensor, "h w"], scale: float) -> bytes:
+def render_map(values: Float[Tensor, "h w"], scale: float) -> bytes:
     """Render a map as PNG: white for 0, the strongest colours at plus and minus `scale`."""
     import matplotlib
 

@@ -69,7 +69,7 @@ class Axis:
     """The logSNR of each timestep."""
     width: Float[Tensor, " places"]
     """w_t above."""
-    chance: Float[Tensor, " places"]
+    probability: Float[Tensor, " places"]
     """q_t above; the sum is 1."""
 
     @classmethod
@@ -100,7 +100,7 @@ class Axis:
         logistic = width / torch.cosh((a - loc) / (2 * scale)) ** 2
         return cls(t, a, width, FLOOR * even + (1 - FLOOR) * logistic / logistic.sum())
 
-    def fitted(self, log_snr: Float[Tensor, " m"], weight: Float[Tensor, " m"]) -> tuple[float, float]:
+    def fit_logistic(self, log_snr: Float[Tensor, " m"], weight: Float[Tensor, " m"]) -> tuple[float, float]:
         """`loc` and `scale` of the logistic whose mean and standard deviation over logSNR are those of points with these weights."""
         weight = weight.clamp(min=0) + 1e-12
         loc = (weight * log_snr).sum() / weight.sum()
@@ -123,8 +123,8 @@ class Axis:
             )
         strata = torch.arange(draws // 2).repeat_interleave(2)
         u = (strata + torch.rand(draws, generator=generator, dtype=torch.float64)) / (draws // 2)
-        at = torch.searchsorted(self.chance.cumsum(0), u).clamp(max=len(self.t) - 1)
-        return self.t[at], (self.width / self.chance)[at]
+        at = torch.searchsorted(self.probability.cumsum(0), u).clamp(max=len(self.t) - 1)
+        return self.t[at], (self.width / self.probability)[at]
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ def points(x_0: Latents, given: Cond, axis: Axis, draws: int, seeds: list[int], 
 
     The points of an image are a function of its seed alone, and do not depend on the other images.
     """
-    drawn = [_drawn(x_0.shape[1:], axis, draws, seed) for seed in seeds]
-    t, weights, noise = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+    sampled = [_sample_points(x_0.shape[1:], axis, draws, seed) for seed in seeds]
+    t, weights, noise = (torch.stack(parts) for parts in zip(*sampled, strict=True))
     rows = [i for i in range(len(x_0)) for _ in range(draws)]
     t, noise = t.flatten().to(x_0.device), noise.flatten(0, 1).to(x_0)
     keys = tuple(f"meter/{seed}/{k}" for seed in seeds for k in range(draws))
@@ -167,7 +167,7 @@ def points(x_0: Latents, given: Cond, axis: Axis, draws: int, seeds: list[int], 
     return x, weights * path.eps_scale(t.cpu()).view(weights.shape) ** 2
 
 
-def _drawn(shape: torch.Size, axis: Axis, draws: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def _sample_points(shape: torch.Size, axis: Axis, draws: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Timesteps, weights and noise of one image."""
     generator = torch.Generator().manual_seed(seed)
     t, weight = axis.draw(draws, generator)

@@ -14,7 +14,7 @@ from typing import Any
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
-from expunge.evaluation.information.interview import Asked, Interview, Meter, asked_of
+from expunge.evaluation.information.interview import Meter, ModelPair, Query, make_queries
 from expunge.evaluation.information.maps import write_maps
 from expunge.evaluation.information.mutual_information import Estimate
 from expunge.evaluation.results import Row
@@ -31,7 +31,7 @@ FOLDER = "information"
 
 
 @dataclass(frozen=True)
-class Held:
+class ConceptInformation:
     """The information of both models about one concept, image by image, in nats."""
 
     name: str
@@ -60,7 +60,7 @@ class Held:
 class Information:
     """The results of a measurement."""
 
-    held: tuple[Held, ...]
+    held: tuple[ConceptInformation, ...]
     """The information about each concept."""
     rows: tuple[Row, ...]
     """The rows of the measurement, as in `rows.jsonl`."""
@@ -109,40 +109,40 @@ def measure_information(
     name, dtype = run.card["model"]["name"], run.card["dtype"]
     session = Session.open(model or name, device=device, dtype=dtype, cache=cache, progress=progress, render_batch=render_batch)
     subject, folder = run.concept(), run.folder / FOLDER
-    interview = Interview(session, run.delta(session.model.fingerprint), subject.parts[0].vocabulary, meter)
-    sets = list(_sets(subject, meter))
-    base, after = interview.answers([a for _, asked in sets for a in asked])
-    held, at = list[Held](), 0
-    for about, asked in sets:
-        held.append(_filled(about, base, after, slice(at, at := at + len(asked))))
+    pair = ModelPair(session, run.delta(session.model.fingerprint), subject.parts[0].vocabulary, meter)
+    sets = list(_measured_sets(subject, meter))
+    base, after = pair.estimate([a for _, queries in sets for a in queries])
+    held, at = list[ConceptInformation](), 0
+    for about, queries in sets:
+        held.append(_fill(about, base, after, slice(at, at := at + len(queries))))
     rows = tuple(_rows(held, subject, run.card))
-    maps = write_maps(interview, subject, folder) if meter.maps else []
+    maps = write_maps(pair, subject, folder) if meter.maps else []
     seconds = round(time.monotonic() - started, 1)
-    told = {
+    table = {
         "meter": asdict(meter),
-        "log_snr": [interview.axis.log_snr[-1].item(), interview.axis.log_snr[0].item()],
+        "log_snr": [pair.axis.log_snr[-1].item(), pair.axis.log_snr[0].item()],
         "concepts": [asdict(h) | {"probe": h.probe} for h in held],
         "maps": maps,
         "seconds": seconds,
     }
-    write_json(folder / "information.json", told)
+    write_json(folder / "information.json", table)
     write_lines(folder / "rows.jsonl", map(asdict, rows))
     return Information(tuple(held), rows, folder, seconds)
 
 
-def _sets(subject: Subject, meter: Meter) -> Iterator[tuple[Held, list[Asked]]]:
+def _measured_sets(subject: Subject, meter: Meter) -> Iterator[tuple[ConceptInformation, list[Query]]]:
     """Each concept, without numbers, and its images: the removed concepts with partners and alone, then every other."""
     for part in subject.parts:
         bare = replace(part, synonyms=())
-        about = Held(part.target, part.kind, part.member.family, True, False, (), (), 0.0, 0.0)
-        yield about, asked_of(bare, meter.target_pictures, meter.seed)
-        yield replace(about, alone=True), asked_of(bare, meter.target_pictures // 2, meter.seed, alone=True)
-    for concept in others(subject, meter.others):
-        about = Held(concept.target, concept.kind, concept.member.family, False, False, (), (), 0.0, 0.0)
-        yield about, asked_of(concept, meter.pictures, meter.seed)
+        about = ConceptInformation(part.target, part.kind, part.member.family, True, False, (), (), 0.0, 0.0)
+        yield about, make_queries(bare, meter.target_pictures, meter.seed)
+        yield replace(about, alone=True), make_queries(bare, meter.target_pictures // 2, meter.seed, alone=True)
+    for concept in other_concepts(subject, meter.others):
+        about = ConceptInformation(concept.target, concept.kind, concept.member.family, False, False, (), (), 0.0, 0.0)
+        yield about, make_queries(concept, meter.pictures, meter.seed)
 
 
-def others(subject: Subject, limit: int) -> list[Concept]:
+def other_concepts(subject: Subject, limit: int) -> list[Concept]:
     """The other concepts of the vocabulary that should remain: for each part, at most `limit` siblings, others of its kind, and of other
     kinds.
 
@@ -163,13 +163,13 @@ def others(subject: Subject, limit: int) -> list[Concept]:
     return list(found.values())
 
 
-def _filled(about: Held, base: Estimate, after: Estimate, rows: slice) -> Held:
+def _fill(about: ConceptInformation, base: Estimate, after: Estimate, rows: slice) -> ConceptInformation:
     """A concept with the numbers of its rows."""
     mine, its = (Estimate(e.nats[rows], e.se[rows]) for e in (base, after))
     return replace(about, base=tuple(mine.nats.tolist()), after=tuple(its.nats.tolist()), base_se=mine.mean_se, after_se=its.mean_se)
 
 
-def _rows(held: Sequence[Held], subject: Subject, card: Mapping[str, Any]) -> Iterator[Row]:
+def _rows(held: Sequence[ConceptInformation], subject: Subject, card: Mapping[str, Any]) -> Iterator[Row]:
     """The rows of all probes."""
     for part in subject.parts:
         siblings = {m.name for m in part.siblings}
@@ -183,12 +183,12 @@ def _rows(held: Sequence[Held], subject: Subject, card: Mapping[str, Any]) -> It
             "cross_domain": [h for h in kept if h.kind != part.kind],
         }
         for probe, members in probes.items():
-            yield from _of(members, part.target, probe, card)
+            yield from _probe_rows(members, part.target, probe, card)
     for one in held:
-        yield from _of([one], subject.target, one.probe, card)
+        yield from _probe_rows([one], subject.target, one.probe, card)
 
 
-def _of(held: Iterable[Held], concept: str, probe: str, card: Mapping[str, Any]) -> Iterator[Row]:
+def _probe_rows(held: Iterable[ConceptInformation], concept: str, probe: str, card: Mapping[str, Any]) -> Iterator[Row]:
     """The rows of a probe: both models' mean information over all images of its concepts, and the mean of the concepts' ratios."""
     held = list(held)
     base, after = ([nats for h in held for nats in getattr(h, name)] for name in ("base", "after"))
@@ -200,16 +200,16 @@ def _of(held: Iterable[Held], concept: str, probe: str, card: Mapping[str, Any])
 
     yield row("base", "none", "information", student_interval(base), len(base))
     yield row(card["id"], card["method"], "information", student_interval(after), len(after))
-    if told := [h for h in held if _tells(h)]:
-        yield row(card["id"], card["method"], "information_ratio", _ratio(told), sum(len(h.base) for h in told))
+    if informative := [h for h in held if _has_ratio(h)]:
+        yield row(card["id"], card["method"], "information_ratio", _mean_ratio(informative), sum(len(h.base) for h in informative))
 
 
-def _tells(held: Held) -> bool:
+def _has_ratio(held: ConceptInformation) -> bool:
     """Whether a ratio is defined: the base model's mean is significantly above 0, or no image has a negative value."""
     return min(held.base) >= 0 < max(held.base) or student_interval(held.base).low > 0
 
 
-def _ratio(held: Sequence[Held]) -> Interval:
+def _mean_ratio(held: Sequence[ConceptInformation]) -> Interval:
     """The mean of the ratios of several concepts, each with equal weight. Their errors are independent."""
     ratios = [ratio_interval(h.after, h.base) for h in held]
     freedom = [len(h.base) - 1 for h in held]

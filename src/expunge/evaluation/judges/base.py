@@ -56,9 +56,9 @@ class Judge(Protocol):
         """Labels images by the members of the concept's kind, and of its partner's where the judge knows them."""
 
 
-def judge_images(judge: Judge, images: Images, concept: Concept, batch: int = RENDER_BATCH) -> Judgement:
-    """What a judge says of any number of images, `batch` at a time."""
-    parts = [judge(chunk, concept) for chunk in images.split(batch)]
+def judge_images(judge: Judge, images: Images, concept: Concept, batch: int | None = None) -> Judgement:
+    """What a judge says of any number of images, `batch` at a time; default as many as are sampled at once."""
+    parts = [judge(chunk, concept) for chunk in images.split(batch or RENDER_BATCH)]
     seen = {kind: tuple(label for p in parts for label in p.seen[kind]) for kind in parts[0].seen}
     confidence = {kind: tuple(c for p in parts for c in p.confidence[kind]) for kind in parts[0].confidence}
     features = [p.features for p in parts if p.features is not None]

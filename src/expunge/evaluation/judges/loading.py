@@ -55,12 +55,12 @@ def _load(spec: str, device: str, files: tuple[tuple[str, int, int], ...]) -> Ju
 
 
 def judges_for(spec: str | None, model: DiffusionModel, *concepts: Concept) -> tuple[Judge, ...]:
-    """The judges of a model's images: the one called `spec`; without it both of the canvas there, and none elsewhere.
+    """The judges of a model's images: the one called `spec`; without it those that go with the model, if any.
 
     Raises:
         ExpungeError: as of `load_judge`; rule "judge-lacks-concept", a judge without a label for one of the concepts.
     """
-    specs = (spec,) if spec else CANVAS_JUDGES if model.defaults.judges else ()
+    specs = (spec,) if spec else model.defaults.judges
     judges = tuple(load_judge(name, model.device) for name in specs)
     for judge in judges:
         for concept in concepts:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from expunge.evaluation.results import Row
-from expunge.reports.charts.style import BASE, LINE, PAPER, RUNS, STYLE, WIDTH, abbreviate, marker_of, percent, svg
-from expunge.reports.glossary import arrow_of, is_share
+from expunge.reports.charts.style import BASE, CHART_WIDTH, LINE, PAPER, RUNS, STYLE, abbreviate, marker_of, percent, svg
+from expunge.reports.glossary import arrow_of, is_fraction
 from expunge.reports.tables import Group, Key
 
 LONGEST = 24
@@ -25,7 +25,7 @@ def forests(group: Group) -> list[Markup]:
     differ between runs are all shown.
     """
     keys = [k for k in group.keys if any(_lanes(group, k))]
-    shares, others = [k for k in keys if is_share(k.metric)], [k for k in keys if not is_share(k.metric)]
+    shares, others = [k for k in keys if is_fraction(k.metric)], [k for k in keys if not is_fraction(k.metric)]
     charts = [_forest(group, [shares], f"Shares of images with intervals, {group.title}")] if shares else []
     return charts + ([_forest(group, [[k] for k in others], f"Other metrics with intervals, {group.title}")] if others else [])
 
@@ -34,7 +34,7 @@ def _forest(group: Group, panels: list[list[Key]], title: str) -> Markup:
     heights = [len(p) * (0.15 * (len(group.columns) + 1) + 0.16) for p in panels]
     total = sum(heights) + 0.42 * len(panels)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, total))
+        figure = Figure(figsize=(CHART_WIDTH, total))
         axes = figure.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
         for axis, panel in zip(axes, panels, strict=True):
             _panel(axis, group, panel)
@@ -51,7 +51,7 @@ def _lanes(group: Group, key: Key) -> list[list[Row]]:
 
 
 def _panel(axis: Axes, group: Group, keys: Sequence[Key]) -> None:
-    are_shares = is_share(keys[0].metric)
+    are_shares = is_fraction(keys[0].metric)
     scale = 100 if are_shares else 1
     for at, key in enumerate(keys):
         lanes = _lanes(group, key)

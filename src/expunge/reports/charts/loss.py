@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from expunge.reports.charts.style import SOFT, STYLE, WIDTH, colour_of, svg
+from expunge.reports.charts.style import CHART_WIDTH, SOFT, STYLE, colour_of, svg
 from expunge.training.steps import Step
 
 
@@ -23,7 +23,7 @@ def loss_chart(steps: Sequence[Step], colour: int) -> Markup | None:
     at = [s.step for s in finite]
     smooth = running_mean([s.loss for s in finite], window_of(len(finite)))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.5))
+        figure = Figure(figsize=(CHART_WIDTH, 2.5))
         axis = figure.subplots()
         line = colour_of(colour)
         raw_at, raw = thin(at, [s.loss for s in finite])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from expunge.evaluation.statistics import Interval
-from expunge.reports.charts.style import PAPER, SOFT, STYLE, WIDTH, colour_of, marker_of, percent, svg
+from expunge.reports.charts.style import CHART_WIDTH, PAPER, SOFT, STYLE, colour_of, marker_of, percent, svg
 
 LABEL_GAP = 0.07
 """Tick labels closer than this part of the axis would overlap; of two the one at the greater strength is written."""
@@ -34,7 +34,7 @@ def recovery_chart(lines: Sequence[RecoveryLine], unit: str, chance: float, titl
     if len(strengths) < 2:
         return None
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.6))
+        figure = Figure(figsize=(CHART_WIDTH, 2.6))
         axis = figure.subplots()
         axis.axhline(100 * chance, color=SOFT, linewidth=0.9, dashes=(1, 2.5))
         for line in lines:

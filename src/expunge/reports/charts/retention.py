@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from expunge.reports.charts.style import INK, LINE, RUNS, SOFT, STYLE, WIDTH, abbreviate, svg
+from expunge.reports.charts.style import CHART_WIDTH, INK, LINE, RUNS, SOFT, STYLE, abbreviate, svg
 from expunge.reports.format import DASH
 
 ACROSS = 4
@@ -44,7 +44,7 @@ def retention_chart(kind: str, tiles: Sequence[Tile]) -> Markup:
             lines.append((family if start == 0 else "", members[start : start + ACROSS]))
     height = _HEIGHT * len(lines) + 0.04
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height))
+        figure = Figure(figsize=(CHART_WIDTH, height))
         axis = figure.add_axes((0.005, 0.0, 0.99, 1.0))
         width = (1 - _LEFT) / ACROSS
         for at, (family, members) in enumerate(lines):

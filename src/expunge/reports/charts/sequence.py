@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from expunge.evaluation.results import Row
-from expunge.reports.charts.style import STYLE, WIDTH, colour_of, marker_of, percent, svg
+from expunge.reports.charts.style import CHART_WIDTH, STYLE, colour_of, marker_of, percent, svg
 from expunge.reports.run_view import RunView
 from expunge.reports.tables import BASE_RUN, Value, value_of
 
@@ -62,7 +62,7 @@ def _chart(stages: Sequence[str], at: Sequence[Sequence[Row | None]], title: str
     """A line for each concept, from the stage that removed it."""
     with matplotlib.rc_context(STYLE):
         is_crowded = len(stages) > FEW
-        figure = Figure(figsize=(WIDTH, 3.1 if is_crowded else 2.6))
+        figure = Figure(figsize=(CHART_WIDTH, 3.1 if is_crowded else 2.6))
         axis = figure.subplots()
         for number, rows in enumerate(at):
             colour = colour_of(number)

@@ -17,7 +17,7 @@ MARKER_SYMBOLS = ("●", "■", "▲", "◆", "▼", "✚")
 """The shapes of `MARKERS` for the legend, which is text of the page."""
 _VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", BASE: "base", PAPER: "paper", **{c: f"run{i}" for i, c in enumerate(RUNS)}}
 
-WIDTH = 4.5
+CHART_WIDTH = 4.5
 """The width of a chart in inches; the page scales it."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "expunge", "text.parse_math": False, "text.usetex": False, "axes.unicode_minus": True,

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from expunge.reports.charts.style import BASE, INK, PAPER, STYLE, WIDTH, abbreviate, colour_of, marker_of, percent, svg
+from expunge.reports.charts.style import BASE, CHART_WIDTH, INK, PAPER, STYLE, abbreviate, colour_of, marker_of, percent, svg
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def tradeoff_chart(spots: Sequence[Spot]) -> Markup | None:
     if not spots:
         return None
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.8))
+        figure = Figure(figsize=(CHART_WIDTH, 3.8))
         axis = figure.subplots()
         edge = sorted((s for s in spots if s.colour is not None and not _is_beaten(s, spots)), key=lambda s: s.retention[0])
         if len(edge) > 1:
@@ -91,7 +91,7 @@ def cost_chart(title: str, costs: Sequence[Bar]) -> Markup:
     """A bar for each method, with its number at the end. A gap near the end of a bar shows that it is cut."""
     height = 0.27 * len(costs) + 0.45
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height))
+        figure = Figure(figsize=(CHART_WIDTH, height))
         axis = figure.subplots()
         longest = _longest([b.value for b in costs])
         for at, bar in enumerate(costs):

@@ -12,7 +12,7 @@ from expunge.progress import duration
 from expunge.reports.charts.sequence import course_of
 from expunge.reports.charts.tradeoff import Bar, Spot, cost_chart, tradeoff_chart
 from expunge.reports.format import count, interval, number, size
-from expunge.reports.glossary import arrow_of, is_share, meaning
+from expunge.reports.glossary import arrow_of, is_fraction, meaning
 from expunge.reports.images import Album, albums
 from expunge.reports.pages.template import fill, origin_of
 from expunge.reports.run_view import RunView, read_view, split_by_concept
@@ -104,7 +104,7 @@ def _label(line: Standing) -> str:
 def _value(metric: str, pooled: Pooled | None) -> Value | None:
     if pooled is None:
         return None
-    of = is_share(metric.split(AFTER)[0])
+    of = is_fraction(metric.split(AFTER)[0])
     text, ratio = number(pooled.value, of), "" if pooled.of_base is None else number(pooled.of_base, True)
     ends = interval(pooled.low, pooled.high, of) if pooled.low < pooled.high else ""
     return Value(pooled.value, text, ends, pooled.n, "" if ratio in ("", text) else f"{ratio} of base")

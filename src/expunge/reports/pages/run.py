@@ -134,10 +134,10 @@ def _run_section(column: Column) -> RunSection:
     steps = view.run.steps
     finite = sum(math.isfinite(s.loss) for s in steps)
     chart = loss_chart(steps, column.colour)
-    return RunSection(column, answers(view), chart, finite, settings_of(card), _costs(card), _versions(card), facts)
+    return RunSection(column, answers(view), chart, finite, run_settings(card), _costs(card), _versions(card), facts)
 
 
-def settings_of(card: Card) -> list[tuple[str, str]]:
+def run_settings(card: Card) -> list[tuple[str, str]]:
     """Everything that was set for a run, as names and values."""
     return [
         ("method", card.method or DASH),
