@@ -6,12 +6,12 @@ import pytest
 import tiny
 import torch
 from attacks.victims import victim
+from raising import raises_error
 from torch.nn import functional as F
 
 from expunge.attacks.base import Victim
 from expunge.attacks.prompt_search import P4D, VALIDATION_POINTS, PrefixLoss, PromptSearch
 from expunge.diffusion.types import Point
-from expunge.errors import ExpungeError
 from expunge.models.delta import swapped
 from expunge.models.text_encoder import Words
 
@@ -22,7 +22,7 @@ def valued(attack: PromptSearch, attacked: Victim, prompts: list[str], count: in
     """The loss of a prompt for each picture, by the attack."""
     aimed = attack._make_loss(attacked, count, name)
     with swapped(attacked.model.network, attacked.delta):
-        return aimed.evaluate_all(attacked.model, attacked.model.encode(prompts).states)
+        return aimed.evaluate_all(attacked.model, attacked.model.encode(prompts))
 
 
 @pytest.mark.parametrize("cls", [PromptSearch, P4D])
@@ -108,13 +108,13 @@ def test_the_untouched_model_matches_itself_without_a_prefix(tmp_path):
 def test_words_that_fit_the_searched_places_alone_are_left_out(tmp_path, monkeypatch):
     """Were any prefix used, the untouched model itself would lose the concept to the words before it."""
     attacked, attack = victim(tmp_path), PromptSearch(**SMALL)
-    monkeypatch.setattr(PrefixLoss, "evaluate_all", lambda self, model, states: torch.zeros(len(states)))
+    monkeypatch.setattr(PrefixLoss, "evaluate_all", lambda self, model, cond: torch.zeros(len(cond)))
     *_, last = attack(attacked)
     assert last.cond.keys == tuple(attacked.asked()[0])
 
 
 def test_a_prefix_that_has_no_room_is_refused_before_any_work(tmp_path):
-    with pytest.raises(ExpungeError, match=r"the text encoder reads 12\."):
+    with raises_error("prompt-too-long", hint="fewer tokens"):
         next(PromptSearch(tokens=9)(victim(tmp_path, pictures=11)))
 
 

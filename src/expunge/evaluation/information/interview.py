@@ -12,7 +12,7 @@ from torch import Tensor
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.diffusion.decomposition import gain
-from expunge.diffusion.types import Latents, Noised
+from expunge.diffusion.types import Cond, Latents, Noised
 from expunge.evaluation.information.mutual_information import Axis, Estimate, Form, Weights, points, predictions
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
@@ -158,15 +158,16 @@ class ModelPair:
 
     def predict(self, x: Noised, queries: Sequence[Query]) -> tuple[Latents, Latents]:
         """The predictions of the current model at the points of each image, with and without the concept's name."""
-        encode = self.model.encode
-        given, without = encode([a.prompt for a in queries]), encode([a.without for a in queries])
+        given = self.model.encode([a.prompt for a in queries])
+        # Where nothing is left without the concept, it is the model's own condition without a prompt.
+        without = Cond.cat([self.model.encode([a.without]) if a.without else self.model.null() for a in queries])
         return predictions(self.model.predict, x, given), predictions(self.model.predict, x, without)
 
     def predict_base(self, x: Noised, queries: Sequence[Query]) -> tuple[Latents, Latents]:
         """The predictions of the base model at the points of each image, cached."""
         draws = len(x) // len(queries)
         times = x.t.view(len(queries), draws).tolist()
-        keys = [digest("asked", self._cache_key, a.prompt, a.without, a.seed, t) for a, t in zip(queries, times, strict=True)]
+        keys = [digest("predictions", self._cache_key, a.prompt, a.without, a.seed, t) for a, t in zip(queries, times, strict=True)]
         found = {i: kept for i, key in enumerate(keys) if (kept := self.session.cache.get(key))}
         if missing := [i for i in range(len(queries)) if i not in found]:
             rows = [i * draws + k for i in missing for k in range(draws)]
