@@ -44,8 +44,9 @@ def returned(net: nn.Module) -> Iterator[Count]:
         def back(gradient: torch.Tensor) -> None:
             count.samples += len(gradient)
 
-        if output.sample.requires_grad:
-            output.sample.register_hook(back)
+        predicted = output[0]
+        if predicted.requires_grad:
+            predicted.register_hook(back)
 
     hook = net.register_forward_hook(see)
     try:
