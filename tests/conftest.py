@@ -12,6 +12,7 @@ os.environ |= {
     "TRANSFORMERS_VERBOSITY": "error",  # at import it says what it could do with more packages
 }
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("COLUMNS", None)  # a terminal's width, which workers of xdist inherit
 
 import ipaddress
 import random

@@ -115,5 +115,5 @@ def test_candidates_hold_no_part_of_a_name_where_only_its_tokens_would_be_left_o
 def test_a_tokenizer_without_words_is_told_of(monkeypatch):
     words = Words(tiny.model())
     monkeypatch.setattr(words.tokenizer, "get_vocab", lambda: {"a</w>": 1, "ri": 2})
-    with pytest.raises(ExpungeError, match="has none beside the concept's own"):
+    with raises_error("no-words-to-search", ["neon"], "Try "):
         words.candidates(["neon"])

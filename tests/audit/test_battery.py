@@ -258,7 +258,7 @@ def test_what_was_spent_is_counted(audited):
 def test_in_python_it_is_one_call(made, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text('pictures = 8\n[[attacks]]\nname = "audit.toys:Undo"\n')
-    done = audit(made, file, model=tiny.model(), sampler=SAMPLER, cache=Store(tmp_path / "store"), out=tmp_path / "audit")
+    done = audit(made, file, model=tiny.model(), sampler=SAMPLER, cache=Store(tmp_path / "store"), out=tmp_path / "audit", allow_code=True)
     assert done.findings[0].state == "back"
     assert (tmp_path / "audit" / "index.html").is_file()
     assert json.loads((tmp_path / "audit" / "audit.json").read_text())["budget"]["name"] == "mine"

@@ -79,7 +79,6 @@ def test_a_dry_run_prices_everything_and_touches_nothing(audit, tmp_path, own_ca
 def test_an_audit_ends_with_verdicts_and_a_page_and_is_not_done_twice(audit, tmp_path):
     said = audit()
     assert said.code == 0, said.err
-    assert "per cent of the audit: 100 of 100" in said.err
     assert "Comes back" in said.out
     assert "Does not come back within this budget" in said.out
     assert "100% [68%, 100%]" in said.out

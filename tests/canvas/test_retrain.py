@@ -96,7 +96,7 @@ def test_the_result_is_a_run_with_every_weight_of_the_network(made):
 def test_it_is_measured_and_reported_as_a_run(made, tmp_path, monkeypatch):
     from expunge import report
 
-    monkeypatch.setattr(evaluation, "null_drift", lambda *_: [0.5, 0.5])  # slow, and tested elsewhere
+    monkeypatch.setattr("expunge.evaluation.weights.null_drift", lambda *_: [0.5, 0.5])  # slow, and tested elsewhere
     protocol, sampler = Protocol(seeds=1, target_seeds=1, prompts=1), Sampler(1, 1.0)
     rows = evaluation.evaluate(made, protocol=protocol, sampler=sampler, metrics=["UA"], cache=Store(tmp_path / "store"))
     assert {(r.run, r.method) for r in rows} == {("base", "none"), (made.id, "retrain")}

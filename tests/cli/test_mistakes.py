@@ -302,7 +302,7 @@ def test_a_delta_cut_short(broken: Path, tmp_path: Path):
     delta = broken / "delta.safetensors"
     delta.write_bytes(delta.read_bytes()[:100])
     line = say("sample", broken, "--prompt", "a ring", "--out", tmp_path / "sheet.png", "--device", "cpu").error
-    assert "whole safetensors file" in line
+    assert "cannot be read as a safetensors file" in line
     assert str(delta) in line
 
 
@@ -347,7 +347,7 @@ def test_a_checkpoint_cut_short(unlearn: Unlearn, run: Path, tmp_path: Path, mon
     checkpoint.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
     line = unlearn(*arguments).error
     assert str(checkpoint) in line
-    assert "delete" in line
+    assert "deleting" in line
     checkpoint.unlink()
     assert unlearn(*arguments).code == 0
     assert (tmp_path / "r" / "delta.safetensors").read_bytes() == (run / "delta.safetensors").read_bytes()

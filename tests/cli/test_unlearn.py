@@ -120,7 +120,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(unlearn: Unlearn, tmp_pat
     assert not (tmp_path / "r").exists()
     text = " ".join(said.out.split())
     assert "needs marginal: each forget prompt with another concept of the same domain in the concept's place" in text
-    assert "needs reference: the untouched model's noise predictions" in text
+    assert "needs reference: the base model's noise predictions" in text
     assert "scope xattn: 20 tensors, 19.2% of the network" in text
     assert "to forget 3 prompts: a ring in neon style; a square in neon style; neon style" in text
     # 2 pictures x 4 steps x 2 for guidance; 8 places of a bank of 6 are visited, so each of them once, under the marginal and,
