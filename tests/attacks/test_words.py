@@ -5,7 +5,6 @@ import tiny
 import torch
 from raising import raises_error
 
-from expunge.errors import ExpungeError
 from expunge.models.text_encoder import BLANK, Words
 
 PROMPTS = ["", "neon style", "a ring in neon style", "a ring in neon style in neon style"]
