@@ -83,9 +83,9 @@ def test_a_run_shows_its_images_and_its_steps_stage_by_stage(tmp_path: Path):
         tiny.model(), both, training=tiny.TRAINING, together="sequential", out=tmp_path / "run", cache=tmp_path / "cache", progress=shown
     )
     assert [(t.title.split(": ", 1)[0], t.title.rsplit(": ", 1)[1], t.total, t.done) for t in shown.tasks] == [
-        ("stage 1 of 2, neon", "pictures of the concept", 8, 8),
+        ("stage 1 of 2, neon", "images of the concept", 8, 8),
         ("stage 1 of 2, neon", "steps", 6, 6),
-        ("stage 2 of 2, ring", "pictures of the concept", 8, 8),
+        ("stage 2 of 2, ring", "images of the concept", 8, 8),
         ("stage 2 of 2, ring", "steps", 6, 6),
     ]
 

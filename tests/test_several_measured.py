@@ -206,9 +206,9 @@ def test_targets_repeat_and_a_configuration_repeats_the_run(unlearned, tmp_path,
 def test_what_takes_long_says_in_which_stage_it_is(unlearned, tmp_path):
     said = unlearned(*BOTH, "--sequential", "--seed", 31, "--out", tmp_path / "r").err
     for number, name in enumerate(("neon", "ring"), 1):
-        assert f"stage {number} of 2, {name}: pictures of the concept: 1 of 1" in said
+        assert f"stage {number} of 2, {name}: images of the concept: 1 of 1" in said
     said = unlearned(*BOTH, "--seed", 32, "--out", tmp_path / "s").err
-    assert "pictures of the concept: 1 of 1" in said
+    assert "images of the concept: 1 of 1" in said
     assert "stage" not in said
 
 
