@@ -59,7 +59,7 @@ def test_a_later_method_begins_where_the_one_before_ended_and_keeps_what_lies_ou
 
     def spied(net, *rest):
         state = real(net, *rest)
-        begun.update({n: p.detach().clone() for n, p in net.named_parameters()} | state.start)
+        begun.update({n: p.detach().clone() for n, p in net.network.named_parameters()} | state.start)
         return state
 
     model = tiny.model()
