@@ -82,7 +82,7 @@ def audit(
     progress: "Progress | None" = None,
     render_batch: int | None = None,
 ) -> "Audit":
-    """Attacks a run with a whole battery, and its untouched model as a control, and writes one self-contained page.
+    """Attacks a run and, as a control, its base model, and writes one self-contained page.
 
     What is done is kept: the same call goes on where it was stopped, and computes nothing twice.
 
@@ -109,7 +109,7 @@ def audit(
         The audit; its findings, its rows, and its folder, which holds `index.html`.
 
     Raises:
-        ExpungeError: any bad input; an attack that cannot be made is told of in `failures` instead.
+        ExpungeError: any bad input. An attack that cannot be made is listed in `failures` instead.
     """
     steps, page = import_module("expunge.audits.setup"), import_module("expunge.reports.pages.audit")
     battery = steps.prepare(

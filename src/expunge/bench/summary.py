@@ -39,7 +39,7 @@ class Measured:
     seed: int
     folder: Path
     rows: tuple[Row, ...]
-    """Of the run and of the untouched model; under attacks, of the retrained control too."""
+    """Of the run and of the base model; under attacks, of the retrained control too."""
     costs: Mapping[str, float | None]
     stages: tuple[Row, ...] = ()
     """Of the stages of a sequence: how gone each concept was after each."""
@@ -55,7 +55,7 @@ class Pooled:
     n: int
     """Pictures behind a share, runs behind anything else."""
     of_base: float | None = None
-    """A share's ratio to the untouched model's, on the same concepts and seeds."""
+    """A share's ratio to the base model's, on the same concepts and seeds."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Standing:
 
     label: str
     method: str
-    """Registered name; "none" for the untouched model."""
+    """Registered name; "none" for the base model."""
     units: int
     metrics: Mapping[str, Pooled]
     """By metric; "UA after ATTACK" under an attack."""
@@ -73,7 +73,7 @@ class Standing:
 
     @property
     def retention(self) -> float | None:
-        """The least of the retained shares, relative to the untouched model's."""
+        """The least of the retained shares, relative to the base model's."""
         found = [p.of_base for p in self.metrics.values() if p.of_base is not None]
         return min(found) if found else None
 
@@ -99,7 +99,7 @@ def measured(units: "Iterable[Unit]", out: Path) -> list[Measured]:
 
 
 def _attacked(finding: Mapping[str, Any], run: str, unit: "Unit") -> Iterator[Row]:
-    """What an attack came to: of the run, of the untouched model and of the control, each under the settings and at the strength that
+    """What an attack came to: of the run, of the base model and of the control, each under the settings and at the strength that
     bring most of it."""
     sides = ((run, unit.method, "best_unlearned"), ("base", "none", "best_base"), (CONTROL, RETRAINED, "best_retrained"))
     for name, method, key in sides:
@@ -120,7 +120,7 @@ def labelled(found: Iterable[Measured]) -> list[dict[str, Any]]:
 
 
 def standings(found: Sequence[Measured], judge: str | None = None) -> list[Standing]:
-    """The untouched model, then every label in order. `judge`: whose word counts; default the main one, else the first there is."""
+    """The base model, then every label in order. `judge`: whose word counts; default the main one, else the first there is."""
     judges = list(dict.fromkeys(r.judge for m in found for r in m.rows if r.judge != "none"))
     judge = judge or ("main" if "main" in judges or not judges else judges[0])
     if not found:
@@ -136,12 +136,12 @@ def standings(found: Sequence[Measured], judge: str | None = None) -> list[Stand
 
 
 def base_rows(found: Iterable[Measured], judge: str) -> list[Row]:
-    """The untouched model's, each unit's concept and seed once: every method's unit brings the same ones along."""
+    """The base model's, each unit's concept and seed once: every method's unit brings the same ones along."""
     return _once(found, judge, "base", lambda m, r: (m.concept, r.concept))
 
 
 def _landmark(found: Iterable[Measured], judge: str, run: str) -> list[Row]:
-    """The untouched model's, or the control's, each concept and seed once, also where units remove it alone and beside others; then
+    """The base model's, or the control's, each concept and seed once, also where units remove it alone and beside others; then
     as the first of them has it."""
     return _once(found, judge, run, lambda m, r: r.concept)
 
