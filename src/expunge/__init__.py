@@ -84,10 +84,10 @@ def audit(
 ) -> "Audit":
     """Attacks a run and, as a control, its base model, and writes one self-contained page.
 
-    What is done is kept: the same call goes on where it was stopped, and computes nothing twice.
+    Finished attacks are kept: the same call continues after an interruption and computes nothing twice.
 
     Args:
-        budget: "quick", "standard", "full", or a TOML file: which attacks with which settings, and how many pictures.
+        budget: "quick", "standard", "full", or a TOML file: which attacks with which settings, and how many images.
         control: a run whose model never saw the concept (`python -m expunge.canvas.training.retrain` or
             `expunge.adopt(..., never_saw=True)`), or "none". Default: the one that comes with the canvas, for the six concepts that it
             never saw; else none.

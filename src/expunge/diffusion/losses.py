@@ -15,9 +15,9 @@ def squared_error(prediction: Latents, goal: Latents) -> Float[Tensor, " b"]:
 def denoising_error(models: Models, x: Noised, prediction: Latents | None = None) -> Float[Tensor, " b"]:
     """The denoising loss of each point: the mean squared error in what the network predicts.
 
-    For a network that predicts noise it is || eps - eps_theta(x_t, t, c) ||^2 (arXiv 2006.11239, equation 14), for one that predicts v it is
-    || v - v_theta ||^2 (arXiv 2202.00512). Many methods minimise it on the retain set, some maximise it on the concept, and attacks minimise
-    it on the concept.
+    For a network that predicts noise it is || eps - eps_theta(x_t, t, c) ||^2 (arXiv 2006.11239, equation 14), for one that predicts v
+    || v - v_theta ||^2 (arXiv 2202.00512). Many methods minimise it on the retain set, some maximise it on the concept, and attacks
+    minimise it on the concept.
 
     Args:
         prediction: of the student at `x`, where it is known already.
