@@ -20,6 +20,7 @@ from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.protocol import Protocol
 from expunge.evaluation.results import read_rows
 from expunge.models.sampling import Sampler
+from expunge.progress import Progress
 from expunge.reports.charts.sequence import course_of
 from expunge.reports.pages.bench import write_bench_page
 from expunge.reports.pages.run import write_report
@@ -203,12 +204,13 @@ def test_targets_repeat_and_a_configuration_repeats_the_run(unlearned, tmp_path,
         assert stage.refusal.rule == "stage-config"
 
 
-def test_what_takes_long_says_in_which_stage_it_is(unlearned, tmp_path):
+def test_what_takes_long_says_in_which_stage_it_is(unlearned, tmp_path, monkeypatch):
+    monkeypatch.setattr("expunge.progress.Progress.default", lambda: Progress(delay=0.0))
     said = unlearned(*BOTH, "--sequential", "--seed", 31, "--out", tmp_path / "r").err
     for number, name in enumerate(("neon", "ring"), 1):
-        assert f"stage {number} of 2, {name}: images of the concept: 1 of 1" in said
+        assert f"stage {number} of 2, {name}: images of the concept: 2 of 2" in said
     said = unlearned(*BOTH, "--seed", 32, "--out", tmp_path / "s").err
-    assert "images of the concept: 1 of 1" in said
+    assert "images of the concept: 2 of 2" in said
     assert "stage" not in said
 
 
@@ -248,7 +250,7 @@ def test_other_names_and_several_concepts_are_told_apart(unlearned):
         ([*BOTH, "--reference", "previous"], ["cannot be 'previous'", "--sequential"]),
         ([*BOTH, "--sequential", "--reference", "last"], ["original, previous", "'last'"]),
         (["--target", "neon", "--sequential"], ["The options --sequential and --reference need several concepts", "'neon'"]),
-        ([*BOTH, "--pictures", "1"], ["pictures 1", "2 concepts"]),
+        ([*BOTH, "--pictures", "1"], ["--pictures 2", "2 concepts"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -292,7 +294,7 @@ def test_compose_eval_ls_and_report(unlearned, tmp_path, monkeypatch):
     said = say("compose", "neon", "ring", "--out", tmp_path / "runs" / "both")
     assert said.code == 0, said.err
     assert f"next: expunge eval {tmp_path / 'runs' / 'both'}" in said.out
-    assert "two or more" in say("compose", "neon").error
+    assert "At least two runs" in say("compose", "neon").error
     assert unlearned(*BOTH, "--sequential", "--out", tmp_path / "runs" / "chain").code == 0
     for name in ("both", "chain"):
         said = say("eval", name, "--judge", "main", "--target-seeds", 1, "--steps", 1, "--guidance", 1, "--metric", "UA", "--device", "cpu")

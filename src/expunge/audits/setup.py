@@ -129,8 +129,7 @@ def refuse_control(control: Run, audited: Sequence[Concept]) -> None:
 
     Raises:
         ExpungeError: rule "not-retrained", the run was not trained without a concept; rule "control-of-others", it was trained without
-        other
-            concepts.
+            other concepts.
     """
     if control.card["method"] != RETRAINED:
         raise ExpungeError(
