@@ -97,6 +97,11 @@ def test_each_setting_of_a_method_is_a_flag_with_its_text_and_default(name: str)
     assert "Source: arXiv" in shown or "Source: OpenReview" in shown
 
 
+def test_usage_shows_where_the_method_stands():
+    assert say("unlearn", "--help").out.splitlines()[0] == "Usage: expunge unlearn METHOD [OPTIONS]"
+    assert say("unlearn", "esd", "--help").out.splitlines()[0] == "Usage: expunge unlearn esd [OPTIONS]"
+
+
 def test_formulas_keep_their_line():
     formula = next(line for line in METHODS["uce"].__doc__.splitlines() if "J(W')" in line).strip()
     assert formula in say("unlearn", "uce", "--help").out

@@ -82,7 +82,7 @@ def expunge(
 app.command("demo")(demo)
 app.command("ls")(ls)
 app.command("show")(show)
-app.add_typer(unlearn, name="unlearn")
+app.add_typer(unlearn, name="unlearn", options_metavar="METHOD", subcommand_metavar="[OPTIONS]")
 app.command("sample")(sample)
 app.command("eval")(evaluate)
 app.command("meter")(meter)

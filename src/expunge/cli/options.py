@@ -22,7 +22,7 @@ AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Import code that a file names as package.module:NAME. For files that you trust.")
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="Device: cpu, cuda, cuda:1, mps, or auto for the fastest one.")]
-RENDER = "Images sampled at once. More are faster on an accelerator and need more memory.  [default: at most 40]"
+RENDER = "Images sampled at once; by default at most 40. More are faster on an accelerator and need more memory."
 RenderBatch = Annotated[int | None, typer.Option(metavar="N", min=1, help=RENDER)]
 JUDGE = "Judge that labels the images (see `expunge ls judges`).  [default: main on the canvas, else none]"
 Judge = Annotated[str | None, typer.Option(metavar="NAME|FOLDER|ID", help=JUDGE)]

@@ -50,7 +50,7 @@ class Methods(TyperGroup):
 unlearn = typer.Typer(cls=Methods, rich_markup_mode=None)
 
 
-@unlearn.callback(options_metavar="METHOD", subcommand_metavar="[OPTIONS]")
+@unlearn.callback()
 def describe() -> None:
     """Remove concepts from a model.
 
