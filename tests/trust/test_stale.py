@@ -116,6 +116,16 @@ def test_seeds_follow_from_the_request_and_not_from_the_code(package: Path, tmp_
     assert all(torch.equal(value, again.delta()[name]) for name, value in first.delta().items())
 
 
+@pytest.mark.parametrize(("file", "changed"), [("stable_diffusion.py", True), ("stable_diffusion_3.py", False), ("families.py", False)])
+def test_a_run_covers_the_family_of_its_model_alone(package: Path, file: str, changed: bool):
+    def code() -> str:
+        return make_plan(tiny.model(), tiny.concept(), "esd", training=tiny.TRAINING).code
+
+    before = code()
+    edit(package / "models" / file)
+    assert (code() != before) is changed
+
+
 def test_a_composed_run_covers_the_code_that_composes(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     runs = [unlearn(tiny.model(), tiny.concept(c), "uce", out=tmp_path / c, cache=Store(tmp_path / "store")) for c in ("neon", "ring")]
     monkeypatch.chdir(tmp_path)

@@ -24,11 +24,13 @@ PACKAGE = Path(__file__).parents[1]
 DECIDES_NOTHING = frozenset(
     f"expunge.{name}"
     for name in (
-        "__init__", "errors", "names", "config", "storage.files", "storage.lock", "storage.cache", "storage.code",
-        "methods.__init__", "methods.config", "attacks.__init__", "runs", "audits", "bench", "reports", "cli",
+        "__init__", "errors", "names", "config", "progress", "storage.files", "storage.lock", "storage.cache", "storage.code",
+        "models.__init__", "models.families", "methods.__init__", "methods.config", "attacks.__init__",
+        "runs", "audits", "bench", "reports", "cli",
     )
 )  # fmt: skip
-"""Modules and packages that are not followed: they check, name, store and show what others compute."""
+"""Modules and packages that are not followed: they check, name, store and show what others compute. Among them are the tables of all
+methods, attacks and model families: a new entry leaves the results of the others valid."""
 
 
 def code_digest(*roots: str, alone: Iterable[str] = ()) -> str:
