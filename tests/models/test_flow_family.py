@@ -3,11 +3,12 @@
 import json
 from itertools import pairwise
 
-import families
 import pytest
 import tiny
 import torch
 from diffusers import StableDiffusion3Pipeline
+from families import stable_diffusion_3
+from families.parts import T5_LENGTH
 from invariants.test_runs import Interrupted, stop_after
 
 from expunge.attacks.base import Victim
@@ -22,6 +23,7 @@ from expunge.evaluation.protocol import Protocol
 from expunge.models.loading import load
 from expunge.models.sampling import Sampler, Visit
 from expunge.models.scopes import SCOPES
+from expunge.models.stable_diffusion_3 import StableDiffusion3
 from expunge.runs.adopt import adopt
 from expunge.runs.cost import price
 from expunge.runs.export import merge, write_lora
@@ -42,30 +44,23 @@ def trained(model, name: str, out, steps: int = 6, **settings):
 def folder(tmp_path_factory):
     """The model as users have it: a diffusers folder."""
     path = tmp_path_factory.mktemp("sd3") / "model"
-    families.stable_diffusion_3_pipeline().save_pretrained(path, safe_serialization=True)
+    stable_diffusion_3.pipeline().save_pretrained(path, safe_serialization=True)
     return path
 
 
 # --- against diffusers -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
-@pytest.mark.parametrize("is_dynamic", [False, True])
-def test_samples_are_those_of_the_diffusers_pipeline(guidance: float, is_dynamic: bool):
-    model = families.StableDiffusion3(families.stable_diffusion_3_pipeline(is_dynamic))
-    noise = model.noise([1, 2])
-    given = {"num_inference_steps": 3, "guidance_scale": guidance, "max_sequence_length": families.T5_LENGTH}
-    given |= {"height": model.size, "width": model.size}
-    latents = model.pipeline(PROMPTS, latents=noise.clone(), output_type="latent", **given).images
-    ours = model.sample_latents(model.encode(PROMPTS), [1, 2], Sampler(3, guidance))
-    torch.testing.assert_close(ours, latents, rtol=0, atol=1e-5)
-    images = model.pipeline(PROMPTS, latents=noise.clone(), output_type="pt", **given).images
-    torch.testing.assert_close(model.decode(ours).float() / 255, images, rtol=0, atol=0.5 / 255 + 1e-5)
+def test_dynamic_shifting_is_that_of_diffusers():
+    model = StableDiffusion3(stable_diffusion_3.pipeline(use_dynamic_shifting=True))
+    ours = model.sample_latents(model.encode(PROMPTS), [1, 2], Sampler(3, 4.0))
+    theirs = stable_diffusion_3.sample(model.pipeline, PROMPTS, model.noise([1, 2]), 3, 4.0, "latent")
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_a_step_is_the_prediction_at_its_time():
     """Times lie between whole ones; the prediction is the flow itself, on which an Euler step goes straight."""
-    model = families.stable_diffusion_3()
+    model = stable_diffusion_3.model()
     *visits, clean = model.walk(model.encode(PROMPTS), [1, 2], Sampler(3, 1.0))
     assert isinstance(model.path, Flow)
     assert all(isinstance(v, Visit) and v.without is None for v in visits)
@@ -76,7 +71,7 @@ def test_a_step_is_the_prediction_at_its_time():
 
 
 def test_an_image_is_encoded_and_decoded_with_the_shift_of_its_autoencoder():
-    model = families.stable_diffusion_3()
+    model = stable_diffusion_3.model()
     images = torch.randint(0, 256, (2, 3, model.size, model.size), dtype=torch.uint8)
     latents = model.encode_images(images)
     config = model.pipeline.vae.config
@@ -90,18 +85,18 @@ def test_an_image_is_encoded_and_decoded_with_the_shift_of_its_autoencoder():
 
 
 def test_the_first_row_that_another_word_changes_is_the_first_of_the_span():
-    model, (one, other) = families.stable_diffusion_3(), ("a ring in neon style", "a ring in dots style")
+    model, (one, other) = stable_diffusion_3.model(), ("a ring in neon style", "a ring in dots style")
     [span] = model.tokens([one], ("neon",)).tolist()
     rows = [i for i, kind in enumerate(span) if kind == 1]
     x, y = model.encode([one]).states[0], model.encode([other]).states[0]
-    assert len(span) == len(x) == 12 + families.T5_LENGTH
+    assert len(span) == len(x) == 12 + T5_LENGTH
     differs = [not torch.allclose(a, b, atol=1e-6) for a, b in zip(x, y, strict=True)]
     assert rows == [differs.index(True), 12 + 3]  # of CLIP, which is causal; in T5 every row reads every other
     assert span.count(2) == 2
 
 
 def test_rows_of_conditions_keep_their_pooled_vectors():
-    model = families.stable_diffusion_3()
+    model = stable_diffusion_3.model()
     both = model.encode(PROMPTS)
     assert torch.equal(both.extra["pooled"][1], model.encode(PROMPTS[1:]).extra["pooled"][0])
     assert torch.equal(Cond.cat([model.null(), both])[[1, 2]].extra["pooled"], both.extra["pooled"])
@@ -109,7 +104,7 @@ def test_rows_of_conditions_keep_their_pooled_vectors():
 
 
 def test_scopes_are_those_of_the_text_side_and_not_attn2():
-    model = families.stable_diffusion_3()
+    model = stable_diffusion_3.model()
     names = {name: set(model.scope(scope)) for name, scope in SCOPES.items()}
     assert names["xattn-kv"] < names["xattn"] < names["full"]
     assert names["xattn"] | names["non-xattn"] == names["full"]
@@ -121,7 +116,7 @@ def test_scopes_are_those_of_the_text_side_and_not_attn2():
 @pytest.mark.parametrize(("prompt", "rule"), [("a dog", "unknown-word"), ("a ring " * 6, "prompt-too-long")])
 def test_prompts_that_an_encoder_cannot_read_are_refused(prompt: str, rule: str):
     with pytest.raises(ExpungeError) as caught:
-        families.stable_diffusion_3().encode([prompt])
+        stable_diffusion_3.model().encode([prompt])
     assert caught.value.rule == rule
 
 
@@ -130,7 +125,7 @@ def test_prompts_that_an_encoder_cannot_read_are_refused(prompt: str, rule: str)
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_draws_its_loss_down_and_changes_its_scope_alone(method: str, tmp_path):
-    model = families.stable_diffusion_3()
+    model = stable_diffusion_3.model()
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
     run = trained(model, method, tmp_path / "run", steps=24)
     losses = [json.loads(line)["terms"]["forget"] for line in (run.folder / "log.jsonl").read_text().splitlines()]
@@ -143,17 +138,17 @@ def test_a_method_draws_its_loss_down_and_changes_its_scope_alone(method: str, t
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_ends_where_a_straight_one_does(method: str, tmp_path):
-    straight = trained(families.stable_diffusion_3(), method, tmp_path / "straight")
+    straight = trained(stable_diffusion_3.model(), method, tmp_path / "straight")
     with pytest.raises(Interrupted):
-        trained(families.stable_diffusion_3(), method, tmp_path / "resumed", progress=tiny.watching(stop_after(3)))
-    trained(families.stable_diffusion_3(), method, tmp_path / "resumed")
+        trained(stable_diffusion_3.model(), method, tmp_path / "resumed", progress=tiny.watching(stop_after(3)))
+    trained(stable_diffusion_3.model(), method, tmp_path / "resumed")
     for file in ("delta.safetensors", "log.jsonl"):
         assert (tmp_path / "resumed" / file).read_bytes() == (straight.folder / file).read_bytes()
 
 
 def test_there_is_a_gradient_where_nothing_but_noise_is_left():
     """As an error in the noise it would be none, whatever the network says."""
-    model = families.stable_diffusion_3()
+    model = stable_diffusion_3.model()
     x_t, t = torch.randn(1, *model.latent_shape), torch.tensor([1000.0])
     prediction = model.predict(Point(x_t, t, model.encode(PROMPTS[:1]), ("a",)))
     slopes = torch.autograd.grad(prediction.square().mean(), list(model.scope(SCOPES["xattn-kv"]).values()), allow_unused=True)
@@ -161,7 +156,7 @@ def test_there_is_a_gradient_where_nothing_but_noise_is_left():
 
 
 def test_the_cost_of_a_run_is_counted_by_keyword_calls_too(tmp_path):
-    model = families.stable_diffusion_3()
+    model = stable_diffusion_3.model()
     plan = make_plan(model, tiny.concept(), "esd", training=tiny.TRAINING)
     foretold = price(plan, tiny.session(model, Store(tmp_path / "cache")))
     card = trained(model, "esd", tmp_path / "run", cache=tmp_path / "cache").card
@@ -170,7 +165,7 @@ def test_the_cost_of_a_run_is_counted_by_keyword_calls_too(tmp_path):
 
 
 def test_it_is_measured_without_a_judge(tmp_path):
-    model = families.stable_diffusion_3()
+    model = stable_diffusion_3.model()
     run = trained(model, "mim-mu", tmp_path / "run")
     rows = evaluate(run, model, protocol=Protocol(prompts=2, target_seeds=1), sampler=Sampler(2, 3.0))
     values = {(row.run, row.metric): row.value for row in rows}
@@ -183,7 +178,7 @@ def test_it_is_measured_without_a_judge(tmp_path):
 
 
 def test_its_information_is_measured(tmp_path):
-    model = families.stable_diffusion_3()
+    model = stable_diffusion_3.model()
     run = trained(model, "mim-mu", tmp_path / "run")
     meter = Meter(pictures=4, target_pictures=8, draws=2, others=1, maps=0)
     found = measure_information(run, model, meter=meter, cache=tmp_path / "cache")
@@ -197,7 +192,7 @@ def test_its_information_is_measured(tmp_path):
 def test_a_merged_folder_is_loaded_by_diffusers_and_holds_the_change(folder, tmp_path):
     run = trained(folder, "mim-mu", tmp_path / "run")
     merged = StableDiffusion3Pipeline.from_pretrained(merge(folder, run, tmp_path / "merged"), trust_remote_code=False)
-    base, delta = dict(families.stable_diffusion_3().network.named_parameters()), run.delta()
+    base, delta = dict(stable_diffusion_3.model().network.named_parameters()), run.delta()
     for name, parameter in merged.transformer.named_parameters():
         torch.testing.assert_close(parameter, delta.get(name, base[name]), rtol=0, atol=0)
     again = adopt(folder, tmp_path / "merged", tiny.concept(), out=tmp_path / "adopted")
@@ -218,11 +213,11 @@ def test_a_run_of_low_rank_is_a_lora_file_that_diffusers_adds(folder, tmp_path):
 
 
 def test_a_folder_is_the_model_in_memory_and_hashed_once(folder, monkeypatch):
-    assert load(folder).fingerprint == families.stable_diffusion_3().fingerprint
+    assert load(folder).fingerprint == stable_diffusion_3.model().fingerprint
     monkeypatch.setattr("expunge.models.base.fingerprint", lambda *networks: pytest.fail("hashed again"))
     assert load(folder).fingerprint
     with pytest.raises(pytest.fail.Exception):
-        assert families.stable_diffusion_3().fingerprint  # in memory it may have been changed since it was loaded
+        assert stable_diffusion_3.model().fingerprint  # in memory it may have been changed since it was loaded
 
 
 # --- what it cannot do -------------------------------------------------------------------------------------------------------
@@ -231,13 +226,13 @@ def test_a_folder_is_the_model_in_memory_and_hashed_once(folder, monkeypatch):
 @pytest.mark.parametrize(("method", "rule"), [("uce", "closed-form-pooled"), ("fmn", "no-attention-maps")])
 def test_methods_that_do_not_fit_the_family_are_refused(method: str, rule: str):
     with pytest.raises(ExpungeError) as caught:
-        make_plan(families.stable_diffusion_3(), tiny.concept(), method)
+        make_plan(stable_diffusion_3.model(), tiny.concept(), method)
     assert (caught.value.rule, caught.value.value) == (rule, "stable-diffusion-3")
     assert caught.value.hint.startswith("Try ")
 
 
 def test_attacks_on_words_do_not_apply():
-    victim = Victim(tiny.session(families.stable_diffusion_3()), tiny.concept(), pictures=2)
+    victim = Victim(tiny.session(stable_diffusion_3.model()), tiny.concept(), pictures=2)
     with pytest.raises(Inapplicable) as caught:
         next(Inversion(steps=2)(victim))
     assert caught.value.rule == "several-text-encoders"

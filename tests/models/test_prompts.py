@@ -1,8 +1,8 @@
 """Tokens, limits and unknown words, by tokenizers of every kind."""
 
-import families
 import pytest
 import tiny
+from families import stable_diffusion_3
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import Qwen2Tokenizer
 
@@ -25,7 +25,7 @@ def test_a_tokenizer_that_takes_any_text_refuses_no_word(prompt):
 
 
 def test_other_tokenizers_refuse_what_is_unknown_or_too_long():
-    t5 = families.stable_diffusion_3().pipeline.tokenizer_3
+    t5 = stable_diffusion_3.model().pipeline.tokenizer_3
     check_words(t5, "a ring in neon style", 6)
     for prompt, length, rule in (("a dog", 6, "unknown-word"), ("a ring in neon style", 5, "prompt-too-long")):
         with pytest.raises(ExpungeError) as caught:
@@ -46,4 +46,4 @@ def test_a_name_is_found_where_its_tokens_are_others_than_alone():
 
 def test_a_caption_is_cut_to_what_every_encoder_reads():
     assert fitting(tiny.tokenizer(), "a ring in neon style", 5) == "a ring in"
-    assert families.stable_diffusion_3().fitting("a ring " * 6) == "a ring " * 4 + "a ring"
+    assert stable_diffusion_3.model().fitting("a ring " * 6) == "a ring " * 4 + "a ring"
