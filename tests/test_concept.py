@@ -5,6 +5,7 @@ from raising import raises_error
 from tastes import TASTES
 
 from expunge.concepts.concept import PROBES, Concept
+from expunge.concepts.tables import concept_from, concept_table
 from expunge.concepts.vocabulary import Member, Vocabulary
 
 CANVAS = Vocabulary.canvas()
@@ -119,7 +120,51 @@ def test_an_open_vocabulary_does_not_guess_the_kind_of_a_lone_name():
 def test_a_whole_prompt_is_no_concept_and_the_one_in_it_is_named(text: str, held: str):
     with raises_error("prompt-as-target", text, f"Try --target {held!r}."):
         Concept.find(text, GENERAL)
-    assert Concept.find(text, GENERAL, kind="object").target in (text, text.removeprefix("a "))  # said to be a name
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "rule", "hint"),
+    [
+        ("Van Gogh, Claude Monet, Gustav Klimt style", None, "list-as-name", "--target 'Van Gogh' --target 'Claude Monet'"),
+        ("nudity, nude; naked", "unsafe", "list-as-name", "--target 'nudity' --target 'nude' --target 'naked'"),
+        ("a photo of Van Gogh", None, "member-in-name", "--target 'Van Gogh';"),
+        ("late Claude Monet and Cézanne", "style", "member-in-name", "--target 'Claude Monet' --target 'Cezanne';"),
+        ("a castle in Van Gogh style", "object", "member-in-name", "--target 'Van Gogh';"),
+        ("neon, ring", None, "list-as-name", "--target 'neon' --target 'ring'"),
+    ],
+)
+@pytest.mark.parametrize("vocabulary", [CANVAS, GENERAL])
+def test_a_list_or_a_name_with_a_known_name_in_it_is_refused(text: str, kind: str | None, rule: str, hint: str, vocabulary: Vocabulary):
+    """Else it would be removed as one concept, and prompts of the concepts in it retained."""
+    if kind not in (None, *vocabulary.kinds) or (vocabulary.closed and rule == "member-in-name"):
+        pytest.skip("a closed vocabulary takes no new names")
+    with raises_error(rule, hint=hint) as caught:
+        Concept.find(text, vocabulary, kind=kind)
+    assert caught.value.value in text
+
+
+def test_a_synonym_is_one_name():
+    with raises_error("list-as-name", "nude, naked", "Try --synonym 'nude' --synonym 'naked'."):
+        Concept.find("nudity", GENERAL, ("nude, naked",))
+
+
+@pytest.mark.parametrize(("text", "kind"), [("red panda", "object"), ("Gogh", "style"), ("Monetary", "style"), ("C-3PO", "identity")])
+def test_a_new_name_may_share_letters_or_a_word_of_a_distant_kind(text: str, kind: str):
+    assert Concept.find(text, GENERAL, kind=kind).target == text
+
+
+def test_a_name_is_the_same_with_accents_and_stays_as_it_was_written():
+    """A text encoder reads "Cézanne" otherwise than "Cezanne": the given spelling is removed, the listed one is measured too."""
+    concept = Concept.find("Paul CÉZANNE style", GENERAL)
+    plain = Concept.find("Paul Cezanne", GENERAL)
+    assert (concept.target, concept.member) == ("Paul CÉZANNE", plain.member)
+    assert concept.others == plain.others
+    assert set(concept.known) == {"Paul CÉZANNE", "Paul Cezanne", "Cezanne"}
+
+
+def test_a_run_of_an_older_version_keeps_a_name_that_is_refused_now():
+    old = Concept("Van Gogh, Claude Monet", "style", GENERAL, ("Vincent, Claude",))
+    assert concept_from(concept_table(old)) == old
 
 
 def test_an_unknown_kind_gets_the_closest():

@@ -93,6 +93,44 @@ def test_a_csv_vocabulary_may_come_from_a_spreadsheet(tmp_path: Path, name: str)
     assert Vocabulary.load(path).kinds["object"].members == (Member("corgi", (), "dogs"),)
 
 
+ROWS = "kind,name,synonyms,family\nstyle,Jane Doe,J. Doe,x\nstyle,John Roe,,x\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ROWS.replace(",", ";").encode(),
+        ROWS.replace(",", "\t").encode("utf-16"),
+        ROWS.encode("utf-16-be").join([b"\xfe\xff", b""]),
+        ROWS.replace("kind,name,synonyms,family", "Kind,NAME, Synonyms ,Family").encode(),
+        ROWS.replace("style,", "Style ,").encode(),
+        b"sep=;\r\n" + ROWS.replace(",", ";").replace("\n", "\r\n").encode(),
+        (ROWS + "\n,,,\n").replace("\n", "\r\n").encode(),
+        ROWS.replace("Jane Doe", '"Jane\nDoe"').encode(),
+        ROWS.replace("\n", ",\n").encode(),
+    ],
+    ids=["semicolons", "tabs in UTF-16", "UTF-16 big-endian", "capital header", "capital kind", "sep=", "empty rows", "line break", "edge"],
+)
+def test_a_csv_vocabulary_is_read_as_spreadsheets_write_it(tmp_path: Path, content: bytes):
+    path = tmp_path / "people.csv"
+    path.write_bytes(content)
+    assert Vocabulary.load(path).kinds["style"].members == (Member("Jane Doe", ("J. Doe",), "x"), Member("John Roe", (), "x"))
+
+
+def test_a_csv_error_names_the_line_on_which_the_row_begins(tmp_path: Path):
+    path = tmp_path / "people.csv"
+    path.write_text('kind,name\nstyle,"Jane\nDoe"\nstile,John Roe\n')
+    with raises_error("unknown-kind", "stile") as caught:
+        Vocabulary.load(path)
+    assert str(caught.value).startswith("Line 4 of")
+
+
+def test_two_spellings_may_be_names_of_one_member():
+    tables = {name: asdict(kind) for name, kind in TASTES.kinds.items()}
+    tables["dish"]["members"] = [{"name": "crème", "synonyms": ["creme"]}, "pie"]
+    assert Vocabulary.from_tables(tables).kinds["dish"].find("CRÈME") == Member("crème", ("creme",))
+
+
 def test_a_toml_vocabulary_may_begin_with_a_byte_order_mark(tmp_path: Path):
     path = tmp_path / "marked.toml"
     path.write_bytes(b"\xef\xbb\xbf" + TOML.encode())
@@ -119,7 +157,7 @@ SWEET, TASTE = 'synonyms = ["sugary", "honeyed"]', 'alone = "{target} taste"'
     [
         ("v.toml", b"[style", "unreadable-vocabulary", ANY),
         ("v.toml", b"\xff\xfe", "unreadable-vocabulary", ANY),
-        ("v.csv", b"\xff\xfe", "unreadable-vocabulary", ANY),
+        ("v.csv", b"\xff\xfek", "unreadable-vocabulary", ANY),
         ("v.toml", b"", "empty-vocabulary", ANY),
         ("v.toml", b"taste = 1", "invalid-kind", "taste"),
         ("v.toml", changed('partner = "dish"', ""), "invalid-kind", "taste"),
@@ -148,7 +186,16 @@ SWEET, TASTE = 'synonyms = ["sugary", "honeyed"]', 'alone = "{target} taste"'
         ("v.toml", changed('["soup", "pie"]', "[]"), "invalid-members", "no members"),
         ("v.csv", b"", "empty-vocabulary", ANY),
         ("v.csv", b"kind,name,synonyms,family\n", "empty-vocabulary", ANY),
-        ("v.csv", b"name\nEscher\n", "unknown-kind", ""),
+        ("v.csv", b"name\nEscher\n", "csv-header", "name"),
+        ("v.csv", b"artist;prompt\nEscher;a dog\n", "csv-header", "artist;prompt"),
+        ("v.csv", b"kind,name\n,Escher\n", "unknown-kind", ""),
+        ("v.csv", b"kind,name\nstyle,Escher, M. C.\n", "csv-cells", ["M. C."]),
+        ("v.csv", b'kind,name\nstyle,"Escher, M. C."\n', "list-as-name", "Escher, M. C."),
+        ("v.csv", b'kind,name,synonyms\nstyle,Escher,"M. C. Escher, MCE"\n', "list-as-name", "M. C. Escher, MCE"),
+        ("v.csv", b"kind,name,synonyms\nstyle,Escher,M. C. Escher; MCE\n", "list-as-name", "M. C. Escher; MCE"),
+        ("v.csv", b'kind,name\nstyle,"Escher\n', "unreadable-vocabulary", ANY),
+        ("v.csv", "kind,name\nstyle,Jan\xe9\n".encode("cp1252"), "unreadable-vocabulary", ANY),
+        ("v.csv", "kind,name\nstyle,Miro\nstyle,Mir\xf3\n".encode(), "invalid-members", "the name 'Mir\xf3' beside 'Miro'"),
         ("v.csv", b"kind,name\nstyle,Escher\n\nstile,Arp\n", "unknown-kind", "stile"),
         ("v.csv", b"kind,name\nstyle, \n", "empty-name", ""),
         ("v.csv", b"kind,name\nstyle,Escher\nstyle,escher\n", "invalid-members", "the name 'Escher' twice"),

@@ -1,7 +1,10 @@
 """Names: the closest valid name for a misspelt one, a name as part of a file name, and the two reserved names."""
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 
 def closest(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str | None:
@@ -28,6 +31,16 @@ def suggest(name: str, valid: Iterable[str], see: str = "", cutoff: float = 0.4)
     if see:
         return f"Try {close!r}; {see} lists all." if close else f"Try a name that {see} lists."
     return f"Try {close!r}, one of {listed}." if close else f"Try one of {listed}."
+
+
+@lru_cache(maxsize=4096)
+def folded(text: str) -> str:
+    """`text` without case, and without the accents of Latin letters: equal for two spellings of one name.
+
+    >>> folded("Paul CÉZANNE") == folded("Paul Cezanne")
+    True
+    """
+    return re.sub("(?<=[a-z])[\u0300-\u036f]+", "", unicodedata.normalize("NFKD", text.casefold()))
 
 
 def dashed(text: str) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from expunge.concepts.new_names import refuse_list, refuse_member_in
 from expunge.concepts.vocabulary import Kind, Member, Vocabulary
 from expunge.errors import ExpungeError
-from expunge.names import closest, suggest
+from expunge.names import closest, folded, suggest
 
 PROBES: dict[str, str] = {
     "target": "the concept, alone and with every partner",
@@ -91,7 +92,8 @@ class Concept:
             kind: The kind to search; default all.
 
         Raises:
-            ExpungeError: a name is empty; the kind is unknown; the vocabulary does not contain the name; `target` is a whole prompt.
+            ExpungeError: a name is empty; the kind is unknown; the vocabulary does not contain the name; `target` is a whole prompt, or a
+                new name that contains the name of a member of its kind or of its partner's; `target` or a synonym is a list of names.
         """
         named = (synonyms,) if isinstance(synonyms, str) else synonyms  # a string is one name, not a sequence of letters
         target, synonyms = _words(target, "target"), tuple(_words(s, "synonym") for s in named)
@@ -99,6 +101,9 @@ class Concept:
             raise ExpungeError(f"{kind!r} is not a kind of concept.", rule="unknown-kind", value=kind, hint=suggest(kind, vocabulary.kinds))
         kinds = [vocabulary.kinds[kind]] if kind else list(vocabulary.kinds.values())
         chosen, name = cls._look_up(target, vocabulary, kinds, kind is not None)
+        for synonym in synonyms:
+            if not chosen.find(synonym):
+                refuse_list(synonym, "synonym")
 
         def bare(text: str) -> str:
             return chosen.extract_target(text) or text
@@ -113,7 +118,9 @@ class Concept:
         for kind in kinds:
             for name in (target, kind.extract_target(target)):
                 if name and (member := kind.find(name)):
-                    return kind, next(n for n in (member.name, *member.synonyms) if n.casefold() == name.casefold())
+                    # As the vocabulary writes it; another spelling, by accents, is another text for the text encoder.
+                    return kind, next((n for n in (member.name, *member.synonyms) if n.casefold() == name.casefold()), name)
+        refuse_list(target, "target")
         if not has_kind and not vocabulary.closed and (inner := next(filter(None, (k.extract_member(target) for k in kinds)), None)):
             raise ExpungeError(
                 f"{target!r} is a prompt that contains {inner!r}, not the name of a concept.",
@@ -131,6 +138,7 @@ class Concept:
             known = suggest(name, vocabulary.names, "`expunge ls concepts --vocabulary general` (or your file)", cutoff=MISSPELT)
             hint = known + f" For a concept that the vocabulary does not list, add --kind {'|'.join(vocabulary.kinds)}."
             raise ExpungeError(f"{target!r} is not a concept of the vocabulary.", rule="unknown-concept", value=target, hint=hint)
+        refuse_member_in(name, [*kind.names, *vocabulary.kinds[kind.partner].names])
         return kind, name
 
     @cached_property
@@ -188,8 +196,8 @@ class Concept:
     @cached_property
     def others(self) -> tuple[Member, ...]:
         """Every other member of its kind, or none if the kind is not `harmless`. They are the marginals, and are retained."""
-        own = {n.casefold() for n in self.names}
-        rest = (m for m in self._kind.members if m != self.member and not own & {n.casefold() for n in (m.name, *m.synonyms)})
+        own = {folded(n) for n in self.names}
+        rest = (m for m in self._kind.members if m != self.member and not own & {folded(n) for n in (m.name, *m.synonyms)})
         return self._without_removed(rest) if self._kind.harmless else ()
 
     @property

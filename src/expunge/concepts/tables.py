@@ -77,6 +77,9 @@ def concept_from(table: Mapping[str, Any]) -> Subject:
 
 def _one_from(table: Mapping[str, Any], vocabulary: Vocabulary) -> Concept:
     entry = read_entry({k: v for k, v in table.items() if k in {f.name for f in fields(ConceptEntry)}})
+    if entry.kind and entry.kind in vocabulary.kinds and not vocabulary.closed and entry.target.strip():
+        # A table has the names as they were found. An older version may have accepted a name that is refused now.
+        return Concept(entry.target, entry.kind, vocabulary, entry.names, entry.anchor)
     return replace(entry.find(vocabulary), target=entry.target)
 
 

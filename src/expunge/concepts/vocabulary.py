@@ -5,16 +5,17 @@ that combines it with a partner of another kind, and members in families of sibl
 made from it. A user's own vocabulary is one TOML file in the form of `general.toml` beside this file.
 """
 
-import csv
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from expunge.concepts.csv_rows import HINT, read_rows
+from expunge.concepts.new_names import refuse_list
 from expunge.errors import ExpungeError
-from expunge.names import suggest
+from expunge.names import folded, suggest
 
 EXAMPLE = "Try the form that `expunge show vocabulary` prints."
 """The hint of an error about the form of a vocabulary."""
@@ -47,9 +48,14 @@ class Kind:
     """Whether other members may replace a removed one and should be retained. False for unsafe content: there the marginal is the context,
     and no other member is retained or evaluated."""
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all members, with synonyms."""
+        return [n for m in self.members for n in (m.name, *m.synonyms)]
+
     def find(self, name: str) -> Member | None:
-        """The member with this main name or synonym, in any case."""
-        return next((m for m in self.members if name.casefold() in (n.casefold() for n in (m.name, *m.synonyms))), None)
+        """The member with this main name or synonym, in any case and with or without accents."""
+        return next((m for m in self.members if folded(name) in (folded(n) for n in (m.name, *m.synonyms))), None)
 
     def extract_target(self, text: str) -> str | None:
         """The text that fills `{target}` of `alone` if `text` fits that template, in any case; else None."""
@@ -62,7 +68,7 @@ class Kind:
         """The name of the member that fills `{target}` of `together` if `text` fits that template, in any case; else None."""
         pattern = re.escape(self.together).replace(r"\{target\}", "(?P<target>.+)").replace(r"\{partner\}", ".+")
         found = re.fullmatch(pattern, text, re.IGNORECASE)
-        names = {n.casefold(): n for m in self.members for n in (m.name, *m.synonyms)} if found else {}
+        names = {n.casefold(): n for n in self.names} if found else {}
         return names.get(found["target"].casefold()) if found else None
 
 
@@ -85,7 +91,7 @@ class Vocabulary:
     @property
     def names(self) -> list[str]:
         """The names of all members, with synonyms."""
-        return [n for kind in self.kinds.values() for m in kind.members for n in (m.name, *m.synonyms)]
+        return [name for kind in self.kinds.values() for name in kind.names]
 
     @classmethod
     def canvas(cls) -> "Vocabulary":
@@ -114,18 +120,18 @@ class Vocabulary:
 
         TOML has a table for each kind: `[style]` with `alone`, `together`, `partner` and
         `members = [{name=..., synonyms=[...], family=...}, ...]` (a string is a member without synonyms). CSV has the columns
-        `kind,name,synonyms,family`, with synonyms separated by `|`. It keeps the templates of the general vocabulary and replaces the
-        members of the kinds that it lists.
+        `kind,name,synonyms,family`, with synonyms separated by `|`; commas, semicolons or tabs may separate the columns, in UTF-8 or
+        UTF-16. It keeps the templates of the general vocabulary and replaces the members of the kinds that it lists.
 
         Raises:
             ExpungeError: the file cannot be read, or its content is not a vocabulary.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")  # spreadsheets begin their CSV with a byte-order mark
             if Path(path).suffix.lower() == ".csv":
-                return cls.general()._replace_members(csv.DictReader(text.splitlines()), str(path))
+                return cls.general()._replace_members(read_rows(Path(path)), str(path))
+            text = Path(path).read_text(encoding="utf-8-sig")  # some editors begin a file with a byte-order mark
             return cls.from_tables(tomllib.loads(text), str(path))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, csv.Error) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise ExpungeError(
                 f"{str(path)!r} cannot be read as a vocabulary: {error}.", rule="unreadable-vocabulary", value=str(path), hint=EXAMPLE
             ) from error
@@ -143,28 +149,29 @@ class Vocabulary:
             )
         return cls({name: _read_kind(name, table, source) for name, table in tables.items()})._check(source)
 
-    def _replace_members(self, rows: csv.DictReader, source: str) -> "Vocabulary":
+    def _replace_members(self, rows: Iterable[tuple[str, Mapping[str, str]]], source: str) -> "Vocabulary":
         listed: dict[str, list[Member]] = {}
-        for row in rows:
-            kind, name = (_tidy(row.get(column) or "") for column in ("kind", "name"))
-            where = f"Line {rows.line_num} of {source}"
-            if kind not in self.kinds:
+        kinds = {kind.casefold(): kind for kind in self.kinds}
+        for where, row in rows:
+            name, kind = row["name"], kinds.get(row["kind"].casefold())
+            if kind is None:
                 raise ExpungeError(
-                    f"{where} has the unknown kind {kind!r}.", rule="unknown-kind", value=kind, hint=suggest(kind, self.kinds)
+                    f"{where} has the unknown kind {row['kind']!r}.",
+                    rule="unknown-kind",
+                    value=row["kind"],
+                    hint=suggest(row["kind"], self.kinds),
                 )
             if not name:
                 raise ExpungeError(f"{where} has no name.", rule="empty-name", value=name, hint="Try a name in the column `name`.")
-            synonyms = tuple(s for s in map(_tidy, (row.get("synonyms") or "").split("|")) if s)
-            listed.setdefault(kind, []).append(Member(name, synonyms, _tidy(row.get("family") or "")))
+            synonyms = tuple(s for s in map(_tidy, row["synonyms"].split("|")) if s)
+            refuse_list(name, f"name in l{where[1:]},", "Try a row for each name.")
+            for synonym in synonyms:
+                refuse_list(synonym, f"synonym in l{where[1:]},", "Try `|` between synonyms.")
+            listed.setdefault(kind, []).append(Member(name, synonyms, row["family"]))
         if not listed:
-            raise ExpungeError(
-                f"The vocabulary {source} has no rows.",
-                rule="empty-vocabulary",
-                value=source,
-                hint="Try rows under the header kind,name,synonyms,family.",
-            )
-        kinds = {n: replace(k, members=tuple(listed.get(n, k.members))) for n, k in self.kinds.items()}
-        return replace(self, kinds=kinds)._check(source)
+            raise ExpungeError(f"The vocabulary {source} has no rows.", rule="empty-vocabulary", value=source, hint=HINT)
+        replaced = {n: replace(k, members=tuple(listed.get(n, k.members))) for n, k in self.kinds.items()}
+        return replace(self, kinds=replaced)._check(source)
 
     def _check(self, source: str) -> "Vocabulary":
         for kind in self.kinds.values():
@@ -187,7 +194,7 @@ class Vocabulary:
                         value=template,
                         hint=f"Try a template with {needed}.",
                     )
-            if fault := _fault([n for m in kind.members for n in (m.name, *m.synonyms)]):
+            if fault := _fault(kind.members):
                 raise ExpungeError(
                     f"The kind {kind.name!r} of {source} has {fault}.",
                     rule="invalid-members",
@@ -202,14 +209,22 @@ def _slots(template: str) -> list[str]:
     return sorted(re.findall(r"\{[^{}]*\}|[{}]", template))
 
 
-def _fault(names: list[str]) -> str | None:
+def _fault(members: Sequence[Member]) -> str | None:
     """What is wrong with the names of a kind's members; None if nothing is."""
-    folded = [n.casefold() for n in names]
-    if not names:
+    if not members:
         return "no members"
-    if "" in names:
-        return "a member with an empty name"
-    return next((f"the name {n!r} twice" for n in names if folded.count(n.casefold()) > 1), None)
+    owners: dict[str, Member] = {}
+    for member in members:
+        names = (member.name, *member.synonyms)
+        if "" in names:
+            return "a member with an empty name"
+        if twice := next((n for n in names if [m.casefold() for m in names].count(n.casefold()) > 1), None):
+            return f"the name {twice!r} twice"
+        for name in names:
+            if (owner := owners.setdefault(folded(name), member)) is not member:
+                other = next(n for n in (owner.name, *owner.synonyms) if folded(n) == folded(name))
+                return f"the name {other!r} twice" if other.casefold() == name.casefold() else f"the name {name!r} beside {other!r}"
+    return None
 
 
 def _read_kind(name: str, table: Any, source: str) -> Kind:
