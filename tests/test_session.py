@@ -16,6 +16,7 @@ from expunge.cli.unlearn import COMMON
 from expunge.progress import Progress, Silent
 from expunge.storage.cache import Store
 from expunge.training.banks import pictured
+from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 
 
@@ -58,7 +59,7 @@ def test_a_session_fills_in_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_images_are_sampled_so_many_at_a_time(render_batch: int | None, parts: list[tuple[int, int]]):
     shown = Counting()
     session = Session(tiny.model(), Store.default(), shown, render_batch=render_batch)
-    assert [(p.start, p.stop) for p in session.in_batches(10, "images", 4)] == parts
+    assert [(p.start, p.stop) for p in Renderer(session, 4).parts(10, "images")] == parts
     assert shown.tasks == [Tally("images", 10, 10)]
 
 

@@ -20,8 +20,8 @@ from expunge.concepts.tables import concept_table
 from expunge.config import version_of
 from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError, Inapplicable, NonFiniteLoss
-from expunge.evaluation.judges import Judge, judge_images
-from expunge.evaluation.rendering import locate_row_images, render_rows
+from expunge.evaluation.judges import Judge, judge_chunks
+from expunge.evaluation.rendering import RENDER_BATCH, locate_row_images, render_rows
 from expunge.evaluation.statistics import grouped
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
@@ -33,7 +33,7 @@ from expunge.storage.hashing import digest
 from expunge.storage.lock import taken
 from expunge.storage.tensors import content
 from expunge.training.counters import counted
-from expunge.training.identity import image_key
+from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 
 EXAMPLES = 6
@@ -278,7 +278,7 @@ class Battery:
         files = locate_row_images(self.session, cond, seeds, self.sampler, made_by)
         with swapped(self.model.network, weights):
             images = render_rows(self.session, cond, seeds, self.sampler, files, cell.name)
-        judged = {j.name: judge_images(j, images, cell.concept, self.session.render_batch) for j in cell.judges}
+        judged = {j.name: judge_chunks(j, images.chunks(self.session.render_batch or RENDER_BATCH), cell.concept) for j in cell.judges}
         return files, {name: judgement.seen[cell.concept.kind] for name, judgement in judged.items()}
 
     def _make_cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:
@@ -287,7 +287,7 @@ class Battery:
         code, words = attack_code(entry.attack, modules_of(self.model)), asdict(concept.vocabulary)
         attacked = entry.name, entry.settings, entry.found_on_disk, self._fingerprints[side.run], concept_table(concept), words, self.seed
         named = [(j.name, j.weights) for j in judges]
-        judged = self.budget.pictures, self.unasked, named, asdict(self.sampler), image_key(self.model)
+        judged = self.budget.pictures, self.unasked, named, asdict(self.sampler), Renderer(self.session, RENDER_BATCH).key()
         return Cell(digest(*attacked, *judged, code, version_of("expunge")), entry, side, concept, judges)
 
 

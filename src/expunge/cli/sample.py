@@ -47,6 +47,7 @@ def sample(
     from expunge.models.delta import swapped
     from expunge.runs.run import Run
     from expunge.storage.files import write_atomically
+    from expunge.training.renderer import Renderer
     from expunge.training.session import Session
 
     if empty := [p for p in prompt if not p.strip()]:
@@ -61,15 +62,12 @@ def sample(
     sampler, noise_seeds = build_sampler(loaded, steps, guidance), [seed + i for i in range(seeds)]
     deltas: dict[str, dict] = {"base model": {}} | ({"unlearned": finished.delta(loaded.fingerprint)} if finished else {})
     loaded.encode(prompt)  # raises for a prompt that the model cannot read, before anything is generated
-    size, rows = session.render_batch or RENDER_BATCH, []
-    with session.progress.task("images", len(prompt) * len(deltas) * seeds) as task:
-        for text, name in product(prompt, deltas):
-            images = []
-            with swapped(loaded.network, deltas[name]):
-                for part in (noise_seeds[i : i + size] for i in range(0, seeds, size)):
-                    images.append(loaded.sample([text] * len(part), part, sampler))
-                    task.advance(by=len(part))
-            rows.append((f"{text}  ({name})" if finished else text, torch.cat(images)))
+    renderer, rows = Renderer(session, RENDER_BATCH), []
+    for text, name in product(prompt, deltas):
+        with swapped(loaded.network, deltas[name]):
+            parts = (noise_seeds[part] for part in renderer.parts(seeds, f"images of {text!r}"))
+            images = [loaded.sample([text] * len(part), part, sampler) for part in parts]
+        rows.append((f"{text}  ({name})" if finished else text, torch.cat(images)))
     write_atomically(out, _encode_png(rows))
     print_lines(f"images  {out}")
 

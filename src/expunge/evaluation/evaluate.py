@@ -10,10 +10,10 @@ from torch import Tensor
 
 from expunge.concepts.concept import Concept
 from expunge.evaluation.judged import Judged, fresh_drawings, write_pairs
-from expunge.evaluation.judges import Judge, Judgement, judge_images, judges_for
+from expunge.evaluation.judges import Judge, Judgement, judge_chunks, judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
 from expunge.evaluation.protocol import Protocol, Shot, plan
-from expunge.evaluation.rendering import Pictures, locate_images, render
+from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles, locate_images, render
 from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
 from expunge.evaluation.rows import AFTER_STAGES, of_stages, rows_of
 from expunge.evaluation.weights import weight_rows
@@ -102,15 +102,15 @@ class _Settings:
     sampler: Sampler
     metrics: Sequence[str] | None
 
-    def render(self, delta: Mapping[str, Tensor], shots: Sequence[Shot], title: str) -> Pictures:
+    def render(self, delta: Mapping[str, Tensor], shots: Sequence[Shot], title: str) -> ImageFiles:
         """Images by the model with the weights `delta`."""
         model = self.session.model
         with swapped(model.network, delta):
             return render(self.session, shots, self.sampler, _identify(model, delta), title)
 
-    def labels(self, judge: Judge, images: Pictures, concept: Concept) -> Judgement:
+    def labels(self, judge: Judge, images: ImageFiles, concept: Concept) -> Judgement:
         """The labels of a judge, computed in the session's batches."""
-        return judge_images(judge, images, concept, self.session.render_batch)
+        return judge_chunks(judge, images.chunks(self.session.render_batch or RENDER_BATCH), concept)
 
     def metrics_of(self, *, first: bool) -> list[str]:
         """The metrics of a judge. Only the first judge's features are used for distances."""

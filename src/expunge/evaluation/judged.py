@@ -15,7 +15,7 @@ from expunge.evaluation.judges import Judge, Judgement, judge_images
 from expunge.evaluation.metrics import Evidence
 from expunge.evaluation.metrics.base import RETAINED
 from expunge.evaluation.protocol import Shot
-from expunge.evaluation.rendering import Pictures, png
+from expunge.evaluation.rendering import ImageFiles, png
 from expunge.evaluation.results import Sample
 from expunge.storage.files import write_atomically
 from expunge.storage.hashing import seed_of
@@ -78,7 +78,7 @@ def fresh_drawings(judge: Judge, concept: Concept, shots: Sequence[Shot]) -> Flo
 
 
 def write_pairs(
-    folder: Path, within: str, shots: Sequence[Shot], images: tuple[Pictures, Pictures], judged: Judged | None
+    folder: Path, within: str, shots: Sequence[Shot], images: tuple[ImageFiles, ImageFiles], judged: Judged | None
 ) -> list[dict[str, Any]]:
     """Write the image pairs that a report shows, and return their entries. They are first images of prompts, spread evenly over each probe.
 
@@ -98,6 +98,6 @@ def write_pairs(
             entry: dict[str, Any] = {"probe": probe, "prompt": prompt.prompt, "seed": shots[i].index, "wanted": dict(prompt.labels)}
             for name, key, side, seen in sides:
                 entry |= {name: f"pictures/{within}{i:05d}-{name}.png", key: {kind: of[i] for kind, of in seen.items()}}
-                write_atomically(folder / entry[name], png(side[i]))
+                write_atomically(folder / entry[name], png(side.read(i)))
             listed.append(entry)
     return listed

@@ -16,8 +16,8 @@ from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Visit
 from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
-from expunge.training.identity import image_key
 from expunge.training.networks import ReferenceCache
+from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 
 RENDER_BATCH = 32
@@ -128,7 +128,7 @@ def _noised(
 def pictured(session: Session, need: Need, prompts: list[str], seeds: list[int]) -> Latents:
     """Clean latents of images of the prompts, from the cache if they are there."""
     model, sampler = session.model, session.model.default_sampler
-    made_by = model.fingerprint, image_key(model, __name__)
+    made_by = model.fingerprint, Renderer(session, RENDER_BATCH).key(__name__)
     key = digest(f"{need}-latents", *made_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
     return _stored(session.cache, key, lambda: {"x_0": _latents(session, prompts, seeds, PICTURES[need])})["x_0"]
 
@@ -161,7 +161,7 @@ def trajectory_bank(session: Session, concept: Subject, training: Training, seed
     count = each * len(prompts)
     chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
-    made_by = model.fingerprint, image_key(model, __name__)
+    made_by = model.fingerprint, Renderer(session, RENDER_BATCH).key(__name__)
     key = digest("visits", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
     path = _stored(session.cache, key, lambda: _trajectories(session, [p.prompt for p in chosen], seeds))
 
@@ -197,14 +197,14 @@ def _stored(cache: Store, key: str, make: Callable[[], dict[str, Tensor]]) -> di
 
 def _latents(session: Session, prompts: list[str], seeds: list[int], title: str) -> Latents:
     model, cond, parts = session.model, session.model.encode(prompts), []
-    for part in session.in_batches(len(prompts), title, RENDER_BATCH):
+    for part in Renderer(session, RENDER_BATCH).parts(len(prompts), title):
         parts.append(model.sample_latents(cond[part], seeds[part], model.default_sampler).cpu())
     return torch.cat(parts)
 
 
 def _trajectories(session: Session, prompts: list[str], seeds: list[int]) -> dict[str, Tensor]:
     model, cond, walks = session.model, session.model.encode(prompts), []
-    for part in session.in_batches(len(prompts), "trajectories of the concept", RENDER_BATCH):
+    for part in Renderer(session, RENDER_BATCH).parts(len(prompts), "trajectories of the concept"):
         walks.append([v for v in model.walk(cond[part], seeds[part], model.default_sampler) if isinstance(v, Visit)])
     stack = {
         name: torch.cat([torch.stack([getattr(v, name).cpu() for v in walk], dim=1) for walk in walks])

@@ -1,6 +1,5 @@
 """What every computation works with: made once by a public function and handed on."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,12 +60,3 @@ class Session:
         loaded = load(model, device, dtype or "fp32")
         store = Store(Path(cache)) if isinstance(cache, str | Path) else cache or Store.default()
         return cls(loaded, store, progress or Progress.default(), render_batch=render_batch)
-
-    def in_batches(self, count: int, title: str, size: int) -> Iterator[slice]:
-        """Yields slices of `count` images, `render_batch` or else `size` at a time, and shows how many the caller is done with."""
-        size = self.render_batch or size
-        with self.progress.task(title, count) as task:
-            for start in range(0, count, size):
-                part = slice(start, min(start + size, count))
-                yield part
-                task.advance(by=part.stop - part.start)

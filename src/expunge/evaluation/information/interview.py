@@ -1,7 +1,7 @@
 """The images, prompts and predictions from which the information of a concept's name is estimated."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated
 
@@ -17,9 +17,10 @@ from expunge.evaluation.information.mutual_information import Axis, Estimate, Fo
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.sampling import Sampler
+from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
 from expunge.training.banks import RENDER_BATCH
-from expunge.training.identity import image_key
+from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 
 CHUNK = 8
@@ -129,8 +130,12 @@ class ModelPair:
     @cached_property
     def _cache_key(self) -> list[object]:
         """The part of the cache keys that all results of the base model share."""
-        made_by = image_key(self.model, __name__, "expunge.evaluation.information.mutual_information")
+        made_by = self._renderer.key(__name__, "expunge.evaluation.information.mutual_information")
         return [self.model.fingerprint, made_by, self.sampler.steps, self.sampler.guidance_scale]
+
+    @property
+    def _renderer(self) -> Renderer:
+        return Renderer(self.session, RENDER_BATCH)
 
     @property
     def sampler(self) -> Sampler:
@@ -140,15 +145,14 @@ class ModelPair:
     def pictures(self, queries: Sequence[Query]) -> Latents:
         """Clean latents by the base model, cached."""
         keys = [digest("asked picture", self._cache_key, a.prompt, a.seed) for a in queries]
-        found = {i: kept["x_0"] for i, key in enumerate(keys) if (kept := self.session.cache.get(key))}
-        missing = [i for i in range(len(queries)) if i not in found]
-        for batch in self.session.in_batches(len(missing), "images of the base model", RENDER_BATCH):
-            part = missing[batch]
+        kept = _KeptLatents(self.session.cache, keys)
+
+        def make(part: list[int]) -> Latents:
             cond = self.model.encode([queries[i].prompt for i in part])
-            for i, x_0 in zip(part, self.model.sample_latents(cond, [queries[i].seed for i in part], self.sampler).cpu(), strict=True):
-                found[i] = x_0
-                self.session.cache.put(keys[i], {"x_0": x_0})
-        return torch.stack([found[i] for i in range(len(queries))]).to(self.model.device)
+            return self.model.sample_latents(cond, [queries[i].seed for i in part], self.sampler).cpu()
+
+        self._renderer.keep(kept, make, "images of the base model")
+        return torch.stack([kept.found[i] for i in range(len(queries))]).to(self.model.device)
 
     def points(self, queries: Sequence[Query], axis: Axis, draws: int) -> tuple[Noised, Weights]:
         """`draws` points of each image, under its prompt."""
@@ -201,6 +205,24 @@ class ModelPair:
     def noise(self, x: Noised, says: Latents, maker_says: Latents) -> Latents:
         """What replaces the noise in the integrand: `says` is a model's prediction under a prompt, `maker_says` the base model's."""
         return {"standard": x.goal, "orthogonal": says, "expected": maker_says}[self.meter.form]
+
+
+@dataclass(frozen=True)
+class _KeptLatents:
+    """Clean latents in the cache, by key. They are few."""
+
+    cache: Store
+    names: Sequence[str]
+    found: dict[int, Tensor] = field(default_factory=dict)
+
+    def has(self, index: int) -> bool:
+        if index not in self.found and (kept := self.cache.get(self.names[index])):
+            self.found[index] = kept["x_0"]
+        return index in self.found
+
+    def put(self, index: int, image: Tensor) -> None:
+        self.found[index] = image
+        self.cache.put(self.names[index], {"x_0": image})
 
 
 def _concatenate(parts: Sequence[Estimate]) -> Estimate:

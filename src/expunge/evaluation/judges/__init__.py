@@ -3,7 +3,7 @@
 A judge changes nothing and renders nothing; which concept it is asked for is an argument of each call.
 """
 
-from expunge.evaluation.judges.base import NOTHING, Images, Judge, Judgement, judge_images
+from expunge.evaluation.judges.base import NOTHING, Images, Judge, Judgement, judge_chunks, judge_images
 from expunge.evaluation.judges.canvas import CanvasJudge
 from expunge.evaluation.judges.classifier import ClassifierJudge
 from expunge.evaluation.judges.clip import CLIPJudge

@@ -1,6 +1,6 @@
 """What every judge has in common: images in, labels with confidences and features out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -58,7 +58,12 @@ class Judge(Protocol):
 
 def judge_images(judge: Judge, images: Images, concept: Concept, batch: int | None = None) -> Judgement:
     """What a judge says of any number of images, `batch` at a time; default as many as are sampled at once."""
-    parts = [judge(chunk, concept) for chunk in images.split(batch or RENDER_BATCH)]
+    return judge_chunks(judge, images.split(batch or RENDER_BATCH), concept)
+
+
+def judge_chunks(judge: Judge, chunks: Iterable[Images], concept: Concept) -> Judgement:
+    """What a judge says of all images of some chunks, of which one at a time is in memory."""
+    parts = [judge(chunk, concept) for chunk in chunks]
     seen = {kind: tuple(label for p in parts for label in p.seen[kind]) for kind in parts[0].seen}
     confidence = {kind: tuple(c for p in parts for c in p.confidence[kind]) for kind in parts[0].confidence}
     features = [p.features for p in parts if p.features is not None]
