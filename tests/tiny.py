@@ -3,7 +3,7 @@
 import copy
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from expunge.canvas.pipeline import assemble, new_text_encoder, new_vae, write_t
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.models.base import DiffusionModel
-from expunge.models.sampling import Sampler
 from expunge.models.stable_diffusion import StableDiffusion
 from expunge.progress import Silent
 from expunge.storage.cache import Store
@@ -102,4 +101,6 @@ def hasten() -> None:
     """
     torch.set_num_threads(1)
     torch.backends.mkldnn.enabled = False
-    DiffusionModel.default_sampler = property(lambda self: sampler.fget(self) if self.defaults.sampler else Sampler(4))
+    DiffusionModel.default_sampler = property(
+        lambda self: sampler.fget(self) if self.defaults.sampler else replace(sampler.fget(self), steps=4)
+    )

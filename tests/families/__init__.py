@@ -5,8 +5,29 @@ A module for each family offers `pipeline()`, a new pipeline of diffusers; `mode
 `test_agreement.py` compares each of `FAMILIES` with diffusers; a new family is added to that list.
 """
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
-from families import stable_diffusion_3
+from expunge.models.loading import load
+from families import flux_1, flux_2, pixart_sigma, qwen_image, sana, stable_diffusion_3, z_image
 
-FAMILIES: dict[str, ModuleType] = {"sd3": stable_diffusion_3}
+
+def _variant(module: ModuleType, **settings: Any) -> SimpleNamespace:
+    """A module whose `pipeline` is called with these settings."""
+    made = SimpleNamespace(pipeline=lambda: module.pipeline(**settings), sample=module.sample)
+    made.model = lambda: load(made.pipeline())
+    return made
+
+
+FAMILIES: dict[str, Any] = {
+    "flux-1-dev": flux_1,
+    "flux-1-schnell": _variant(flux_1, is_schnell=True),
+    "flux-2-klein-base": flux_2,
+    "flux-2-klein": _variant(flux_2, is_distilled=True),
+    "flux-2-dev": _variant(flux_2, is_dev=True),
+    "z-image": z_image,
+    "sd3": stable_diffusion_3,
+    "qwen-image": qwen_image,
+    "pixart-sigma": pixart_sigma,
+    "sana": sana,
+}

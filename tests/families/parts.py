@@ -1,10 +1,13 @@
 """What tiny pipelines are made of."""
 
+from functools import cache
+
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 from tiny import tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import nn
-from transformers import CLIPTextConfig, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import CLIPTextConfig, Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel, T5Tokenizer
 
 from expunge.canvas.prompts import VOCABULARY
 from expunge.models.quiet import quiet
@@ -44,6 +47,45 @@ def t5_tokenizer(length: int = T5_LENGTH) -> T5Tokenizer:
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=length)
 
 
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{{ m['content'] if m['content'] is string else m['content'][0]['text'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@cache
+def chat_tokenizer() -> Qwen2Tokenizer:
+    """Byte-level, with a chat template. Every word of the canvas is one token behind a space."""
+    vocabulary, merges = sorted(ByteLevel.alphabet()), []
+    for word in VOCABULARY:
+        parts = ["Ġ", *word]
+        while len(parts) > 1:
+            if (pair := (parts[0], parts[1])) not in merges:
+                merges.append(pair)
+                vocabulary.append("".join(pair))
+            parts = ["".join(pair), *parts[2:]]
+    ids = {token: i for i, token in enumerate(dict.fromkeys([*vocabulary, "<|endoftext|>", "<|im_start|>", "<|im_end|>"]))}
+    made = Qwen2Tokenizer(vocab=ids, merges=merges)
+    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    made.chat_template = CHAT
+    return made
+
+
+def qwen3(width: int, layers: int) -> Qwen3ForCausalLM:
+    config = Qwen3Config(
+        vocab_size=len(chat_tokenizer()),
+        hidden_size=width,
+        intermediate_size=16,
+        num_hidden_layers=layers,
+        head_dim=8,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=1024,
+    )
+    return Qwen3ForCausalLM(config).eval()
+
+
 def t5_encoder(width: int) -> T5EncoderModel:
     config = T5Config(
         vocab_size=len(t5_tokenizer()),
@@ -68,6 +110,7 @@ def autoencoder(channels: int, scale: float, shift: float | None = None, has_qua
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         norm_num_groups=4,
+        sample_size=16,
         scaling_factor=scale,
         shift_factor=shift,
         use_quant_conv=has_quant_conv,

@@ -75,8 +75,8 @@ class Wording(Attack):
     def cost(self, victim: Victim) -> tuple[int, int]:
         if self.file is None:
             return 0, 0
-        extra, sampler = max(0, len(_read_prompts(Path(self.file))) - victim.pictures), victim.model.default_sampler
-        return extra * sampler.steps * (2 if sampler.guidance_scale > 1 else 1), 0
+        extra = max(0, len(_read_prompts(Path(self.file))) - victim.pictures)
+        return extra * victim.model.forwards_per_image(victim.model.default_sampler), 0
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         model, concept = victim.model, victim.concept

@@ -144,7 +144,7 @@ class Battery:
         sampled: set[tuple[str, str]] = set()
         paces: dict[str, Pace] = {}
         costs = {}
-        each = self.sampler.steps * (2 if self.sampler.guidance_scale > 1 else 1)
+        each = self.session.model.forwards_per_image(self.sampler)
         for cell in cells:
             try:
                 forwards, backwards = cell.entry.attack.cost(self.victim(cell))

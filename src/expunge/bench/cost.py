@@ -16,7 +16,6 @@ from expunge.evaluation.protocol import Protocol, Shot
 from expunge.evaluation.protocol import plan as shots_of
 from expunge.evaluation.rendering import locate_images
 from expunge.models.base import DiffusionModel
-from expunge.models.sampling import Sampler
 from expunge.models.scopes import SCOPES, Scope
 from expunge.names import RETRAINED
 from expunge.runs.cost import Price, pace, price
@@ -64,7 +63,7 @@ def _label(units: Sequence[Unit], place: Place) -> Estimate:
     attack = _attacks(attacked[0], session) if attacked else Cost(0, 0, 0.0)
     pictures = sum(len(_shots(u)) for u in unmeasured)
     pictures += sum(len(_again(u)) for u in unmeasured)
-    looking = len(unmeasured) * (DRIFT + 32 * sampler.steps) + pictures * _forwards(sampler)
+    looking = len(unmeasured) * (DRIFT + 32 * sampler.steps) + pictures * loaded.forwards_per_image(sampler)
     changed = sum(p.numel() * p.element_size() for p in loaded.scope(scope).values())
     probes = 6 * PAIRS * 2 * len(unmeasured) + len(attacked) * _kept_of(first)
     return Estimate(
@@ -87,7 +86,7 @@ def _base(units: Sequence[Unit], place: Place) -> Estimate:
         shots |= {(s.prompt.prompt, s.noise_seed): s for s in _shots(unit)}
     files = locate_images(session, list(shots.values()), sampler, loaded.fingerprint)
     count = sum(not f.exists() for f in files)
-    forwards = count * _forwards(sampler)
+    forwards = count * loaded.forwards_per_image(sampler)
     seconds = forwards * pace(loaded, SCOPES["xattn"], TIMED).forward
     # The controls of attacks, once for each concept and seed.
     attacked = list({(target_of(u.concept), u.seed): u for u in units if not is_attacked(u, place.folder(u))}.values())
@@ -136,11 +135,6 @@ def _work(unit: Unit, session: Session) -> tuple[Scope, Price]:
         return SCOPES["full"], Price(0, 0, unit.training["steps"] * unit.training["batch_size"])
     plan = plan_of(unit, session.model)
     return plan.method.scope, price(plan, session)
-
-
-def _forwards(sampler: Sampler) -> int:
-    """Forwards for one image; guidance needs two in each step."""
-    return sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
 
 
 def _octets(model: DiffusionModel) -> int:

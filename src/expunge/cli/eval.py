@@ -56,7 +56,7 @@ def evaluate(
     sampler = build_sampler(loaded, steps, guidance)
     if dry_run:
         missing, total = count_images(finished, session, protocol, sampler)
-        forwards = missing * sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
+        forwards = missing * loaded.forwards_per_image(sampler)
         seconds = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward
         print_lines(f"images    {missing:,} to generate, {total - missing:,} of {total:,} cached")
         print_lines(f"forwards  {forwards:,}, about {duration(seconds)}")

@@ -103,6 +103,11 @@ class Objective(ABC):
     def __call__(self, models: Models, batch: Batch) -> Terms:
         """The losses of one step. Their sum is minimised."""
 
+    @property
+    def reads_null(self) -> bool:
+        """Whether it reads `batch.null`, whose prediction means nothing in a distilled model."""
+        return False
+
     def phase(self, step: int) -> str:
         """The name of the phase of a step (`batch.step`): a word without dots.
 

@@ -50,6 +50,10 @@ class ESD(Matching):
         return shared if self.erase_from == "null" else shared | {self.erase_from}
 
     @property
+    def reads_null(self) -> bool:
+        return True
+
+    @property
     def scope(self) -> Scope:
         return SCOPES[self.variant]
 

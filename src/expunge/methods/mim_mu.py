@@ -64,6 +64,10 @@ class MiMMU(Matching):
         return shared if self.target_as == "null" else shared | {self.target_as}
 
     @property
+    def reads_null(self) -> bool:
+        return self.target_as == "null" or self.null_lock > 0
+
+    @property
     def scope(self) -> Scope:
         return SCOPES[self.variant]
 

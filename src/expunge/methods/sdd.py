@@ -42,6 +42,10 @@ class SDD(Matching):
         return frozenset({"trajectory"})
 
     @property
+    def reads_null(self) -> bool:
+        return True
+
+    @property
     def scope(self) -> Scope:
         return SCOPES[self.variant]
 

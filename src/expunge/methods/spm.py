@@ -49,6 +49,10 @@ class SPM(Matching):
         return anchors | ({"trajectory", "reference"} if self.surrogate == "null" else {"trajectory", "reference", self.surrogate})
 
     @property
+    def reads_null(self) -> bool:
+        return self.surrogate == "null"
+
+    @property
     def scope(self) -> Scope:
         return Scope(f"{self.variant}-rank-{self.rank}", rank=self.rank, of=self.variant)
 

@@ -6,8 +6,6 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from expunge.diffusion.types import Latents
-
 Images: TypeAlias = UInt8[Tensor, "b 3 height width"]
 
 DECODED = 8 * 512**2
@@ -18,21 +16,17 @@ ENCODED = 8
 
 
 @torch.no_grad()
-def decode(vae: Any, latents: Latents, size: int) -> Images:
-    """Images of latents, 8 bit, on the CPU; `size` is the length of their sides in pixels."""
-    shifted = latents / vae.config.scaling_factor + _shift(vae)
-    parts = shifted.to(vae.dtype).split(max(1, DECODED // size**2))
+def decode(vae: Any, encoded: Tensor, size: int) -> Images:
+    """Images, 8 bit, on the CPU, of latents as the autoencoder has them; `size` is the length of their sides in pixels."""
+    parts = encoded.to(vae.dtype).split(max(1, DECODED // size**2))
     images = (vae.decode(part, return_dict=False)[0].float() for part in parts)
-    return torch.cat([((part / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8) for part in images])
+    flat = (part[:, :, 0] if part.ndim == 5 else part for part in images)  # an autoencoder of videos makes one frame
+    return torch.cat([((part / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8) for part in flat])
 
 
 @torch.no_grad()
-def encode(vae: Any, images: Images) -> Latents:
-    """The latents that `decode` turns back into these images, as nearly as the autoencoder can: its means, on the CPU."""
+def encode(vae: Any, images: Images, is_video: bool = False) -> Tensor:
+    """What the autoencoder encodes images to, its means, on the CPU."""
     parts = ((part.to(vae.device).float() / 127.5 - 1).to(vae.dtype) for part in images.split(ENCODED))
-    latents = torch.cat([vae.encode(part).latent_dist.mean.float().cpu() for part in parts])
-    return (latents - _shift(vae)) * vae.config.scaling_factor
-
-
-def _shift(vae: Any) -> float:
-    return getattr(vae.config, "shift_factor", None) or 0.0
+    found = (vae.encode(part[:, :, None] if is_video else part) for part in parts)
+    return torch.cat([(one.latent if hasattr(one, "latent") else one.latent_dist.mean).float().cpu() for one in found])

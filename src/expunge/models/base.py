@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from expunge.errors import ExpungeError
 from expunge.models import autoencoder, low_rank
 from expunge.models.attention import recorded
 from expunge.models.autoencoder import Images
-from expunge.models.defaults import Defaults, defaults_of
 from expunge.models.family import Family, Pipeline
 from expunge.models.fingerprints import kept_fingerprint
 from expunge.models.paths import path_of, settings_of_path
@@ -62,24 +62,9 @@ class DiffusionModel(Family):
     # --- identity ------------------------------------------------------------------------------------------------------
 
     @property
-    def defaults(self) -> Defaults:
-        """What goes with this model where the user names nothing else."""
-        return defaults_of(self.name)
-
-    @property
-    def default_sampler(self) -> Sampler:
-        """The sampler that the model was measured with, else its family's."""
-        return Sampler(*self.defaults.sampler) if self.defaults.sampler else self.sampler
-
-    @property
     def precision(self) -> str:
         """`dtype` by the name that a run is given; what torch calls it, where no run can be in it."""
         return next((name for name, kind in DTYPES.items() if kind == self.dtype), str(self.dtype))
-
-    @property
-    def size(self) -> int:
-        """Pixels along each side of an image."""
-        return self.latent_shape[1] * self.pipeline.vae_scale_factor
 
     @property
     def scheduler_name(self) -> str:
@@ -249,8 +234,13 @@ class DiffusionModel(Family):
         """Samples step by step: yields a `Visit` for each step and at last the clean latents.
 
         Both predictions that guidance needs come from one batched call.
+
+        Raises:
+            ExpungeError: guidance of a distilled model that has none.
         """
-        is_guided = sampler.guidance_scale > 1
+        is_guided = self._is_guided(sampler)
+        if self.guidance == "an input":
+            cond = replace(cond, extra={**cond.extra, "guidance": torch.full((len(cond),), float(sampler.guidance_scale))}).to(self.device)
         both = Cond.cat([self.null(len(cond)), cond]) if is_guided else cond
 
         def predict(x_t: Latents, t: Tensor) -> tuple[Latents, Latents | None]:
@@ -263,7 +253,8 @@ class DiffusionModel(Family):
 
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         self.set_times(scheduler, sampler.steps)
-        return walk(scheduler, predict, self.noise(seeds), seeds, sampler)
+        guided = partial(self.guided, scale=sampler.guidance_scale)
+        return walk(scheduler, predict, guided, self.noise(seeds), seeds)
 
     def sample_latents(self, cond: Cond, seeds: list[int], sampler: Sampler) -> Latents:
         """Clean latents of one image for each prompt and seed."""
@@ -277,11 +268,11 @@ class DiffusionModel(Family):
 
     def decode(self, latents: Latents) -> Images:
         """Images of latents, 8 bit, on the CPU."""
-        return autoencoder.decode(self.pipeline.vae, latents, self.size)
+        return autoencoder.decode(self.pipeline.vae, self.to_autoencoder(latents), self.size)
 
     def encode_images(self, images: Images) -> Latents:
         """The latents that `decode` turns back into these images, as nearly as the autoencoder can: its means, on the CPU."""
-        return autoencoder.encode(self.pipeline.vae, images)
+        return self.from_autoencoder(autoencoder.encode(self.pipeline.vae, images, self.encodes_videos))
 
 
 def no_attention_maps(family: str) -> ExpungeError:

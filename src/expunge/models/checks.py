@@ -67,7 +67,7 @@ def find_family(index: dict[str, Any], name: str) -> type[DiffusionModel]:
         ExpungeError: a pipeline of no family that expunge knows.
     """
     kind = str(index.get("_class_name"))
-    if family := family_of(kind, [part for part, value in index.items() if isinstance(value, list) and value[0]]):
+    if family := family_of(kind, {part: value[1] for part, value in index.items() if isinstance(value, list) and value[0]}):
         return family
     raise ExpungeError(
         f"{name} is a {kind}, a model of no family that expunge knows.",

@@ -2,17 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from expunge.diffusion.types import Cond, Latents, Times
+from expunge.errors import ExpungeError
+from expunge.models.defaults import Defaults, defaults_of
 from expunge.models.quiet import DiffusionPipeline
 from expunge.models.sampling import Sampler
 
 Pipeline: TypeAlias = DiffusionPipeline
 """What a model can be made of in memory."""
+
+Guidance: TypeAlias = Literal["two predictions", "an input", "none"]
+"""How a network is guided: by its predictions with and without a prompt (classifier-free), by a scale that it reads, or not at all."""
 
 
 class Family(ABC):
@@ -26,6 +31,8 @@ class Family(ABC):
     """The parts of the pipeline that it needs."""
     network_part: ClassVar[str]
     """The part that is trained."""
+    network_class: ClassVar[str]
+    """The name of its class in diffusers."""
     text_encoder_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
     tokenizer_parts: ClassVar[tuple[str, ...]] = ("tokenizer",)
     scopes: ClassVar[Mapping[str, str]]
@@ -36,11 +43,41 @@ class Family(ABC):
     """Whether the network reads a pooled vector of the prompt beside its tokens."""
     has_attention_maps: ClassVar[bool] = False
     """Whether its cross-attention has a map of tokens for each pixel."""
-    sampler: ClassVar[Sampler] = Sampler()
-    """How images are sampled where neither the user nor the model's own defaults say it."""
+    encodes_videos: ClassVar[bool] = False
+    """Whether its autoencoder has an axis of frames."""
 
     pipeline: Pipeline
     network: nn.Module
+    name: str
+
+    @property
+    def guidance(self) -> Guidance:
+        """How the network is guided towards a prompt."""
+        return "two predictions"
+
+    @property
+    def sampler(self) -> Sampler:
+        """How images are sampled where neither the user nor the model's own defaults say it."""
+        return Sampler()
+
+    @property
+    def defaults(self) -> Defaults:
+        """What goes with this model where the user names nothing else."""
+        return defaults_of(self.name)
+
+    @property
+    def default_sampler(self) -> Sampler:
+        """The sampler that the model was measured with, else its family's."""
+        return Sampler(*self.defaults.sampler) if self.defaults.sampler else self.sampler
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether it was distilled into few steps, after which its prediction without a prompt means nothing.
+
+        By its name, where its configuration does not say so.
+        """
+        names = f"{self.name} {self.pipeline.config.get('_name_or_path', '')}".lower()
+        return any(word in names for word in ("turbo", "lightning", "schnell", "hyper-sd", "-lcm", "sprint"))
 
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Cond:
@@ -69,6 +106,51 @@ class Family(ABC):
     @abstractmethod
     def call(self, network: Callable[..., Any], x_t: Latents, t: Times, cond: Cond) -> Latents:
         """Calls the network, or what stands for it with other weights, as the family's pipeline calls it."""
+
+    @property
+    def size(self) -> int:
+        """Pixels along each side of an image."""
+        return self.latent_shape[1] * self.pipeline.vae_scale_factor
+
+    def to_autoencoder(self, latents: Latents) -> Tensor:
+        """Latents as the autoencoder decodes them."""
+        config = self.pipeline.vae.config
+        return latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+
+    def from_autoencoder(self, encoded: Tensor) -> Latents:
+        """Latents of what the autoencoder encodes an image to: the inverse of `to_autoencoder`."""
+        config = self.pipeline.vae.config
+        return (encoded - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+
+    def forwards_per_image(self, sampler: Sampler) -> int:
+        """Predictions that an image takes: under classifier-free guidance two in each step.
+
+        Raises:
+            ExpungeError: guidance of a distilled model that has none.
+        """
+        return sampler.steps * (2 if self._is_guided(sampler) else 1)
+
+    def _is_guided(self, sampler: Sampler) -> bool:
+        """Whether each step takes a second prediction, without the prompt."""
+        if self.guidance == "none" and sampler.guidance_scale > 1:
+            raise ExpungeError(
+                f"{self.name} is distilled and takes no guidance, and the scale is {sampler.guidance_scale}.",
+                rule="guidance-of-distilled",
+                value=sampler.guidance_scale,
+                hint="Try --guidance 1.",
+            )
+        return self.guidance == "two predictions" and sampler.guidance_scale > 1
+
+    def guidance_input(self, cond: Cond) -> Tensor | None:
+        """What a network that reads its guidance is given: a number for each row; the default sampler's where `cond` says none."""
+        if self.guidance != "an input":
+            return None
+        given = cond.extra.get("guidance")
+        return cond.states.new_full((len(cond),), self.default_sampler.guidance_scale) if given is None else given
+
+    def guided(self, given: Latents, without: Latents, scale: float) -> Latents:
+        """The prediction under classifier-free guidance, from those with and without the prompt."""
+        return without + scale * (given - without)
 
     @property
     def tokenizers(self) -> list[tuple[Any, int]]:

@@ -94,3 +94,9 @@ def fitting(tokenizer: Any, caption: str, room: int) -> str:
         return len(tokenizer(" ".join(words[:count]), truncation=False, verbose=False).input_ids)
 
     return caption if tokens(len(words)) <= room else " ".join(words[: bisect_right(range(len(words)), room, key=tokens) - 1])
+
+
+def in_chat(tokenizer: Any, prompt: str, **settings: bool) -> str:
+    """A prompt as what a user says to a language model, in the words of its tokenizer's template."""
+    chat = [{"role": "user", "content": prompt}]
+    return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **settings)

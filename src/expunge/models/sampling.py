@@ -21,7 +21,8 @@ class Sampler:
     steps: Annotated[int, Ge(1)] = 25
     """Denoising steps. More is finer and slower."""
     guidance_scale: Annotated[float, Ge(1)] = 7.5
-    """Classifier-free guidance: how far past the unprompted prediction. 1 is none, at half the cost; larger follows the prompt more."""
+    """How strongly a prompt is followed. Larger follows it more. By classifier-free guidance: how far past the unprompted prediction; 1 is
+    none, at half the cost. A network that reads its guidance (Flux dev) is given this number, at no further cost."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ Predictions = Callable[[Latents, Times], tuple[Latents, Latents | None]]
 """The network's predictions at x_t with the prompt and, under guidance, without."""
 
 
-def walk(scheduler: Any, predict: Predictions, noise: Latents, seeds: list[int], sampler: Sampler) -> Iterator[Visit | Latents]:
+Guided = Callable[[Latents, Latents], Latents]
+"""The prediction to follow, of those with and without the prompt."""
+
+
+def walk(scheduler: Any, predict: Predictions, guided: Guided, noise: Latents, seeds: list[int]) -> Iterator[Visit | Latents]:
     """Samples from initial noise step by step: yields a `Visit` for each step and at last the clean latents.
 
     A scheduler that adds noise on the way (Euler ancestral, DDPM) takes it for each image from that image's seed, so that two models
@@ -57,6 +62,6 @@ def walk(scheduler: Any, predict: Predictions, noise: Latents, seeds: list[int],
         x_in = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
         given, without = predict(x_in, t)
         yield Visit(x_in, t.float(), given, without)
-        out = given if without is None else without + sampler.guidance_scale * (given - without)
+        out = given if without is None else guided(given, without)
         x = scheduler.step(out, t, x, return_dict=False, **added)[0]
     yield x

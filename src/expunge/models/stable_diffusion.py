@@ -15,6 +15,7 @@ class StableDiffusion(DiffusionModel):
     pipeline_class = "StableDiffusionPipeline"
     parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     network_part = "unet"
+    network_class = "UNet2DConditionModel"
     scopes: ClassVar = {
         "xattn-kv": r"\.attn2\.to_[kv]\.",
         "xattn-qk": r"\.attn2\.to_[qk]\.",

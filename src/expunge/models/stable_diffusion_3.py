@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from expunge.diffusion.types import Cond, Latents, Times
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
+from expunge.models.flow import shift
 from expunge.models.sampling import Sampler
 
 LENGTH = 256
@@ -21,6 +22,7 @@ class StableDiffusion3(DiffusionModel):
     family = "stable-diffusion-3"
     pipeline_class = "StableDiffusion3Pipeline"
     network_part = "transformer"
+    network_class = "SD3Transformer2DModel"
     text_encoder_parts = ("text_encoder", "text_encoder_2", "text_encoder_3")
     tokenizer_parts = ("tokenizer", "tokenizer_2", "tokenizer_3")
     parts = (network_part, "vae", *text_encoder_parts, *tokenizer_parts, "scheduler")
@@ -33,7 +35,10 @@ class StableDiffusion3(DiffusionModel):
     }
     reads_tokens = r"^context_embedder\.weight$"
     reads_pooled = True
-    sampler = Sampler(28, 7.0)
+
+    @property
+    def sampler(self) -> Sampler:
+        return Sampler(28, 7.0)
 
     def check(self) -> None:
         if self.pipeline.text_encoder_3 is None:
@@ -69,10 +74,8 @@ class StableDiffusion3(DiffusionModel):
         config = scheduler.config
         if not config.use_dynamic_shifting:
             return super().set_times(scheduler, steps)
-        # diffusers' own line between the shifts of the smallest and the largest image.
         tokens = (self.latent_shape[1] // self.pipeline.transformer.config.patch_size) ** 2
-        share = (tokens - config.base_image_seq_len) / (config.max_image_seq_len - config.base_image_seq_len)
-        return scheduler.set_timesteps(steps, device=self.device, mu=config.base_shift + share * (config.max_shift - config.base_shift))
+        return scheduler.set_timesteps(steps, device=self.device, mu=shift(config, tokens))
 
     def call(self, network: Callable[..., Any], x_t: Latents, t: Times, cond: Cond) -> Latents:
         return network(

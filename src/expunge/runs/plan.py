@@ -10,7 +10,7 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Origin, Several, Subject, Together
 from expunge.concepts.tables import concept_table, slug
 from expunge.errors import ExpungeError
-from expunge.methods.base import Edit, Method, Training
+from expunge.methods.base import Edit, Method, Objective, Training
 from expunge.methods.config import Before, Layer, method_name
 from expunge.models.base import DiffusionModel, no_attention_maps
 from expunge.storage.code import modules_of
@@ -218,6 +218,13 @@ def subject_of(
 def _check(plan: Plan, model: DiffusionModel) -> None:
     if "spans" in plan.method.needs and not model.has_attention_maps:
         raise no_attention_maps(model.family)
+    if model.is_distilled and isinstance(plan.method, Objective) and plan.method.reads_null:
+        raise ExpungeError(
+            f"{method_name(plan.method)} reads the prediction without a prompt, which means nothing in a distilled model ({model.name}).",
+            rule="no-null-condition",
+            value=model.name,
+            hint="Try the base model of the family, and add the LoRA to the distilled one; or mim-mu, which needs no such prediction.",
+        )
     if isinstance(plan.method, Edit) and model.reads_pooled:
         raise ExpungeError(
             f"A {model.family} model reads words by their tokens and by a pooled vector. {method_name(plan.method)} edits the first alone.",
