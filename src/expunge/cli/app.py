@@ -14,6 +14,7 @@ from expunge.cli import usage_errors
 from expunge.cli.adopt import adopt
 from expunge.cli.audit import audit
 from expunge.cli.bench import bench
+from expunge.cli.cache import cache
 from expunge.cli.compose import compose
 from expunge.cli.demo import demo
 from expunge.cli.eval import evaluate
@@ -30,10 +31,10 @@ from expunge.names import suggest
 MISTAKE, INTERRUPTED = 2, 130
 """Exit codes."""
 
-VERBS = ("demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "adopt", "bench")
+VERBS = ("demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "adopt", "bench", "cache")
 """In the order of `expunge --help`."""
 
-SINGLE = tuple(verb for verb in VERBS if verb not in ("ls", "show", "unlearn"))
+SINGLE = tuple(verb for verb in VERBS if verb not in ("ls", "show", "unlearn", "cache"))
 """Verbs that run in one process, or start their own workers."""
 
 CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -92,6 +93,7 @@ app.command("merge")(merge)
 app.command("compose")(compose)
 app.command("adopt")(adopt)
 app.command("bench")(bench)
+app.command("cache")(cache)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,13 +5,15 @@ A key is a hash of everything that the value depends on, so entries are never st
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from expunge.storage.pruning import default_root, keep_within, size_limit
 from expunge.storage.tensors import write_tensors
 
 
@@ -20,11 +22,13 @@ class Store:
     """A folder of tensors by key."""
 
     root: Path
+    limit: int | None = field(default_factory=size_limit)
+    """Bytes that the folder may take: when more is stored, what was used least recently is deleted. None: no limit."""
 
     @classmethod
     def default(cls) -> "Store":
         """`$EXPUNGE_CACHE`, else `~/.cache/expunge`."""
-        return cls(Path(os.environ.get("EXPUNGE_CACHE", Path.home() / ".cache" / "expunge")))
+        return cls(default_root())
 
     def path(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.safetensors"
@@ -34,10 +38,15 @@ class Store:
 
     def get(self, key: str) -> dict[str, Tensor] | None:
         """The value, or None. A file that was cut short counts as absent: everything here can be computed again."""
+        path = self.path(key)
         try:
-            return load_file(self.path(key)) if key in self else None
+            found = load_file(path) if path.exists() else None
         except (OSError, SafetensorError):
             return None
+        with suppress(OSError):  # of a folder that may only be read
+            os.utime(path)  # when it was used decides what is deleted first
+        return found
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         write_tensors(self.path(key), tensors)
+        keep_within(self.root, self.limit)
