@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 
@@ -104,11 +105,17 @@ def _visits(seed: int, position: int, size: int, count: int) -> list[int]:
     chosen: list[int] = []
     while len(chosen) < count:
         epoch, place = divmod(position, size)
-        order = torch.randperm(size, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
-        part = order[place : place + count - len(chosen)].tolist()
+        part = _order(seed, epoch, size)[place : place + count - len(chosen)]
         chosen += part
         position += len(part)
     return chosen
+
+
+@lru_cache(maxsize=256)
+def _order(seed: int, epoch: int, size: int) -> list[int]:
+    """The permutation of an epoch: most steps read one that the step before read too."""
+    order: list[int] = torch.randperm(size, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch))).tolist()
+    return order
 
 
 def picks_of_each(seed: int, step: int, groups: Sequence[Sequence[int]], batch: int) -> list[int]:

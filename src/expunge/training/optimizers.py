@@ -65,8 +65,9 @@ class Optimizers:
             )
         if phase not in self._phases:
             # No weight decay: it would move the entries that a mask holds, whose gradient is zero.
-            groups = [dict(group) for group in self._groups]
-            self._phases[phase] = self.accelerator.prepare(Adam(groups, lr=self.training.lr))
+            made = Adam([dict(group) for group in self._groups], lr=self.training.lr)
+            # accelerate's wrapper is for a loss scale alone; its steps look modules up, which takes a twentieth of a small network's.
+            self._phases[phase] = made if self.accelerator.scaler is None else self.accelerator.prepare(made)
         return self._phases[phase]
 
     def state_dict(self) -> dict[str, Tensor]:

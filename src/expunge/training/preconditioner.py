@@ -70,19 +70,26 @@ class Whitening(Preconditioner):
 
     def __init__(self, u: Float[Tensor, "width width"], reads: str):
         self.u, self.reads = u, reads
+        self._read: list[nn.Parameter] = []
+        self._of: Mapping[str, nn.Parameter] | None = None
+
+    def _readers(self, trained: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
+        if self._of is not trained:  # their names are searched once, and not at every step
+            self._of, self._read = trained, list(readers(trained, self.reads).values())
+        return self._read
 
     def change_gradients(self, trained: Mapping[str, nn.Parameter]) -> None:
-        for parameter in readers(trained, self.reads).values():
+        for parameter in self._readers(trained):
             if parameter.grad is not None:
                 parameter.grad = parameter.grad @ self.u.to(parameter.grad)
 
     @contextmanager
     def stepping(self, trained: Mapping[str, nn.Parameter]) -> Iterator[None]:
-        before = {name: p.detach().clone() for name, p in readers(trained, self.reads).items()}
+        before = [p.detach().clone() for p in self._readers(trained)]
         yield
         with torch.no_grad():
-            for name, parameter in readers(trained, self.reads).items():
-                parameter.copy_(before[name] + (parameter - before[name]) @ self.u.to(parameter))
+            for parameter, old in zip(self._readers(trained), before, strict=True):
+                torch.add(old, (parameter - old) @ self.u.to(parameter), out=parameter.data)
 
 
 def make_preconditioner(model: DiffusionModel, concept: Subject, ridge: float) -> Preconditioner:
