@@ -287,10 +287,10 @@ def api_page() -> str:
 
 
 def public_names(module: Any) -> list[str]:
-    """What a module exports: `__all__`, or else names that it imports as themselves and public names that it defines."""
+    """What a module exports: `__all__`, or else names that it imports when they are used, or as themselves, and those that it defines."""
     if hasattr(module, "__all__"):
         return sorted(module.__all__, key=alphabetical)
-    found = set()
+    found = set(getattr(module, "_HOMES", ()))
     for node in walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body):
         if isinstance(node, ast.ImportFrom):
             found |= {alias.name for alias in node.names if alias.asname == alias.name}

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from expunge.progress import Progress
     from expunge.runs.adopt import adopt
     from expunge.runs.compose import compose
-    from expunge.runs.export import load, merge, write_lora
+    from expunge.runs.export import load, merge, write_difference, write_lora, write_single_file
     from expunge.runs.run import Run
     from expunge.runs.unlearn import unlearn
     from expunge.storage.cache import Store
@@ -49,7 +49,8 @@ _HOMES = {
     "StoppingRule": "training.stopping", "Training": "methods.base", "Vocabulary": "concepts.vocabulary", "adopt": "runs.adopt",
     "compose": "runs.compose", "evaluate": "evaluation.evaluate", "load": "runs.export",
     "measure_information": "evaluation.information.retention", "merge": "runs.export", "preset": "methods.presets",
-    "unlearn": "runs.unlearn", "write_lora": "runs.export",
+    "unlearn": "runs.unlearn", "write_difference": "runs.export", "write_lora": "runs.export",
+    "write_single_file": "runs.export",
 }  # fmt: skip
 
 

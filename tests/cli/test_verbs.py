@@ -129,13 +129,14 @@ def test_merge_writes_a_folder(run: Path, tmp_path: Path):
 
 def test_merge_writes_a_lora_and_says_what_it_lacks(run: Path, tmp_path: Path):
     said = flat(say("merge", run, "--lora", tmp_path / "out.safetensors", "--rank", "1"))
-    assert said.startswith(f"lora {tmp_path / 'out.safetensors'} missing ")
+    assert said.startswith(f"lora {tmp_path / 'out.safetensors'} rank 1 missing ")
     assert said.endswith("% of the change's norm")
     assert (tmp_path / "out.safetensors").exists()
     for arguments, rule, value in (
         ((), "folder-or-lora", []),
         ((tmp_path / "f", "--lora", "x.safetensors"), "folder-or-lora", [str(tmp_path / "f"), "x.safetensors"]),
         ((tmp_path / "f", "--rank", "2"), "rank-without-lora", 2),
+        ((tmp_path / "f", "--naming", "kohya"), "naming-without-lora", "kohya"),
     ):
         refusal = say("merge", run, *arguments).refusal
         assert (refusal.rule, refusal.value) == (rule, value)

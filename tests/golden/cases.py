@@ -181,7 +181,7 @@ def _loaded(place: Place) -> Numbers:
     pipeline.set_progress_bar_config(disable=True)
     noise = torch.Generator().manual_seed(0)
     [picture] = pipeline("a ring in neon style", num_inference_steps=4, guidance_scale=3.0, generator=noise, output_type="pt").images
-    missing = expunge.write_lora("canvas", run, place.folder / "lora.safetensors", rank=4)
+    missing = expunge.write_lora("canvas", run, place.folder / "lora.safetensors", rank=4, naming="diffusers")
     return {
         "unet": of_tensors(pipeline.unet.state_dict()),
         "picture": of_tensors({"picture": torch.as_tensor(picture)}),

@@ -147,7 +147,8 @@ def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.cli.unlearn_request import resolve
     from expunge.progress import duration
     from expunge.runs.card import is_done
-    from expunge.runs.export import merge, new_folder
+    from expunge.runs.export import merge
+    from expunge.runs.export.folder import new_folder, refuse_unmergeable
     from expunge.runs.plan import make_plan
     from expunge.runs.unlearn import carry_out
     from expunge.training.distributed import Processes
@@ -158,6 +159,8 @@ def _run(name: str, given: dict[str, Any]) -> None:
         new_folder(given["merge"])
     session = Session.open(request.model, device=given["device"], dtype=request.dtype, render_batch=given["render_batch"])
     model = session.model
+    if given["merge"]:
+        refuse_unmergeable(model, given["merge"])
     if request.fingerprint not in (None, model.fingerprint):
         raise ExpungeError(
             f"{given['config']} is for a model with the fingerprint {request.fingerprint}. {request.model} now has {model.fingerprint}.",

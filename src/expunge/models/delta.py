@@ -4,13 +4,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import safe_open
+import torch
 from torch import Tensor, nn
 
 from expunge.errors import ExpungeError
-from expunge.storage.tensors import read_tensors, write_tensors
+from expunge.storage.tensors import metadata_of, read_tensors, write_tensors
 
 FORMAT = "expunge-delta-1"
+
+HALVES = (torch.float16, torch.bfloat16)
+"""What models are published in: a weight that only passed through one of these was not changed."""
+
+
+def is_rounded(their: Tensor, our: Tensor) -> bool:
+    """Whether two tensors in float32 are equal, as they are or once one of them is rounded to half precision."""
+    return torch.equal(their, our) or any(
+        torch.equal(their, our.to(half).float()) or torch.equal(their.to(half).float(), our) for half in HALVES
+    )
 
 
 def relative_change(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> float:
@@ -54,8 +64,7 @@ def load_delta(path: Path, base: str | None = None) -> dict[str, Tensor]:
         ExpungeError: unreadable, not a delta, or made for a model with another fingerprint than `base`.
     """
     values = read_tensors(path, f"deleting the folder {path.parent} and running again")  # a run that is finished is not run again
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
+    metadata = metadata_of(path)
     if FORMAT not in metadata:
         raise ExpungeError(
             f"{path} is not a delta. It has no mark {FORMAT}.",

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,14 @@ def to_pipeline(model: DiffusionModel, delta: Mapping[str, Tensor], dtype: torch
         parameters[name].copy_(value)
     with quiet():
         return model.pipeline.to(dtype)
+
+
+def save_network(model: DiffusionModel, delta: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Writes the model's network with these values in it, by diffusers' own names and in its precision or `dtype`; the model stays."""
+    network: Any = copy.deepcopy(model.network)
+    network.load_state_dict(delta, strict=False)
+    with quiet():
+        network.to(dtype or model.dtype).save_pretrained(folder, safe_serialization=True)
 
 
 def with_lora(model: DiffusionModel, file: Path) -> DiffusionModel:

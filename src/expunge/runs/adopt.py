@@ -15,7 +15,7 @@ from expunge.config import version_of
 from expunge.errors import ExpungeError
 from expunge.methods import METHODS
 from expunge.models.base import DiffusionModel
-from expunge.models.delta import relative_change, save_delta
+from expunge.models.delta import is_rounded, relative_change, save_delta
 from expunge.models.exchange import with_lora
 from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
@@ -28,9 +28,6 @@ from expunge.storage.files import write_atomically
 from expunge.storage.hashing import digest
 from expunge.storage.lock import alone_in
 from expunge.storage.tensors import content, read_tensors
-
-HALVES = (torch.float16, torch.bfloat16)
-"""What models are published in: a weight that only passed through one of these was not changed."""
 
 
 def adopt(
@@ -148,16 +145,9 @@ def differing(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[
                 value=name,
                 hint="Try the base model that it was made from.",
             )
-        if not _same(their.detach().cpu().float(), ours[name]):
+        if not is_rounded(their.detach().cpu().float(), ours[name]):
             found[name] = their.detach().to("cpu", torch.float32, copy=True)
     return found
-
-
-def _same(their: Tensor, our: Tensor) -> bool:
-    """Equal, as they are or once one of them is rounded."""
-    return torch.equal(their, our) or any(
-        torch.equal(their, our.to(half).float()) or torch.equal(their.to(half).float(), our) for half in HALVES
-    )
 
 
 def _tensors_in(file: Path, base: DiffusionModel) -> dict[str, Tensor]:

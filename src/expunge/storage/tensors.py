@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -37,6 +37,12 @@ def read_tensors(path: Path, remedy: str = "deleting it and running again") -> d
             value=str(path),
             hint=f"Try {remedy}.",
         ) from error
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file that can be read."""
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
 
 
 def fingerprint(*modules: nn.Module) -> str:

@@ -1,0 +1,9 @@
+"""A run's result in other programs' formats, one format a file: diffusers folder, LoRA, differences,
+single file.
+
+What a format is written from is in `change.py`; what each says of its origin in `provenance.py` and `model_card.py`.
+"""
+
+from expunge.runs.export.folder import load, merge
+from expunge.runs.export.lora import write_difference, write_lora
+from expunge.runs.export.single_file import write_single_file
