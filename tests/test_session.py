@@ -77,6 +77,13 @@ def test_the_batch_reaches_the_network(tmp_path: Path):
     assert sizes == [4] * 4 + [4] * 4 + [2] * 4
 
 
+def test_latents_are_cached_apart_by_how_many_are_sampled_at_once(tmp_path: Path):
+    """Their last digits depend on it, and training goes on from them."""
+    for render_batch in (None, 2, 3, 2):
+        pictured(Session(tiny.model(), Store(tmp_path), Silent(), render_batch=render_batch), "forget", ["a ring"] * 5, list(range(5)))
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 3
+
+
 def test_a_run_shows_its_images_and_its_steps_stage_by_stage(tmp_path: Path):
     shown = Counting()
     both = [tiny.concept("neon"), tiny.concept("ring")]

@@ -44,6 +44,7 @@ def test_verbs_that_measure(verb: str, few: tuple, run: Path, sizes: list[int]):
     said = say(verb, run, *few, "--device", "cpu", "--render-batch", 3)
     assert said.code == 0, said.err
     assert sizes[:3] == [3, 3, 3]
+    assert max(sizes) == 3
 
 
 @pytest.mark.parametrize("verb", ["demo", "sample", "eval", "meter", "audit", "unlearn mim-mu"])

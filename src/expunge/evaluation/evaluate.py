@@ -83,7 +83,7 @@ def evaluate(
     results = _Measurements(run.folder / "evaluation")
     for number, part in enumerate(concept.parts, 1):
         _measure(results, settings, card, delta, part, number if len(concept.parts) > 1 else None)
-    results.rows.extend(weight_rows(network, delta, card, concept.target))
+    results.rows.extend(weight_rows(session, delta, card, concept.target))
     for stage, removed in _removed_by(run):
         left = stage.delta(network.fingerprint)
         for part in removed:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from expunge.diffusion.types import Latents, Times
+from expunge.models.finite import refuse_non_finite
 from expunge.storage.hashing import seed_of
 
 
@@ -53,6 +54,9 @@ def walk(scheduler: Any, predict: Predictions, guided: Guided, noise: Latents, s
 
     Args:
         scheduler: of diffusers, with its times set; it is used up.
+
+    Raises:
+        ExpungeError: rule "not-finite", the clean latents have a NaN or an infinity.
     """
     added = {}
     if "generator" in inspect.signature(scheduler.step).parameters:
@@ -64,4 +68,5 @@ def walk(scheduler: Any, predict: Predictions, guided: Guided, noise: Latents, s
         yield Visit(x_in, t.float(), given, without)
         out = given if without is None else guided(given, without)
         x = scheduler.step(out, t, x, return_dict=False, **added)[0]
+    refuse_non_finite(x, "The latents of sampled images")
     yield x

@@ -47,6 +47,7 @@ from expunge.diffusion.decomposition import gain
 from expunge.diffusion.noise_path import NoisePath
 from expunge.diffusion.types import Cond, Latents, Network, Noised, Point, Times
 from expunge.errors import ExpungeError
+from expunge.models.finite import refuse_non_finite
 from expunge.storage.hashing import seed_of
 
 Form = Literal["expected", "orthogonal", "standard"]
@@ -176,10 +177,16 @@ def _sample_points(shape: torch.Size, axis: Axis, draws: int, seed: int) -> tupl
 
 @torch.no_grad()
 def predictions(network: Network, x: Point, cond: Cond) -> Latents:
-    """The network's predictions under `cond` at all points, in batches. `cond` has one row, one for each image, or one for each point."""
+    """The network's predictions under `cond` at all points, in batches. `cond` has one row, one for each image, or one for each point.
+
+    Raises:
+        ExpungeError: rule "not-finite".
+    """
     cond = cond if len(cond) in (1, len(x)) else cond[[i for i in range(len(cond)) for _ in range(len(x) // len(cond))]]
     given = x.given(cond)
-    return torch.cat([network(given[slice(start, start + BATCH)]).float() for start in range(0, len(x), BATCH)])
+    found = torch.cat([network(given[slice(start, start + BATCH)]).float() for start in range(0, len(x), BATCH)])
+    refuse_non_finite(found, "The network's predictions")
+    return found
 
 
 def pointwise(
