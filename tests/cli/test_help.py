@@ -77,6 +77,16 @@ def test_a_mistake_is_one_line_in_a_process_too():
     assert line == "error: 'unlern' is not a command of expunge. Try 'unlearn'; `expunge --help` lists all."
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"), [("expunge un", ["unlearn"]), ("expunge unlearn mim", ["mim-mu", "mim-pid"]), ("expunge audit --bud", ["--budget"])]
+)
+def test_a_shell_completes_commands_methods_and_options(typed: str, expected: list[str]):
+    code = "from expunge.cli import main; raise SystemExit(main([]))"
+    asked = {"_EXPUNGE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE), **asked})
+    assert (done.stdout.split(), done.returncode) == (expected, 0)
+
+
 def test_the_version_is_printed():
     said = say("--version")
     assert (said.code, said.out) == (0, f"{expunge.__version__}\n")

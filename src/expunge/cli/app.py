@@ -58,7 +58,7 @@ class Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, context_settings={"max_content_width": 100})
+app = typer.Typer(cls=Verbs, rich_markup_mode=None, context_settings={"max_content_width": 100})
 
 
 def _print_version(wanted: bool) -> bool:

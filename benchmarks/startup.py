@@ -1,0 +1,51 @@
+"""Seconds and memory until a command answers that only prints: `python benchmarks/startup.py > benchmarks/startup.jsonl`.
+
+Each command is a process of its own, called `REPEATS` times; the fastest counts, for others share the machine. What lists, describes and helps
+should take less than a second, and a dry run less than three seconds and 1 GB. The first dry run of an architecture counts its operations,
+which takes longer; it is measured with an empty cache as "first".
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+REPEATS = 3
+TEXT = (
+    "--version", "--help", "unlearn --help", "unlearn mim-mu --help", "ls methods", "ls metrics", "ls concepts --vocabulary general",
+    "ls runs", "show mim-mu", "show UA", "show relearn", "show neon",
+)  # fmt: skip
+DRY = ("unlearn mim-mu --target neon --dry-run", "unlearn esd --target neon --dry-run")
+
+
+def measure(arguments: str, cache: str) -> dict[str, object]:
+    """Wall-clock seconds, seconds of the processor and the peak resident memory of one call."""
+    began = time.perf_counter()
+    environment = os.environ | {"EXPUNGE_CACHE": cache}
+    process = subprocess.Popen([sys.executable, "-m", "expunge", *arguments.split()], stdout=subprocess.DEVNULL, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, arguments
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    seconds = {"seconds": round(time.perf_counter() - began, 2), "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2)}
+    return {"command": f"expunge {arguments}", **seconds, "peak_mb": round(peak / 1e6)}
+
+
+def main() -> None:
+    machine = f"{platform.system()} {platform.machine()}, {psutil.cpu_count(logical=False)} cores"
+    with tempfile.TemporaryDirectory() as cache:
+        for kind, commands in (("text", TEXT), ("first dry run", DRY), ("dry run", DRY)):
+            for arguments in commands:
+                place = str(Path(cache) / arguments) if kind.startswith("first") else cache
+                tries = [measure(arguments, place) for _ in range(1 if kind.startswith("first") else REPEATS)]
+                fastest = min(tries, key=lambda one: float(str(one["seconds"])))
+                print(json.dumps({"kind": kind, **fastest, "machine": machine}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
