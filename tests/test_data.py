@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from raising import raises_error
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Kind, Member, Vocabulary
@@ -14,8 +15,9 @@ from expunge.methods.base import Training
 from expunge.models.sampling import Sampler
 from expunge.storage.cache import Store
 from expunge.storage.hashing import seed_of
-from expunge.training.banks import surviving, trajectory_bank
+from expunge.training.banks import forget_bank, surviving, trajectory_bank
 from expunge.training.batches import gather, picks
+from expunge.training.counters import counted
 from expunge.training.networks import ReferenceCache
 
 TRAINING = Training(**tiny.TRAINING)
@@ -244,3 +246,19 @@ def test_asking_for_siblings_changes_no_other_part(tmp_path):
     with_, without = batches(tmp_path, {"forget", "marginal", "sibling"})(1), batches(tmp_path, {"forget", "marginal"})(1)
     assert with_.marginal.keys == without.marginal.keys
     assert torch.equal(with_.forget.x_t, without.forget.x_t)
+
+
+def test_what_a_run_trains_on_may_be_sampled_otherwise(tmp_path):
+    """As distilled models need it: few steps, and no guidance. 0 and 1 both mean none."""
+    session = tiny.session(cache=Store(tmp_path / "store"))
+    training = Training(pictures=2, points=6, train_steps=3, train_guidance=0)
+    references = ReferenceCache()
+    bank = trajectory_bank(session, tiny.concept(), training, 0, references)
+    assert len(bank.points) % 3 == 0
+    with counted(session.model.network) as count:
+        forget_bank(session, tiny.concept(), training, 0)
+    assert count.samples == 2 * 3
+    for none in (0.0, 1.0):
+        assert session.model.forwards_per_image(Sampler(3, none)) == 3
+    with raises_error("guidance-below-one", 0.5):
+        Sampler(3, 0.5)

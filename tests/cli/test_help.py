@@ -78,7 +78,8 @@ def test_a_mistake_is_one_line_in_a_process_too():
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"), [("expunge un", ["unlearn"]), ("expunge unlearn mim", ["mim-mu", "mim-pid"]), ("expunge audit --bud", ["--budget"])]
+    ("typed", "expected"),
+    [("expunge un", ["unlearn"]), ("expunge unlearn mim", ["mim-mu", "mim-pid"]), ("expunge audit --bud", ["--budget"])],
 )
 def test_a_shell_completes_commands_methods_and_options(typed: str, expected: list[str]):
     code = "from expunge.cli import main; raise SystemExit(main([]))"

@@ -12,6 +12,7 @@ from transformers import CLIPConfig, CLIPImageProcessor
 
 from expunge.methods.base import Training
 from expunge.models.loading import load
+from expunge.models.stable_diffusion import StableDiffusion
 from expunge.runs.cost import price
 from expunge.runs.export import load as load_run
 from expunge.runs.export import merge
@@ -160,3 +161,11 @@ def test_what_is_merged_has_the_safety_checker_that_the_model_has(tmp_path):
     run = unlearn(tmp_path / "checked", tiny.concept(), training=tiny.TRAINING, out=tmp_path / "run", cache=Store(tmp_path / "store"))
     merged = StableDiffusionPipeline.from_pretrained(merge(tmp_path / "checked", run, tmp_path / "merged"))
     assert torch.equal(merged.safety_checker.concept_embeds, checked.safety_checker.concept_embeds)
+
+
+def test_a_cpu_does_not_train_in_half_precision(tmp_path):
+    plan = make_plan(StableDiffusion(tiny.pipeline().to(torch.float16)), tiny.concept(), "esd", training=tiny.TRAINING, dtype="fp16")
+    session = tiny.session(StableDiffusion(tiny.pipeline().to(torch.float16)))
+    with raises_error("fp16-on-cpu", "fp16"):
+        carry_out(plan, session, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

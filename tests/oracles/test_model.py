@@ -252,7 +252,7 @@ def test_a_prompt_longer_than_the_encoder_reads_is_refused():
             "no-safetensors",
             "safe_serialization=True",
         ),
-        (lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut"), "unreadable-model", "check the folder"),
+        (lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut"), "unreadable-weights", "copy it again"),
         (lambda f: __import__("shutil").rmtree(f / "tokenizer"), "missing-part", "copy or save"),
     ],
 )

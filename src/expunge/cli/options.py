@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 CANVAS = "canvas"
 """The embedded model, the default of `--model`."""
 
-MODEL = "Base model: a diffusers folder, a hub id, or canvas, the embedded model.  [default: canvas]"
-Model = Annotated[str | None, typer.Option(metavar="FOLDER|ID", help=MODEL)]
+MODEL = "Base model: a diffusers folder, a .safetensors file, a hub id, or canvas, the embedded model.  [default: canvas]"
+Model = Annotated[str | None, typer.Option(metavar="FOLDER|FILE|ID", help=MODEL)]
 BASE_MODEL = "Base model, if it is no longer where the run found it.  [default: the one that the run's card names]"
-BaseModel = Annotated[str | None, typer.Option("--model", metavar="FOLDER|ID", help=BASE_MODEL)]
+BaseModel = Annotated[str | None, typer.Option("--model", metavar="FOLDER|FILE|ID", help=BASE_MODEL)]
 VOCABULARY = "Vocabulary: canvas, general, or a TOML or CSV file of your own (see `expunge show vocabulary`).  [default: the model's]"
 Vocabulary = Annotated[str | None, typer.Option(metavar="FILE", help=VOCABULARY)]
 AllowCode = Annotated[

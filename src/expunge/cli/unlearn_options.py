@@ -12,6 +12,11 @@ def _option(metavar: str, about: str) -> Any:
     return typer.Option(metavar=metavar, help=about)
 
 
+VARIANT = "Variant of the base model's files, as fp16 for *.fp16.safetensors.  [default: none, or the only one that it has]"
+MODEL_CONFIG = (
+    "Where the base model is a single file: a diffusers folder or hub id with the configuration of its parts. What the file lacks is "
+    "read from that folder.  [default: the one that diffusers knows for such a file, from the hub or its cache]"
+)
 TARGET = "Concept to remove. Repeat it for other names of the concept, or for other concepts."
 SYNONYM = "Another name of the concept to remove. May be repeated."
 ANCHOR = "What the concept becomes; ca, f-dmu, spm and uce use it.  [default: the prompt without the concept]"
@@ -33,6 +38,8 @@ DRY_RUN = "Print what would be done and its estimated cost, then exit."
 
 COMMON: dict[str, tuple[Any, Any]] = {
     "model": (Model, None),
+    "model_variant": (Annotated[str | None, _option("NAME", VARIANT)], None),
+    "model_config": (Annotated[str | None, _option("FOLDER|ID", MODEL_CONFIG)], None),
     "target": (Annotated[list[str] | None, _option("WORDS", TARGET)], None),
     "synonym": (Annotated[list[str] | None, _option("WORDS", SYNONYM)], None),
     "anchor": (Annotated[str | None, _option("WORDS", ANCHOR)], None),

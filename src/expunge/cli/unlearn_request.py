@@ -15,6 +15,7 @@ from expunge.evaluation.early_stopping import RULES
 from expunge.methods import METHODS
 from expunge.methods.base import Method, Objective, Training
 from expunge.methods.config import Layer, find_method, method_name
+from expunge.models.reference import with_options
 from expunge.training.stopping import StoppingRule
 
 
@@ -62,7 +63,7 @@ def resolve(method: str, given: Mapping[str, Any]) -> Request:
         raise config.outside_code(named[0])
     built = config.build(cls, configured | _select(given, names), method, allow_code=True)
     training = _build_training(built, (tables.get("training", {}) if is_same else {}) | _select(given, [f.name for f in fields(Training)]))
-    model = given["model"] or model_table.get("name") or CANVAS
+    model = with_options(given["model"] or model_table.get("name") or CANVAS, given["model_variant"], given["model_config"])
     concept = find_concepts(tables.get("concept", {}), given, model)
     if given["anchor"] is not None and not built.needs & {"anchor", "anchor_pictures"}:
         raise ExpungeError(

@@ -52,6 +52,12 @@ class Training:
     points: Annotated[int, Ge(1)] = 512
     """Points on the noise path in the bank that batches are sampled from, with one bank for each part. More vary more; each costs a
     reference forward for every prompt whose prediction the method needs there."""
+    train_steps: Annotated[int, Ge(1)] | None = None
+    """Denoising steps of the images and trajectories to train on; none takes those of the model. Distilled (turbo) models need few. More
+    are finer and take longer, and a trajectory has a point for each."""
+    train_guidance: Annotated[float, Ge(0)] | None = None
+    """Guidance scale of these images and trajectories; none takes that of the model. 0 and 1 are no guidance, as turbo models need, at half
+    the cost. Larger shows the concept more plainly and varies less."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
     """Gradients are scaled down to this norm. With `whiten` above 0 it is the norm in whitened coordinates, which differs. Smaller limits
     large steps more."""

@@ -56,6 +56,8 @@ class DiffusionModel(Family):
         self.dtype: torch.dtype = getattr(pipeline, self.network_part).dtype
         """The network's as it was loaded. Trained tensors are in float32 meanwhile."""
         self.check()
+        self.hash_files: Callable[[], str] | None = None
+        """Computes the fingerprint of the weights as their files have them, where loading rounded them."""
         self._autocast: Callable[[], AbstractContextManager] = nullcontext
         self._encoded: dict[str, Cond] = {}
 
@@ -80,7 +82,7 @@ class DiffusionModel(Family):
     def fingerprint(self) -> str:
         """Tells this base model from any other: its network, its text encoders and its noise path."""
         networks = self.network, *(self.fixed_parts[name] for name in self.text_encoder_parts)
-        return digest(kept_fingerprint(self.files, lambda: fingerprint(*networks)), self.noising)
+        return digest(kept_fingerprint(self.files, self.hash_files or (lambda: fingerprint(*networks))), self.noising)
 
     @property
     def noising(self) -> dict[str, Any]:
@@ -252,7 +254,15 @@ class DiffusionModel(Family):
             return given, without
 
         scheduler = copy.deepcopy(self.pipeline.scheduler)
-        self.set_times(scheduler, sampler.steps)
+        try:
+            self.set_times(scheduler, sampler.steps)
+        except (ValueError, IndexError, RuntimeError) as error:
+            raise ExpungeError(
+                f"A {self.scheduler_name} cannot take {sampler.steps} steps: {' '.join(str(error).split()).rstrip('.')}.",
+                rule="sampler-steps",
+                value=sampler.steps,
+                hint="Try another number with --steps, or --train-steps for what a run trains on.",
+            ) from error
         guided = partial(self.guided, scale=sampler.guidance_scale)
         return walk(scheduler, predict, guided, self.noise(seeds), seeds)
 

@@ -10,6 +10,8 @@ import torch
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.families import FAMILIES, family_of
+from expunge.models.family import Pipeline
+from expunge.models.weight_files import refuse_pointer
 
 
 def find_device(device: str) -> torch.device:
@@ -42,22 +44,41 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     index = folder / "model_index.json"
     if not index.is_file():
-        single = sorted(p.name for p in folder.glob("*.safetensors")) if folder.is_dir() else [folder.name]
-        raise ExpungeError(
-            f"{folder} is not a model folder in diffusers format, it has no model_index.json.",
-            rule="not-a-model-folder",
-            value=str(folder),
-            hint=f"Try to convert {single[0]} with StableDiffusionPipeline.from_single_file(...).save_pretrained(...)."
-            if single
-            else "Try another path.",
-        )
+        raise _no_index(folder)
+    refuse_pointer(index)
     try:
         found = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ExpungeError(
             f"{index} is not JSON: {error}.", rule="unreadable-index", value=str(index), hint="Try to save the pipeline again."
         ) from error
+    if not isinstance(found, dict):
+        raise ExpungeError(
+            f"{index} is not the list of a pipeline's parts.",
+            rule="unreadable-index",
+            value=str(index),
+            hint="Try to save the pipeline again.",
+        )
     return found
+
+
+def _no_index(folder: Path) -> ExpungeError:
+    """The error for a folder without `model_index.json`, which says what is there and what works."""
+    single = sorted(p.name for p in folder.glob("*.safetensors"))
+    try:
+        part = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError, AttributeError):
+        part = None
+    if part:
+        what, hint = (
+            f"one part of a pipeline, a {part}",
+            "Try the folder that has model_index.json. A network that was unlearned elsewhere is read by `expunge adopt`.",
+        )
+    elif single:
+        what, hint = f"a folder with {single[0]}", f"Try --model {folder / single[0]}; a single file is read as it is."
+    else:
+        what, hint = "not a model folder in diffusers format", "Try another path."
+    return ExpungeError(f"{folder} is {what}, it has no model_index.json.", rule="not-a-model-folder", value=str(folder), hint=hint)
 
 
 def find_family(index: dict[str, Any], name: str) -> type[DiffusionModel]:
@@ -78,7 +99,7 @@ def find_family(index: dict[str, Any], name: str) -> type[DiffusionModel]:
 
 
 def check_folder(folder: Path, family: type[DiffusionModel]) -> None:
-    """Refuses a folder that lacks a part of its family, or holds weights as pickles.
+    """Refuses a folder that lacks a part of its family, or has a text file that Git LFS did not fetch.
 
     Raises:
         ExpungeError: it does.
@@ -91,13 +112,19 @@ def check_folder(folder: Path, family: type[DiffusionModel]) -> None:
             raise ExpungeError(f"{folder}, a {kind}, lists no {part}.", rule="missing-part", value=part, hint="Try another model.")
         if not (folder / part).is_dir():
             raise ExpungeError(f"The part {folder / part} of the model is missing.", rule="missing-part", value=part, hint=again)
-    for part in (family.network_part, "vae", *family.text_encoder_parts):
-        if not any((folder / part).glob("*.safetensors")):
-            pickles = sorted(p.name for p in (folder / part).glob("*.bin"))
-            have = f"only {pickles[0]}, a pickle, which can run code when it is read" if pickles else "no weights"
-            raise ExpungeError(
-                f"{folder / part} holds {have}.",
-                rule="no-safetensors",
-                value=str(folder / part),
-                hint="Try to save the pipeline again with safe_serialization=True.",
-            )
+        for file in sorted((folder / part).glob("*")):
+            if file.is_file() and file.suffix in (".json", ".txt", ".model"):
+                refuse_pointer(file)
+
+
+UNBOUNDED = 100_000
+"""A tokenizer with a longer limit has none: transformers then gives 1e30."""
+
+
+def bound_tokenizers(pipeline: Pipeline, family: type[DiffusionModel]) -> None:
+    """Gives tokenizers whose configuration names no length that of their text encoder, which diffusers pads to. Encoders without a length
+    of their own, as T5, are limited by their families."""
+    for tokenizer_part, encoder_part in zip(family.tokenizer_parts, family.text_encoder_parts, strict=False):
+        tokenizer, encoder = getattr(pipeline, tokenizer_part, None), getattr(pipeline, encoder_part, None)
+        if tokenizer is not None and encoder is not None and tokenizer.model_max_length > UNBOUNDED:
+            tokenizer.model_max_length = getattr(encoder.config, "max_position_embeddings", None) or tokenizer.model_max_length

@@ -170,3 +170,21 @@ class Family(ABC):
     def null(self, count: int = 1) -> Cond:
         """The condition without a prompt, which classifier-free guidance moves away from."""
         return self.encode([""]).expand(count)
+
+
+def side_of(sample_size: Any) -> int:
+    """The length of the sides of latents, from a network's configuration: a number, or a pair of equal ones.
+
+    Raises:
+        ExpungeError: images that are not square, or a configuration that names no size.
+    """
+    sides = set(sample_size) if isinstance(sample_size, list | tuple) else {sample_size}
+    if len(sides) != 1 or not all(isinstance(side, int) for side in sides):
+        raise ExpungeError(
+            f"The network's configuration has the sample_size {sample_size!r}; images are square here.",
+            rule="sample-size",
+            value=sample_size,
+            hint="Try to set sample_size in the config.json of the network to one number: the sides of an image divided by the "
+            "autoencoder's factor, as 64 for 512 pixels.",
+        )
+    return int(sides.pop())

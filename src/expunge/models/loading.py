@@ -1,21 +1,27 @@
-"""From what a user names to a model: the embedded one, a diffusers folder, a hub id, a pipeline in memory."""
+"""From what a user names to a model: the embedded one, a diffusers folder, a hub id, a single file, a pipeline in memory."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import diffusers
 import torch
+from torch import nn
 
 from expunge.canvas import CANVAS
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
-from expunge.models.checks import check_folder, find_device, find_family, read_index
+from expunge.models.checkpoint_file import load_single_file
+from expunge.models.checks import bound_tokenizers, check_folder, find_device, find_family, read_index
 from expunge.models.defaults import defaults_of
 from expunge.models.families import FAMILIES
 from expunge.models.family import Pipeline
-from expunge.models.fingerprints import weight_files
+from expunge.models.fingerprints import fingerprint_of_files
 from expunge.models.precision import DTYPES
 from expunge.models.quiet import DiffusionPipeline, quiet
+from expunge.models.reference import Reference
+from expunge.models.weight_files import PICKLES, files_of, find_variant
 
 IS_NEW = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)
 """Whether diffusers takes a `dtype`; before, it was `torch_dtype`."""
@@ -25,15 +31,17 @@ Model: TypeAlias = str | Path | Pipeline | DiffusionModel
 
 
 def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker: bool = False) -> DiffusionModel:
-    """Loads a model from a diffusers folder, a hub id, a pipeline in memory, or "canvas", the embedded one.
+    """Loads a model from a diffusers folder, a hub id, a single `.safetensors` file, a pipeline in memory, or "canvas", the embedded one.
 
-    A model that is loaded already is returned as it is, and a pipeline in memory stays on its device and in its precision.
+    A model that is loaded already is returned as it is, and a pipeline in memory stays on its device and in its precision. Weights are
+    read in the precision `dtype`; none is in memory in float32 first. Options follow a name after `#`: `owner/model#variant=fp16` reads
+    the files of that variant, `model.safetensors#config=FOLDER` takes the configuration of a single file from a diffusers folder.
 
     Args:
         safety_checker: keep the one that the folder or hub id brings: for a pipeline that is given away. Without, it is not loaded.
 
     Raises:
-        ExpungeError: the folder lacks a part or holds only pickles; a pipeline of an unknown family; an unknown dtype.
+        ExpungeError: the model lacks a part or holds only pickles; a file was cut short; a pipeline of an unknown family; an unknown dtype.
     """
     if isinstance(model, DiffusionModel):
         return model
@@ -42,47 +50,125 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
     if dtype not in DTYPES:
         raise ExpungeError(f"{dtype!r} is not a dtype.", rule="unknown-dtype", value=dtype, hint=f"Try {', '.join(DTYPES)} with --dtype.")
     name = str(model)
-    path = defaults_of(name).folder or Path(model)
-    if not path.exists() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1):
+    source = _read(Reference.parse(name), DTYPES[dtype], safety_checker)
+    source.pipeline.set_progress_bar_config(disable=True)
+    bound_tokenizers(source.pipeline, source.family)
+    source.pipeline.to(find_device(device))
+    loaded = source.family(source.pipeline, name, source.files)
+    if dtype != "fp32":
+        loaded.hash_files = source.hash_files
+        assert loaded.fingerprint  # now: the files may be gone when it is asked for
+    for part in (loaded.network, source.pipeline.vae):
+        _lay_out(part)
+    return loaded
+
+
+@dataclass(frozen=True)
+class Source:
+    """A pipeline, and the files that its network and its text encoders were read from."""
+
+    pipeline: Pipeline
+    family: type[DiffusionModel]
+    files: list[Path]
+    hash_files: Callable[[], str]
+
+
+def _read(reference: Reference, dtype: torch.dtype, safety_checker: bool) -> Source:
+    path = _locate(reference)
+    precision = {"dtype" if IS_NEW else "torch_dtype": dtype}
+    whole = {"dtype" if IS_NEW else "torch_dtype": torch.float32}
+    try:
+        with quiet():
+            if path is not None and path.is_file():
+                pipeline, family = load_single_file(path, reference.config, precision)
+                names = (family.network_part, *family.text_encoder_parts)
+
+                def again() -> str:
+                    exact = load_single_file(path, reference.config, whole)[0]
+                    return fingerprint_of_files([(getattr(exact, n), []) for n in names], lambda part: part)
+
+                beside = sorted(Path(reference.config).glob("*/*.safetensors")) if reference.config else []
+                return Source(pipeline, family, [file.resolve() for file in (path, *beside)], again)
+            folder = path or _download(reference)
+            index = read_index(folder)
+            family = find_family(index, reference.name)
+            check_folder(folder, family)
+            parts = (family.network_part, "vae", *family.text_encoder_parts)
+            variant = find_variant([folder / part for part in parts if (folder / part).is_dir()], reference.variant)
+            files = {part: files_of(folder / part, variant) for part in parts if (folder / part).is_dir()}
+            left_out = {"safety_checker": None} if "safety_checker" in index and not safety_checker else {}
+            pipeline = getattr(diffusers, family.pipeline_class).from_pretrained(
+                folder, use_safetensors=True, trust_remote_code=False, variant=variant, **left_out, **precision
+            )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
+        raise unreadable(reference.name, error) from error
+    hashed = {part: getattr(pipeline, part) for part in (family.network_part, *family.text_encoder_parts)}
+
+    def read_whole(module: Any) -> nn.Module:
+        part = next(name for name, one in hashed.items() if one is module)
+        with quiet():
+            return type(module).from_pretrained(folder / part, use_safetensors=True, trust_remote_code=False, variant=variant, **whole)
+
+    def hash_files() -> str:
+        return fingerprint_of_files([(module, files[part]) for part, module in hashed.items()], read_whole)
+
+    return Source(pipeline, family, [file.resolve() for part in hashed for file in files[part]], hash_files)
+
+
+def _locate(reference: Reference) -> Path | None:
+    """The folder or file of a model; None for a hub id.
+
+    Raises:
+        ExpungeError: there is none, and the name is no hub id; or it is a pickle.
+    """
+    name = reference.name
+    path = defaults_of(name).folder or Path(name).expanduser()
+    if path.suffix in PICKLES:
         raise ExpungeError(
-            f"{name!r} is not a diffusers folder, a hub id (owner/name) or {CANVAS!r}.",
+            f"{name} is a pickle, which can run code when it is read.",
+            rule="pickle",
+            value=name,
+            hint="Try a .safetensors file, or a diffusers folder. Weights that were unlearned elsewhere are read by `expunge adopt`.",
+        )
+    if path.exists():
+        return path
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.suffix == ".safetensors":
+        raise ExpungeError(
+            f"{name!r} is not a diffusers folder, a .safetensors file, a hub id (owner/name) or {CANVAS!r}.",
             rule="unknown-model",
             value=name,
             hint="Try another path.",
         )
+    return None
+
+
+def _download(reference: Reference) -> Path:
+    """The folder of a hub id in the hub's cache, filled if it is not. Where no variant is named and there are only half-precision files,
+    those are taken."""
     try:
-        with quiet():
-            index = read_index(path) if path.exists() else DiffusionPipeline.load_config(name)
-            family = find_family(index, name)
-            if path.exists():
-                check_folder(path, family)
-            precision = {"dtype" if IS_NEW else "torch_dtype": torch.float32}
-            left_out = {"safety_checker": None} if "safety_checker" in index and not safety_checker else {}
-            pipeline = getattr(diffusers, family.pipeline_class).from_pretrained(
-                path if path.exists() else name, use_safetensors=True, trust_remote_code=False, **left_out, **precision
-            )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ExpungeError(
-            f"{name} cannot be loaded: {str(error).strip().splitlines()[0].rstrip('.')}.",
-            rule="unreadable-model",
-            value=name,
-            hint="Try to check the folder or id; its weights must be safetensors.",
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    hashed = [getattr(pipeline, part) for part in (family.network_part, *family.text_encoder_parts)]
-    loaded = family(pipeline, name, weight_files(hashed))
-    pipeline.to(find_device(device))
-    for part in (loaded.network, pipeline.vae):
-        for parameter in part.parameters():
-            if parameter.ndim == 4:  # the same numbers, laid out as convolutions of images read them fastest
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
-    if dtype != "fp32":
-        # Before rounding: a model is the same model in whatever precision it is run.
-        assert loaded.fingerprint
-        with quiet():
-            pipeline.to(DTYPES[dtype])
-        loaded.dtype = DTYPES[dtype]
-    return loaded
+        return Path(DiffusionPipeline.download(reference.name, use_safetensors=True, variant=reference.variant))
+    except (OSError, ValueError):
+        if reference.variant:
+            raise
+    return Path(DiffusionPipeline.download(reference.name, use_safetensors=True, variant="fp16"))
+
+
+def unreadable(name: str, error: Exception) -> ExpungeError:
+    """The error for a model that a library could not load, in one line."""
+    told = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    return ExpungeError(
+        f"{name} cannot be loaded: {told}.",
+        rule="unreadable-model",
+        value=name,
+        hint="Try to check the folder, file or id; its weights must be safetensors.",
+    )
+
+
+def _lay_out(part: nn.Module) -> None:
+    """Lays convolutions of images out as they are read fastest. Those over time have five axes, and no such layout."""
+    for parameter in part.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
 
 def _family_in_memory(pipeline: Pipeline) -> type[DiffusionModel]:

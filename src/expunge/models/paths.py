@@ -3,17 +3,31 @@
 from typing import Any
 
 from expunge.diffusion.noise_path import Discrete, Flow, NoisePath
+from expunge.errors import ExpungeError
 
 
 def path_of(scheduler: Any) -> NoisePath:
     """The path on which the scheduler's model was trained.
 
     Raises:
-        ExpungeError: a prediction type that no path here has.
+        ExpungeError: a prediction type that no path here has, or a scheduler that tells no path.
     """
     if hasattr(scheduler, "alphas_cumprod"):
         return Discrete(scheduler.alphas_cumprod, scheduler.config.prediction_type)
+    if not is_flow(scheduler):
+        kind = type(scheduler).__name__
+        raise ExpungeError(
+            f"A {kind} does not say on which noise path its model was trained.",
+            rule="unknown-noise-path",
+            value=kind,
+            hint="Try the scheduler that the model was published with; a DDIMScheduler with its betas serves every eps or v model.",
+        )
     return Flow(scheduler.config.num_train_timesteps)
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler without betas is one of flow matching."""
+    return type(scheduler).__name__.startswith("FlowMatch") or scheduler.config.get("prediction_type") == "flow_prediction"
 
 
 def settings_of_path(scheduler: Any) -> dict[str, Any]:

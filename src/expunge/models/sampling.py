@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from expunge.diffusion.types import Latents, Times
+from expunge.errors import ExpungeError
 from expunge.models.finite import refuse_non_finite
 from expunge.storage.hashing import seed_of
 
@@ -21,9 +22,18 @@ class Sampler:
 
     steps: Annotated[int, Ge(1)] = 25
     """Denoising steps. More is finer and slower."""
-    guidance_scale: Annotated[float, Ge(1)] = 7.5
-    """How strongly a prompt is followed. Larger follows it more. By classifier-free guidance: how far past the unprompted prediction; 1 is
-    none, at half the cost. A network that reads its guidance (Flux dev) is given this number, at no further cost."""
+    guidance_scale: Annotated[float, Ge(0)] = 7.5
+    """How strongly a prompt is followed. Larger follows it more. By classifier-free guidance: how far past the unprompted prediction; 0 and
+    1 are none, at half the cost. A network that reads its guidance (Flux dev) is given this number, at no further cost."""
+
+    def __post_init__(self) -> None:
+        if 0 < self.guidance_scale < 1:
+            raise ExpungeError(
+                f"A guidance scale of {self.guidance_scale} lies between none and some.",
+                rule="guidance-below-one",
+                value=self.guidance_scale,
+                hint="Try 1 for none, or more.",
+            )
 
 
 @dataclass(frozen=True)

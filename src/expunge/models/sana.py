@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from expunge.diffusion.types import Cond, Latents, Times
 from expunge.models.base import DiffusionModel
+from expunge.models.family import side_of
 from expunge.models.sampling import Sampler
 
 LENGTH = 300
@@ -47,7 +48,8 @@ class Sana(DiffusionModel):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         config = self.pipeline.transformer.config
-        return (config.in_channels, config.sample_size, config.sample_size)
+        side = side_of(config.sample_size)
+        return (config.in_channels, side, side)
 
     @property
     def tokenizers(self) -> list[tuple[Any, int]]:

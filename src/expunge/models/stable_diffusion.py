@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from expunge.diffusion.types import Cond, Latents, Times
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
+from expunge.models.family import side_of
 
 
 class StableDiffusion(DiffusionModel):
@@ -46,7 +47,8 @@ class StableDiffusion(DiffusionModel):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         unet = self.pipeline.unet.config
-        return (unet.in_channels, unet.sample_size, unet.sample_size)
+        side = side_of(unet.sample_size)
+        return (unet.in_channels, side, side)
 
     def encode_rows(self, prompts: list[str]) -> Cond:
         return Cond(self.pipeline.encode_prompt(prompts, self.device, 1, False)[0].float(), tuple(prompts))

@@ -32,7 +32,7 @@ from expunge.storage.lock import alone_in, in_use
 from expunge.training.batches import Batches, gather
 from expunge.training.checkpoint import remove_checkpoint
 from expunge.training.counters import Spent, counted
-from expunge.training.distributed import Processes, refuse_uneven, state_of_its_own
+from expunge.training.distributed import Processes, half_on_cpu, refuse_uneven, state_of_its_own
 from expunge.training.edit_prompts import edit_prompts
 from expunge.training.loop import Trainer, refuse_recomputing
 from expunge.training.session import Session
@@ -128,6 +128,8 @@ def _prepare(plan: Plan, session: Session) -> Check | None:
         if isinstance(stage.method, Objective) and stage.training:
             refuse_recomputing(stage.method, stage.training)
             refuse_uneven(stage.training, session.distributed.count)
+            if plan.dtype == "fp16" and session.model.device.type == "cpu":
+                raise half_on_cpu()
     return plan.stop.start(plan.referred(session.model), plan.concept) if plan.stop and not plan.stages else None
 
 

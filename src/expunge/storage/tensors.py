@@ -1,7 +1,7 @@
 """Tensors in safetensors files, and hashes of their values."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -50,11 +50,15 @@ def fingerprint(*modules: nn.Module) -> str:
 
     Values enter as float32, so half-precision weights have one fingerprint in float32 and in half precision; rounding changes it.
     """
+    return fingerprint_of(entry for module in modules for entry in sorted(module.state_dict().items()))
+
+
+def fingerprint_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """The same over tensors by name, module after module, each module's in alphabetic order."""
     state = hashlib.sha256()
-    for module in modules:
-        for name, tensor in sorted(module.state_dict().items()):
-            state.update(f"{name}{tuple(tensor.shape)}".encode())
-            state.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data)
+    for name, tensor in tensors:
+        state.update(f"{name}{tuple(tensor.shape)}".encode())
+        state.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data)
     return state.hexdigest()[:32]
 
 

@@ -13,7 +13,7 @@ from expunge.diffusion.batch import Need
 from expunge.diffusion.types import Latents, Noised, Point
 from expunge.methods.base import Training
 from expunge.models.base import DiffusionModel
-from expunge.models.sampling import Visit
+from expunge.models.sampling import Sampler, Visit
 from expunge.storage.cache import Store
 from expunge.storage.hashing import digest, seed_of
 from expunge.training.networks import ReferenceCache
@@ -59,7 +59,7 @@ def forget_bank(session: Session, concept: Subject, training: Training, seed: in
     seeds = [seed_of(seed, "picture", i) for i in range(len(chosen))]
     generator = torch.Generator().manual_seed(seed_of(seed, "noise"))
     shown = [p.prompt for p in chosen]
-    points, which = _noised(session, "forget", shown, shown, seeds, training.points, generator)
+    points, which = _noised(session, training, "forget", (shown, shown, seeds), generator)
     rows = tuple(chosen[i] for i in which)
     return _bank(points, rows, _drawn(rows, generator), seed)
 
@@ -75,7 +75,7 @@ def stand_in_bank(session: Session, concept: Subject, need: Need, training: Trai
     drawn = _drawn(chosen, generator)
     made_of = list(drawn) if need == "surrogate" else [p.anchor for p in chosen]
     seeds = [seed_of(seed, need, "picture", i) for i in range(len(chosen))]
-    points, which = _noised(session, need, made_of, [p.prompt for p in chosen], seeds, training.points, generator)
+    points, which = _noised(session, training, need, (made_of, [p.prompt for p in chosen], seeds), generator)
     return _bank(points, tuple(chosen[i] for i in which), tuple(drawn[i] for i in which), seed_of(seed, need))
 
 
@@ -86,7 +86,7 @@ def retain_bank(session: Session, concept: Subject, training: Training, seed: in
     chosen = [prompts[i * len(prompts) // count % len(prompts)] for i in range(count)]
     seeds = [seed_of(seed, "retain", "picture", i) for i in range(count)]
     generator = torch.Generator().manual_seed(seed_of(seed, "retain", "noise"))
-    return Bank(_noised(session, "retain", chosen, chosen, seeds, training.points, generator)[0])
+    return Bank(_noised(session, training, "retain", (chosen, chosen, seeds), generator)[0])
 
 
 def surviving(concept: Subject) -> list[str]:
@@ -116,21 +116,30 @@ def _in_turn(concept: Subject, training: Training, count: int) -> list[ForgetPro
 
 
 def _noised(
-    session: Session, need: Need, made_of: list[str], shown: list[str], seeds: list[int], count: int, generator: torch.Generator
+    session: Session, training: Training, need: Need, images: tuple[list[str], list[str], list[int]], generator: torch.Generator
 ) -> tuple[Noised, list[int]]:
-    """Images of the prompts `made_of`, noised to `count` points at times spread evenly over the path, under the prompts `shown`.
+    """Images of prompts, noised at times spread evenly over the path, under other prompts. Also gives the image that each point is of.
 
-    Also gives the image that each point is of.
+    Args:
+        images: for each image the prompt that it is made of, the prompt that it is shown under, and its seed.
     """
-    return noised(session.model, need, pictured(session, need, made_of, seeds), shown, count, generator)
+    made_of, shown, seeds = images
+    clean = pictured(session, need, made_of, seeds, sampler_of(session.model, training))
+    return noised(session.model, need, clean, shown, training.points, generator)
 
 
-def pictured(session: Session, need: Need, prompts: list[str], seeds: list[int]) -> Latents:
-    """Clean latents of images of the prompts, from the cache if they are there."""
-    model, sampler = session.model, session.model.default_sampler
+def sampler_of(model: DiffusionModel, training: Training) -> Sampler:
+    """How images and trajectories to train on are sampled: as the training says, else as the model is."""
+    usual, steps, guidance = model.default_sampler, training.train_steps, training.train_guidance
+    return Sampler(steps or usual.steps, usual.guidance_scale if guidance is None else guidance)
+
+
+def pictured(session: Session, need: Need, prompts: list[str], seeds: list[int], sampler: Sampler | None = None) -> Latents:
+    """Clean latents of images of the prompts, from the cache if they are there; by default with the model's own sampler."""
+    model, sampler = session.model, sampler or session.model.default_sampler
     made_by = model.fingerprint, Renderer(session, RENDER_BATCH).key(__name__)
     key = digest(f"{need}-latents", *made_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
-    return _stored(session.cache, key, lambda: {"x_0": _latents(session, prompts, seeds, PICTURES[need])})["x_0"]
+    return _stored(session.cache, key, lambda: {"x_0": _latents(session, prompts, seeds, sampler, PICTURES[need])})["x_0"]
 
 
 def noised(
@@ -156,14 +165,14 @@ def trajectory_bank(session: Session, concept: Subject, training: Training, seed
 
     The two predictions that guidance needs at each point are the reference's outputs there, so they go into `references` at no cost.
     """
-    model, sampler, prompts = session.model, session.model.default_sampler, _trained_on(concept, training)
+    model, sampler, prompts = session.model, sampler_of(session.model, training), _trained_on(concept, training)
     each = max(1, min(training.pictures, -(-training.points // sampler.steps)) // len(prompts))
     count = each * len(prompts)
     chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
     made_by = model.fingerprint, Renderer(session, RENDER_BATCH).key(__name__)
     key = digest("visits", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
-    path = _stored(session.cache, key, lambda: _trajectories(session, [p.prompt for p in chosen], seeds))
+    path = _stored(session.cache, key, lambda: _trajectories(session, [p.prompt for p in chosen], seeds, sampler))
 
     visits = path["x_t"].shape[1]  # some schedulers, PNDM and Heun among them, visit more points than they have steps
     rows = tuple(p for p in chosen for _ in range(visits))
@@ -195,17 +204,17 @@ def _stored(cache: Store, key: str, make: Callable[[], dict[str, Tensor]]) -> di
     return found
 
 
-def _latents(session: Session, prompts: list[str], seeds: list[int], title: str) -> Latents:
+def _latents(session: Session, prompts: list[str], seeds: list[int], sampler: Sampler, title: str) -> Latents:
     model, cond, parts = session.model, session.model.encode(prompts), []
     for part in Renderer(session, RENDER_BATCH).parts(len(prompts), title):
-        parts.append(model.sample_latents(cond[part], seeds[part], model.default_sampler).cpu())
+        parts.append(model.sample_latents(cond[part], seeds[part], sampler).cpu())
     return torch.cat(parts)
 
 
-def _trajectories(session: Session, prompts: list[str], seeds: list[int]) -> dict[str, Tensor]:
+def _trajectories(session: Session, prompts: list[str], seeds: list[int], sampler: Sampler) -> dict[str, Tensor]:
     model, cond, walks = session.model, session.model.encode(prompts), []
     for part in Renderer(session, RENDER_BATCH).parts(len(prompts), "trajectories of the concept"):
-        walks.append([v for v in model.walk(cond[part], seeds[part], model.default_sampler) if isinstance(v, Visit)])
+        walks.append([v for v in model.walk(cond[part], seeds[part], sampler) if isinstance(v, Visit)])
     stack = {
         name: torch.cat([torch.stack([getattr(v, name).cpu() for v in walk], dim=1) for walk in walks])
         for name in ("x_t", "given", *(["without"] if walks[0][0].without is not None else []))

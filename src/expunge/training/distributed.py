@@ -60,7 +60,13 @@ class Processes:
         return self.rank == 0
 
     def accelerator(self, dtype: str, device: torch.device) -> Accelerator:
-        """An accelerator of a run's own precision and device, whatever those of an earlier run in this process were."""
+        """An accelerator of a run's own precision and device, whatever those of an earlier run in this process were.
+
+        Raises:
+            ExpungeError: fp16 on a CPU.
+        """
+        if dtype == "fp16" and device.type == "cpu":
+            raise half_on_cpu()
         AcceleratorState._reset_state(reset_partial_state=self.count == 1)
         return Accelerator(mixed_precision=PRECISIONS[dtype], cpu=device.type == "cpu")
 
@@ -90,6 +96,13 @@ class Processes:
     def total(self, number: int) -> int:
         """The sum over the processes."""
         return number if self._state is None else int(reduce(torch.tensor(number, device=self._state.device), "sum"))
+
+
+def half_on_cpu() -> ExpungeError:
+    """The error for training in fp16 on a CPU: neither loss scaling nor autocast exist for it there."""
+    return ExpungeError(
+        "A CPU does not train in fp16.", rule="fp16-on-cpu", value="fp16", hint="Try --dtype bf16 or fp32, or --device cuda."
+    )
 
 
 def refuse_uneven(training: Training, count: int) -> None:
