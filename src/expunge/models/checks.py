@@ -70,15 +70,17 @@ def _no_index(folder: Path) -> ExpungeError:
     except (OSError, ValueError, AttributeError):
         part = None
     if part:
-        what, hint = (
+        what, which = (
             f"one part of a pipeline, a {part}",
-            "Try the folder that has model_index.json. A network that was unlearned elsewhere is read by `expunge adopt`.",
+            "the folder that has model_index.json, or `expunge adopt` for an unlearned network",
         )
     elif single:
-        what, hint = f"a folder with {single[0]}", f"Try --model {folder / single[0]}; a single file is read as it is."
+        what, which = f"a folder with {single[0]}", f"--model {folder / single[0]}"
     else:
-        what, hint = "not a model folder in diffusers format", "Try another path."
-    return ExpungeError(f"{folder} is {what}, it has no model_index.json.", rule="not-a-model-folder", value=str(folder), hint=hint)
+        what, which = "not a model folder in diffusers format", "another path"
+    return ExpungeError(
+        f"{folder} is {what}, it has no model_index.json.", rule="not-a-model-folder", value=str(folder), hint=f"Try {which}."
+    )
 
 
 def find_family(index: dict[str, Any], name: str) -> type[DiffusionModel]:

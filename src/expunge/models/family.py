@@ -181,7 +181,7 @@ def side_of(sample_size: Any) -> int:
     sides = set(sample_size) if isinstance(sample_size, list | tuple) else {sample_size}
     if len(sides) != 1 or not all(isinstance(side, int) for side in sides):
         raise ExpungeError(
-            f"The network's configuration has the sample_size {sample_size!r}; images are square here.",
+            f"The network's configuration has the sample_size {sample_size!r}. Images are square here.",
             rule="sample-size",
             value=sample_size,
             hint="Try to set sample_size in the config.json of the network to one number: the sides of an image divided by the "

@@ -149,7 +149,7 @@ def read_header(file: Path) -> dict[str, Stored]:
         }
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise ExpungeError(
-            f"{file} cannot be read as a safetensors file; it may have been cut short.",
+            f"{file} cannot be read as a safetensors file. It may have been cut short.",
             rule="unreadable-weights",
             value=str(file),
             hint="Try to download or copy it again.",
