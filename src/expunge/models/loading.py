@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -89,7 +90,7 @@ def _read(reference: Reference, dtype: torch.dtype, safety_checker: bool) -> Sou
 
                 beside = sorted(Path(reference.config).glob("*/*.safetensors")) if reference.config else []
                 return Source(pipeline, family, [file.resolve() for file in (path, *beside)], again)
-            folder = path or _download(reference)
+            folder = path or _download(reference, safety_checker)
             index = read_index(folder)
             family = find_family(index, reference.name)
             check_folder(folder, family)
@@ -142,15 +143,17 @@ def _locate(reference: Reference) -> Path | None:
     return None
 
 
-def _download(reference: Reference) -> Path:
+def _download(reference: Reference, safety_checker: bool) -> Path:
     """The folder of a hub id in the hub's cache, filled if it is not. Where no variant is named and there are only half-precision files,
     those are taken."""
+    fetch = partial(DiffusionPipeline.download, reference.name, use_safetensors=True, trust_remote_code=False)
+    fetch = fetch if safety_checker else partial(fetch, safety_checker=None)
     try:
-        return Path(DiffusionPipeline.download(reference.name, use_safetensors=True, variant=reference.variant))
+        return Path(fetch(variant=reference.variant))
     except (OSError, ValueError):
         if reference.variant:
             raise
-    return Path(DiffusionPipeline.download(reference.name, use_safetensors=True, variant="fp16"))
+    return Path(fetch(variant="fp16"))
 
 
 def unreadable(name: str, error: Exception) -> ExpungeError:
