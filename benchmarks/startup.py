@@ -1,7 +1,7 @@
 """Seconds and memory until a command answers that only prints: `python benchmarks/startup.py > benchmarks/startup.jsonl`.
 
-Each command is a process of its own, called `REPEATS` times; the fastest counts, for others share the machine. What lists, describes and helps
-should take less than a second, and a dry run less than three seconds and 1 GB. The first dry run of an architecture counts its
+Each command is a process of its own, called `REPEATS` times; the fastest counts, for others share the machine. What lists, describes and
+helps should take less than a second, and a dry run less than three seconds and 1 GB. The first dry run of an architecture counts its
 operations, which takes longer. It is measured with an empty cache as "first dry run".
 """
 
