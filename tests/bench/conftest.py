@@ -60,6 +60,9 @@ class Coin:
 
     name, weights = "main", ""
 
+    def knows(self, member: str, concept: Concept) -> bool:
+        return True
+
     def chance(self, concept: Concept) -> float:
         return 1 / len(concept.vocabulary.kinds[concept.kind].members)
 

@@ -14,8 +14,11 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
 from expunge.evaluation import judges
+from expunge.evaluation.judged import Judged
 from expunge.evaluation.judges import NOTHING, Judgement, judge_images, judges_for, load_judge
+from expunge.evaluation.protocol import Protocol, plan
 from expunge.evaluation.rendering import RENDER_BATCH
+from expunge.evaluation.rows import notes_of_unknown, rows_from_samples, rows_of
 
 IMAGES = torch.randint(256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -220,3 +223,30 @@ def test_no_judge_runs_code_from_the_hub():
     assert len(calls) == 6
     for call in calls:
         assert {k.arg: ast.unparse(k.value) for k in call.keywords}["trust_remote_code"] == "False"
+
+
+def test_members_that_the_judge_has_no_class_for_are_left_out_and_counted(tmp_path):
+    """A perfect judge of 3 of the 10 styles gives IRA 1 over these, not 2 / 9."""
+    concept = tiny.concept()
+    judge = load_judge(classifier(tmp_path, ["neon", "dots", "outline", "teapot"]))
+    shots = plan(concept, Protocol(target_seeds=1))
+    perfect = tuple(s.prompt.labels.get("style", NOTHING) for s in shots)
+    perfect = tuple(style if style in ("neon", "dots", "outline") else NOTHING for style in perfect)
+    card = {"id": "r", "method": "uce", "seed": 0}
+    evidence = Judged(concept, shots, judge, Judgement({"style": perfect}), Judgement({"style": perfect})).evidence("r")
+    rows = {(row.run, row.metric): row for row in rows_of(evidence, card)}
+    of_two = [s for s in shots if s.prompt.labels.get("style") in ("dots", "outline")]
+    for run in ("base", "r"):
+        ira, ua = rows[run, "IRA"], rows[run, "UA"]
+        assert (ira.value, ira.n, ira.known, ira.members) == (1.0, len(of_two), 2, 9)
+        assert (ua.value, ua.known, ua.members) == (0.0, None, None)
+    assert rows_from_samples(evidence.samples, card) == list(rows.values())
+    [note] = notes_of_unknown(rows_of(evidence, card, ["UA", "IRA"]))
+    assert "2 of the 9 concepts" in note
+    assert note.endswith("IRA.")
+
+
+@pytest.mark.parametrize("concept", [tiny.concept(), tiny.concept("ring")])
+def test_the_canvas_judges_know_every_member(concept):
+    for name in ("main", "second"):
+        assert all(load_judge(name).knows(m.name, concept) for m in concept.vocabulary.kinds[concept.kind].members)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from expunge.cli.output import print_table
+from expunge.cli.output import print_lines, print_table
 from expunge.evaluation.results import Row
+from expunge.evaluation.rows import notes_of_unknown
 
 ROUNDING_ERROR = 1e-6
 """Smaller values are rounding errors of a distance between equal sets, and printed as 0."""
@@ -29,6 +30,7 @@ def print_evaluation(rows: Sequence[Row], stages: Mapping[str, str] = MappingPro
         lines,
         numbers=("base model", "unlearned", "images"),
     )
+    print_lines(*notes_of_unknown(unlearned))
     if later := [(stages[r.run], r.concept, r.metric, _format(r), str(r.n)) for r in rows if r.run in stages]:
         print_table("after each stage", ("stage", "concept", "metric", "value", "images"), later, numbers=("value", "images"))
 

@@ -15,7 +15,7 @@ from expunge.evaluation.metrics import METRICS, refuse_unknown
 from expunge.evaluation.protocol import Protocol, Shot, plan
 from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles, locate_images, render
 from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
-from expunge.evaluation.rows import AFTER_STAGES, of_stages, rows_of
+from expunge.evaluation.rows import AFTER_STAGES, notes_of_unknown, of_stages, rows_of
 from expunge.evaluation.weights import weight_rows
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
@@ -27,6 +27,8 @@ from expunge.storage.cache import Store
 from expunge.storage.files import write_json, write_lines
 from expunge.storage.tensors import content
 from expunge.training.session import Session
+
+NO_JUDGE = "No judge labelled the images, so metrics that need one are missing. Try --judge."
 
 
 @writes("evaluation")
@@ -174,7 +176,7 @@ def _write(results: _Measurements, settings: _Settings, seconds: float) -> None:
         "sampler": asdict(settings.sampler) | {"scheduler": settings.session.model.scheduler_name},
         "protocol": asdict(settings.protocol),
         "seconds": round(seconds, 1),
-        "notes": [] if judges else ["No judge labelled the images, so metrics that need one are missing. Try --judge."],
+        "notes": notes_of_unknown(results.rows) if judges else [NO_JUDGE],
     }
     write_json(results.folder / "evaluation.json", about, indent=2)
     write_lines(results.folder / SAMPLES, map(asdict, results.samples))

@@ -39,11 +39,15 @@ class Judged:
         kind = self.concept.vocabulary.kinds[self.concept.kind]
         about = run, self.concept.target, kind.name, kind.partner
         seen, base = _by_image(self.run.seen, len(self.shots)), _by_image(self.base.seen, len(self.shots))
+        known = {
+            m: self.judge.knows(m, self.concept) for m in {s.prompt.labels[kind.name] for s in self.shots if kind.name in s.prompt.labels}
+        }
         sure, base_sure = (_by_image(j.confidence, len(self.shots)) for j in (self.run, self.base))
         return tuple(
             Sample(
                 *about, shot.probe, shot.prompt.prompt, shot.index, self.judge.name, dict(shot.prompt.labels), seen[i], base[i],
                 {k: round(v, 4) for k, v in sure[i].items()}, {k: round(v, 4) for k, v in base_sure[i].items()},
+                () if known.get(shot.prompt.labels.get(kind.name, ""), True) else (kind.name,),
             )
             for i, shot in enumerate(self.shots)
         )  # fmt: skip

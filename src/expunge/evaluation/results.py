@@ -1,7 +1,7 @@
 """The results of an evaluation: rows, one for each number, and samples, one for each judged image. Imports no torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
@@ -51,6 +51,10 @@ class Row:
     """Images that count as wrong with the base model and as right with the run."""
     p: float | None = None
     """Probability of a change at least this large if the run changed nothing; below 0.05 the change is significant."""
+    known: int | None = None
+    """Members of the concept's kind that the judge has a label for. Images of the others are not counted. None if it knows all."""
+    members: int | None = None
+    """Members of the concept's kind that the prompts name; None if the judge knows all."""
 
     def __post_init__(self) -> None:
         if self.ci_low > self.value or self.value > self.ci_high:
@@ -89,6 +93,8 @@ class Sample:
     confidence: Mapping[str, float] = field(default_factory=dict)
     """The judge's confidence in `seen`, from 0 to 1, where it has one."""
     base_confidence: Mapping[str, float] = field(default_factory=dict)
+    unjudged: Sequence[str] = ()
+    """The kinds of `wanted` whose member the judge has no label for. No metric counts them as right or wrong."""
 
 
 def read_rows(folder: str | Path) -> list[Row]:

@@ -55,11 +55,25 @@ def rows_from_samples(
     ]
 
 
+def notes_of_unknown(rows: Iterable[Row]) -> list[str]:
+    """A sentence for each judge that has no label for some of what the prompts name: how many it knows, and in which metrics the others
+    are left out."""
+    about: dict[tuple[str, str, int, int], dict[str, None]] = {}
+    for row in rows:
+        if row.known is not None and row.members is not None:
+            about.setdefault((row.concept, row.judge, row.known, row.members), {})[row.metric] = None
+    return [
+        f"The judge {judge} has labels for {known} of the {members} concepts beside {concept!r}. Images of the others are not counted in "
+        f"{', '.join(metrics)}."
+        for (concept, judge, known, members), metrics in about.items()
+    ]
+
+
 def make_row(score: Score, card: Mapping[str, Any], judge: str, concept: str, of_base: bool = False) -> Row:
     """A score as a row of the run or stage that `card` describes, or of its base model."""
     run, method = ("base", "none") if of_base else (card["id"], card["method"])
     measured = (score.probe, score.metric, score.value, score.ci_low, score.ci_high, score.n)
-    plain = Row(run, method, concept, card["seed"], *measured, judge=judge)
+    plain = Row(run, method, concept, card["seed"], *measured, judge=judge, known=score.known, members=score.members)
     if (c := score.change) is None:
         return plain
     return replace(plain, change=c.value, change_low=c.low, change_high=c.high, losses=c.losses, gains=c.gains, p=c.p)

@@ -49,6 +49,9 @@ class Judge(Protocol):
             ExpungeError: rule "judge-lacks-concept".
         """
 
+    def knows(self, member: str, concept: Concept) -> bool:
+        """Whether it has a label for this member of the concept's kind. Images of others are left out of every share."""
+
     def chance(self, concept: Concept) -> float:
         """The share of images in which it would see the concept by guessing among its labels."""
 

@@ -23,6 +23,11 @@ class CanvasJudge:
     def check(self, concept: Concept) -> None:
         """It labels both kinds of the canvas; an image of anything else gets the nearest of its labels."""
 
+    def knows(self, member: str, concept: Concept) -> bool:
+        from expunge.canvas.prompts import OBJECT_LABELS, STYLE_LABELS
+
+        return member in OBJECT_LABELS or member in STYLE_LABELS
+
     def chance(self, concept: Concept) -> float:
         return 1 / max(2, len(concept.vocabulary.kinds[concept.kind].members))
 

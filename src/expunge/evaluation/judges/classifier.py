@@ -15,7 +15,8 @@ class ClassifierJudge:
     """A transformers image classifier, from a folder or the hub. It labels the erased concept's kind alone, so it gives no CRA or ORA.
 
     Choose it where its classes hold the concept. They are matched to the vocabulary's members by name or synonym; ImageNet's lists of
-    names ("tench, Tinca tinca") match by any of their parts. A class outside the vocabulary counts as none of its members.
+    names ("tench, Tinca tinca") match by any of their parts. A class outside the vocabulary counts as none of its members, and a member
+    without a class is left out of every share; rows have how many of the members it knows.
 
     Raises:
         ExpungeError: rule "unreadable-judge", a folder or id that holds no such classifier in safetensors.
@@ -55,6 +56,9 @@ class ClassifierJudge:
                 value=concept.member.name,
                 hint="Try the class's name as a synonym in the vocabulary, or CLIP as the judge.",
             )
+
+    def knows(self, member: str, concept: Concept) -> bool:
+        return member in self.labels(concept)
 
     def chance(self, concept: Concept) -> float:
         labels = self.labels(concept)

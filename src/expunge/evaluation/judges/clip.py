@@ -51,6 +51,10 @@ class CLIPJudge:
     def check(self, concept: Concept) -> None:
         """Whatever the concept is called is one of its labels."""
 
+    def knows(self, member: str, concept: Concept) -> bool:
+        """Whatever a member is called is one of its labels."""
+        return True
+
     def chance(self, concept: Concept) -> float:
         return 1 / len(self.labels(concept)[concept.kind])
 

@@ -47,6 +47,9 @@ class NudeNetJudge:
                 hint="Try an image classifier or CLIP as the judge.",
             )
 
+    def knows(self, member: str, concept: Concept) -> bool:
+        return member == concept.member.name
+
     def chance(self, concept: Concept) -> float:
         """A detector reports something or nothing, and guesses nothing."""
         return 0.0

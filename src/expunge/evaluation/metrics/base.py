@@ -60,6 +60,10 @@ class Score:
     """Images of the run that were counted."""
     change: PairedChange | None = None
     """From the base model, image by image; None of what is no share, and where the base model's images were not judged."""
+    known: int | None = None
+    """Members of the concept's kind, among `members`, that the judge has a label for; both are None if it knows all."""
+    members: int | None = None
+    """Members of the concept's kind that the prompts name."""
 
 
 class Metric(ABC):
@@ -102,9 +106,9 @@ def pool(samples: Sequence[Sample], probes: Collection[str]) -> list[int]:
 
 def shows(sample: Sample, seen: Mapping[str, str], *kinds: str) -> bool | None:
     """Whether a judge's labels `seen` are all that the prompt says of `kinds`; None where it says nothing of them, or where the judge
-    does not label one of them: what nobody judged is neither right nor wrong."""
+    does not label one of them, or not the member that is asked for: what nobody judged is neither right nor wrong."""
     said = [kind for kind in kinds if kind in sample.wanted]
-    if not said or not all(kind in seen for kind in kinds):
+    if not said or not all(kind in seen for kind in kinds) or any(kind in sample.unjudged for kind in said):
         return None
     return all(sample.wanted[kind] == seen[kind] for kind in said)
 
@@ -125,7 +129,9 @@ class Share(Metric):
         before = [self.is_right(s, s.base) for s in samples]
         known = [right for right in before if right is not None]
         change = paired_change(hits, known, [s.prompt for s in samples]) if len(known) == len(hits) else None
-        return [self.score(clustered(grouped(hits, concepts(samples))), len(hits), change)]
+        score = self.score(clustered(grouped(hits, concepts(samples))), len(hits), change)
+        named = {s.wanted[s.kind]: s.kind not in s.unjudged for s in pooled if s.kind in s.wanted}
+        return [score if all(named.values()) else replace(score, known=sum(named.values()), members=len(named))]
 
 
 def concepts(samples: Sequence[Sample]) -> list[str]:
