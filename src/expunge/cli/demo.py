@@ -8,7 +8,7 @@ import typer
 
 from expunge.cli.options import CANVAS, Device, RenderBatch
 
-IMAGES = {"seeds": 1, "target_seeds": 5}
+SEEDS, TARGET_SEEDS = 1, 5
 """Images of each prompt: as many as two cores generate in minutes."""
 
 OUT = "Folder of the run; the report is written there too."
@@ -51,7 +51,7 @@ def demo(
     plan = make_plan(session.model, concept, configured)
     run = carry_out(plan, session, out)
     unlearned = time.monotonic()
-    print_evaluation(evaluate(run, session.model, protocol=Protocol(**IMAGES), render_batch=render_batch))
+    print_evaluation(evaluate(run, session.model, protocol=Protocol(seeds=SEEDS, target_seeds=TARGET_SEEDS), render_batch=render_batch))
     evaluated = time.monotonic()
     page = write_report([run.folder], run.folder / "report.html")
     parts = (("unlearning", unlearned - began), ("evaluation", evaluated - unlearned), ("report", time.monotonic() - evaluated))

@@ -9,6 +9,14 @@ from expunge.cli.options import BaseModel, Device, Guidance, Judge, RenderBatch,
 PROMPTS = "Prompts of each prompt set at most, spread evenly over the set."
 SEEDS = "Images of each retained prompt. More images narrow the intervals."
 TARGET_SEEDS = "Images of each prompt of the concept and its synonyms, and of the empty prompt."
+BUDGET = (
+    "Images of each model: quick has 60, enough for a verdict with intervals about 10 points wide; standard has 300; full has as many as "
+    "--prompts, --seeds and --target-seeds say.  [default: full]"
+)
+UNTIL_WIDTH = (
+    "Make images in rounds and stop when no interval that decides the verdict is wider, for example 0.1 for 10 points. Intervals then "
+    "allow for the number of rounds.  [default: make all images]"
+)
 SEED = "Seed of the noise that images start from; both models get the same noise."
 
 
@@ -25,6 +33,8 @@ def evaluate(
     metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Metric to compute. May be repeated.  [default: all]")] = None,
     device: Device = "auto",
     render_batch: RenderBatch = None,
+    budget: Annotated[str | None, typer.Option(metavar="quick|standard|full", help=BUDGET)] = None,
+    until_width: Annotated[float | None, typer.Option(metavar="WIDTH", help=UNTIL_WIDTH)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the number of images and the estimated time, then exit.")] = False,
 ) -> None:
     """Measure whether the concept is gone and what else changed.
@@ -39,6 +49,7 @@ def evaluate(
     from expunge.config import build
     from expunge.evaluation.evaluate import count_images
     from expunge.evaluation.evaluate import evaluate as evaluate_run
+    from expunge.evaluation.folder import read_evaluation
     from expunge.evaluation.metrics import refuse_unknown
     from expunge.evaluation.protocol import Protocol
     from expunge.models.scopes import SCOPES
@@ -48,7 +59,9 @@ def evaluate(
     from expunge.training.session import Session
 
     finished = Run(find_run_folder(run))
-    protocol = build(Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed}, "protocol")
+    protocol = build(
+        Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed, "budget": budget or "full"}, "protocol"
+    )
     refuse_unknown(metric or ())  # before a model is loaded
     card = finished.card
     session = Session.open(model or card["model"]["name"], device=device, dtype=card["dtype"], render_batch=render_batch)
@@ -63,6 +76,17 @@ def evaluate(
         return
     if judge is None and not loaded.defaults.judges:
         print_lines("No judge: only metrics that need none are computed. Choose one of `expunge ls judges` with --judge.")
-    rows = evaluate_run(finished, loaded, judge=judge, protocol=protocol, sampler=sampler, metrics=metric, render_batch=render_batch)
+    rows = evaluate_run(
+        finished,
+        loaded,
+        judge=judge,
+        protocol=protocol,
+        sampler=sampler,
+        metrics=metric,
+        render_batch=render_batch,
+        until_width=until_width,
+    )
     print_evaluation(rows, {s["id"]: s.get("of", s["target"]) for s in card.get("stages", ())})
+    if until_width is not None and (done := read_evaluation(finished.folder)):
+        print_lines(*done.notes)
     print_lines(f"next: expunge report {finished.folder}")

@@ -2,20 +2,22 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from expunge.concepts.concept import Concept
+from expunge.errors import ExpungeError
 from expunge.evaluation.judged import Judged, fresh_drawings, write_pairs
 from expunge.evaluation.judges import Judge, Judgement, judge_chunks, judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
-from expunge.evaluation.protocol import Protocol, Shot, plan
+from expunge.evaluation.protocol import BudgetName, Protocol, Shot, plan, rounds
 from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles, locate_images, render
 from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
 from expunge.evaluation.rows import AFTER_STAGES, notes_of_unknown, of_stages, rows_of
+from expunge.evaluation.sequential import Stopping, refuse_width, widest
 from expunge.evaluation.weights import weight_rows
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
@@ -44,6 +46,8 @@ def evaluate(
     cache: Store | str | Path | None = None,
     progress: Progress | None = None,
     render_batch: int | None = None,
+    budget: BudgetName | None = None,
+    until_width: float | None = None,
 ) -> list[Row]:
     """Measure a run against its base model, and write `evaluation/` into the run's folder.
 
@@ -57,12 +61,18 @@ def evaluate(
             or CLIP. Without a judge, only metrics that need none are measured, and the images are written.
         protocol: The number of images.
         sampler: The sampler; default the model's own.
-        metrics: Names of the metrics; default all.
+        metrics: Names of the metrics; default all for which the budget has enough images.
         device: The device, if the model is loaded here; "auto" takes the fastest one. A pipeline in memory is not moved.
         cache: The folder in which images are cached by content, so that an interrupted evaluation continues and the base model is sampled
             once; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
         progress: Shows progress on standard error; default `expunge.progress.Progress()`. `expunge.progress.Silent()` shows nothing.
         render_batch: Images that are sampled at once; default 40. Larger is faster on an accelerator and needs more memory.
+        budget: How many images of each model: "quick" (60 of each concept), "standard" (300), or "full", as many as `protocol` says.
+            Default: the protocol's budget, which is full if it does not say otherwise.
+        until_width: Stop as soon as no interval is wider, among the shares of what should be gone and the paired changes of what should
+            remain: 0.1 is 10 points. Images are made in rounds, each with twice those of the one before, up to the budget. Intervals
+            are wider than without, so that they hold at 95 % whatever the round in which it stops. Smaller takes more images, in
+            proportion to 1 / width² if many images change.
 
     Returns:
         Rows of the base model (run "base") and of the run, in long format, as in `evaluation/rows.jsonl`. Rows of a stage have the stage's
@@ -70,22 +80,29 @@ def evaluate(
         `evaluation/samples.jsonl`.
 
     Raises:
-        ExpungeError: the run is not finished or has another base model; a metric or judge is unknown; another process measures the run.
+        ExpungeError: the run is not finished or has another base model; a metric, judge or budget is unknown; `until_width` without a
+            judge; another process measures the run.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     card, began = run.card, time.monotonic()
     refuse_unknown(metrics or ())
+    protocol = replace(protocol, budget=budget) if budget else protocol
+    if until_width is not None:
+        refuse_width(until_width)
     session = Session.open(
         model or card["model"]["name"], device=device, dtype=card["dtype"], cache=cache, progress=progress, render_batch=render_batch
     )
     network = session.model
     delta, concept = run.delta(network.fingerprint), run.concept()
     judges = judges_for(judge, network, *concept.parts)
-    settings = _Settings(session, judges, protocol, sampler or network.default_sampler, metrics)
+    if until_width is not None and not judges:
+        raise _no_judge(until_width)
+    settings = _Settings(session, judges, protocol, sampler or network.default_sampler, metrics or protocol.metrics, until_width)
     results = _Measurements(run.folder / "evaluation")
     for number, part in enumerate(concept.parts, 1):
         _measure(results, settings, card, delta, part, number if len(concept.parts) > 1 else None)
-    results.rows.extend(weight_rows(session, delta, card, concept.target))
+    weights = weight_rows(session, delta, card, concept.target, protocol.has_drift)
+    results.rows.extend(replace(row, budget=protocol.budget) for row in weights)
     for stage, removed in _removed_by(run):
         left = stage.delta(network.fingerprint)
         for part in removed:
@@ -103,6 +120,7 @@ class _Settings:
     protocol: Protocol
     sampler: Sampler
     metrics: Sequence[str] | None
+    until_width: float | None = None
 
     def render(self, delta: Mapping[str, Tensor], shots: Sequence[Shot], title: str) -> ImageFiles:
         """Images by the model with the weights `delta`."""
@@ -129,26 +147,60 @@ class _Measurements:
     pairs: list[dict[str, Any]] = field(default_factory=list)
     first: dict[str, Judged] = field(default_factory=dict)
     """By concept, the labels of its first judge; empty without a judge."""
+    stopping: dict[str, Stopping] = field(default_factory=dict)
+    """By concept, when its evaluation ended, if it may end early."""
 
 
 def _measure(
     results: _Measurements, settings: _Settings, card: Mapping[str, Any], delta: Mapping[str, Tensor], concept: Concept, number: int | None
 ) -> None:
     """Measure one concept by every judge. `number` is the number of the concept, or None if there is only one."""
-    shots = plan(concept, settings.protocol)
-    base = settings.render({}, shots, "images of the base model")
-    after = settings.render(delta, shots, "images of the unlearned model")
-    for who in settings.judges:
-        judged = Judged(concept, shots, who, settings.labels(who, after, concept), settings.labels(who, base, concept))
-        chosen = settings.metrics_of(first=concept.target not in results.first)
+    every = plan(concept, settings.protocol)
+    planned = [list(range(len(every)))] if settings.until_width is None else rounds(every)
+    looks = len(planned)
+    for number_of_round, places in enumerate(planned, 1):
+        shots = [every[i] for i in places]
+        base = settings.render({}, shots, "images of the base model")
+        after = settings.render(delta, shots, "images of the unlearned model")
+        measured = [
+            _judge(
+                settings,
+                card,
+                Judged(concept, shots, who, settings.labels(who, after, concept), settings.labels(who, base, concept)),
+                looks,
+                is_first=who is settings.judges[0],
+            )
+            for who in settings.judges
+        ]
+        if settings.until_width is not None:
+            width = widest(measured[0].rows)
+            results.stopping[concept.target] = Stopping(settings.until_width, looks, number_of_round, len(shots), width)
+            if width <= settings.until_width:
+                break
+    for judged, samples, rows in measured:
         results.first.setdefault(concept.target, judged)
-        wants_drawings = settings.session.model.defaults.has_real_images and any("drawings" in METRICS[m].about.needs for m in chosen)
-        evidence = judged.evidence(card["id"], fresh_drawings(who, concept, shots) if wants_drawings else None)
-        results.samples.extend(evidence.samples)
-        results.rows.extend(rows_of(evidence, card, chosen))
+        results.samples.extend(samples)
+        results.rows.extend(rows)
     within, of = ("", {}) if number is None else (f"{number:02d}/", {"concept": concept.target})
     pairs = write_pairs(results.folder, within, shots, (base, after), results.first.get(concept.target))
     results.pairs.extend(of | entry for entry in pairs)
+
+
+class _JudgedRows(NamedTuple):
+    """What one judge says of one concept."""
+
+    judged: Judged
+    samples: tuple[Sample, ...]
+    rows: list[Row]
+
+
+def _judge(settings: _Settings, card: Mapping[str, Any], judged: Judged, looks: int, *, is_first: bool) -> _JudgedRows:
+    """Samples and rows from the labels of a judge."""
+    chosen = settings.metrics_of(first=is_first)
+    wants_drawings = settings.session.model.defaults.has_real_images and any("drawings" in METRICS[m].about.needs for m in chosen)
+    drawings = fresh_drawings(judged.judge, judged.concept, judged.shots) if wants_drawings else None
+    evidence = judged.evidence(card["id"], drawings, looks)
+    return _JudgedRows(judged, evidence.samples, rows_of(evidence, card, chosen, budget=settings.protocol.budget))
 
 
 def _measure_stage(
@@ -162,9 +214,10 @@ def _measure_stage(
     shots = [final.shots[i] for i in places]
     images = settings.render(delta, shots, f"images after {card['concept']['target']}")
     judged = Judged(concept, shots, final.judge, settings.labels(final.judge, images, concept), final.base.select(places))
-    evidence = judged.evidence(card["id"])
+    looks = results.stopping[concept.target].looks if concept.target in results.stopping else 1
+    evidence = judged.evidence(card["id"], looks=looks)
     results.samples.extend(evidence.samples)
-    results.rows.extend(rows_of(evidence, card, settings.metrics, is_stage=True))
+    results.rows.extend(rows_of(evidence, card, settings.metrics, is_stage=True, budget=settings.protocol.budget))
 
 
 def _write(results: _Measurements, settings: _Settings, seconds: float) -> None:
@@ -174,13 +227,32 @@ def _write(results: _Measurements, settings: _Settings, seconds: float) -> None:
     about = {
         "judge": judges[0].name if judges else None,
         "sampler": asdict(settings.sampler) | {"scheduler": settings.session.model.scheduler_name},
-        "protocol": asdict(settings.protocol),
+        "protocol": settings.protocol.table,
         "seconds": round(seconds, 1),
-        "notes": notes_of_unknown(results.rows) if judges else [NO_JUDGE],
+        "notes": [
+            *(notes_of_unknown(results.rows) if judges else [NO_JUDGE]),
+            *(_named(c, s.note, results) for c, s in results.stopping.items()),
+        ],
     }
+    if results.stopping:
+        about["stopping"] = {concept: stopping.as_table() for concept, stopping in results.stopping.items()}
     write_json(results.folder / "evaluation.json", about, indent=2)
     write_lines(results.folder / SAMPLES, map(asdict, results.samples))
     write_lines(results.folder / ROWS, map(asdict, results.rows))
+
+
+def _named(concept: str, note: str, results: _Measurements) -> str:
+    """A note with its concept, where there are several."""
+    return f"{concept}: {note}" if len(results.stopping) > 1 else note
+
+
+def _no_judge(width: float) -> ExpungeError:
+    return ExpungeError(
+        "Without a judge no share is measured, so no interval becomes narrow.",
+        rule="missing-judge",
+        value=width,
+        hint="Try --judge, or leave --until-width out.",
+    )
 
 
 def _identify(model: DiffusionModel, delta: Mapping[str, Tensor]) -> str:

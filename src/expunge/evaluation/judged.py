@@ -52,9 +52,9 @@ class Judged:
             for i, shot in enumerate(self.shots)
         )  # fmt: skip
 
-    def evidence(self, run: str, drawings: Float[Tensor, "m d"] | None = None) -> Evidence:
-        """The input of metrics."""
-        return Evidence(self.samples(run), _array(self.run.features), _array(self.base.features), _array(drawings))
+    def evidence(self, run: str, drawings: Float[Tensor, "m d"] | None = None, looks: int = 1) -> Evidence:
+        """The input of metrics. `looks` is how often the results are looked at."""
+        return Evidence(self.samples(run), _array(self.run.features), _array(self.base.features), _array(drawings), looks)
 
 
 def _by_image(columns: Mapping[str, tuple[Any, ...]], count: int) -> list[dict[str, Any]]:

@@ -55,6 +55,10 @@ class Row:
     """Members of the concept's kind that the judge has a label for. Images of the others are not counted. None if it knows all."""
     members: int | None = None
     """Members of the concept's kind that the prompts name; None if the judge knows all."""
+    budget: str = "full"
+    """The budget that said how many images there are."""
+    looks: int = 1
+    """How often the evaluation could have ended because its intervals were narrow enough. Intervals and `p` allow for it."""
 
     def __post_init__(self) -> None:
         if self.ci_low > self.value or self.value > self.ci_high:

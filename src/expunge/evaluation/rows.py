@@ -16,7 +16,13 @@ def of_stages(metrics: Collection[str] | None = None) -> list[str]:
     return [m for m in metrics or METRICS if set(METRICS[m].about.probes) <= set(AFTER_STAGES)]
 
 
-def rows_of(evidence: Evidence, card: Mapping[str, Any], metrics: Collection[str] | None = None, is_stage: bool = False) -> list[Row]:
+def rows_of(
+    evidence: Evidence,
+    card: Mapping[str, Any],
+    metrics: Collection[str] | None = None,
+    is_stage: bool = False,
+    budget: str = "full",
+) -> list[Row]:
     """The rows of one concept by one judge: the base model's, then those of the run that `card` describes.
 
     Args:
@@ -27,13 +33,21 @@ def rows_of(evidence: Evidence, card: Mapping[str, Any], metrics: Collection[str
         return []
     about = card, evidence.samples[0].judge, evidence.samples[0].concept
     if is_stage:
-        return [make_row(score, *about) for score in measure(evidence, of_stages(metrics))]
-    base = [make_row(score, *about, of_base=True) for score in measure(evidence.of_base(), metrics)]
-    return base + [make_row(score, *about) for score in measure(evidence, metrics)]
+        rows = [make_row(score, *about) for score in measure(evidence, of_stages(metrics))]
+    else:
+        rows = [make_row(score, *about, of_base=True) for score in measure(evidence.of_base(), metrics)]
+        rows += [make_row(score, *about) for score in measure(evidence, metrics)]
+    return [replace(row, budget=budget, looks=evidence.looks) for row in rows]
 
 
 def rows_from_samples(
-    samples: Iterable[Sample], card: Mapping[str, Any], stages: Iterable[Mapping[str, Any]] = (), metrics: Collection[str] | None = None
+    samples: Iterable[Sample],
+    card: Mapping[str, Any],
+    stages: Iterable[Mapping[str, Any]] = (),
+    metrics: Collection[str] | None = None,
+    *,
+    budget: str = "full",
+    looks: int = 1,
 ) -> list[Row]:
     """The rows that need only a judge's labels, from `evaluation/samples.jsonl`. They equal those in `evaluation/rows.jsonl`, in its order.
 
@@ -43,6 +57,8 @@ def rows_from_samples(
         card: of the run.
         stages: cards of its stages.
         metrics: default all.
+        budget: of the evaluation, as `evaluation.json` has it.
+        looks: how often the evaluation could have ended, as `evaluation.json` has it.
     """
     grouped: dict[tuple[str, str, str], list[Sample]] = {}
     for sample in samples:
@@ -51,7 +67,7 @@ def rows_from_samples(
     return [
         row
         for (run, _, _), group in grouped.items()
-        for row in rows_of(Evidence(tuple(group)), cards.get(run, card), metrics, is_stage=run in cards)
+        for row in rows_of(Evidence(tuple(group), looks=looks), cards.get(run, card), metrics, is_stage=run in cards, budget=budget)
     ]
 
 

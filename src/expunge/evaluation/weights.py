@@ -23,14 +23,13 @@ RENDER_BATCH = 32
 """Images that are sampled and noised at once, unless the session says otherwise."""
 
 
-def weight_rows(session: Session, delta: Mapping[str, Tensor], card: Mapping[str, Any], concept: str) -> list[Row]:
-    """The rows of weight_change and null_drift. Those of the base model are 0 by definition."""
-    drift = null_drift(session, delta)
-    interval = mean_interval(drift)
-    scores = [
-        Score("weight_change", "null", card["relative_change"], card["relative_change"], card["relative_change"], 1),
-        Score("null_drift", "null", interval.value, interval.low, interval.high, len(drift)),
-    ]
+def weight_rows(session: Session, delta: Mapping[str, Tensor], card: Mapping[str, Any], concept: str, has_drift: bool = True) -> list[Row]:
+    """The rows of weight_change and, unless it is left out because it samples images, null_drift. Those of the base model are 0 by
+    definition."""
+    scores = [Score("weight_change", "null", card["relative_change"], card["relative_change"], card["relative_change"], 1)]
+    if has_drift:
+        interval = mean_interval(drift := null_drift(session, delta))
+        scores.append(Score("null_drift", "null", interval.value, interval.low, interval.high, len(drift)))
     zero = [Score(s.metric, s.probe, 0.0, 0.0, 0.0, s.n) for s in scores]
     return [make_row(s, card, "none", concept, of_base=True) for s in zero] + [make_row(s, card, "none", concept) for s in scores]
 

@@ -15,7 +15,7 @@ from expunge.concepts.concept import PROBES
 from expunge.errors import ExpungeError
 from expunge.evaluation.metrics.description import Description
 from expunge.evaluation.results import Sample
-from expunge.evaluation.statistics import Interval, PairedChange, clustered, grouped, paired_change
+from expunge.evaluation.statistics import Interval, PairedChange, clustered, grouped, level_of, paired_change
 
 RETAINED = ("siblings", "same_domain", "cross_domain")
 """The probes that erasure should leave as they were."""
@@ -32,6 +32,8 @@ class Evidence:
     """Those of the base model's images of the same prompts and noise."""
     drawings: Float[np.ndarray, "m d"] | None = None
     """Those of fresh real images, where the world has them."""
+    looks: int = 1
+    """How often the results are looked at, each time with more images, of which this may be the last: intervals are wider for it."""
 
     def __post_init__(self) -> None:
         if unknown := {s.probe for s in self.samples} - PROBES.keys():
@@ -128,8 +130,8 @@ class Share(Metric):
         samples, hits = [s for s, _ in counted], [right for _, right in counted]
         before = [self.is_right(s, s.base) for s in samples]
         known = [right for right in before if right is not None]
-        change = paired_change(hits, known, [s.prompt for s in samples]) if len(known) == len(hits) else None
-        score = self.score(clustered(grouped(hits, concepts(samples))), len(hits), change)
+        change = paired_change(hits, known, [s.prompt for s in samples], evidence.looks) if len(known) == len(hits) else None
+        score = self.score(clustered(grouped(hits, concepts(samples)), evidence.looks), len(hits), change)
         named = {s.wanted[s.kind]: s.kind not in s.unjudged for s in pooled if s.kind in s.wanted}
         return [score if all(named.values()) else replace(score, known=sum(named.values()), members=len(named))]
 
@@ -163,4 +165,5 @@ class Distance(Metric):
             others = evidence.drawings
         if others is None or min(len(ours), len(others)) < 3:
             return []
-        return [self.score(self.between(ours, others), len(ours))]
+        found = self.between(ours, others)
+        return [self.score(found if evidence.looks == 1 else found.widened(level_of(evidence.looks)), len(ours))]
