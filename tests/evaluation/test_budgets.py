@@ -187,6 +187,9 @@ class Gone:
     def check(self, concept: Concept) -> None:
         pass
 
+    def knows(self, member: str, concept: Concept) -> bool:
+        return True
+
     def chance(self, concept: Concept) -> float:
         return 0.1
 
