@@ -7,6 +7,7 @@ A metric is a class with a `Description` in `about` and a `__call__` from `Evide
 from expunge.evaluation.metrics import METRICS, OTHERS, Distance, Evidence, Metric, Score, Share, describe, measure
 from expunge.evaluation.metrics.base import pool, shows
 from expunge.evaluation.metrics.description import Description
+from expunge.evaluation.recognition import is_recognised, unrecognised
 from expunge.evaluation.results import Row, Sample
 from expunge.evaluation.rows import rows_from_samples
 from expunge.evaluation.statistics import Interval, PairedChange
@@ -25,8 +26,10 @@ __all__ = [
     "Score",
     "Share",
     "describe",
+    "is_recognised",
     "measure",
     "pool",
     "rows_from_samples",
     "shows",
+    "unrecognised",
 ]

@@ -35,11 +35,11 @@ def test_concepts_that_differ_widen_a_share():
 def test_of_base_is_against_the_same_concepts():
     """A label without ring must not be measured against a base that failed at ring."""
     neon = unit("A", "neon", row("IRA", 0.8), row("IRA", 1.0, run="base"))
-    ring = unit("B", "ring", row("IRA", 0.2, concept="ring"), row("IRA", 0.4, run="base", concept="ring"))
+    ring = unit("B", "ring", row("IRA", 0.4, concept="ring"), row("IRA", 0.8, run="base", concept="ring"))
     base, a, b = standings([neon, ring])
     assert a.metrics["IRA"].of_base == pytest.approx(0.8)
     assert b.metrics["IRA"].of_base == pytest.approx(0.5)
-    assert base.metrics["IRA"].value == pytest.approx(0.7)
+    assert base.metrics["IRA"].value == pytest.approx(0.9)
     assert (a.retention, base.retention) == (pytest.approx(0.8), None)
 
 
@@ -80,9 +80,9 @@ def test_attacks_and_judges_are_kept_apart():
 
 
 def test_the_table_as_markdown():
-    found = [unit("A", "neon", row("UA", 0.5), row("IRA", 0.6), row("IRA", 0.8, run="base"), row("KID_base", 0.002, ci_low=0.001))]
+    found = [unit("A", "neon", row("UA", 0.5), row("IRA", 0.6), row("IRA", 0.8, 20, run="base"), row("KID_base", 0.002, ci_low=0.001))]
     head, _, base, line = markdown(standings(found)).splitlines()
     assert head == "| method | units | UA | IRA | KID to base ×10³ | seconds | forwards |"
-    assert base == "| untouched | – | – | 80.0 [49.0, 94.3] | – | – | – |"
+    assert base == "| untouched | – | – | 80.0 [58.4, 91.9] | – | – | – |"
     assert line == "| A | 1 | 50.0 [23.7, 76.3] | 60.0 [31.3, 83.2], 75.0 % of base | 2.00 [1.00, 1,000.00] | 1.0 | 0 |"
     assert markdown([]) == "Nothing is measured yet.\n"

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from report.markup import Markup
 
-from expunge.bench.summary import Measured, standings
+from expunge.bench.summary import Measured, markdown, standings
 from expunge.evaluation.results import Row
-from expunge.reports.charts.tradeoff import Bar, Spot, _longest, cost_chart, tradeoff_chart
+from expunge.reports.charts.tradeoff import Bar, Spot, cost_chart, is_far_apart, tradeoff_chart
 from expunge.reports.pages.bench import render_bench_page, write_bench_page
 
 
@@ -86,12 +87,21 @@ def test_bars_are_shown_even_if_all_cost_nothing():
     assert ">a<" in chart
 
 
-def test_a_bar_that_is_far_longer_than_all_others_is_cut():
-    """Retraining takes an hour and methods take minutes: without the cut their bars would be too short to compare."""
-    assert _longest([97.0, 350.0, 6189.0]) == 1.25 * 350
-    assert _longest([97.0, 290.0]) == 290
-    assert _longest([0.0, 0.1]) == 0.1
-    assert (_longest([]), _longest([0.0])) == (1.0, 1.0)
+def test_bars_are_to_scale_or_their_axis_is_named_logarithmic():
+    """Retraining takes an hour and methods take minutes: to scale, the methods' bars would be too short to compare."""
+    assert [is_far_apart(v) for v in ([97.0, 350.0, 6189.0], [97.0, 290.0], [0.0, 0.1], [], [0.0])] == [True, False, False, False, False]
     of = [Bar("a", 0, 97.0, "97 s"), Bar("b", 1, 350.0, "350 s")]
-    whole, cut = (str(cost_chart("Time", [*of, Bar("c", 2, value, "long")])).count("<path") for value in (400.0, 6189.0))
-    assert cut == whole + 1
+    near, far = (str(cost_chart("Time", [*of, Bar("c", 2, value, "long")])) for value in (400.0, 6189.0))
+    assert ("(logarithmic axis)" in near, "(logarithmic axis)" in far) == (False, True)
+
+
+def test_a_metric_that_the_judge_cannot_judge_is_marked_and_ranks_nobody(found: list[Measured]):
+    def blind(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        return tuple(replace(r, value=0.0, ci_low=0.0, ci_high=0.02) if r.metric == "IRA" else r for r in rows)
+
+    lines = standings([replace(m, rows=blind(m.rows)) for m in found])
+    assert {line.unfit for line in lines} == {frozenset({"IRA"})}
+    assert lines[-1].retention == min(p.of_base for name, p in lines[-1].metrics.items() if p.of_base is not None and name != "IRA")
+    assert "judge unfit" in Markup.of(render_bench_page("canvas", found[:1], lines)).text
+    assert "judge unfit" in markdown(lines)
+    assert "judge unfit" not in markdown(standings(found))

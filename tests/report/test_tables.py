@@ -1,5 +1,6 @@
 """Groups of runs, their tables, and comparisons with the base model."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -171,3 +172,22 @@ def test_labels_are_as_short_as_they_may_be(run_folder: Make, cards: list[tuple[
         for i, (method, seed) in enumerate(cards)
     ]
     assert [c.label for g in group_runs(runs) for c in g.columns] == labels
+
+
+@pytest.mark.parametrize(
+    ("runs", "labels"),
+    [
+        ([(0, "clip"), (0, "vit")], ["esd, judge clip", "esd, judge vit"]),
+        ([(0, "clip"), (1, "vit")], ["esd, seed 0", "esd, seed 1"]),
+        ([(0, "clip"), (0, "vit"), (1, "vit")], ["esd, judge clip", "esd, seed 0, judge vit", "esd, seed 1"]),
+        ([(0, "clip"), (0, "clip")], ["esd, r0", "esd, r1"]),
+    ],
+)
+def test_runs_of_one_method_differ_by_seed_and_judge(run_folder: Make, runs: list[tuple[int, str]], labels: list[str]):
+    views = []
+    for i, (seed, judge) in enumerate(runs):
+        folder = run_folder(f"r{i}", card={"id": f"r{i}", "method": "esd", "seed": seed}, steps=0)
+        about = folder / "evaluation" / "evaluation.json"
+        about.write_text(json.dumps(json.loads(about.read_text()) | {"judge": judge}))
+        views.append(read_view(folder))
+    assert [c.label for g in group_runs(views) for c in g.columns] == labels

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from report.folders import row
+from report.folders import row, rows
 
 from expunge.audits.verdict import TITLES
 from expunge.evaluation.statistics import wilson
 from expunge.reports.pages.run import write_report
 from expunge.reports.run_view import read_view
-from expunge.reports.text.verdict import Answer, answers
+from expunge.reports.text.answers import Answer
+from expunge.reports.text.verdict import answers
 
 Make = Callable[..., Path]
 BASE_UA = row("UA", 0.02, 0.01, 0.05, "target", "base")
@@ -40,8 +41,65 @@ def test_removed_needs_the_whole_interval(run_folder: Make, low: float, value: f
 def test_what_the_base_model_cannot_generate_is_not_called_removed(run_folder: Make):
     measured = [row("UA", 0.99, 0.95, 1.0, "target"), row("UA", 0.97, 0.93, 0.99, "target", "base")]
     removed, _, _ = asked(run_folder(measured=measured))
-    assert removed.badge == "Cannot tell"
+    assert (removed.status, removed.badge, removed.has_basis) == ("unknown", "Judge unfit", False)
     assert [s.status for s in removed.statements] == ["unknown"]
+
+
+@pytest.mark.parametrize(("low", "is_fit"), [(0.0, False), (0.49, False), (0.5, True), (0.9, True)])
+def test_a_judge_must_recognise_half_of_the_base_images_interval_included(run_folder: Make, low: float, is_fit: bool):
+    """The base model's UA is the share of images in which the concept is missing, so its upper end decides."""
+    base_ua = row("UA", (1 - low) / 2, 0.0, 1 - low, "target", "base")
+    base_ira = row("IRA", (1 + low) / 2, low, 1.0, "siblings", "base")
+    measured = [base_ua, row("UA", 1.0, 0.98, 1.0, "target"), base_ira, row("IRA", (1 + low) / 2, low, 1.0, "siblings")]
+    removed, damaged, _ = asked(run_folder(measured=measured))
+    assert (removed.has_basis, damaged.has_basis) == (is_fit, is_fit)
+    assert (removed.badge != "Judge unfit", damaged.badge != "Judge unfit") == (is_fit, is_fit)
+
+
+def test_a_judge_that_recognises_nothing_finds_no_damage(run_folder: Make):
+    """A CLIP of random weights: no image is recognised before or after."""
+    measured = [row(m, 0.0, 0.0, 0.01, "siblings", run) for m in ("IRA", "NRA") for run in ("r1", "base")]
+    damaged = asked(run_folder(measured=measured))[1]
+    assert (damaged.status, damaged.badge) == ("unknown", "Judge unfit")
+    assert {s.status for s in damaged.statements} == {"unknown"}
+
+
+def of_judge(judge: str, ua: float, base: float = 0.02) -> list[dict]:
+    def share(value: float, run: str) -> dict:
+        return row("UA", value, max(0.0, value - 0.02), min(1.0, value + 0.02), "target", run, judge=judge)
+
+    return [share(ua, "r1"), share(base, "base")]
+
+
+@pytest.mark.parametrize(
+    ("main", "second", "status", "badge"),
+    [
+        ((0.98,), (0.98,), "good", "Removed"),
+        ((0.98,), (0.2,), "bad", "Not removed, judges disagree"),
+        ((0.2,), (0.98,), "bad", "Not removed, judges disagree"),
+        ((0.98,), (0.02,), "unknown", "Cannot tell, judges disagree"),
+        ((0.98,), (0.98, 0.9), "good", "Removed"),  # the second judge does not know the concept, so it has no say
+        ((0.98, 0.9), (0.7,), "fair", "Partly removed"),  # the first does not, so the second decides
+    ],
+)
+def test_both_judges_decide(run_folder: Make, main: tuple, second: tuple, status: str, badge: str):
+    removed = asked(run_folder(measured=[*of_judge("main", *main), *of_judge("second", *second)]))[0]
+    assert (removed.status, removed.badge) == (status, badge)
+    if "disagree" in badge:
+        assert all(f"“{judge}”" in removed.summary for judge in ("main", "second"))
+        assert len(removed.statements) == 2
+
+
+@pytest.mark.parametrize(
+    ("drift", "status", "badge"),
+    [(0.01, "good", "No damage shown"), (0.1, "fair", "Little damage"), (0.4, "bad", "Damage shown")],
+)
+def test_the_empty_prompts_drift_is_damage(run_folder: Make, drift: float, status: str, badge: str):
+    measured = [row("IRA", *wilson(1000, 1000), "siblings", run) for run in ("r1", "base")]
+    measured += [row("null_drift", v, v, v, "null", run, judge="none") for v, run in ((drift, "r1"), (0.0, "base"))]
+    damaged = asked(run_folder(measured=measured))[1]
+    assert (damaged.status, damaged.badge) == (status, badge)
+    assert [s.status for s in damaged.statements if s.row and s.row.metric == "null_drift"] == [status]
 
 
 def test_without_a_base_model_no_effect_is_claimed(run_folder: Make):
@@ -66,7 +124,8 @@ def test_a_surviving_synonym_lowers_the_answer(run_folder: Make, ua_syn: tuple[f
     [([], ""), (["glow"], "synonym “glow”"), (["glow", "luminous"], "synonyms “glow” and “luminous”")],
 )
 def test_it_names_the_synonyms_that_were_targets(run_folder: Make, synonyms: list[str], named: str):
-    removed, _, _ = asked(run_folder(card={"concept": {"target": "neon", "kind": "style", "synonyms": synonyms}}))
+    measured = [r for r in rows() if r["judge"] == "main"]
+    removed, _, _ = asked(run_folder(measured=measured, card={"concept": {"target": "neon", "kind": "style", "synonyms": synonyms}}))
     assert named in removed.remark
     assert ("“" in removed.remark) is bool(synonyms)
 
@@ -127,7 +186,7 @@ def test_the_strongest_attack_decides(run_folder: Make):
     assert [f.status for f in back.statements] == ["bad", "good"]
 
 
-def test_the_main_judge_decides_whatever_the_second_says(run_folder: Make):
+def test_a_second_judge_without_base_rows_has_no_say(run_folder: Make):
     measured = [row("UA", 0.2, 0.1, 0.3, "target", judge="second"), BASE_UA, row("UA", 0.98, 0.95, 0.99, "target")]
     assert asked(run_folder(measured=measured))[0].badge == "Removed"
 

@@ -1,15 +1,16 @@
 """What the units of a suite add up to: rows under their labels, pooled over concepts and seeds, and the table of them."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from expunge.concepts.tables import target_of
 from expunge.evaluation.metrics import METRICS, describe, described
+from expunge.evaluation.recognition import is_fit
 from expunge.evaluation.results import Row
-from expunge.evaluation.statistics import clustered, student_interval
+from expunge.evaluation.statistics import Interval, clustered, student_interval
 from expunge.names import RETRAINED
 from expunge.runs.folder import read_card
 
@@ -70,12 +71,18 @@ class Standing:
     """By metric; "UA after ATTACK" under an attack."""
     costs: Mapping[str, Pooled]
     """Median over units with the least and the greatest."""
+    unfit: frozenset[str] = frozenset()
+    """Metrics whose judge does not recognise the base model's images. They are printed, and nothing follows from them."""
 
     @property
     def retention(self) -> float | None:
         """The least of the retained shares, relative to the base model's."""
-        found = [p.of_base for p in self.metrics.values() if p.of_base is not None]
+        found = [p.of_base for name, p in self.metrics.items() if p.of_base is not None and not self.is_unfit(name)]
         return min(found) if found else None
+
+    def is_unfit(self, metric: str) -> bool:
+        """Whether nothing follows from a metric, under an attack or not, because its judge does not recognise the base model's images."""
+        return metric.split(AFTER)[0] in self.unfit
 
 
 def measured(units: "Iterable[Unit]", out: Path) -> list[Measured]:
@@ -125,14 +132,16 @@ def standings(found: Sequence[Measured], judge: str | None = None) -> list[Stand
     judge = judge or ("main" if "main" in judges or not judges else judges[0])
     if not found:
         return []
-    lines = [_standing(UNTOUCHED, "none", [], _landmark(found, judge, "base"), {})]
+    base = _standing(UNTOUCHED, "none", [], _landmark(found, judge, "base"), {})
+    unfit = frozenset(m for m, p in base.metrics.items() if AFTER not in m and not is_fit(m, Interval(p.value, p.low, p.high)))
+    lines = [base]
     if control := _landmark(found, judge, CONTROL):
         lines.append(_standing(CONTROL, RETRAINED, [], control, {}))
     for label in dict.fromkeys(m.label for m in found):
         mine = [m for m in found if m.label == label]
         rows = [r for m in mine for r in m.rows if r.run not in ("base", CONTROL) and r.judge in (judge, "none")]
         lines.append(_standing(label, mine[0].method, mine, rows, _pool(base_rows(mine, judge))))
-    return lines
+    return [replace(line, unfit=unfit) for line in lines]
 
 
 def base_rows(found: Iterable[Measured], judge: str) -> list[Row]:
@@ -237,14 +246,16 @@ def _table(lines: Sequence[Standing], metrics: Sequence[str], costs: Sequence[st
     rows.append("|---" * (2 + len(metrics) + len(costs)) + "|")
     for line in lines:
         if not {*line.metrics, *line.costs}.isdisjoint((*metrics, *costs)):
-            cells = [_cell(m, line.metrics.get(m)) for m in metrics] + [_cost(c, line.costs.get(c)) for c in costs]
+            cells = [_cell(m, line.metrics.get(m), line.is_unfit(m)) for m in metrics] + [_cost(c, line.costs.get(c)) for c in costs]
             rows.append(f"| {line.label} | {line.units or '–'} | " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
 
 
-def _cell(name: str, pooled: Pooled | None) -> str:
+def _cell(name: str, pooled: Pooled | None, is_unfit: bool = False) -> str:
     if pooled is None:
         return "–"
+    if is_unfit:
+        return f"({_cell(name, pooled)}: judge unfit)"
     about = describe(name.split(AFTER)[0])
     scale, digits, unit = (100.0, 1, "") if about.is_share else (about.scale, 2, f" {about.unit}" if about.unit else "")
     text, value = _interval(pooled, scale, digits, unit)

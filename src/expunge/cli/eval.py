@@ -87,6 +87,6 @@ def evaluate(
         until_width=until_width,
     )
     print_evaluation(rows, {s["id"]: s.get("of", s["target"]) for s in card.get("stages", ())})
-    if until_width is not None and (done := read_evaluation(finished.folder)):
+    if done := read_evaluation(finished.folder):
         print_lines(*done.notes)
     print_lines(f"next: expunge report {finished.folder}")

@@ -14,6 +14,7 @@ from expunge.evaluation.judged import Judged, fresh_drawings, write_pairs
 from expunge.evaluation.judges import Judge, Judgement, judge_chunks, judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
 from expunge.evaluation.protocol import BudgetName, Protocol, Shot, plan, rounds
+from expunge.evaluation.recognition import describe_unrecognised
 from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles, locate_images, render
 from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
 from expunge.evaluation.rows import AFTER_STAGES, notes_of_unknown, of_stages, rows_of
@@ -230,7 +231,7 @@ def _write(results: _Measurements, settings: _Settings, seconds: float) -> None:
         "protocol": settings.protocol.table,
         "seconds": round(seconds, 1),
         "notes": [
-            *(notes_of_unknown(results.rows) if judges else [NO_JUDGE]),
+            *([*notes_of_unknown(results.rows), *describe_unrecognised(results.rows)] if judges else [NO_JUDGE]),
             *(_named(c, s.note, results) for c, s in results.stopping.items()),
         ],
     }

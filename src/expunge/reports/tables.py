@@ -35,6 +35,13 @@ class Compared:
     base: RowsByKey
     second: RowsByKey
     second_base: RowsByKey
+    judges: tuple[str, str] = ("main", "second")
+    """The names of both."""
+
+    @property
+    def by_second(self) -> "Compared":
+        """The rows of the second judge as if it were the main one."""
+        return Compared(self.second, self.second_base, {}, {}, self.judges[::-1])
 
     def find(self, metric: str, attack: str = "none") -> tuple[Row | None, Row | None]:
         """The rows of a metric, of the run and of the base model, on whichever probe has it."""
@@ -137,7 +144,7 @@ def compare(view: RunView) -> Compared:
     def of(is_base: bool, *judges: str) -> RowsByKey:
         return {Key(r.metric, r.probe, r.attack): r for r in rows if (r.run == BASE_RUN) is is_base and r.judge in judges}
 
-    return Compared(of(False, main, "none"), of(True, main, "none"), of(False, second), of(True, second))
+    return Compared(of(False, main, "none"), of(True, main, "none"), of(False, second), of(True, second), (main, second))
 
 
 def group_runs(views: Sequence[RunView]) -> list[Group]:
@@ -217,18 +224,25 @@ def _place(key: Key) -> tuple:
 
 
 def _labels(views: Sequence[RunView]) -> list[str]:
-    """The shortest labels that distinguish the runs of one concept: the method, else with its seed, else with the run id."""
+    """The shortest labels that distinguish the runs of one concept: the method, else with its seed and judge, else with the run id.
+
+    Of seed and judge only what differs is named; where one of them is enough, the seed is.
+    """
     short = [f"{v.card.method or v.card.id}{_beside(v)}" for v in views]
-    seeded = [f"{name}, seed {v.card.seed}" for name, v in zip(short, views, strict=True)]
-    full = [f"{name}, {v.card.id}" for name, v in zip(short, views, strict=True)]
+    seeds = ["" if v.card.seed is None else f", seed {v.card.seed}" for v in views]
+    judges = [f", judge {v.evaluation.judge}" if v.evaluation and v.evaluation.judge else "" for v in views]
+    ids = [f", {v.card.id}" for v in views]
+    candidates = [
+        [f"{name}{''.join(parts)}" for name, *parts in zip(short, *more, strict=True)]
+        for more in ((), (seeds,), (judges,), (seeds, judges), (ids,))
+    ]
+    counts = [Counter((name, v.card.target) for name, v in zip(names, views, strict=True)) for names in candidates]
 
-    def clashes(names: list[str]) -> list[bool]:
-        keys = [(name, v.card.target) for name, v in zip(names, views, strict=True)]
-        counts = Counter(keys)
-        return [counts[k] > 1 for k in keys]
+    def label(at: int, view: RunView) -> str:
+        distinct = (names[at] for names, count in zip(candidates, counts, strict=True) if count[names[at], view.card.target] == 1)
+        return next(distinct, f"{candidates[-1][at]}")
 
-    by_name, by_seed = clashes(short), clashes(seeded)
-    return [short[i] if not by_name[i] else full[i] if by_seed[i] or view.card.seed is None else seeded[i] for i, view in enumerate(views)]
+    return [label(at, view) for at, view in enumerate(views)]
 
 
 def _beside(view: RunView) -> str:

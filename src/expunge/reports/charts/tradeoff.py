@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import matplotlib
 from markupsafe import Markup
@@ -83,33 +84,37 @@ def _is_beaten(spot: Spot, spots: Sequence[Spot]) -> bool:
     return any(f >= here[0] and r >= here[1] and (f, r) != here for f, r in others)
 
 
-CUT = 3.0
-"""A bar longer than this many times the second longest is cut, or the others could not be compared."""
+FAR = 10.0
+"""Bars whose longest is more than this many times their median are drawn on a logarithmic axis, which the title says."""
+
+
+def is_far_apart(values: Sequence[float]) -> bool:
+    """Whether bars need a logarithmic axis."""
+    positive = [v for v in values if v > 0]
+    return bool(positive) and max(positive) > FAR * median(positive)
 
 
 def cost_chart(title: str, costs: Sequence[Bar]) -> Markup:
-    """A bar for each method, with its number at the end. A gap near the end of a bar shows that it is cut."""
+    """A bar for each method, with its number at the end, to scale, or on a logarithmic axis where the longest would hide the others."""
     height = 0.27 * len(costs) + 0.45
+    values = [bar.value for bar in costs]
+    positive, is_log = [v for v in values if v > 0], is_far_apart(values)
+    start = 10 ** (math.floor(math.log10(min(positive)) - 0.3)) if is_log else 0.0
+    longest = max(positive, default=1.0)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(CHART_WIDTH, height))
         axis = figure.subplots()
-        longest = _longest([b.value for b in costs])
+        if is_log:
+            axis.set_xscale("log")
+        axis.barh(range(len(costs)), [max(v - start, 0.0) for v in values], 0.6, left=start, color=[colour_of(b.colour) for b in costs])
         for at, bar in enumerate(costs):
-            end = min(bar.value, longest)
-            pieces = [(0.0, end)] if bar.value <= longest else [(0.0, 0.92 * longest), (0.94 * longest, 0.06 * longest)]
-            axis.broken_barh(pieces, (at - 0.3, 0.6), color=colour_of(bar.colour))
-            axis.text(end + 0.015 * longest, at, bar.text, va="center", ha="left", color=INK)
+            place = axis.annotate(bar.text, (max(bar.value, start), at), (3, 0), textcoords="offset points", va="center", ha="left")
+            place.set_color(INK)
         axis.set_yticks(range(len(costs)), [abbreviate(b.label, 24) for b in costs])
         axis.set_ylim(len(costs) - 0.4, -0.6)
-        axis.set_xlim(0, 1.3 * longest)
+        axis.set_xlim(start, start * (longest / start) ** 1.3 if is_log else 1.3 * longest)
         axis.xaxis.set_visible(False)
         axis.spines["bottom"].set_visible(False)
-        axis.set_title(title, loc="left", fontsize=9)
+        axis.set_title(f"{title} (logarithmic axis)" if is_log else title, loc="left", fontsize=9)
         figure.subplots_adjust(left=0.4, right=0.99, top=1 - 0.32 / height, bottom=0.08 / height)
         return svg(figure, title)
-
-
-def _longest(values: Sequence[float]) -> float:
-    """The length at which bars end."""
-    *_, second, greatest = sorted((0.0, 0.0, *values))
-    return 1.25 * second if second and greatest > CUT * second else greatest or 1.0

@@ -18,8 +18,8 @@ from expunge.reports.format import DASH, count, flat, interval, number
 from expunge.reports.images import Frame, Mark, Strip, embed
 from expunge.reports.pages.template import fill, origin_of
 from expunge.reports.tables import Value
+from expunge.reports.text.answers import Answer
 from expunge.reports.text.conclusions import MODEL_NAMES, answer_of, strength_of, summarise
-from expunge.reports.text.verdict import Answer
 from expunge.runs.folder import Card
 from expunge.storage.files import inner_file, write_atomically
 

@@ -79,6 +79,7 @@ def render_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Stan
         origin=origin_of(view.card for _, view in views),
         metrics=[(m, arrow_of(m)) for m in metrics],
         costs=[COST_TITLES[c] for c in costs],
+        unfit=sorted(lines[0].unfit) if lines else [],
         has_control=any(line.label == CONTROL for line in lines),
         attacks=[m.removeprefix(SUCCESS + AFTER) for m in attacks],
         lines=[_line(line, colours.get(line.label), metrics, costs, attacks) for line in lines],
@@ -93,7 +94,7 @@ def render_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Stan
 
 
 def _line(line: Standing, colour: int | None, metrics: Sequence[str], costs: Sequence[str], attacks: Sequence[str]) -> MethodLine:
-    values, attacked = (tuple(_value(m, line.metrics.get(m)) for m in names) for names in (metrics, attacks))
+    values, attacked = (tuple(_value(m, line.metrics.get(m), line.is_unfit(m)) for m in names) for names in (metrics, attacks))
     return MethodLine(_label(line), colour, line.units, values, tuple(_cost(c, line.costs.get(c)) for c in costs), attacked)
 
 
@@ -101,13 +102,14 @@ def _label(line: Standing) -> str:
     return BASE_MODEL if line.method == "none" else RETRAINED_MODEL if line.label == CONTROL else line.label
 
 
-def _value(metric: str, pooled: Pooled | None) -> Value | None:
+def _value(metric: str, pooled: Pooled | None, is_unfit: bool) -> Value | None:
     if pooled is None:
         return None
     of = is_fraction(metric.split(AFTER)[0])
     text, ratio = number(pooled.value, of), "" if pooled.of_base is None else number(pooled.of_base, True)
     ends = interval(pooled.low, pooled.high, of) if pooled.low < pooled.high else ""
-    return Value(pooled.value, text, ends, pooled.n, "" if ratio in ("", text) else f"{ratio} of base")
+    note = "judge unfit" if is_unfit else "" if ratio in ("", text) else f"{ratio} of base"
+    return Value(pooled.value, text, ends, pooled.n, note)
 
 
 def _cost(cost: str, pooled: Pooled | None) -> Value | None:
@@ -120,10 +122,10 @@ def _cost(cost: str, pooled: Pooled | None) -> Value | None:
 
 def _spot(line: Standing, colour: int | None) -> Spot | None:
     forgetting = line.metrics.get("UA")
-    if forgetting is None:
+    if forgetting is None or line.is_unfit("UA"):
         return None
     is_reference = line.method in ("none", RETRAINED)
-    kept = [line.metrics[m] for m in RETAINED if m in line.metrics]
+    kept = [line.metrics[m] for m in RETAINED if m in line.metrics and not line.is_unfit(m)]
     if line.method == "none":
         worst = (1.0, 1.0, 1.0)
     else:

@@ -19,7 +19,8 @@ from expunge.reports.pages.information import information_section
 from expunge.reports.pages.template import fill, origin_of
 from expunge.reports.run_view import RunView, read_view, split_by_concept
 from expunge.reports.tables import Column, Group, Key, MetricLine, RunLine, group_runs, metric_lines, run_lines
-from expunge.reports.text.verdict import VERDICT_RULES, Answer, answers
+from expunge.reports.text.answers import VERDICT_RULES, Answer
+from expunge.reports.text.verdict import answers
 from expunge.runs.folder import Card
 from expunge.storage.files import write_atomically
 

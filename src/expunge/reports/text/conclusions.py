@@ -8,7 +8,7 @@ from expunge.audits.verdict import TITLES, Curve, Finding
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval
 from expunge.reports.format import interval, listed, number, plural
-from expunge.reports.text.verdict import STATES, Answer, Statement, Status
+from expunge.reports.text.answers import STATES, Answer, Statement, Status, audit_badge
 
 MODEL_NAMES = {"unlearned": "unlearned model", "base": "base model", "retrained": "retrained model"}
 """What each attacked model is called."""
@@ -37,7 +37,7 @@ def answer_of(finding: Finding, several: bool) -> Answer:
     if finding.control:
         statements.append(_statement(finding, "retrained", finding.control))
     name = f"{finding.unlearned.label}, “{finding.concept}”" if several else finding.unlearned.label
-    return Answer(name, STATES[finding.state], TITLES[finding.state], "", tuple(statements), _remark(finding))
+    return Answer(name, *audit_badge(finding.state, finding.second), "", tuple(statements), _remark(finding))
 
 
 def strength_of(curve: Curve) -> str:
@@ -116,7 +116,7 @@ def _lacking(finding: Finding) -> str:
     base, guessed = finding.base, "which may be no more than a guess"
     plainly = _out_of(base, base.result.readings[0])
     if finding.lack == "plain":
-        return f"the base model shows the concept in {plainly} under plain prompts, {guessed}"
+        return f"the judge recognises the concept in only {plainly} of the base model under plain prompts. Choose another judge"
     why = guessed if finding.lack == "attacked" else f"less than half as often as before the attack ({plainly})"
     return f"the base model under the same attack shows the concept in {_out_of(base, base.best)}, {why}"
 
@@ -170,6 +170,8 @@ def _statement(finding: Finding, role: str, curve: Curve) -> Statement:
 
 
 def _regained(finding: Finding) -> str:
+    if finding.half is None:
+        return "The judge does not recognise the concept in the base model's images, so what half of its share would be is unknown."
     half, at = number(finding.half, True), finding.regained_at
     if at is None:
         return f"No reading reaches {half}, half of the base model's share."
@@ -186,7 +188,8 @@ def _remark(finding: Finding) -> str:
         at = f"{finding.sooner_at:g} {finding.unlearned.result.unit}"
         parts.append(f"After {at} the model shows the concept more often than a model that never saw it.")
     if finding.second and finding.second != finding.state:
-        parts.append(f"The second judge comes to another verdict, “{TITLES[finding.second]}”, so trust neither.")
+        first = f"The judge “{finding.unlearned.judge}” comes to the verdict “{TITLES[finding.state]}”"
+        parts.append(f"{first}, the second judge to “{TITLES[finding.second]}”, so trust neither.")
     return " ".join(parts)
 
 
