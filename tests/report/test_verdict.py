@@ -12,7 +12,7 @@ from expunge.evaluation.statistics import wilson
 from expunge.reports.pages.run import write_report
 from expunge.reports.run_view import read_view
 from expunge.reports.text.answers import Answer
-from expunge.reports.text.verdict import answers
+from expunge.reports.text.verdict import answers, status_line
 
 Make = Callable[..., Path]
 BASE_UA = row("UA", 0.02, 0.01, 0.05, "target", "base")
@@ -244,3 +244,8 @@ def test_an_attack_that_was_not_done_does_not_count_as_resisted(run_folder: Make
     assert "1 attack, 1 not done" in back.summary
     assert [(s.lead, "no memory" in s.text, s.detail) for s in back.statements if s.row is None] == [("relearn", True, "")]
     assert "no memory" in write_report([folder], tmp_path / "report.html").read_text()
+
+
+def test_the_status_line_has_all_three_answers(run_folder: Make):
+    line = status_line(read_view(run_folder(measured=[BASE_UA, row("UA", 0.98, 0.95, 0.99, "target")])))
+    assert line == "Removal: removed (UA 98.0\u202f%). Damage: not measured (nothing to compare). Recovery: not measured (no attack tried)."

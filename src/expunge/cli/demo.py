@@ -26,7 +26,7 @@ def demo(
     Unlearns, evaluates and writes a report in minutes on two cores. Removes the concept under all its names. Needs no network, no GPU and
     no model of your own.
     """
-    from expunge.cli.evaluation_table import print_evaluation
+    from expunge.cli.evaluation_table import print_conclusion, print_evaluation
     from expunge.cli.output import print_lines
     from expunge.concepts.concept import Concept
     from expunge.concepts.vocabulary import Vocabulary
@@ -56,3 +56,4 @@ def demo(
     page = write_report([run.folder], run.folder / "report.html")
     parts = (("unlearning", unlearned - began), ("evaluation", evaluated - unlearned), ("report", time.monotonic() - evaluated))
     print_lines("took    " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts), f"report  {page.resolve()}")
+    print_conclusion(run.folder)

@@ -44,12 +44,11 @@ def evaluate(
 
     The rows replace those of an earlier evaluation of the run. To use a second judge, evaluate a copy of the run's folder.
     """
-    from expunge.cli.evaluation_table import print_evaluation
+    from expunge.cli.evaluation_table import print_conclusion, print_evaluation
     from expunge.cli.output import print_lines
     from expunge.config import build
     from expunge.evaluation.evaluate import count_images
     from expunge.evaluation.evaluate import evaluate as evaluate_run
-    from expunge.evaluation.folder import read_evaluation
     from expunge.evaluation.metrics import refuse_unknown
     from expunge.evaluation.protocol import Protocol
     from expunge.models.scopes import SCOPES
@@ -87,6 +86,5 @@ def evaluate(
         until_width=until_width,
     )
     print_evaluation(rows, {s["id"]: s.get("of", s["target"]) for s in card.get("stages", ())})
-    if done := read_evaluation(finished.folder):
-        print_lines(*done.notes)
+    print_conclusion(finished.folder)
     print_lines(f"next: expunge report {finished.folder}")

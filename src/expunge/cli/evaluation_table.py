@@ -1,11 +1,11 @@
 """The table that `expunge eval` and `expunge demo` print: each metric of the base model and of the unlearned model."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 from expunge.cli.output import print_lines, print_table
 from expunge.evaluation.results import Row
-from expunge.evaluation.rows import notes_of_unknown
 
 ROUNDING_ERROR = 1e-6
 """Smaller values are rounding errors of a distance between equal sets, and printed as 0."""
@@ -30,9 +30,19 @@ def print_evaluation(rows: Sequence[Row], stages: Mapping[str, str] = MappingPro
         lines,
         numbers=("base model", "unlearned", "images"),
     )
-    print_lines(*notes_of_unknown(unlearned))
     if later := [(stages[r.run], r.concept, r.metric, _format(r), str(r.n)) for r in rows if r.run in stages]:
         print_table("after each stage", ("stage", "concept", "metric", "value", "images"), later, numbers=("value", "images"))
+
+
+def print_conclusion(folder: Path) -> None:
+    """Prints the notes of a run's evaluation, and its verdict for each concept in one line."""
+    from expunge.reports.run_view import read_view, split_by_concept
+    from expunge.reports.text.verdict import status_line
+
+    view = read_view(folder)
+    print_lines(*(view.evaluation.notes if view.evaluation else ()))
+    parts = split_by_concept(view)
+    print_lines(*(f"{f'{part.card.target}: ' if len(parts) > 1 else ''}{status_line(part)}" for part in parts))
 
 
 def _key(row: Row) -> tuple[str, str, str, str]:

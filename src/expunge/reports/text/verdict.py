@@ -25,6 +25,17 @@ def answers(view: RunView) -> list[Answer]:
     ]
 
 
+def status_line(view: RunView) -> str:
+    """The verdict in one line: "Removal: removed (UA 98.9 %). Damage: little damage (IRA fell by 2.2 points). ..." """
+    removed, damaged, back = answers(view)
+    return " ".join(f"{name}: {_brief(answer)}." for name, answer in (("Removal", removed), ("Damage", damaged), ("Recovery", back)))
+
+
+def _brief(answer: Answer) -> str:
+    badge = f"{answer.badge[:1].lower()}{answer.badge[1:]}"
+    return f"{badge} ({answer.summary})" if answer.summary else badge
+
+
 def agree(first: Answer, second: Answer, judges: tuple[str, str]) -> Answer:
     """One answer from two judges' answers. A judge that measured nothing, or does not recognise the base model's images, has no say.
 
