@@ -25,6 +25,7 @@ from expunge.models.precision import DTYPES
 from expunge.models.prompts import check_words, fitting, spans
 from expunge.models.sampling import Sampler, Visit, walk
 from expunge.models.scopes import Scope, matching
+from expunge.models.unusual import forward_of
 from expunge.storage.hashing import digest
 from expunge.storage.tensors import fingerprint
 
@@ -103,7 +104,7 @@ class DiffusionModel(Family):
     @property
     def rendered_by(self) -> dict[str, Any]:
         """`rendering`, and the program that samples: what an image is kept under."""
-        return self.rendering | {"diffusers": diffusers.__version__}
+        return self.rendering | {"diffusers": diffusers.__version__, "forward": forward_of(self.network, self.fixed_parts)}
 
     @cached_property
     def _vae_fingerprint(self) -> str:

@@ -19,6 +19,7 @@ from expunge.models.defaults import defaults_of
 from expunge.models.families import FAMILIES
 from expunge.models.family import Pipeline
 from expunge.models.fingerprints import fingerprint_of_files
+from expunge.models.guard import checked
 from expunge.models.precision import DTYPES
 from expunge.models.quiet import DiffusionPipeline, quiet
 from expunge.models.reference import Reference
@@ -47,7 +48,7 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
     if isinstance(model, DiffusionModel):
         return model
     if isinstance(model, DiffusionPipeline):
-        return _family_in_memory(model)(model)
+        return checked(_family_in_memory(model)(model), in_memory=True)
     if dtype not in DTYPES:
         raise ExpungeError(f"{dtype!r} is not a dtype.", rule="unknown-dtype", value=dtype, hint=f"Try {', '.join(DTYPES)} with --dtype.")
     name = str(model)
@@ -61,7 +62,7 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
         assert loaded.fingerprint  # now: the files may be gone when it is asked for
     for part in (loaded.network, source.pipeline.vae):
         _lay_out(part)
-    return loaded
+    return checked(loaded)
 
 
 @dataclass(frozen=True)
