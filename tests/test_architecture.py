@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "expunge"
 FILES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 
 ONLY_IN = {
-    "diffusers": ("models/*", "canvas/*"),
+    "diffusers": ("models/*", "canvas/*", "digits/*"),
     "accelerate": ("training/distributed.py",),
     "peft": ("models/low_rank.py",),
     "typer": ("cli/*",),

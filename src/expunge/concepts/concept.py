@@ -70,7 +70,8 @@ class Concept:
     synonyms: tuple[str, ...] = ()
     """Further names to erase. Synonyms that the vocabulary knows and that are not given here are evaluated but not erased."""
     anchor: str | None = None
-    """What the concept's prompts should give instead, for methods that use an anchor (CA, f-DMU, UCE, SPM); None: the context."""
+    """What the concept's prompts should give instead, for methods that use an anchor (CA, f-DMU, UCE, SPM); None: the context, and for a
+    class the next one, as in SalUn's code."""
     removed: tuple["Concept", ...] = ()
     """Other concepts that the same run removes or an earlier one removed. They are left out of its prompts, marginals and retain set."""
 
@@ -119,7 +120,8 @@ class Concept:
             for name in (target, kind.extract_target(target)):
                 if name and (member := kind.find(name)):
                     # As the vocabulary writes it; another spelling, by accents, is another text for the text encoder.
-                    return kind, next((n for n in (member.name, *member.synonyms) if n.casefold() == name.casefold()), name)
+                    alike = (n for n in (member.name, *member.synonyms) if n.casefold() == name.casefold())
+                    return kind, next(alike, member.name if kind.numbered else name)
         refuse_list(target, "target")
         if not has_kind and not vocabulary.closed and (inner := next(filter(None, (k.extract_member(target) for k in kinds)), None)):
             raise ExpungeError(
@@ -138,7 +140,7 @@ class Concept:
             known = suggest(name, vocabulary.names, "`expunge ls concepts --vocabulary general` (or your file)", cutoff=MISSPELT)
             hint = known + f" For a concept that the vocabulary does not list, add --kind {'|'.join(vocabulary.kinds)}."
             raise ExpungeError(f"{target!r} is not a concept of the vocabulary.", rule="unknown-concept", value=target, hint=hint)
-        refuse_member_in(name, [*kind.names, *vocabulary.kinds[kind.partner].names])
+        refuse_member_in(name, [*kind.names, *(vocabulary.kinds[kind.partner].names if kind.partner else ())])
         return kind, name
 
     @cached_property
@@ -147,7 +149,7 @@ class Concept:
 
     @cached_property
     def _partners(self) -> Kind:
-        return self.vocabulary.kinds[self._kind.partner]
+        return self.vocabulary.kinds[self._kind.partner] if self._kind.partner else Kind("", "{target}")
 
     @cached_property
     def member(self) -> Member:
@@ -201,6 +203,19 @@ class Concept:
         return self._without_removed(rest) if self._kind.harmless else ()
 
     @property
+    def _replacement(self) -> str | None:
+        """The anchor of its prompts without partners."""
+        if self.anchor or self._kind.partner or not self.others:
+            return self.anchor
+        at = self._kind.members.index(self.member)
+        return next((m for m in self._kind.members[at + 1 :] if m in self.others), self.others[0]).name
+
+    @property
+    def beside(self) -> str:
+        """The prompt template of its partners alone; without partners, of the name itself."""
+        return self._partners.alone
+
+    @property
     def siblings(self) -> tuple[Member, ...]:
         """The other members of its family."""
         return tuple(m for m in self.others if m.family and m.family == self.member.family)
@@ -223,7 +238,7 @@ class Concept:
                     ForgetPrompt(kind.together.format(target=name, partner=partner.name), context, filled, anchor, near, self.target)
                 )
             filled, near = (tuple(kind.alone.format(target=m.name) for m in members) for members in (self.others, self.siblings))
-            anchor = kind.alone.format(target=self.anchor) if self.anchor else ""
+            anchor = kind.alone.format(target=self._replacement) if self._replacement else ""
             prompts.append(ForgetPrompt(kind.alone.format(target=name), "", filled, anchor, near, self.target))
         return prompts
 

@@ -24,7 +24,8 @@ def concept_table(concept: Subject) -> dict[str, Any]:
     """A concept or several as a table that TOML can hold. It contains the vocabulary, or the name of a built-in one."""
     vocabulary = concept.parts[0].vocabulary
     builtin = next((n for n, make in VOCABULARIES.items() if make() == vocabulary), None)
-    words = {"vocabulary": builtin or {n: config.settings(k) for n, k in vocabulary.kinds.items()}}
+    closed = {"closed": True} if vocabulary.closed else {}
+    words = {"vocabulary": builtin or closed | {n: config.settings(k) for n, k in vocabulary.kinds.items()}}
     if isinstance(concept, Concept):
         removed = [_one_table(c) for c in concept.removed]
         return _one_table(concept) | ({"removed": removed} if removed else {}) | words

@@ -17,6 +17,8 @@ from expunge.concepts.new_names import refuse_list
 from expunge.errors import ExpungeError
 from expunge.names import folded, suggest
 
+FLAGS = {"harmless": True, "numbered": False}
+"""The keys of a kind that are true or false, with their defaults."""
 EXAMPLE = "Try the form that `expunge show vocabulary` prints."
 """The hint of an error about the form of a vocabulary."""
 
@@ -39,14 +41,17 @@ class Kind:
     """The name of the kind, such as "style"."""
     alone: str
     """The template of a prompt that contains only the concept, for example "a {target}"."""
-    together: str
-    """The template of a prompt that contains the concept and a partner, with `{target}` and `{partner}`."""
-    partner: str
-    """The kind of the partners; its `alone` template gives the context, the prompt with the concept deleted."""
+    together: str = ""
+    """The template of a prompt that contains the concept and a partner, with `{target}` and `{partner}`; empty without a partner."""
+    partner: str = ""
+    """The kind of the partners; its `alone` template gives the context, the prompt with the concept deleted. Empty: every prompt contains
+    one concept alone, as the classes of a class-conditional model."""
     members: tuple[Member, ...] = ()
     harmless: bool = True
     """Whether other members may replace a removed one and should be retained. False for unsafe content: there the marginal is the context,
     and no other member is retained or evaluated."""
+    numbered: bool = False
+    """Whether a member may be named by its place too, from 0, as the classes of a class-conditional model."""
 
     @property
     def names(self) -> list[str]:
@@ -54,8 +59,10 @@ class Kind:
         return [n for m in self.members for n in (m.name, *m.synonyms)]
 
     def find(self, name: str) -> Member | None:
-        """The member with this main name or synonym, in any case and with or without accents."""
-        return next((m for m in self.members if folded(name) in (folded(n) for n in (m.name, *m.synonyms))), None)
+        """The member with this main name or synonym, in any case and with or without accents, or with this number."""
+        if found := next((m for m in self.members if folded(name) in (folded(n) for n in (m.name, *m.synonyms))), None):
+            return found
+        return self.members[int(name)] if self.numbered and name.isdecimal() and int(name) < len(self.members) else None
 
     def extract_target(self, text: str) -> str | None:
         """The text that fills `{target}` of `alone` if `text` fits that template, in any case; else None."""
@@ -119,7 +126,9 @@ class Vocabulary:
         """Read a vocabulary from a TOML or CSV file.
 
         TOML has a table for each kind: `[style]` with `alone`, `together`, `partner` and
-        `members = [{name=..., synonyms=[...], family=...}, ...]` (a string is a member without synonyms). CSV has the columns
+        `members = [{name=..., synonyms=[...], family=...}, ...]` (a string is a member without synonyms); `partner = ""` is for a
+        kind whose prompts contain nothing else, and needs no `together`. `closed = true` before the tables refuses names that are not
+        listed. CSV has the columns
         `kind,name,synonyms,family`, with synonyms separated by `|`; commas, semicolons or tabs may separate the columns, in UTF-8 or
         UTF-16. It keeps the templates of the general vocabulary and replaces the members of the kinds that it lists.
 
@@ -143,11 +152,12 @@ class Vocabulary:
         Raises:
             ExpungeError: a table lacks a key, a template has other slots, or a member has no name or the name of another.
         """
+        closed, tables = tables.get("closed") is True, {k: v for k, v in tables.items() if k != "closed" or not isinstance(v, bool)}
         if not tables:
             raise ExpungeError(
                 f"The vocabulary {source} is empty. It needs a table for each kind.", rule="empty-vocabulary", value=source, hint=EXAMPLE
             )
-        return cls({name: _read_kind(name, table, source) for name, table in tables.items()})._check(source)
+        return cls({name: _read_kind(name, table, source) for name, table in tables.items()}, closed=closed)._check(source)
 
     def _replace_members(self, rows: Iterable[tuple[str, Mapping[str, str]]], source: str) -> "Vocabulary":
         listed: dict[str, list[Member]] = {}
@@ -176,7 +186,7 @@ class Vocabulary:
     def _check(self, source: str) -> "Vocabulary":
         for kind in self.kinds.values():
             where = f"the kind {kind.name!r} of {source}"
-            if kind.partner not in self.kinds or kind.partner == kind.name:
+            if kind.partner and (kind.partner not in self.kinds or kind.partner == kind.name):
                 others = [n for n in self.kinds if n != kind.name]
                 raise ExpungeError(
                     f"The partner of {where} is {kind.partner!r}, which is not another kind of the vocabulary.",
@@ -184,10 +194,10 @@ class Vocabulary:
                     value=kind.partner,
                     hint=suggest(kind.partner, others) if others else "Try a second kind to take partners from.",
                 )
-            for what, slots in (("alone", ["{target}"]), ("together", ["{partner}", "{target}"])):
+            for what, slots in (("alone", ["{target}"]), ("together", ["{partner}", "{target}"] if kind.partner else [])):
                 template = getattr(kind, what)
                 if _slots(template) != slots:
-                    needed = " and ".join(slots)
+                    needed = " and ".join(slots) or "nothing, for the kind has no partner,"
                     raise ExpungeError(
                         f"The template {what} of {where} is {template!r}. It must contain {needed} once and no other braces.",
                         rule="invalid-template",
@@ -231,8 +241,11 @@ def _read_kind(name: str, table: Any, source: str) -> Kind:
     try:
         table = _expect(Mapping, table, "a table")
         members = tuple(_read_member(m) for m in _expect(list | tuple, table["members"], "a list of members"))
-        alone, together, partner = (_expect(str, table[key], "a text") for key in ("alone", "together", "partner"))
-        return Kind(name, alone, together, partner, members, _expect(bool, table.get("harmless", True), "true or false"))
+        alone = _expect(str, table["alone"], "a text")
+        has_partner = table.get("partner", "unnamed") != ""
+        together, partner = (_expect(str, table[key], "a text") if has_partner else "" for key in ("together", "partner"))
+        harmless, numbered = (_expect(bool, table.get(key, default), "true or false") for key, default in FLAGS.items())
+        return Kind(name, alone, together, partner, members, harmless, numbered)
     except (KeyError, TypeError) as error:
         fault = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         needed = "A kind has the texts alone, together and partner and a list of members with names"

@@ -67,7 +67,8 @@ class Training:
     whiten: Annotated[float, Ge(0)] = 0.0
     """Above 0, Adam updates keys and values of cross-attention in coordinates in which the token states of prompts are white, with this
     share of their mean variance added to each direction (docs/explanation/whitening.md). Smaller separates similar words more, so that a
-    concept is removed with less damage to its siblings, and changes weights more. 0 is Adam alone."""
+    concept is removed with less damage to its siblings, and changes weights more. 0 is Adam alone, and so is every value on a
+    class-conditional model, whose labels have no direction in common."""
     gradient_checkpointing: bool = False
     """Whether to recompute activations in the backward pass, which saves memory and costs one more forward pass."""
     checkpoint_every: Annotated[int, Ge(1)] = 50

@@ -77,7 +77,7 @@ class DiffusionModel(Family):
     @property
     def fixed_parts(self) -> dict[str, nn.Module]:
         """The networks that no run changes: text encoders and autoencoder."""
-        return {name: getattr(self.pipeline, name) for name in (*self.text_encoder_parts, "vae")}
+        return {name: getattr(self.pipeline, name) for name in (*self.text_encoder_parts, "vae") if name in self.parts}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -96,8 +96,8 @@ class DiffusionModel(Family):
         the precision. Without the version of diffusers, which decides it too: a run is the same run under another."""
         dtype = str(self.dtype).removeprefix("torch.")
         mixed = self._autocast is not nullcontext and self.dtype != torch.float32
-        vae = [self._vae_fingerprint, settings_of(self.pipeline.vae)]
-        parts = {self.network_part: settings_of(getattr(self.pipeline, self.network_part)), "vae": vae, "words": self._words}
+        vae = {"vae": [self._vae_fingerprint, settings_of(self.pipeline.vae)]} if "vae" in self.parts else {}
+        parts = {self.network_part: settings_of(getattr(self.pipeline, self.network_part)), **vae, "words": self._words}
         scheduler = {"class": self.scheduler_name} | settings_of(self.pipeline.scheduler)
         return {"scheduler": scheduler, "dtype": f"{dtype}, mixed" if mixed else dtype, **parts}
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from expunge.canvas import CANVAS, WEIGHTS
 from expunge.canvas.control import SHIPPED
+from expunge.concepts.labels import label_vocabulary
 from expunge.concepts.vocabulary import Vocabulary
+from expunge.models.labels import labels_of
 
 
 @dataclass(frozen=True)
@@ -32,4 +34,7 @@ _EMBEDDED = {CANVAS: Defaults(Vocabulary.canvas, (12, 3.0), ("main", "second"), 
 
 def defaults_of(model: str) -> Defaults:
     """The defaults of a model by its name: "canvas", a folder, or a hub id."""
-    return _EMBEDDED.get(model, Defaults())
+    if found := _EMBEDDED.get(model):
+        return found
+    labels = labels_of(Path(model.partition("#")[0]))
+    return Defaults(lambda: label_vocabulary(labels)) if labels else Defaults()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from expunge.models.base import DiffusionModel
+from expunge.models.dit import DiT
 from expunge.models.flux_1 import Flux1
 from expunge.models.flux_2 import Flux2Dev, Flux2Klein
 from expunge.models.pixart_sigma import PixArtSigma
@@ -10,9 +11,10 @@ from expunge.models.qwen_image import QwenImage
 from expunge.models.sana import Sana
 from expunge.models.stable_diffusion import StableDiffusion
 from expunge.models.stable_diffusion_3 import StableDiffusion3
+from expunge.models.unet_2d import UNet2D
 from expunge.models.z_image import ZImage
 
-_ALL = (StableDiffusion, Flux1, Flux2Klein, Flux2Dev, ZImage, StableDiffusion3, QwenImage, PixArtSigma, Sana)
+_ALL = (StableDiffusion, Flux1, Flux2Klein, Flux2Dev, ZImage, StableDiffusion3, QwenImage, PixArtSigma, Sana, DiT, UNet2D)
 FAMILIES: dict[str, type[DiffusionModel]] = {family.pipeline_class: family for family in _ALL}
 
 

@@ -41,6 +41,8 @@ class Family(ABC):
     """The same of the matrices whose input is the states of a prompt's tokens."""
     reads_pooled: ClassVar[bool] = False
     """Whether the network reads a pooled vector of the prompt beside its tokens."""
+    reads_labels: ClassVar[bool] = False
+    """Whether a prompt is the name of a class, and no text encoder reads it."""
     has_attention_maps: ClassVar[bool] = False
     """Whether its cross-attention has a map of tokens for each pixel."""
     encodes_videos: ClassVar[bool] = False

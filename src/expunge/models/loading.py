@@ -16,7 +16,7 @@ from expunge.models.base import DiffusionModel
 from expunge.models.checkpoint_file import load_single_file
 from expunge.models.checks import bound_tokenizers, check_folder, find_device, find_family, read_index
 from expunge.models.defaults import defaults_of
-from expunge.models.families import FAMILIES
+from expunge.models.families import FAMILIES, family_of
 from expunge.models.family import Pipeline
 from expunge.models.fingerprints import fingerprint_of_files
 from expunge.models.guard import checked
@@ -60,7 +60,7 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
     if dtype != "fp32":
         loaded.hash_files = source.hash_files
         assert loaded.fingerprint  # now: the files may be gone when it is asked for
-    for part in (loaded.network, source.pipeline.vae):
+    for part in (loaded.network, *([source.pipeline.vae] if "vae" in loaded.parts else [])):
         _lay_out(part)
     return checked(loaded)
 
@@ -177,9 +177,10 @@ def _lay_out(part: nn.Module) -> None:
 
 def _family_in_memory(pipeline: Pipeline) -> type[DiffusionModel]:
     found = (FAMILIES[kind.__name__] for kind in type(pipeline).__mro__ if kind.__name__ in FAMILIES)
-    if family := next(found, None):
-        return family
     kind = type(pipeline).__name__
+    parts = {name: type(part).__name__ for name, part in pipeline.components.items() if part is not None}
+    if family := next(found, None) or family_of(kind, parts):
+        return family
     raise ExpungeError(
         f"The pipeline is a {kind}, a model of no family that expunge knows.",
         rule="unknown-family",

@@ -38,8 +38,9 @@ SCOPES: dict[str, Scope] = {
 
 
 def matching(network: nn.Module, pattern: str, rank: int = 0) -> dict[str, nn.Parameter]:
-    """The parameters whose names match, in the network's order; for a rank the matrices alone."""
-    return {n: p for n, p in network.named_parameters() if re.search(pattern, n) and (not rank or p.ndim == 2)}
+    """The parameters whose names match, in the network's order; for a rank the matrices of linear layers alone."""
+    linear = {f"{name}.weight" for name, layer in network.named_modules() if hasattr(layer, "in_features")}
+    return {n: p for n, p in network.named_parameters() if re.search(pattern, n) and (not rank or n in linear)}
 
 
 def size_of(parameters: Mapping[str, Tensor], rank: int = 0) -> int:

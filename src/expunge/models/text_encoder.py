@@ -40,11 +40,11 @@ class Words:
     """The tokenizer and the text encoder of a pipeline. Nothing here leaves a gradient on the encoder or changes it.
 
     Raises:
-        Inapplicable: the model reads prompts by several text encoders, and no one vector stands for a token.
+        Inapplicable: the model reads prompts by several text encoders, and no one vector stands for a token; or by none.
     """
 
     def __init__(self, model: DiffusionModel):
-        if (count := len(model.text_encoder_parts)) > 1:
+        if (count := len(model.text_encoder_parts)) != 1:
             raise Inapplicable(
                 f"A search for words needs one text encoder, and a {model.family} model has {count}.",
                 rule="several-text-encoders",

@@ -93,8 +93,9 @@ class Whitening(Preconditioner):
 
 
 def make_preconditioner(model: DiffusionModel, concept: Subject, ridge: float) -> Preconditioner:
-    """The preconditioner of `Training.whiten`, on the model's device; a ridge of 0 gives the identity."""
-    if not ridge:
+    """The preconditioner of `Training.whiten`, on the model's device; a ridge of 0 gives the identity, and so do labels, which have no
+    direction in common."""
+    if not ridge or model.reads_labels:
         return Identity()
     return Whitening(whitener(tokens(model, concept), ridge).to(model.device), model.reads_tokens)
 
@@ -126,7 +127,7 @@ def refuse_whitening(model: DiffusionModel, scope: Scope, ridge: float) -> None:
     Raises:
         ExpungeError: none of the scope's weights reads tokens.
     """
-    if ridge and not readers(model.scope(scope), model.reads_tokens):
+    if ridge and not model.reads_labels and not readers(model.scope(scope), model.reads_tokens):
         raise ExpungeError(
             f"Whitened steps change weights that read a prompt's tokens, and {scope.name!r} trains none (whiten is {ridge}).",
             rule="nothing-to-whiten",

@@ -12,13 +12,10 @@ neither noise nor a chosen replacement, but mostly something similar to concepts
 """
 
 import argparse
-import json
-import shutil
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt
@@ -32,20 +29,14 @@ from expunge.canvas.training.stage import Stage
 from expunge.canvas.training.train import BANK, Budget, denoising_loss, make_caption, random_pairs_without, select_batch
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several, Subject
-from expunge.concepts.tables import concept_table, slug
 from expunge.concepts.vocabulary import Vocabulary
-from expunge.config import version_of
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
-from expunge.models.delta import relative_change, save_delta
 from expunge.models.loading import load
-from expunge.names import RETRAINED
-from expunge.runs.card import is_done, model_table, peak_memory, versions, write_card
+from expunge.runs.retrained import STAGE, write_retrained
 from expunge.runs.run import Run
 from expunge.storage.code import code_digest, modules_of
-from expunge.storage.files import write_atomically, write_lines
-from expunge.storage.hashing import digest, seed_of
-from expunge.storage.lock import alone_in
+from expunge.storage.hashing import seed_of
 
 
 @dataclass(frozen=True)
@@ -98,37 +89,15 @@ def retrain(
             hint="Try a smaller batch_size or more drawings.",
         )
     canvas, concept = load("canvas", device), _find_subject(target)
-    card = _card(canvas, concept, seed, training)
-    folder = Path(out) if out else Path("runs") / card["id"]
-    if is_done(folder, card["id"], asked=_tables(card)):
-        return Run(folder)
-    with alone_in(folder):
-        if not is_done(folder, card["id"]):  # another process may have finished it meanwhile
-            _carry_out(canvas, concept, card, training, folder, progress or Progress(disable=True))
-    return Run(folder)
-
-
-def _carry_out(
-    canvas: DiffusionModel, concept: Subject, card: dict[str, Any], training: Retraining, folder: Path, progress: Progress
-) -> None:
-    """Train into the folder, or resume from its last checkpoint."""
-    write_card(folder, card | {"status": "running"})  # written first, so that an interrupted run is recognised
-    write_atomically(folder / "config.toml", config.to_toml(_tables(card)).encode())
-
-    started, work = time.monotonic(), folder / "training"
-    work.mkdir(exist_ok=True)
-    trained = _train(canvas, concept, card["seed"], training, work, progress)
-    delta = {name: value.half() for name, value in trained.items()}  # the precision of the canvas's files
-    lines = [json.loads(line) for line in (work / "unet.jsonl").read_text().splitlines()] if (work / "unet.jsonl").exists() else []
-    write_lines(folder / "log.jsonl", (line | {"terms": {"denoise": line["loss"]}} for line in lines))
-    save_delta(folder / "delta.safetensors", delta, canvas.fingerprint)
-    before = {name: p.detach().cpu() for name, p in canvas.network.named_parameters()}
-    size, count = sum(p.numel() for p in before.values()), training.steps * training.batch_size
-    card |= {"trainable": size, "total": size, "forwards": count, "backwards": count, "steps_done": training.steps}
-    card |= {"peak_memory_bytes": peak_memory(canvas.device)}
-    card |= {"relative_change": relative_change(delta, before), "seconds": round(time.monotonic() - started, 2), "status": "done"}
-    write_card(folder, card)
-    shutil.rmtree(work)
+    return write_retrained(
+        canvas,
+        concept,
+        out,
+        seed=seed,
+        training=training,
+        code=code_digest("expunge.canvas.training.retrain", *modules_of(canvas)),
+        train=lambda work: _train(canvas, concept, seed, training, work, progress or Progress(disable=True)),
+    )
 
 
 def _find_subject(target: str | Sequence[str] | Subject) -> Subject:
@@ -154,8 +123,8 @@ def _train(canvas: DiffusionModel, concept: Subject, seed: int, training: Retrai
         texts = [make_caption(o, s, generator) for o, s in zip(objects[at].tolist(), styles[at].tolist(), strict=True)]
         return denoising_loss(unet, latents[at], canvas.encode(texts).states, alphas_cumprod, Budget.snr_gamma, generator)
 
-    Stage(work, "unet", unet, training.lr, training.steps, training.ema).run(loss, progress)
-    return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in unet.named_parameters()}
+    Stage(work, STAGE, unet, training.lr, training.steps, training.ema).run(loss, progress)
+    return dict(unet.named_parameters())
 
 
 @torch.no_grad()
@@ -163,29 +132,6 @@ def _encode_latents(canvas: DiffusionModel, pictures: Tensor) -> Tensor:
     vae = canvas.pipeline.vae
     parts = (part.to(canvas.device).float() / 127.5 - 1 for part in pictures.split(250))
     return torch.cat([vae.encode(part).latent_dist.mean for part in parts]) * vae.config.scaling_factor
-
-
-def _tables(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of `config.toml`."""
-    return {key: card[key] for key in ("seed", "concept", "training")} | {"method": {"name": RETRAINED}}
-
-
-def _card(canvas: DiffusionModel, concept: Subject, seed: int, training: Retraining) -> dict[str, Any]:
-    deciding = {"seed": seed, "concept": concept_table(concept), "training": config.settings(training)}
-    code = code_digest("expunge.canvas.training.retrain", *modules_of(canvas))
-    name = digest(deciding, canvas.fingerprint, version_of("expunge"), code)[:10]
-    return {
-        "id": f"retrain-{slug(concept)}-{name}",
-        "method": RETRAINED,
-        "config": {},
-        **deciding,
-        "model": model_table(canvas),
-        "scope": "full",
-        "device": str(canvas.device),
-        "dtype": "fp32",
-        "versions": versions(),
-        "code": code,
-    }
 
 
 def main() -> None:

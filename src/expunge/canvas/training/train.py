@@ -6,9 +6,10 @@ training has the same batches as an uninterrupted one. Each stage logs to `<work
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -183,7 +184,7 @@ def encode(vae: AutoencoderKL, bank: Tensor) -> Tensor:
 
 
 def denoising_loss(
-    unet: UNet2DConditionModel, x_0: Tensor, cond: Tensor, alphas_cumprod: Tensor, snr_gamma: float, generator: torch.Generator
+    unet: Callable[..., Any], x_0: Tensor, cond: Tensor, alphas_cumprod: Tensor, snr_gamma: float, generator: torch.Generator
 ) -> Tensor:
     """The squared error of the predicted noise, weighted by min(SNR, snr_gamma) / SNR (arXiv 2303.09556)."""
     count, device = len(x_0), x_0.device

@@ -85,7 +85,7 @@ def make_queries(concept: Concept, count: int, seed: int, alone: bool = False) -
     The order of the partners is a function of their names, so that most images stay the same when a partner is left out.
     """
     kind = concept.vocabulary.kinds[concept.kind]
-    beside = concept.vocabulary.kinds[kind.partner].alone
+    beside = concept.beside
     partners = () if alone else sorted(concept.partners, key=lambda m: digest("asked", concept.target, m.name))
     forms = [(kind.together.replace("{partner}", p.name), beside.replace("{target}", p.name)) for p in partners] or [(kind.alone, "")]
     queries = []

@@ -43,7 +43,8 @@ class CLIPJudge:
     def labels(concept: Concept) -> dict[str, tuple[str, ...]]:
         """The names that it chooses among, of the concept's kind and of its partner's."""
         own = concept.vocabulary.kinds[concept.kind]
-        names = {kind.name: tuple(m.name for m in kind.members) for kind in (own, concept.vocabulary.kinds[own.partner])}
+        partners = [concept.vocabulary.kinds[own.partner]] if own.partner else []
+        names = {kind.name: tuple(m.name for m in kind.members) for kind in (own, *partners)}
         if concept.member.name not in names[own.name]:
             names[own.name] += (concept.member.name,)
         return names

@@ -1,0 +1,161 @@
+"""Class-conditional models: a prompt names a class by name or number, and every part of the package reads it so."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from diffusers import DDIMPipeline, DDPMPipeline, UNet2DModel
+from raising import raises_error
+
+from expunge.attacks.base import Victim
+from expunge.attacks.inversion import Inversion
+from expunge.attacks.relearn import Relearn
+from expunge.concepts.concept import Concept
+from expunge.concepts.labels import label_vocabulary, names_of
+from expunge.concepts.tables import concept_from, concept_table
+from expunge.errors import Inapplicable
+from expunge.evaluation.information.retention import measure_information
+from expunge.models.defaults import defaults_of
+from expunge.models.loading import load
+from expunge.models.sampling import Sampler
+from expunge.models.scopes import SCOPES
+from expunge.runs.plan import make_plan
+from expunge.runs.unlearn import unlearn
+from families import dit, unet_2d
+
+KINDS = {"dit": dit, "unet-2d": unet_2d}
+METHODS = ("mim-mu", "esd", "sdd", "dimum", "salun", "random-label", "ca", "gradient-ascent", "erase-diff", "spm", "pure")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_samples_are_those_of_diffusers(kind: str, guidance: float):
+    module, prompts = KINDS[kind], ["label:0", "label:2"]
+    model = module.model()
+    noise = model.noise([1, 2])
+    ours = model.sample_latents(model.encode(prompts), [1, 2], Sampler(3, guidance))
+    theirs = module.sample(model.pipeline, prompts, noise.clone(), 3, guidance, "latent")
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    images = module.sample(model.pipeline, prompts, noise.clone(), 3, guidance, "pt")
+    torch.testing.assert_close(model.decode(ours).float() / 255, images, rtol=0, atol=0.5 / 255 + 1e-5)
+    assert (ours[0] - model.sample_latents(model.encode(["label:1"]), [1], Sampler(3, guidance))[0]).abs().mean() > 1e-4
+
+
+def test_dit_samples_what_its_own_pipeline_samples_without_guidance():
+    model = dit.model()
+    theirs = model.pipeline([0, 2], 1.0, torch.Generator().manual_seed(3), 3, output_type="pt").images
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    ours = dit.sample(model.pipeline, ["label:0", "label:2"], noise, 3, 1.0, "pt")
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_dit_that_was_being_trained_drops_no_labels():
+    pipeline = dit.pipeline()
+    pipeline.transformer.train()
+    model = load(pipeline)
+    first, *others = (model.sample_latents(model.encode(["label:0"]), [1], Sampler(1, 1.0)) for _ in range(12))
+    assert all(torch.equal(first, other) for other in others)
+
+
+def test_a_class_goes_by_name_and_by_number():
+    model = unet_2d.model()
+    by_name, by_number = model.encode(["label:Big  Ship"]), model.encode(["label:2"])
+    assert by_name.extra["label"].tolist() == by_number.extra["label"].tolist() == [2]
+    assert model.null().extra["label"].tolist() == [len(unet_2d.LABELS)]
+    assert by_name.states.argmax(2).tolist() == [[2]]
+    concept = Concept.find("label:2", model.defaults.vocabulary())
+    assert concept == Concept.find("big ship", model.defaults.vocabulary())
+    assert [p.prompt for p in concept.forget()] == ["label:big ship"]
+    assert concept.retain() == ["label:cat", "label:dog", "label:plane", ""]
+    assert concept_from(json.loads(json.dumps(concept_table(concept)))) == concept
+    with raises_error("unknown-concept", "label:4"):
+        Concept.find("label:4", model.defaults.vocabulary())
+    with raises_error("unknown-label", "label:cow", "label:"):
+        model.encode(["label:cow"])
+    with raises_error("unknown-label", "a cat"):
+        model.encode(["a cat"])
+
+
+@pytest.mark.parametrize(("target", "anchor", "becomes"), [("cat", None, "dog"), ("plane", None, "cat"), ("cat", "label:plane", "plane")])
+def test_a_class_becomes_the_next_one_unless_an_anchor_is_given(target: str, anchor: str | None, becomes: str):
+    concept = Concept.find(target, label_vocabulary(unet_2d.LABELS), anchor=anchor)
+    [prompt] = concept.forget()
+    assert (prompt.anchor, prompt.context) == (f"label:{becomes}", "")
+    assert target not in {m.removeprefix("label:") for m in prompt.marginals}
+
+
+def test_names_are_unique_and_the_number_where_there_is_none():
+    assert names_of({0: ["crane", "heron"], 1: ["crane"], 3: [" big  ship"]}, 4) == ("crane", "1", "2", "big ship")
+    assert dit.model().labels == ("tench", "1", "crane")
+
+
+@pytest.mark.parametrize("save_as", [DDPMPipeline, DDIMPipeline])
+def test_a_folder_has_its_labels(tmp_path, save_as):
+    model, made = unet_2d.model(1), unet_2d.pipeline(1)
+    save_as(made.unet, made.scheduler).save_pretrained(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert loaded.labels == unet_2d.LABELS
+    assert loaded.fingerprint == model.fingerprint
+    assert defaults_of(str(tmp_path / "model")).vocabulary() == loaded.defaults.vocabulary()
+    assert loaded.sample(["label:dog"], [1], Sampler(2, 1.5)).shape == (1, 3, 8, 8)
+    images = torch.randint(256, (2, 1, 8, 8), dtype=torch.uint8).expand(-1, 3, -1, -1)
+    assert torch.equal(loaded.decode(loaded.encode_images(images)), images)
+
+
+def test_a_folder_of_dit_has_its_labels(tmp_path):
+    dit.pipeline().save_pretrained(tmp_path / "model")
+    assert defaults_of(str(tmp_path / "model")).vocabulary() == load(tmp_path / "model").defaults.vocabulary()
+
+
+def test_networks_without_classes_or_without_a_null_class_are_refused():
+    pipeline = unet_2d.pipeline()
+    config = {k: v for k, v in pipeline.unet.config.items() if not k.startswith("_")}
+    with raises_error("unsupported-network"):
+        load(DDPMPipeline(UNet2DModel.from_config(config | {"num_class_embeds": None}), pipeline.scheduler))
+    with raises_error("no-null-class", 4):
+        load(DDPMPipeline(UNet2DModel.from_config(config | {"num_class_embeds": 4}), pipeline.scheduler))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scopes_part_the_network(kind: str):
+    model = KINDS[kind].model()
+    names = {name: set(model.scope(scope)) for name, scope in SCOPES.items() if name != "xattn-lora"}
+    assert names["xattn-kv"] < names["xattn"] < names["full"]
+    assert names["xattn"] | names["non-xattn"] == names["full"]
+    assert not names["xattn"] & names["non-xattn"]
+    tables = {name for name in names["xattn-kv"] if model.network.get_parameter(name).ndim == 2}
+    assert set(model.scope(SCOPES["xattn-lora"])) == {n for n in names["xattn"] - tables if n.endswith(".weight")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_on_labels_and_changes_its_scope_alone(method: str, tmp_path):
+    model = unet_2d.model()
+    before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
+    run = unlearn(model, "label:2", method, training=tiny.TRAINING, out=tmp_path / "run", device="cpu")
+    scope = make_plan(model, "label:2", method).method.scope
+    delta = run.delta(model.fingerprint)
+    assert set(delta) == set(model.scope(scope))
+    assert any(not torch.equal(delta[n], before[n]) for n in delta)
+    assert all(torch.equal(p, before[n]) for n, p in model.network.named_parameters())
+    assert (run.card["model"]["family"], run.concept().target) == ("unet-2d", "big ship")
+
+
+def test_methods_and_attacks_that_read_words_refuse(tmp_path):
+    model = unet_2d.model()
+    with raises_error("no-attention-maps", "unet-2d"):
+        make_plan(model, "label:2", "fmn")
+    victim = Victim(tiny.session(model), Concept.find("cat", model.defaults.vocabulary()), pictures=2)
+    with pytest.raises(Inapplicable):
+        list(Inversion(steps=1)(victim))
+
+
+def test_relearning_and_the_information_meter_read_labels(tmp_path):
+    model = unet_2d.model()
+    run = unlearn(model, "label:2", "dimum", training=tiny.TRAINING, out=tmp_path / "run", device="cpu")
+    victim = Victim(tiny.session(model), run.concept(), run.delta(model.fingerprint), pictures=3)
+    readings = list(Relearn(steps=2, pictures=4, batch_size=2)(victim))
+    assert [r.strength for r in readings] == [0, 2]
+    assert readings[0].cond.keys == ("label:big ship",) * 3
+    assert any(not torch.equal(readings[1].weights[n], w) for n, w in victim.delta.items())
+    assert measure_information(run, model, device="cpu")
