@@ -29,8 +29,10 @@ STAGE = "unet"
 class Settings(Protocol):
     """How the network is trained: a dataclass of settings with at least these."""
 
-    steps: int
-    batch_size: int
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
 
 
 def write_retrained(
