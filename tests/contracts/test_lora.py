@@ -138,7 +138,7 @@ def test_diffusers_draws_the_same_from_a_file_in_either_naming(folder, tmp_path,
 
 
 def test_transformers_are_named_as_diffusers_names_them(tmp_path):
-    model = families.stable_diffusion_3()
+    model = families.stable_diffusion_3.model()
     tensors = {"transformer_blocks.0.attn.to_q.lora_A.weight": torch.ones(1)}
     assert lora_names(model, tensors, "auto").keys() == {"transformer.transformer_blocks.0.attn.to_q.lora_A.weight"}
     with raises_error("naming-of-another-family", "stable-diffusion-3"):

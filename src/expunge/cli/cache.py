@@ -10,7 +10,8 @@ from expunge.cli.output import print_lines, print_table
 from expunge.errors import ExpungeError
 from expunge.names import suggest
 from expunge.progress import duration
-from expunge.storage.pruning import KINDS, LIMIT, UNITS, Entry, default_root, delete, entries, read_age, read_size, select, size_limit
+from expunge.storage.places import default_root
+from expunge.storage.pruning import KINDS, LIMIT, UNITS, Entry, delete, entries, read_age, read_size, select, size_limit
 
 ACTIONS = ("ls", "prune")
 

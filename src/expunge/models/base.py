@@ -29,6 +29,9 @@ from expunge.models.unusual import forward_of
 from expunge.storage.hashing import digest
 from expunge.storage.tensors import fingerprint
 
+IN_MEMORY = "in memory"
+"""The name of a pipeline that was given as an object."""
+
 ENCODED = 64
 """Prompts that are encoded at once."""
 
@@ -50,7 +53,7 @@ class DiffusionModel(Family):
         files: what its network and its text encoders were loaded from, if nothing was changed since.
     """
 
-    def __init__(self, pipeline: Pipeline, name: str = "in memory", files: Sequence[Path] = ()):
+    def __init__(self, pipeline: Pipeline, name: str = IN_MEMORY, files: Sequence[Path] = ()):
         self.pipeline, self.name, self.files = pipeline, name, files
         self.network: nn.Module = getattr(pipeline, self.network_part)
         self.path: NoisePath = path_of(pipeline.scheduler)

@@ -12,7 +12,7 @@ from torch import nn
 
 from expunge.canvas import CANVAS
 from expunge.errors import ExpungeError
-from expunge.models.base import DiffusionModel
+from expunge.models.base import IN_MEMORY, DiffusionModel
 from expunge.models.checkpoint_file import load_single_file
 from expunge.models.checks import bound_tokenizers, check_folder, find_device, find_family, read_index
 from expunge.models.defaults import defaults_of
@@ -134,6 +134,13 @@ def _locate(reference: Reference) -> Path | None:
         )
     if path.exists():
         return path
+    if name == IN_MEMORY:
+        raise ExpungeError(
+            "The run's base model was a pipeline in memory, which its card cannot name.",
+            rule="model-in-memory",
+            value=name,
+            hint="Try to give that pipeline as model=, or --model with a folder that it was saved to.",
+        )
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.suffix == ".safetensors":
         raise ExpungeError(
             f"{name!r} is not a diffusers folder, a .safetensors file, a hub id (owner/name) or {CANVAS!r}.",

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from expunge.storage.pruning import default_root, keep_within, size_limit
+from expunge.storage.places import default_root
+from expunge.storage.pruning import keep_within, size_limit
 from expunge.storage.tensors import write_tensors
 
 

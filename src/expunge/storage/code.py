@@ -26,7 +26,7 @@ DECIDES_NOTHING = frozenset(
     for name in (
         "__init__", "errors", "names", "config", "progress", "storage.files", "storage.lock", "storage.cache", "storage.code",
         "models.__init__", "models.families", "methods.__init__", "methods.config", "attacks.__init__",
-        "models.finite", "models.guard", "models.unusual", "runs", "audits", "bench", "reports", "cli",
+        "storage.places", "models.finite", "models.guard", "models.unusual", "runs", "audits", "bench", "reports", "cli",
     )
 )  # fmt: skip
 """Modules and packages that are not followed: they check, name, store and show what others compute. Among them are the tables of all

@@ -15,6 +15,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from expunge.errors import ExpungeError
+from expunge.storage.places import writable_instead
 
 STALE = 24 * 60 * 60
 """Seconds after which a temporary file is taken for one that a killed process left behind."""
@@ -162,5 +163,5 @@ def _unwritten(path: Path, error: OSError | SafetensorError) -> ExpungeError:
         f"{path} could not be written: {getattr(error, 'strerror', None) or error}.",
         rule="unwritten",
         value=str(path),
-        hint="Try another folder, or freeing some space.",
+        hint=writable_instead(path),
     )

@@ -3,13 +3,14 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from expunge.errors import ExpungeError
+from expunge.storage.places import writable_instead
 
 NOTE = ".writing"
 """In a folder of results while a process writes into it."""
@@ -34,31 +35,42 @@ def taken(file: Path, wait: bool = False) -> Iterator[bool]:
         return
     except OSError as error:
         raise ExpungeError(
-            f"{file.parent} cannot be written: {error.strerror}.", rule="unwritten", value=str(file.parent), hint="Try another folder."
+            f"{file.parent} cannot be written: {error.strerror}.",
+            rule="unwritten",
+            value=str(file.parent),
+            hint=writable_instead(file.parent),
         ) from error
     try:
         with file.open("a", encoding="utf-8") as note:
             note.write(f"{os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
         yield True
     finally:
+        # While it is locked: another process that has opened it already sees that it has no name any more, and opens a new one.
+        with suppress(OSError):  # Windows keeps a file that is open, and filelock removes it there
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes from writing into a folder of results meanwhile.
+    """Keeps other processes from writing into a folder of results meanwhile. A new folder that stays empty is removed.
 
     Raises:
         ExpungeError: another process is writing into it.
     """
-    note = folder / NOTE
-    with taken(note) as is_mine:
-        if not is_mine:
-            raise in_use(folder)
-        try:
-            yield
-        finally:
-            note.unlink(missing_ok=True)
+    note, is_new = folder / NOTE, not folder.exists()
+    try:
+        with taken(note) as is_mine:
+            if not is_mine:
+                raise in_use(folder)
+            try:
+                yield
+            finally:
+                note.unlink(missing_ok=True)
+    finally:
+        if is_new:
+            with suppress(OSError):  # it has files
+                folder.rmdir()
 
 
 def in_use(folder: Path) -> ExpungeError:

@@ -44,11 +44,6 @@ class Entry:
     """When it was last read or written, in seconds since 1970, as far as the file system records it."""
 
 
-def default_root() -> Path:
-    """`$EXPUNGE_CACHE`, else `~/.cache/expunge`."""
-    return Path(os.environ.get("EXPUNGE_CACHE", Path.home() / ".cache" / "expunge"))
-
-
 def size_limit() -> int | None:
     """The bytes of `$EXPUNGE_CACHE_LIMIT`; None if it is not set.
 
