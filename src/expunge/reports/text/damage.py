@@ -35,7 +35,7 @@ def damage(found: Compared) -> Answer:
             room = max(room, greatest_fall(base, row))
     drift = _drift(found)
     supports = (*statements, *([drift] if drift else []))
-    remark = f"{listed(unfit)} {'is' if len(unfit) == 1 else 'are'} not judged. {UNRECOGNISED}" if unfit else ""
+    remark = f"Not judged: {listed(unfit)}. {UNRECOGNISED}" if unfit else ""
     if falls and max(falls)[0] >= LITTLE:
         worst, metric = max(falls)
         return Answer(QUESTION, "bad", "Damage shown", f"{metric} fell by {percentage_points(worst)}", supports, remark)
@@ -67,7 +67,7 @@ def _retained(row: Row, base: Row | None) -> Statement:
         return Statement("unknown", lead, text, row, base)
     text = f"{text} (base model: {number(base.value, True)})."
     if not is_recognised(base):
-        return Statement("unknown", lead, f"{text} {UNRECOGNISED}", row, base)
+        return Statement("unknown", lead, f"{text} This is not judged.", row, base)
     change = abs(found.value) if (found := change_of(base, row)) else 0.0
     match compare_rows(base, row):
         case "better":

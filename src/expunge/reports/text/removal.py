@@ -57,7 +57,7 @@ def _statement(row: Row, base: Row | None, concept: str) -> Statement:
         return Statement("unknown", lead, text, row, base)
     text += f" (base model: {number(base.value, True)})."
     if not is_recognised(base):
-        return Statement("unknown", lead, f"{text} {UNRECOGNISED}", row, base)
+        return Statement("unknown", lead, f"{text} This is not judged.", row, base)
     match compare_rows(base, row):
         case "better":
             return Statement(level(row), lead, text, row, base)

@@ -47,7 +47,8 @@ def agree(first: Answer, second: Answer, judges: tuple[str, str]) -> Answer:
     if not first.has_basis:
         return replace(second, remark=f"{second.remark} The judge “{judges[1]}” decides: {said}.".lstrip()) if first.statements else second
     worse = min(first, second, key=lambda answer: WORST_FIRST.index(answer.status))
-    statements, remark = (*first.statements, *second.statements), f"{first.remark} The judges disagree: {said}.".lstrip()
+    others = (replace(s, lead=f"{s.lead}, judge “{judges[1]}”") for s in second.statements)
+    statements, remark = (*first.statements, *others), f"{first.remark} The judges disagree: {said}.".lstrip()
     return replace(first, status=worse.status, badge=f"{worse.badge}, judges disagree", summary=said, statements=statements, remark=remark)
 
 
