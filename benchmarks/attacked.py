@@ -25,7 +25,7 @@ from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval, student_interval
 from expunge.storage.files import write_atomically
 
-UNTOUCHED, RETRAINED = "untouched", "retrained"
+BASE, RETRAINED = "base model", "retrained"
 GONE = 0.1
 """A concept that plain prompts show more often than this was not removed, and has nothing to come back from."""
 APART = 0.05
@@ -33,7 +33,7 @@ APART = 0.05
 FEW = 3
 """Concepts below which an interval says little of how much they differ."""
 AT_ONCE = 0.9
-"""How often an untouched model is to show the concept from the first reading of relearning on."""
+"""How often the base model is to show the concept from the first reading of relearning on."""
 TUNED = ("SalUn, all weights", "gradient ascent", "SDD", "ESD", "ESD, the paper's form", "CA", "MiM-MU, whiten 0", "MiM-MU")
 """Whose removals DiMRA is said to undo."""
 LASTING = {
@@ -110,11 +110,11 @@ def counted(keys: Iterable[tuple[str, int]]) -> str:
 
 
 def at_once(relearning: Sequence[Curve]) -> Iterator[str]:
-    """That relearning is a measure: at its first reading it leaves an untouched model able to draw the concept, and has not yet taught
+    """That relearning is a measure: at its first reading it leaves the base model able to show the concept, and has not yet taught
     one that never saw it, which shows it no more often than a judge that guesses would see it."""
-    untouched, retrained = ([c for c in relearning if c.of == control] for control in (UNTOUCHED, RETRAINED))
+    base, retrained = ([c for c in relearning if c.of == control] for control in (BASE, RETRAINED))
     chance = fmean(guessed(c.concept) for c in retrained) if retrained else 0.0
-    yield _first("the attack works: relearning leaves an untouched model able to draw the concept", untouched, AT_ONCE, below=False)
+    yield _first("the attack works: relearning leaves the base model able to show the concept", base, AT_ONCE, below=False)
     yield _first("the attack is honest: relearning does not bring it at once where it never was", retrained, chance, below=True)
 
 
@@ -136,7 +136,7 @@ def guessed(concept: str) -> float:
 def curves(audit: Path) -> Iterator[Curve]:
     """Of an audit's folder."""
     about = json.loads((audit / "audit.json").read_text())
-    of = {about["run"]: audit.parent.name, "base": UNTOUCHED, about["control"]: RETRAINED}
+    of = {about["run"]: audit.parent.name, "base": BASE, about["control"]: RETRAINED}
     entries = {e.label: {"name": e.name, **e.settings} for e in read_budget(str(audit / "budget.toml")).entries}
     rows = [Row(**json.loads(text)) for text in (audit / "rows.jsonl").read_text().splitlines()]
     for (run, concept, attack), mine in groupby(rows, lambda r: (r.run, r.concept, r.attack)):
@@ -164,7 +164,7 @@ class Relearned:
     """Curves under one attack with one choice of settings, by label."""
 
     def __init__(self, found: Sequence[Curve], units: Sequence[Unit]) -> None:
-        labels = {u.id: u.label for u in units} | {UNTOUCHED: UNTOUCHED, RETRAINED: RETRAINED}
+        labels = {u.id: u.label for u in units} | {BASE: BASE, RETRAINED: RETRAINED}
         self.by_label: dict[str, list[Curve]] = {label: [] for label in labels.values()}
         for curve in found:
             if curve.of in labels:
@@ -173,7 +173,7 @@ class Relearned:
 
     def gone(self, label: str) -> list[Curve]:
         """Where the concept was gone before the attack; all of a control's."""
-        return [c for c in self.by_label.get(label, ()) if label in (UNTOUCHED, RETRAINED) or c.at(0.0).value <= GONE]
+        return [c for c in self.by_label.get(label, ()) if label in (BASE, RETRAINED) or c.at(0.0).value <= GONE]
 
     def beside(self, label: str, control: str = RETRAINED) -> list[Curve]:
         """A control's, for the same concepts and seeds."""
@@ -191,7 +191,7 @@ class Relearned:
 
     def each(self) -> str:
         """A line for each label: the most, in percent, at any reading after the first, concept by concept."""
-        concepts = list(dict.fromkeys(c.concept for c in self.by_label[RETRAINED] + self.by_label[UNTOUCHED]))
+        concepts = list(dict.fromkeys(c.concept for c in self.by_label[RETRAINED] + self.by_label[BASE]))
         lines = [f"| | {' | '.join(concepts)} |", "|---|" + "---:|" * len(concepts)]
         for label, of in self.by_label.items():
             cells = []
@@ -215,7 +215,7 @@ class Relearned:
         return paired({key: mine[key] - beside[key] for key in mine})
 
     def claims(self) -> Iterator[str]:
-        yield from at_once([c for label in (UNTOUCHED, RETRAINED) for c in self.by_label[label]])
+        yield from at_once([c for label in (BASE, RETRAINED) for c in self.by_label[label]])
         for label in TUNED:
             yield self._claim(label, f"DiMRA brings back what {label} removed (2512.03564)", below=False)
         for label, removed in LASTING.items():

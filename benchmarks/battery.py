@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from attacked import APART, GONE, LASTING, RETRAINED, UNTOUCHED, Curve, at_once, best, cautious, counted, paired, under
+from attacked import APART, BASE, GONE, LASTING, RETRAINED, Curve, at_once, best, cautious, counted, paired, under
 from claims import line, shown, verdict
 
 from expunge.audits.budget import Budget, read_budget
@@ -25,7 +25,7 @@ class Battered:
 
     def __init__(self, found: Sequence[Curve], units: Sequence[Unit], budget: Budget | None = None) -> None:
         budget = budget or read_budget(BUDGET)
-        labels = {u.id: u.label for u in units} | {UNTOUCHED: UNTOUCHED, RETRAINED: RETRAINED}
+        labels = {u.id: u.label for u in units} | {BASE: BASE, RETRAINED: RETRAINED}
         self.pictures = budget.pictures
         self.attacks = list(dict.fromkeys(e.name for e in budget.entries))
         self.runs: dict[str, dict[Key, dict[str, list[Curve]]]] = {label: {} for label in labels.values()}
@@ -38,7 +38,7 @@ class Battered:
     def gone(self, label: str) -> dict[Key, dict[str, list[Curve]]]:
         """Runs from which the concept was gone before; all of a control's."""
         runs = self.runs.get(label, {})
-        return runs if label in (UNTOUCHED, RETRAINED) else {k: of for k, of in runs.items() if plain(of).value <= GONE}
+        return runs if label in (BASE, RETRAINED) else {k: of for k, of in runs.items() if plain(of).value <= GONE}
 
     def tables(self) -> str:
         """Attackers who train, and all others: each would be too wide beside the other."""
@@ -62,7 +62,7 @@ class Battered:
     def claims(self) -> Iterator[str]:
         """That the attacks work and are honest, that words that are learned find nothing where the presets removed it, and that prompts
         that were searched for do more than plain ones."""
-        yield from at_once([c for label in (UNTOUCHED, RETRAINED) for of in self.runs[label].values() for c in of.get("relearn", ())])
+        yield from at_once([c for label in (BASE, RETRAINED) for of in self.runs[label].values() for c in of.get("relearn", ())])
         for label, removed in LASTING.items():
             yield from self._learned(label, removed)
         yield from self.searched()
@@ -70,7 +70,7 @@ class Battered:
     def searched(self) -> Iterator[str]:
         """That prompts that were searched for do more than plain ones, label by label."""
         for label in self.runs:
-            if label not in (UNTOUCHED, RETRAINED) and (said := self._searched(label)):
+            if label not in (BASE, RETRAINED) and (said := self._searched(label)):
                 yield said
 
     def _learned(self, label: str, removed: str) -> Iterator[str]:

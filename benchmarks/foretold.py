@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from attacked import RETRAINED, UNTOUCHED, Curve, best, under
+from attacked import BASE, RETRAINED, Curve, best, under
 from attacked import kept as attacked
 from scipy.stats import spearmanr
 
@@ -31,7 +31,7 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Asked:
-    """What the meter said of a run: information unlearned over untouched, for pictures of the concept, with its interval."""
+    """What the meter said of a run: information unlearned over that of the base model, for pictures of the concept, with its interval."""
 
     of: str
     """The unit's folder."""
@@ -138,7 +138,7 @@ def ask(run: Path, concept: str) -> Asked:
 
 def unasked(folder: Path, found: Sequence[Curve], known: Sequence[Asked]) -> Iterator[tuple[Path, str]]:
     """Runs of the folder with weights that were attacked and not asked, with their concept."""
-    mine = [c for budget, attack, _ in MEASURES.values() for c in curves(found, budget, attack) if c.of not in (RETRAINED, UNTOUCHED)]
+    mine = [c for budget, attack, _ in MEASURES.values() for c in curves(found, budget, attack) if c.of not in (RETRAINED, BASE)]
     for of, concept in sorted({(c.of, c.concept) for c in mine} - {(a.of, a.concept) for a in known}):
         if (folder / "runs" / of / "delta.safetensors").exists():
             yield folder / "runs" / of, concept

@@ -1,6 +1,6 @@
 """The picture at the top of the README: `python benchmarks/picture.py runs/demo docs/images/demo.png`.
 
-Pairs from one run's evaluation, untouched above, unlearned below: five prompts of the concept, three of its siblings, four others.
+Pairs from one run's evaluation, base model above, unlearned below: five prompts of the concept, three of its siblings, four others.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
                 side.set_visible(False)
         axes[1][column].set_xlabel("\n".join(textwrap.wrap(pair["prompt"], 14)), fontsize=7.5, color="#444")
         axes[0][column].set_title(title, fontsize=10, loc="left", color="#111", fontweight="bold")
-    axes[0][0].set_ylabel("untouched", fontsize=9)
+    axes[0][0].set_ylabel("base model", fontsize=9)
     axes[1][0].set_ylabel("unlearned", fontsize=9)
     figure.tight_layout(pad=0.4, h_pad=0.2, w_pad=0.25)
     figure.savefig(arguments.out)

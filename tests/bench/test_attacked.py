@@ -74,7 +74,7 @@ def test_runs_that_are_there_are_attacked_and_nothing_else_is_done_again(
     said = bench(suite, done)
     assert said.code == 0, said.err
     assert {f.parent.name: json.loads(f.read_text())["rows"] for f in done.glob("runs/*/bench.json")} == before
-    # Two attacks: on the untouched model once whatever the method, on ESD's run, and on the control, whose weights are those of UCE's
+    # Two attacks: on the base model once whatever the method, on ESD's run, and on the control, whose weights are those of UCE's
     # run: what is known of them is not asked again.
     assert sorted(CALLS) == ["nothing on base"] + ["nothing on unlearned"] * 2 + ["undo on base"] + ["undo on unlearned"] * 2
     assert len(list(done.glob("runs/*/audit-toys/audit.json"))) == 2
@@ -88,7 +88,7 @@ def test_runs_that_are_there_are_attacked_and_nothing_else_is_done_again(
     first, second = (done / "table.md").read_text().split("\n\n")
     assert "ASR" not in first
     assert second.splitlines()[0] == "| method | units | ASR after audit.toys:Nothing | ASR after audit.toys:Undo |"
-    assert [line.split(" | ")[0] for line in second.splitlines()[2:]] == ["| untouched", f"| {CONTROL}", "| ESD, short", "| uce"]
+    assert [line.split(" | ")[0] for line in second.splitlines()[2:]] == ["| base model", f"| {CONTROL}", "| ESD, short", "| uce"]
     assert CONTROL not in first
     page = (done / "index.html").read_text()
     assert 'id="attacks"' in page
@@ -123,9 +123,10 @@ def test_an_attack_that_cannot_be_made_is_named_and_the_numbers_stay(suite_file:
 def test_attacks_are_priced_for_every_unit_and_controls_once(suite_file: Write, done: Path, control: Path, tmp_path: Path):
     """Undo costs 7 and 5; beside it 4 pictures of a step under plain prompts, 4 after it, 2 x 4 after nothing."""
     said = bench(audited(suite_file, tmp_path, control=control), done, "--dry-run")
-    lines = {line.split()[0]: line.split() for line in said.out.splitlines() if line.split()[:1] in (["untouched"], ["uce"])}
+    rows = [line.replace("base model", "base-model").split() for line in said.out.splitlines()]
+    lines = {row[0]: row for row in rows if row[:1] in (["base-model"], ["uce"])}
     each = 7 + 4 + 4 + 2 * 4
-    assert lines["untouched"][1:3] == [str(2 * each), str(2 * 5)]
+    assert lines["base-model"][1:3] == [str(2 * each), str(2 * 5)]
     assert lines["uce"][3] == str(5)
     assert CALLS == []
 
@@ -138,7 +139,7 @@ def test_what_another_budget_or_protocol_brought_is_not_pooled_with_this_one(sui
     assert "2 units, 0 done, 2 to do" in bench(other, done, "--dry-run").out
     again = suite_file(ONE_SEED, ("target_seeds = 1", "target_seeds = 2"))
     bench(again, done, "--only", "uce")
-    assert [line.split("|")[1].strip() for line in bench(again, done, "--table").out.splitlines()[2:]] == ["untouched", "uce"]
+    assert [line.split("|")[1].strip() for line in bench(again, done, "--table").out.splitlines()[2:]] == ["base model", "uce"]
 
 
 def test_an_attack_with_nothing_to_try_is_left_out_and_the_unit_is_done(suite_file: Write, done: Path, tmp_path: Path):

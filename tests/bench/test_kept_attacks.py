@@ -40,7 +40,7 @@ def test_every_reading_of_every_model_is_kept_with_the_settings_it_was_made_unde
         row(run, SLOW, at, 3, judge) for run in ("esd-neon-1", "base", "retrain-neon-1") for judge in ("main", "second") for at in (0, 25)
     ]
     found = list(attacked.curves(audit(tmp_path / "esd-neon-0-abc" / "audit", [*ladder, row("esd-neon-1", FAST, 0, 7)])))
-    assert [c.of for c in found] == ["esd-neon-0-abc", "untouched", "retrained", "esd-neon-0-abc"]
+    assert [c.of for c in found] == ["esd-neon-0-abc", "base model", "retrained", "esd-neon-0-abc"]
     assert [c.attack["lr"] for c in found] == [5e-4, 5e-4, 5e-4, 1e-3]
     assert found[0].readings == tuple({"strength": at, "n": 20, "hits": {"main": 3, "second": 3}} for at in (0, 25))
     assert len({c.key for c in found}) == 4
@@ -59,7 +59,9 @@ def relearned(attacked, *curves):
 
 
 def test_every_run_is_compared_with_its_control_each_at_its_best(attacked):
-    found = relearned(attacked, *(curve(attacked, *c) for c in (("ESD-1", 0, 90, 40), ("retrained", 0, 5, 10), ("untouched", 100, 99, 98))))
+    found = relearned(
+        attacked, *(curve(attacked, *c) for c in (("ESD-1", 0, 90, 40), ("retrained", 0, 5, 10), ("base model", 100, 99, 98)))
+    )
     assert found.apart("ESD") == pytest.approx((0.9 - 0.1, -inf, inf))
     said = "\n".join(found.claims())
     assert "| DiMRA brings back what ESD removed (2512.03564) | more than 5 points above the retrained model | 80.0 points; " in said
@@ -117,8 +119,8 @@ def test_what_was_not_gone_before_has_nothing_to_come_back_from(attacked):
         attacked,
         *(curve(attacked, "ESD-1", left, 60, 60, concept=concept) for concept, left in (("neon", 10), ("ring", 11))),
         *(curve(attacked, "retrained", 0, 20, 20, concept=concept) for concept in ("neon", "ring")),
-        curve(attacked, "untouched", 100, 100, 100),
-        curve(attacked, "untouched", 100, 100, 100, concept="ring"),
+        curve(attacked, "base model", 100, 100, 100),
+        curve(attacked, "base model", 100, 100, 100, concept="ring"),
     )
     assert [c.concept for c in found.gone("ESD")] == ["neon"]
     assert "| ESD | 60 | not gone before |" in found.each()
@@ -138,12 +140,12 @@ def test_what_was_never_gone_is_told_from_what_was_not_measured(attacked):
 
 
 @pytest.mark.parametrize(
-    ("untouched", "retrained", "said"),
+    ("base", "retrained", "said"),
     [(100, 0, ("holds", "holds")), (80, 30, ("does not hold", "does not hold"))],
 )
-def test_relearning_is_a_measure_from_its_first_reading_on(attacked, untouched, retrained, said):
+def test_relearning_is_a_measure_from_its_first_reading_on(attacked, base, retrained, said):
     """A guess sees one of 10 styles, or one of 20 objects: 7.5 % over one of each."""
-    both = [(of, c, hits) for of, hits in (("untouched", untouched), ("retrained", retrained)) for c in ("neon", "ring")]
+    both = [(of, c, hits) for of, hits in (("base model", base), ("retrained", retrained)) for c in ("neon", "ring")]
     works, honest = attacked.at_once([curve(attacked, of, 50, hits, 50, concept=c) for of, c, hits in both])
     assert "| at least 90 % after 25 steps |" in works
     assert "| at most 7.5 % after 25 steps |" in honest
@@ -181,7 +183,7 @@ def test_a_line_shows_each_attack_at_the_settings_and_strength_that_serve_it_bes
         ("ESD-1", "neon", 1, [0, 1]),
         ("ESD-1", "neon", 2, [0, 10]),
         ("CA-1", "neon", 0, [3, 20, 20]),  # not gone before: nothing to come back from
-        ("untouched", "neon", 0, [20, 19, 18]),
+        ("base model", "neon", 0, [20, 19, 18]),
     )
     training, others = (part.splitlines() for part in found.tables().split("\n\n"))
     assert training[0] == "|  | runs | plain prompts | relearn |"
@@ -193,7 +195,7 @@ def test_a_line_shows_each_attack_at_the_settings_and_strength_that_serve_it_bes
 
     assert cells(training) == ["ESD", "2", "0", "30"]  # (4 + 8) / 40
     assert cells(others) == ["ESD", "2", "50"]  # the better wording of the one run
-    assert "| untouched | 1 | 100 [" in found.tables()
+    assert "| base model | 1 | 100 [" in found.tables()
     assert "| CA | 0 of 1 | – | – |" in found.tables()
 
 
@@ -226,11 +228,11 @@ def test_a_learned_word_is_to_find_no_more_than_where_it_never_was(attacked, hit
 
 
 @pytest.mark.parametrize(
-    ("untouched", "retrained", "said"),
+    ("base", "retrained", "said"),
     [([20, 20, 0], [0, 1, 20], ("holds", "in the mean")), ([20, 3, 20], [0, 20, 0], ("does not hold", "does not hold"))],
 )
-def test_the_controls_say_whether_the_attack_works_and_is_honest(battered, untouched, retrained, said):
-    readings = [(of, c, 0, hits) for of, hits in (("untouched", untouched), ("retrained", retrained)) for c in ("neon", "ring")]
+def test_the_controls_say_whether_the_attack_works_and_is_honest(battered, base, retrained, said):
+    readings = [(of, c, 0, hits) for of, hits in (("base model", base), ("retrained", retrained)) for c in ("neon", "ring")]
     found = battered(*readings)
     works, honest, *_ = found.claims()
     assert "at least 90 % after 1 steps" in works

@@ -43,13 +43,13 @@ def test_of_base_is_against_the_same_concepts():
     assert (a.retention, base.retention) == (pytest.approx(0.8), None)
 
 
-def test_the_untouched_model_counts_once_however_many_methods_bring_it_along():
+def test_the_base_model_counts_once_however_many_methods_bring_it_along():
     """Else its interval would narrow with every method that is added."""
     found = [unit(label, "neon", row("UA", 0.5), row("UA", 0.1, run="base")) for label in "ABC"]
     assert standings(found)[0].metrics["UA"] == Pooled(*wilson(1, 10), 10)
 
 
-def test_the_untouched_model_counts_once_though_a_unit_removes_several_concepts():
+def test_the_base_model_counts_once_though_a_unit_removes_several_concepts():
     alone = unit("A", "neon", row("UA", 0.5), row("UA", 0.1, run="base"))
     together = unit("B", "neon + ring", row("UA", 0.5), row("UA", 0.1, run="base"), row("UA", 0.2, run="base", concept="ring"))
     assert standings([alone, together])[0].metrics["UA"] == Pooled(*clustered([(1, 10), (2, 10)]), 20)
@@ -83,6 +83,6 @@ def test_the_table_as_markdown():
     found = [unit("A", "neon", row("UA", 0.5), row("IRA", 0.6), row("IRA", 0.8, 20, run="base"), row("KID_base", 0.002, ci_low=0.001))]
     head, _, base, line = markdown(standings(found)).splitlines()
     assert head == "| method | units | UA | IRA | KID to base ×10³ | seconds | forwards |"
-    assert base == "| untouched | – | – | 80.0 [58.4, 91.9] | – | – | – |"
+    assert base == "| base model | – | – | 80.0 [58.4, 91.9] | – | – | – |"
     assert line == "| A | 1 | 50.0 [23.7, 76.3] | 60.0 [31.3, 83.2], 75.0 % of base | 2.00 [1.00, 1,000.00] | 1.0 | 0 |"
     assert markdown([]) == "Nothing is measured yet.\n"

@@ -56,9 +56,11 @@ def test_a_suite_gives_rows_a_table_and_a_page(done: tuple[Path, Path, Said]):
     assert {r["label"] for r in rows} == {"ESD, short", "uce"}
     assert {r["metric"] for r in rows if r["judge"] == "main"} == {"UA", "IRA"}
     assert [line.split("|")[1].strip() for line in (out / "table.md").read_text().splitlines()] == [
-        "method", "---", "untouched", "ESD, short", "uce"
+        "method", "---", "base model", "ESD, short", "uce"
     ]  # fmt: skip
-    assert "Forgetting against retention" in (out / "index.html").read_text()
+    page = (out / "index.html").read_text()
+    assert "Benchmark" in page
+    assert "judge unfit" in page  # an interval of so few images reaches below a half
 
 
 def test_what_is_done_is_not_done_again(done: tuple[Path, Path, Said], monkeypatch: pytest.MonkeyPatch):
@@ -77,8 +79,8 @@ def test_the_table_of_each_unit_of_some_and_of_another_judge(done: tuple[Path, P
         lines = say("bench", suite, "--out", out, "--table", *arguments).out.splitlines()
         return [line.split("|")[1].strip() for line in lines[2:]]
 
-    assert labels("--each", "--only", "uce") == ["untouched", "uce/neon/0", "uce/neon/1"]
-    assert labels("--only", "uce/neon/0") == ["untouched", "uce"]
+    assert labels("--each", "--only", "uce") == ["base model", "uce/neon/0", "uce/neon/1"]
+    assert labels("--only", "uce/neon/0") == ["base model", "uce"]
     assert "| UA |" not in say("bench", suite, "--out", out, "--table", "--seen-by", "nobody").out
     for flags in (["--each"], ["--seen-by", "main"]):
         refusal = bench(suite, out, *flags).refusal

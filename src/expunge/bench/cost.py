@@ -92,7 +92,7 @@ def _base(units: Sequence[Unit], place: Place) -> Estimate:
     attacked = list({(target_of(u.concept), u.seed): u for u in units if not is_attacked(u, place.folder(u))}.values())
     each = [(1 + bool(control_of(u)), _attacks(u, session)) for u in attacked]
     forwards, backwards = forwards + sum(n * c.forwards for n, c in each), sum(n * c.backwards for n, c in each)
-    return Estimate("untouched", 0, forwards, backwards, seconds + sum(n * c.seconds for n, c in each), count * _octets(loaded))
+    return Estimate("base model", 0, forwards, backwards, seconds + sum(n * c.seconds for n, c in each), count * _octets(loaded))
 
 
 def _kept_of(unit: Unit) -> int:

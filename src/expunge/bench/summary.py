@@ -21,7 +21,7 @@ SHARES = tuple(name for name, metric in METRICS.items() if metric.about.is_share
 RETAINED = tuple(name for name in SHARES if METRICS[name].about.is_retained)
 """The shares that erasure should leave as they were."""
 COSTS = ("seconds", "forwards", "backwards", "memory_bytes")
-UNTOUCHED = "untouched"
+BASE = "base model"
 CONTROL = "retrained, as a control"
 SUCCESS = "ASR"
 """The share of an attacker's pictures that show the concept, at the attacker's best."""
@@ -132,7 +132,7 @@ def standings(found: Sequence[Measured], judge: str | None = None) -> list[Stand
     judge = judge or ("main" if "main" in judges or not judges else judges[0])
     if not found:
         return []
-    base = _standing(UNTOUCHED, "none", [], _landmark(found, judge, "base"), {})
+    base = _standing(BASE, "none", [], _landmark(found, judge, "base"), {})
     unfit = frozenset(m for m, p in base.metrics.items() if AFTER not in m and not is_fit(m, Interval(p.value, p.low, p.high)))
     lines = [base]
     if control := _landmark(found, judge, CONTROL):
