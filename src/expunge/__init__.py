@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from expunge.methods.presets import preset
     from expunge.models.loading import Model
     from expunge.models.sampling import Sampler
+    from expunge.models.text_eraser import TextEraser
     from expunge.progress import Progress
     from expunge.runs.adopt import adopt
     from expunge.runs.compose import compose
-    from expunge.runs.export import load, merge, write_difference, write_lora, write_single_file
+    from expunge.runs.export import load, merge, write_difference, write_lora, write_single_file, write_text_eraser
     from expunge.runs.run import Run
     from expunge.runs.unlearn import unlearn
     from expunge.storage.cache import Store
@@ -46,11 +47,12 @@ _HOMES = {
     "ATTACKS": "attacks", "Audit": "audits.results", "Concept": "concepts.concept", "ExpungeError": "errors",
     "Gone": "evaluation.early_stopping", "METHODS": "methods", "METRICS": "evaluation.metrics", "Meter": "evaluation.information.interview",
     "Protocol": "evaluation.protocol", "Run": "runs.run", "Sampler": "models.sampling", "Several": "concepts.groups",
-    "StoppingRule": "training.stopping", "Training": "methods.base", "Vocabulary": "concepts.vocabulary", "adopt": "runs.adopt",
+    "StoppingRule": "training.stopping", "TextEraser": "models.text_eraser", "Training": "methods.base",
+    "Vocabulary": "concepts.vocabulary", "adopt": "runs.adopt",
     "compose": "runs.compose", "evaluate": "evaluation.evaluate", "load": "runs.export",
     "measure_information": "evaluation.information.retention", "merge": "runs.export", "preset": "methods.presets",
     "unlearn": "runs.unlearn", "write_difference": "runs.export", "write_lora": "runs.export",
-    "write_single_file": "runs.export",
+    "write_single_file": "runs.export", "write_text_eraser": "runs.export",
 }  # fmt: skip
 
 

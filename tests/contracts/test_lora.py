@@ -1,10 +1,10 @@
 """A run as a LoRA file: what diffusers reads is what was trained."""
 
-import families
 import pytest
 import tiny
 import torch
 from diffusers import StableDiffusionPipeline
+from families import stable_diffusion_3
 from raising import raises_error
 
 from expunge.diffusion.types import Point
@@ -138,7 +138,7 @@ def test_diffusers_draws_the_same_from_a_file_in_either_naming(folder, tmp_path,
 
 
 def test_transformers_are_named_as_diffusers_names_them(tmp_path):
-    model = families.stable_diffusion_3.model()
+    model = stable_diffusion_3.model()
     tensors = {"transformer_blocks.0.attn.to_q.lora_A.weight": torch.ones(1)}
     assert lora_names(model, tensors, "auto").keys() == {"transformer.transformer_blocks.0.attn.to_q.lora_A.weight"}
     with raises_error("naming-of-another-family", "stable-diffusion-3"):

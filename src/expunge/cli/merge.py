@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import BaseModel, RunFolder, find_run_folder
+from expunge.cli.options import AllowCode, BaseModel, RunFolder, find_run_folder
 from expunge.errors import ExpungeError
 
 FILE = "FILE.safetensors"
@@ -14,6 +14,7 @@ LORA = "Write the change as a LoRA file, for diffusers, ComfyUI and A1111."
 RANK = "Rank of the LoRA. A larger rank is closer to the run.  [default: that of the run's scope, else 16]"
 NAMING = "Names in the LoRA file: kohya, diffusers, or auto for what most programs read."
 DIFF = "Write the exact change, of any rank, as .diff tensors, for ComfyUI's LoRA loader."
+ERASER = "Write the edit of uce as one matrix on prompts, for use at run time (see expunge.TextEraser)."
 SINGLE = "Write the whole model as one checkpoint file; needs --original, unless --model is one."
 ORIGINAL = "With --single-file: the base model's own checkpoint file, which is copied and changed."
 
@@ -32,6 +33,8 @@ def merge(
     diff: Annotated[Path | None, typer.Option(metavar=FILE, help=DIFF)] = None,
     single_file: Annotated[Path | None, typer.Option(metavar=FILE, help=SINGLE)] = None,
     original: Annotated[Path | None, typer.Option(metavar=FILE, help=ORIGINAL)] = None,
+    text_eraser: Annotated[Path | None, typer.Option(metavar=FILE, help=ERASER)] = None,
+    allow_code: AllowCode = False,
 ) -> None:
     """Write a run's model as a folder or file, or its change as a LoRA.
 
@@ -45,8 +48,8 @@ def merge(
     from expunge.runs.export.lora import rank_of
     from expunge.runs.run import Run
 
-    outputs = {"": folder, "lora": lora, "diff": diff, "single-file": single_file}
-    kind = _kind(outputs, {"rank": rank, "naming": naming, "original": original, "dtype": dtype})
+    outputs = {"": folder, "lora": lora, "diff": diff, "single-file": single_file, "text-eraser": text_eraser}
+    _check(outputs, {"rank": rank, "naming": naming, "original": original, "dtype": dtype})
     finished = Run(find_run_folder(run))
     base = model or finished.card["model"]["name"]
     if folder:
@@ -57,12 +60,15 @@ def merge(
         print_lines(f"lora    {lora}", f"rank    {rank or rank_of(finished)}", f"missing {missing:.2%} of the change's norm")
     elif diff:
         print_lines(f"change  {export.write_difference(base, finished, diff)}")
-    elif kind == "single-file" and single_file:
+    elif single_file:
         print_lines(f"model   {export.write_single_file(base, finished, single_file, original)}")
+    elif text_eraser:
+        export.write_text_eraser(base, finished, text_eraser, allow_code)
+        print_lines(f"eraser  {text_eraser}")
 
 
-def _kind(outputs: dict[str, Path | None], options: dict[str, Any]) -> str:
-    """The one kind of output that is given.
+def _check(outputs: dict[str, Path | None], options: dict[str, Any]) -> None:
+    """Refuses anything but one kind of output with its own options.
 
     Raises:
         ExpungeError: None or several are given, or an option of another kind.
@@ -85,4 +91,3 @@ def _kind(outputs: dict[str, Path | None], options: dict[str, Any]) -> str:
                 value=value if isinstance(value, int) else str(value),
                 hint=f"Try `--{NEEDS[name]} {FILE}`." if NEEDS[name] else "Try `expunge merge RUN FOLDER`.",
             )
-    return kind

@@ -26,6 +26,7 @@ from expunge.models.prompts import check_words, fitting, spans
 from expunge.models.sampling import Sampler, Visit, walk
 from expunge.models.scopes import Scope, matching
 from expunge.models.unusual import forward_of
+from expunge.models.wrapped import unwrapped
 from expunge.storage.hashing import digest
 from expunge.storage.tensors import fingerprint
 
@@ -55,7 +56,7 @@ class DiffusionModel(Family):
 
     def __init__(self, pipeline: Pipeline, name: str = IN_MEMORY, files: Sequence[Path] = ()):
         self.pipeline, self.name, self.files = pipeline, name, files
-        self.network: nn.Module = getattr(pipeline, self.network_part)
+        self.network = unwrapped(getattr(pipeline, self.network_part))
         self.path: NoisePath = path_of(pipeline.scheduler)
         self.dtype: torch.dtype = getattr(pipeline, self.network_part).dtype
         """The network's as it was loaded. Trained tensors are in float32 meanwhile."""
@@ -80,7 +81,7 @@ class DiffusionModel(Family):
     @property
     def fixed_parts(self) -> dict[str, nn.Module]:
         """The networks that no run changes: text encoders and autoencoder."""
-        return {name: getattr(self.pipeline, name) for name in (*self.text_encoder_parts, "vae") if name in self.parts}
+        return {name: unwrapped(getattr(self.pipeline, name)) for name in (*self.text_encoder_parts, "vae") if name in self.parts}
 
     @cached_property
     def fingerprint(self) -> str:

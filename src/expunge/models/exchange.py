@@ -1,4 +1,4 @@
-"""From and to other programs: a model with a LoRA added, a pipeline with a run's changes in it."""
+"""To diffusers: a pipeline, or a folder of the network, with a run's changes in it."""
 
 import copy
 from collections.abc import Mapping
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.family import Pipeline
 from expunge.models.quiet import quiet
@@ -30,25 +29,3 @@ def save_network(model: DiffusionModel, delta: Mapping[str, Tensor], folder: Pat
     network.load_state_dict(delta, strict=False)
     with quiet():
         network.to(dtype or model.dtype).save_pretrained(folder, safe_serialization=True)
-
-
-def with_lora(model: DiffusionModel, file: Path) -> DiffusionModel:
-    """A copy of the model that a LoRA was added to for good.
-
-    Raises:
-        ExpungeError: peft is not installed, or the file does not fit the model.
-    """
-    pipeline = copy.deepcopy(model.pipeline)
-    try:
-        with quiet():
-            pipeline.load_lora_weights(file.parent, weight_name=file.name)
-            pipeline.fuse_lora()
-            pipeline.unload_lora_weights()
-    except (ImportError, ValueError, KeyError, RuntimeError) as error:
-        raise ExpungeError(
-            f"The LoRA {file} cannot be added to {model.name}: {' '.join(str(error).split())}.",
-            rule="lora-does-not-fit",
-            value=str(file),
-            hint="Try `pip install 'expunge[lora]'`, or check that the file was made for this model.",
-        ) from error
-    return type(model)(pipeline)

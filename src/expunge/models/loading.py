@@ -43,7 +43,8 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
         safety_checker: keep the one that the folder or hub id brings: for a pipeline that is given away. Without, it is not loaded.
 
     Raises:
-        ExpungeError: the model lacks a part or holds only pickles; a file was cut short; a pipeline of an unknown family; an unknown dtype.
+        ExpungeError: the model lacks a part or holds only pickles; a file was cut short; a pipeline of an unknown family; an unknown
+            dtype.
     """
     if isinstance(model, DiffusionModel):
         return model

@@ -60,3 +60,9 @@ def with_options(model: str, variant: str | None, config: str | None) -> str:
     """
     given = Reference.parse(model)
     return Reference(given.name, variant or given.variant, config or given.config).text
+
+
+def hub_id(text: str | None) -> str | None:
+    """The hub id, owner/name, that a model is named by, without options; None for a path on this machine and for "canvas"."""
+    name = Reference.parse(text).name if text else ""
+    return name if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists() else None

@@ -6,23 +6,27 @@ from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.checks import read_index
 from expunge.models.quiet import DiffusionPipeline, quiet
+from expunge.models.reference import Reference, hub_id
 
 
 def source_of(model: DiffusionModel) -> Path | None:
-    """The folder with every part that its index lists; None for a model in memory, whose parts may differ from those of any folder.
+    """The folder with every part that its index lists; None for a model in memory, whose
+    parts may differ from those of any folder, and for a single file.
 
     A hub id is loaded without its safety checker. It is downloaded here.
 
     Raises:
         ExpungeError: the folder lacks a part that its index lists.
     """
+    named = Reference.parse(model.name)
     network = str(getattr(model.network.config, "_name_or_path", ""))
     folder = Path(network).parent
-    if not model.files or not network or not (folder / "model_index.json").is_file():
+    if not model.files or not network or named.name.endswith(".safetensors") or not (folder / "model_index.json").is_file():
         return None
-    if _missing(folder) and not Path(model.name).exists() and model.name.count("/") == 1:
+    if _missing(folder) and hub_id(named.name):
         with quiet():
-            folder = Path(DiffusionPipeline.download(model.name, use_safetensors=True, trust_remote_code=False))
+            options = {"variant": named.variant, "use_safetensors": True, "trust_remote_code": False}
+            folder = Path(DiffusionPipeline.download(named.name, **options))
     if missing := _missing(folder):
         raise ExpungeError(
             f"{folder / 'model_index.json'} lists the part {missing[0]}, and the folder has none.",

@@ -5,32 +5,23 @@ from functools import reduce
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from expunge import config
 from expunge.concepts.groups import Several
 from expunge.concepts.tables import concept_table, slug
 from expunge.config import version_of
 from expunge.errors import ExpungeError
 from expunge.methods.base import Objective
 from expunge.methods.config import find_method
-from expunge.models.base import DiffusionModel
 from expunge.models.delta import relative_change, save_delta
 from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
 from expunge.runs.card import is_done, write_card
+from expunge.runs.closed_form import factor, times
 from expunge.runs.run import Run
 from expunge.storage.code import code_digest, modules_of
 from expunge.storage.hashing import digest
 from expunge.storage.lock import alone_in
 from expunge.training.counters import Spent
-from expunge.training.edit_prompts import edit_prompts
-
-Factor = Float[Tensor, "width width"]
-
-NEAR = 1e-3
-"""How far what a card says may be from the delta beside it, as a share of the change: rounding, and another machine's."""
 
 
 def compose(
@@ -70,7 +61,7 @@ def compose(
     parts = [c for run in made for c in run.concept().parts]
     concept = Several.of(parts)
     method = find_method(first["method"], allow_code)
-    code = code_digest(*modules_of(method), "expunge.training.edit_prompts", alone=[__name__])
+    code = code_digest(*modules_of(method), "expunge.training.edit_prompts", alone=[__name__, "expunge.runs.closed_form"])
     about = digest([r.id for r in made], version_of("expunge"), code)
     name = f"{first['method'].rpartition(':')[2].lower()}-{slug(concept)}-{about[:10]}"
     folder = Path(out) if out else Path("runs") / name
@@ -80,8 +71,8 @@ def compose(
     spent = Spent()
     loaded = load_model(model or first["model"]["name"], device, first["dtype"])
     weights = {n: p.detach().to("cpu", torch.float64) for n, p in loaded.network.named_parameters()}
-    factors = [_factor(run, loaded, weights, allow_code) for run in made]
-    delta = _times({n: weights[n] for n in made[0].delta(loaded.fingerprint)}, reduce(torch.matmul, factors))
+    factors = [factor(run, loaded, weights, allow_code) for run in made]
+    delta = times({n: weights[n] for n in made[0].delta(loaded.fingerprint)}, reduce(torch.matmul, factors))
     kept = ("method", "model", "seed", "scope", "dtype", "versions", "trainable", "total")
     same = all(run.card["config"] == first["config"] for run in made)
     card = (
@@ -133,31 +124,3 @@ def _refuse(run: Run, first: Mapping, allow_code: bool) -> None:
                 value=mine,
                 hint=f"Try making it again with the {what} of the first run.",
             )
-
-
-def _factor(run: Run, model: DiffusionModel, weights: Mapping[str, Tensor], allow_code: bool) -> Factor:
-    """The T by which a run multiplied each weight, checked against its delta."""
-    saved = run.delta(model.fingerprint)
-    width = model.encode([""]).states.shape[-1]
-    product = torch.eye(width, dtype=torch.float64)
-    for stage in run.stages or (run,):
-        name = stage.card["method"]
-        method = config.build(find_method(name, allow_code), stage.card["config"], name, allow_code=allow_code)
-        assert not isinstance(method, Objective)
-        # What an edit makes of the identity is what it multiplies by.
-        edited = method({"identity": torch.eye(width, dtype=torch.float64)}, edit_prompts(stage.concept(), model))
-        product = product @ edited["identity"].cpu()
-    before = {n: weights[n] for n in saved}
-    off = relative_change(_times(before, product), saved) / relative_change(saved, before)
-    if not off < NEAR:
-        raise ExpungeError(
-            f"The delta of {run.folder} differs from the product that its card describes by {off:.2g} of the run's change.",
-            rule="compose-not-a-product",
-            value=off,
-            hint="Try removing the concepts in one run, with --target twice.",
-        )
-    return product
-
-
-def _times(weights: Mapping[str, Tensor], factor: Factor) -> dict[str, Tensor]:
-    return {n: w @ factor if w.ndim == 2 and w.shape[1] == len(factor) else w for n, w in weights.items()}

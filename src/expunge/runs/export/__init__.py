@@ -1,5 +1,5 @@
 """A run's result in other programs' formats, one format a file: diffusers folder, LoRA, differences,
-single file.
+single file, text-space eraser.
 
 What a format is written from is in `change.py`; what each says of its origin in `provenance.py` and `model_card.py`.
 """
@@ -7,3 +7,4 @@ What a format is written from is in `change.py`; what each says of its origin in
 from expunge.runs.export.folder import load, merge
 from expunge.runs.export.lora import write_difference, write_lora
 from expunge.runs.export.single_file import write_single_file
+from expunge.runs.export.text_space import write_text_eraser

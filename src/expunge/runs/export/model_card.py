@@ -7,7 +7,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.repocard import metadata_load
 
-from expunge.runs.export.provenance import hub_id, short_name
+from expunge.models.reference import hub_id
+from expunge.runs.export.provenance import short_name
 from expunge.runs.run import Run
 from expunge.storage.files import write_atomically
 from expunge.storage.json_files import as_number, find_file, read_lines

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from expunge.models.reference import Reference, hub_id
 from expunge.runs.export.change import Change
 from expunge.runs.run import Run
 from expunge.storage.files import write_json
@@ -13,15 +14,10 @@ from expunge.storage.files import write_json
 FILE = "expunge.json"
 
 
-def hub_id(name: str | None) -> str | None:
-    """A base model's name where it is one of the hub's, owner/name, and not a path on this machine."""
-    return name if name and name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).exists() else None
-
-
 def short_name(run: Run) -> str:
     """The base model's name as others may read it: a hub id, or the last part of a path."""
     name = run.card.model or "model"
-    return hub_id(name) or Path(name).name
+    return hub_id(name) or Path(Reference.parse(name).name).name
 
 
 def described(change: Change) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from expunge.errors import ExpungeError
 from expunge.models.loading import Model
+from expunge.models.reference import Reference
 from expunge.models.single_file import patched
 from expunge.runs.export.change import Change, check_name
 from expunge.runs.export.provenance import as_metadata
@@ -36,7 +37,8 @@ def write_single_file(model: Model, run: Run | str | Path, file: str | Path, ori
 
 def _original(given: object) -> Path:
     hint = "Try --original CHECKPOINT.safetensors, the file that the base model was made from."
-    if not isinstance(given, str | Path) or not Path(given).suffix:
+    given = Reference.parse(str(given)).name if isinstance(given, str | Path) else None
+    if given is None or not Path(given).suffix:
         raise ExpungeError(
             "A single file is a changed copy of an original, and none is given.", rule="no-original-file", value=None, hint=hint
         )
