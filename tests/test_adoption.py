@@ -175,7 +175,7 @@ def file_of(**tensors):
         (file_of(conv_in__bias=weight(1, (8,)), odd=weight()), "other-tensors", "odd"),
         (file_of(conv_in__bias=weight(1, (9,))), "other-shape", "conv_in.bias"),
         (file_of(conv_in__bias=weight(float("nan"), (8,))), "weights-not-finite", "conv_in.bias"),
-        (file_of(model__diffusion_model__x=weight()), "unreadable-model", ANY),
+        (file_of(model__diffusion_model__x=weight()), "incomplete-checkpoint", ANY),
         (file_of(unet__x__lora_A__weight=weight(), unet__x__lora_B__weight=weight()), "lora-does-not-fit", ANY),
     ],
 )
