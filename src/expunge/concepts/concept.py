@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from expunge.concepts.name_set import NameSet
 from expunge.concepts.new_names import refuse_list, refuse_member_in
 from expunge.concepts.vocabulary import Kind, Member, Vocabulary
 from expunge.errors import ExpungeError
@@ -171,7 +172,7 @@ class Concept:
         """The names to erase: the target and the given synonyms."""
         return (self.target, *self.synonyms)
 
-    @property
+    @cached_property
     def known(self) -> tuple[str, ...]:
         """Every known name, including synonyms that are evaluated but not erased."""
         return tuple(dict.fromkeys((*self.names, self.member.name, *self.member.synonyms)))
@@ -182,9 +183,9 @@ class Concept:
         return replace(self, synonyms=self.known[1:])
 
     @cached_property
-    def gone(self) -> re.Pattern[str] | None:
-        """A pattern that finds the names of the `removed` concepts in a text; None if there are none."""
-        return compile_names([n for c in self.removed for n in c.known]) if self.removed else None
+    def gone(self) -> NameSet | None:
+        """The names of the `removed` concepts; None if there are none."""
+        return NameSet(n for c in self.removed for n in c.known) if self.removed else None
 
     def _without_removed(self, members: Iterable[Member]) -> tuple[Member, ...]:
         """The members that are not removed concepts."""
@@ -215,7 +216,7 @@ class Concept:
         """The prompt template of its partners alone; without partners, of the name itself."""
         return self._partners.alone
 
-    @property
+    @cached_property
     def siblings(self) -> tuple[Member, ...]:
         """The other members of its family."""
         return tuple(m for m in self.others if m.family and m.family == self.member.family)

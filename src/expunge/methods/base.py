@@ -7,7 +7,7 @@ files or choose devices.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
@@ -58,6 +58,10 @@ class Training:
     train_guidance: Annotated[float, Ge(0)] | None = None
     """Guidance scale of these images and trajectories; none takes that of the model. 0 and 1 are no guidance, as turbo models need, at half
     the cost. Larger shows the concept more plainly and varies less."""
+    per_concept: bool = False
+    """Whether `steps`, `points`, `pictures` and `retain_pictures` are those of each concept where one run removes several jointly, so that
+    the run has as many times more. Without it the concepts share them, and from three concepts on each is forgotten less. With it, the
+    cost grows in proportion to the number of concepts. A run of one concept is the same either way."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
     """Gradients are scaled down to this norm. With `whiten` above 0 it is the norm in whitened coordinates, which differs. Smaller limits
     large steps more."""
@@ -82,6 +86,13 @@ class Training:
                 value=self.accumulate,
                 hint=f"Try a divisor of {self.batch_size} for accumulate.",
             )
+
+    def of_run(self, concepts: int) -> "Training":
+        """What a run of so many joint concepts is trained with: the same without `per_concept`, whose numbers are multiplied."""
+        if not self.per_concept:
+            return self
+        counts = ("steps", "points", "pictures", "retain_pictures")
+        return replace(self, per_concept=False, **{name: concepts * getattr(self, name) for name in counts})
 
 
 class Objective(ABC):
@@ -152,6 +163,10 @@ class Objective(ABC):
         return None
 
 
+Which = Literal["every", "bare"]
+"""Which prompts to forget: all, or those that contain a concept alone."""
+
+
 @dataclass(frozen=True)
 class EditPrompts:
     """The prompts of a closed-form edit: row i of `target` is mapped to the current output of row i of `goal`, and the output of `retain`
@@ -164,6 +179,9 @@ class EditPrompts:
 
 class Edit(ABC):
     """A closed-form method: a function from weights and encoded prompts to changed weights."""
+
+    prompts: Which = "every"
+    """The prompts to forget that it is given: `every`, or `bare`, those that contain a concept alone."""
 
     @property
     @abstractmethod

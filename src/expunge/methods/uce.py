@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt
@@ -52,6 +52,10 @@ class UCE(Edit):
     prompts."""
     ridge: Annotated[float, Gt(0)] = 0.5
     """lam: pulls to the base model's weights in every direction, including those that no retain prompt spans. Larger changes less."""
+    prompts: Literal["every", "bare"] = "every"
+    """The concept's prompts to edit: `every`, each name with each partner and alone; `bare`, each name alone, as the released code has it.
+    `bare` encodes far fewer prompts, which takes most of the time of an edit: choose it from a hundred concepts on. How the concept is read
+    beside other words then depends on generalisation."""
 
     @property
     def needs(self) -> frozenset[Need]:

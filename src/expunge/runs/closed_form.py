@@ -35,7 +35,7 @@ def factor(run: Run, model: DiffusionModel, weights: Mapping[str, Tensor], allow
         method = config.build(find_method(name, allow_code), stage.card["config"], name, allow_code=allow_code)
         assert not isinstance(method, Objective)
         # What an edit makes of the identity is what it multiplies by.
-        edited = method({"identity": torch.eye(width, dtype=torch.float64)}, edit_prompts(stage.concept(), model))
+        edited = method({"identity": torch.eye(width, dtype=torch.float64)}, edit_prompts(stage.concept(), model, method.prompts))
         product = product @ edited["identity"].cpu()
     before = {n: weights[n] for n in saved}
     off = relative_change(times(before, product), saved) / relative_change(saved, before)

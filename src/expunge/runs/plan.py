@@ -163,7 +163,9 @@ def make_plan(
     concept = subject_of(concept, model, together, reference)
     before = [before] if isinstance(before, str | Mapping) or not isinstance(before, Sequence) else before
     # An argument may name code outside the package.
-    layer, earlier = Layer.make(method, settings, training, allow_code=True), tuple(Layer.of(b, allow_code=True) for b in before)
+    layer, earlier = Layer.make(method, settings, training, allow_code=True), [Layer.of(b, allow_code=True) for b in before]
+    joint = len(concept.parts) if isinstance(concept, Several) and concept.together == "joint" else 1
+    layer, *earlier = (Layer(made.method, made.training and made.training.of_run(joint)) for made in (layer, *earlier))
     method, training = layer.method, layer.training
     if before and isinstance(concept, Several) and concept.reference == "previous":
         raise ExpungeError(
@@ -188,7 +190,7 @@ def make_plan(
             hint="Try leaving the stopping rule out.",
         )
     family = modules_of(model)
-    made = Plan(model.name, model.fingerprint, concept, method, training, seed, dtype, stop, before=earlier, family=family)
+    made = Plan(model.name, model.fingerprint, concept, method, training, seed, dtype, stop, before=tuple(earlier), family=family)
     assert made.id  # a rule without a name shows here
     for stage in made.stages or (made,):
         _check(stage, model)
@@ -266,4 +268,9 @@ def _check(plan: Plan, model: DiffusionModel) -> None:
         )
     if training:
         refuse_whitening(model, plan.method.scope, training.whiten)
-    model.encode([p.prompt for p in plan.concept.forget()])  # unknown and truncated words show here
+    prompts = [p.prompt for p in plan.concept.forget()]  # unknown and truncated words show here
+    if isinstance(plan.method, Edit):
+        for prompt in prompts:  # of a thousand concepts, of which a closed form may read few: encoding them takes minutes
+            model.check_words(prompt)
+    else:
+        model.encode(prompts)

@@ -180,7 +180,7 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
                 card |= _train(trainer, session.progress, folder)
             else:
                 with torch.no_grad():
-                    state.load(plan.method(state.trained, edit_prompts(plan.concept, model)))
+                    state.load(plan.method(state.trained, edit_prompts(plan.concept, model, plan.method.prompts)))
                 card |= {"forwards": 0, "backwards": 0}
             delta = state.delta()
             card["relative_change"] = state.relative_change()

@@ -7,8 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from expunge.concepts.concept import ForgetPrompt, compile_names
+from expunge.concepts.concept import ForgetPrompt
 from expunge.concepts.groups import Subject
+from expunge.concepts.name_set import NameSet
 from expunge.diffusion.batch import Need
 from expunge.diffusion.types import Latents, Noised, Point
 from expunge.methods.base import Training
@@ -94,7 +95,8 @@ def surviving(concept: Subject) -> list[str]:
 
     An open vocabulary may have them inside another name, as "Monet" in "Monet's garden"; an image of that is one of the concept.
     """
-    words = compile_names([*concept.names, *(n for c in concept.parts for removed in c.removed for n in removed.known)])
+    removed = {id(r): r for c in concept.parts for r in c.removed}.values()  # in a group every part has nearly the same
+    words = NameSet([*concept.names, *(n for r in removed for n in r.known)])
     return [p for p in concept.retain() if not words.search(p)]
 
 

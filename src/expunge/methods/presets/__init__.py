@@ -10,7 +10,7 @@ from expunge import config
 from expunge.errors import ExpungeError
 from expunge.names import suggest
 
-PRESETS = ("relearn-tested", "relearn-resistant", "picture-then-name", "resistant")
+PRESETS = ("relearn-tested", "relearn-resistant", "picture-then-name", "resistant", "many-concepts")
 """The names of the presets. Each is a TOML file in this folder: a configuration without model and concept, and `about`, its purpose."""
 
 
