@@ -27,6 +27,7 @@ from expunge.cli.show import show
 from expunge.cli.unlearn import unlearn
 from expunge.errors import ExpungeError
 from expunge.names import suggest
+from expunge.termination import TERMINATED, Terminated, terminable
 
 MISTAKE, INTERRUPTED = 2, 130
 """Exit codes."""
@@ -100,13 +101,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
 
     0 is success; 1 a suite with failed units or an audit with failed attacks; 2 an `ExpungeError`, printed on standard error as one line;
-    130 an interruption. Any other exception is a bug and keeps its traceback.
+    130 an interruption; 143 a termination by SIGTERM, before which `unlearn` writes a checkpoint. Any other exception is a bug and keeps
+    its traceback.
     """
     try:
-        return run(list(sys.argv[1:] if arguments is None else arguments))
+        with terminable():
+            return run(list(sys.argv[1:] if arguments is None else arguments))
     except ExpungeError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return MISTAKE
+    except Terminated:
+        print("\nTerminated. The same command continues from what is finished.", file=sys.stderr)
+        return TERMINATED
 
 
 def run(arguments: Sequence[str]) -> int:

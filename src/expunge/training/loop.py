@@ -11,6 +11,7 @@ from expunge.diffusion.networks import Models
 from expunge.errors import ExpungeError, NonFiniteLoss
 from expunge.methods.base import Objective, Training
 from expunge.models.delta import swapped
+from expunge.termination import deferred, is_terminating
 from expunge.training.batches import Batches
 from expunge.training.checkpoint import Checkpoint
 from expunge.training.counters import Costs, Spent
@@ -111,16 +112,19 @@ class Trainer:
 
         Raises:
             NonFiniteLoss: a loss or a gradient is not finite. The weights of the step before are kept.
+            Terminated: a scheduler ended the command. The weights of the last step are kept.
         """
         self.processes.wait()  # until each has read the folder, which the main one then writes to
         if self.steps_done == 0 and not self.hooks.notes:
             self.hooks.prepare(self.models, self.state.trained, self.processes)
             self.checkpoint.save_notes()
         while self.steps_done < self.training.steps and not self._is_stopped():
-            done = self._step(self.steps_done)
-            self.log.add(done)
-            if done.step % self.training.checkpoint_every == 0 or done.step == self.training.steps:
-                self.checkpoint.save(done.step)
+            with deferred():  # a scheduler's SIGTERM waits for the step, which then has a checkpoint
+                done = self._step(self.steps_done)
+                self.log.add(done)
+                is_due = done.step % self.training.checkpoint_every == 0 or done.step == self.training.steps
+                if is_due or self.processes.agree(is_terminating()):
+                    self.checkpoint.save(done.step)
             yield done
 
     def _step(self, step: int) -> Step:
