@@ -16,7 +16,23 @@ from expunge.methods import METHODS
 from expunge.methods.base import Objective, Training
 
 SOURCE = Path(__file__).parents[2] / "src"
-VERBS = ("demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "adopt", "bench", "cache")
+VERBS = (
+    "demo",
+    "ls",
+    "show",
+    "unlearn",
+    "sample",
+    "eval",
+    "meter",
+    "audit",
+    "report",
+    "merge",
+    "push",
+    "compose",
+    "adopt",
+    "bench",
+    "cache",
+)
 
 
 def program(*arguments: str) -> subprocess.CompletedProcess:

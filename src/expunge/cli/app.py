@@ -21,6 +21,7 @@ from expunge.cli.eval import evaluate
 from expunge.cli.ls import ls
 from expunge.cli.merge import merge
 from expunge.cli.meter import meter
+from expunge.cli.push import push
 from expunge.cli.report import report
 from expunge.cli.sample import sample
 from expunge.cli.show import show
@@ -32,7 +33,23 @@ from expunge.termination import TERMINATED, Terminated, terminable
 MISTAKE, INTERRUPTED = 2, 130
 """Exit codes."""
 
-VERBS = ("demo", "ls", "show", "unlearn", "sample", "eval", "meter", "audit", "report", "merge", "compose", "adopt", "bench", "cache")
+VERBS = (
+    "demo",
+    "ls",
+    "show",
+    "unlearn",
+    "sample",
+    "eval",
+    "meter",
+    "audit",
+    "report",
+    "merge",
+    "push",
+    "compose",
+    "adopt",
+    "bench",
+    "cache",
+)
 """In the order of `expunge --help`."""
 
 SINGLE = tuple(verb for verb in VERBS if verb not in ("ls", "show", "unlearn", "cache"))
@@ -91,6 +108,7 @@ app.command("meter")(meter)
 app.command("audit")(audit)
 app.command("report")(report)
 app.command("merge")(merge)
+app.command("push")(push)
 app.command("compose")(compose)
 app.command("adopt")(adopt)
 app.command("bench")(bench)
