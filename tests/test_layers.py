@@ -21,6 +21,7 @@ from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.protocol import Protocol
 from expunge.methods.config import Layer
 from expunge.methods.uce import UCE, eraser
+from expunge.models.scopes import SCOPES
 from expunge.reports.charts.sequence import course_of
 from expunge.reports.pages.run import run_settings
 from expunge.reports.run_view import read_view
@@ -112,7 +113,8 @@ def test_all_learn_from_the_untouched_model(tmp_path, last, monkeypatch):
 
 def test_a_closed_form_after_another_method_edits_what_that_left(tmp_path):
     run = made(tmp_path / "run", tiny.concept(), "uce", before=[WIDE])
-    prompts, method = edit_prompts(tiny.concept(), tiny.model()), UCE()
+    model, method = tiny.model(), UCE()
+    [(_, prompts)] = edit_prompts(tiny.concept(), model, model.scope(SCOPES["entrance"]))
     states = (c.states.flatten(0, 1) for c in (prompts.target, prompts.goal, prompts.retain))
     factor = eraser(*states, method.erase_weight, method.preserve_weight, method.ridge)
     first, result = run.stages[0].delta(), run.delta()

@@ -6,13 +6,14 @@ import pytest
 import tiny
 import torch
 
-from expunge.concepts.concept import Concept, compile_names
+from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several, Subject
-from expunge.concepts.name_set import NameSet
+from expunge.concepts.name_set import NameSet, compile_names
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.methods.base import Training
 from expunge.methods.presets import preset
 from expunge.methods.uce import UCE, eraser
+from expunge.models.scopes import SCOPES
 from expunge.runs.plan import make_plan
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
@@ -56,9 +57,11 @@ def test_the_preset_scales_with_the_concepts():
 def test_bare_prompts_are_those_that_a_closed_form_solves_for(tmp_path):
     """Against the definition, and nothing else is encoded as a target."""
     model, subject = tiny.model(), several()
-    given = edit_prompts(subject, model, "bare")
+    weights = model.scope(SCOPES["entrance"])
+    [(_, given)] = edit_prompts(subject, model, weights, "bare")
     assert given.target.keys == tuple(subject.bare) == ("neon style", "a ring", "dots style")
-    assert len(edit_prompts(subject, model).target) > 3
+    [(_, every)] = edit_prompts(subject, model, weights)
+    assert len(every.target) > 3
     run = unlearn(model, subject, UCE(prompts="bare"), out=tmp_path / "run", cache=Store(tmp_path / "store"))
     e, g, p = (c.states.flatten(0, 1) for c in (given.target, given.goal.expand(3), given.retain))
     change = eraser(e, g, p, 1.0, 0.1, 0.5).float()
@@ -77,10 +80,15 @@ TEXTS = (
     "a l'ange noir, old",
     "ring-shaped",
     "ring_",
+    "一只狗，早期梵高风格",
+    "一只狗，ring风格",
+    "ヴァンゴッホ",
 )
 
 
-@pytest.mark.parametrize("names", [["ring"], ["Monet", "van gogh"], ["L'Ange Noir", "old"], ["ring."], []])
+@pytest.mark.parametrize(
+    "names", [["ring"], ["Monet", "van gogh"], ["L'Ange Noir", "old"], ["ring."], [], ["梵高", "ゴッホ"], ["ッホ", "狗，ring"]]
+)
 def test_names_are_found_as_the_pattern_finds_them(names: list[str]):
     pattern, found = compile_names(names) if names else None, NameSet(names)
     assert [found.search(t) for t in TEXTS] == [bool(pattern and pattern.search(t)) for t in TEXTS]

@@ -20,8 +20,9 @@ from expunge.concepts.tables import concept_from, concept_table
 from expunge.concepts.vocabulary import Kind, Member, Vocabulary
 from expunge.diffusion.types import Cond, Point
 from expunge.errors import ExpungeError
-from expunge.methods.base import Training
+from expunge.methods.base import EditPrompts, Training
 from expunge.methods.uce import UCE, eraser
+from expunge.models.scopes import SCOPES
 from expunge.runs.compose import compose
 from expunge.runs.cost import price
 from expunge.runs.plan import make_plan
@@ -260,9 +261,17 @@ def test_together_every_concept_moves(tmp_path, method):
     assert run.stages == ()
 
 
+def given_to_uce(subject, model) -> EditPrompts:
+    """What a closed form of a U-Net is given: all of its weights read the same."""
+    names = model.scope(SCOPES["entrance"])
+    [(group, prompts)] = edit_prompts(subject, model, names)
+    assert group.weights(names) == list(names)
+    return prompts
+
+
 def test_a_closed_form_is_given_the_union():
     model, subject = tiny.model(), several()
-    prompts = edit_prompts(subject, model)
+    prompts = given_to_uce(subject, model)
     assert prompts.target.keys == tuple(p.prompt for c in subject.parts for p in c.forget())
     assert prompts.goal.keys == tuple(p.context for c in subject.parts for p in c.forget())
     assert set(prompts.retain.keys) == {p for c in subject.parts for p in c.retain()}
@@ -449,7 +458,7 @@ def products(model, *runs: Run) -> dict[str, torch.Tensor]:
     """W T1 T2 ... in float64, each T by its defining equations: ridge and weights of UCE's defaults."""
     own, method, total = dict(model.network.named_parameters()), UCE(), None
     for run in runs:
-        prompts = edit_prompts(run.concept(), model)
+        prompts = given_to_uce(run.concept(), model)
         states = (c.states.flatten(0, 1) for c in (prompts.target, prompts.goal, prompts.retain))
         factor = eraser(*states, method.erase_weight, method.preserve_weight, method.ridge)
         total = factor if total is None else total @ factor
@@ -467,12 +476,12 @@ def test_a_later_closed_form_leaves_what_an_earlier_one_removed_as_it_is_read(tm
     run, model = made(tmp_path / "run", several(together="sequential"), "uce"), tiny.model()
     first, *_, last = run.stages
     before = [p.prompt for p in first.concept().by_every_name.forget()]
-    retained = edit_prompts(last.concept(), model).retain.keys
+    retained = given_to_uce(last.concept(), model).retain.keys
     assert set(before) <= set(retained)
-    assert not set(before) & set(edit_prompts(first.concept(), model).retain.keys)
-    assert not set(before) & set(edit_prompts(several(), model).retain.keys)  # removed together: one solve maps them all away
+    assert not set(before) & set(given_to_uce(first.concept(), model).retain.keys)
+    assert not set(before) & set(given_to_uce(several(), model).retain.keys)  # removed together: one solve maps them all away
 
-    given, states = edit_prompts(last.concept(), model), model.encode(before).states.flatten(0, 1).double()
+    given, states = given_to_uce(last.concept(), model), model.encode(before).states.flatten(0, 1).double()
     untold = [i for i, key in enumerate(given.retain.keys) if key not in before]
 
     def shift(retain: Cond) -> torch.Tensor:

@@ -13,7 +13,6 @@ from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
 from expunge.training.preconditioner import Identity, Whitening, tokens, whitener
 
-READS = r"\.attn2\.to_[kv]\.weight$"
 NAME = "down.attn2.to_k.weight"
 
 
@@ -54,7 +53,7 @@ def descend(c: torch.Tensor, goal: torch.Tensor, u: torch.Tensor | None, steps: 
     """W after Adam on || W c - goal ||^2 from zero; `whole` False whitens the gradient alone."""
     w = nn.Parameter(torch.zeros(goal.shape[1], c.shape[1]))
     trained, adam = {NAME: w}, torch.optim.Adam([w], lr=0.01)
-    preconditioner = Identity() if u is None else Whitening(u, READS)
+    preconditioner = Identity() if u is None else Whitening({NAME: u})
     for _ in range(steps):
         adam.zero_grad()
         (c @ w.T - goal).square().mean().backward()

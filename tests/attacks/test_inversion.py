@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from expunge.attacks.base import Victim
 from expunge.attacks.inversion import Inversion, compute_start
-from expunge.concepts.concept import compile_names
+from expunge.concepts.name_set import compile_names
 from expunge.diffusion.types import Cond, Point
 from expunge.models.delta import swapped
 from expunge.models.text_encoder import BLANK, Words

@@ -6,7 +6,7 @@ import torch
 from attacks.victims import victim
 
 from expunge.attacks.ring_a_bell import RingABell, compute_direction, encode_contexts
-from expunge.concepts.concept import compile_names
+from expunge.concepts.name_set import compile_names
 from expunge.models.text_encoder import Words
 from expunge.training.counters import counted
 

@@ -7,7 +7,8 @@ from raising import raises_error
 from tastes import TASTES
 
 from expunge.attacks.wording import Wording, list_compositions, list_misspellings, list_paraphrases, misspell_name
-from expunge.concepts.concept import Concept, compile_names
+from expunge.concepts.concept import Concept
+from expunge.concepts.name_set import compile_names
 from expunge.concepts.vocabulary import Vocabulary
 
 GENERAL = Vocabulary.general()

@@ -159,3 +159,17 @@ def test_relearning_and_the_information_meter_read_labels(tmp_path):
     assert readings[0].cond.keys == ("label:big ship",) * 3
     assert any(not torch.equal(readings[1].weights[n], w) for n, w in victim.delta.items())
     assert measure_information(run, model, device="cpu")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_closed_form_moves_a_class_to_its_anchor_and_no_other(kind: str, tmp_path):
+    """A table of embeddings is the matrix that reads a label."""
+    model = KINDS[kind].model()
+    name = next(n for n in model.scope(SCOPES["entrance"]) if n.endswith("weight"))
+    before = model.network.get_parameter(name).detach().clone()
+    concept = Concept.find("label:1", model.defaults.vocabulary())
+    after = unlearn(model, concept, "uce", preserve_weight=1.0, ridge=1e-6, out=tmp_path / "run", device="cpu").delta()[name]
+    [forgotten] = concept.forget()
+    torch.testing.assert_close(after[1], before[model.number_of(forgotten.anchor)], rtol=0, atol=1e-4)
+    others = [i for i in range(len(before)) if i != 1]
+    torch.testing.assert_close(after[others], before[others], rtol=0, atol=1e-5)

@@ -186,3 +186,17 @@ def test_a_ridge_is_positive(ridge: float) -> None:
 def test_fields_keep_their_bounds(field: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(UCE).validate_python(field)
+
+
+def test_masked_padding_is_left_out_and_a_shorter_goal_goes_on_with_its_last_state(weights: dict[str, Tensor]) -> None:
+    """Prompts of families that mask padding are of different lengths."""
+    e, g = random(1, TOKENS, WIDTH, seed=1), random(1, TOKENS, WIDTH, seed=2)
+
+    def masked(states: Tensor, count: int, name: str) -> Cond:
+        return Cond(states, (name,), {"mask": (torch.arange(TOKENS) < count)[None].long()})
+
+    given = EditPrompts(masked(e, 4, "target"), masked(g, 2, "goal"), masked(random(1, TOKENS, WIDTH, seed=3), 3, "retain"))
+    plain = EditPrompts(*(replace(c, states=c.states[:, at], extra={}) for c, at in (
+        (given.target, [0, 1, 2, 3]), (given.goal, [0, 1, 1, 1]), (given.retain, [0, 1, 2]),
+    )))  # fmt: skip
+    assert torch.equal(METHOD(weights, given)[KEY], METHOD(weights, plain)[KEY])

@@ -25,6 +25,7 @@ from expunge.models.sampling import Sampler, Visit
 from expunge.models.scopes import SCOPES
 from expunge.models.stable_diffusion_3 import StableDiffusion3
 from expunge.runs.adopt import adopt
+from expunge.runs.compose import compose
 from expunge.runs.cost import price
 from expunge.runs.export import merge, write_lora
 from expunge.runs.plan import make_plan
@@ -136,6 +137,18 @@ def test_a_method_draws_its_loss_down_and_changes_its_scope_alone(method: str, t
     assert run.card["model"]["family"] == "stable-diffusion-3"
 
 
+def test_a_closed_form_changes_the_entrance_alone(tmp_path):
+    model = stable_diffusion_3.model()
+    run = unlearn(model, tiny.concept(), "uce", out=tmp_path / "run", device="cpu")
+    delta = run.delta(model.fingerprint)
+    assert delta.keys() == model.scope(SCOPES["entrance"]).keys()
+    changed = {name for name, value in delta.items() if not torch.equal(value, model.network.get_parameter(name))}
+    assert changed == {"context_embedder.weight", "time_text_embed.text_embedder.linear_1.weight"}  # biases stay
+    twice = unlearn(model, tiny.concept("ring"), "uce", out=tmp_path / "other", device="cpu")
+    both = compose([run, twice], tmp_path / "both", model).delta(model.fingerprint)
+    assert all(not torch.equal(both[name], delta[name]) for name in changed)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_ends_where_a_straight_one_does(method: str, tmp_path):
     straight = trained(stable_diffusion_3.model(), method, tmp_path / "straight")
@@ -223,7 +236,7 @@ def test_a_folder_is_the_model_in_memory_and_hashed_once(folder, monkeypatch):
 # --- what it cannot do -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "rule"), [("uce", "closed-form-pooled"), ("fmn", "no-attention-maps")])
+@pytest.mark.parametrize(("method", "rule"), [("fmn", "no-attention-maps")])
 def test_methods_that_do_not_fit_the_family_are_refused(method: str, rule: str):
     with pytest.raises(ExpungeError) as caught:
         make_plan(stable_diffusion_3.model(), tiny.concept(), method)

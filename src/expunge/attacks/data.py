@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from expunge.attacks.captions import CaptionedImage
-from expunge.concepts.concept import Concept, compile_names
+from expunge.concepts.concept import Concept
+from expunge.concepts.name_set import compile_names
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of

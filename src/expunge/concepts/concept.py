@@ -1,6 +1,5 @@
 """A concept: its names, its forget and retain prompts, and the prompts that evaluate its removal."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -273,11 +272,6 @@ class Concept:
             "cross_domain": [ProbePrompt(self._partners.alone.format(target=p.name), {own.partner: p.name}) for p in self.partners],
             "null": [ProbePrompt("", {})],
         }
-
-
-def compile_names(names: Iterable[str]) -> re.Pattern[str]:
-    """A pattern that finds any of `names` in a text as whole words, in any case."""
-    return re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names), re.IGNORECASE)
 
 
 def _words(text: str, what: str) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast, get_args
 
-from expunge.concepts.concept import Concept, ForgetPrompt, compile_names
+from expunge.concepts.concept import Concept, ForgetPrompt
+from expunge.concepts.name_set import compile_names
 from expunge.errors import ExpungeError
 from expunge.names import suggest
 

@@ -67,6 +67,15 @@ class Cond:
         return Cond(joined([p.states for p in parts], True), tuple(k for p in parts for k in p.keys), extra)
 
     @property
+    def trimmed(self) -> "Cond":
+        """Without the tokens that are padding in every row."""
+        if "mask" not in self.extra:
+            return self
+        length = int(self.extra["mask"].sum(1).max())
+        extra = {k: v[:, :length] if k == "mask" or k.startswith("token_") else v for k, v in self.extra.items()}
+        return Cond(self.states[:, :length], self.keys, extra)
+
+    @property
     def tokens(self) -> Float[Tensor, "n width"]:
         """The states of all tokens of all rows, without padding."""
         return self.states[self.extra["mask"].bool()] if "mask" in self.extra else self.states.flatten(0, 1)

@@ -199,5 +199,5 @@ class Edit(ABC):
 
 
 Method = Objective | Edit
-Variant = Literal["xattn-kv", "xattn", "non-xattn", "full", "xattn-lora"]
+Variant = Literal["xattn-kv", "xattn", "entrance", "non-xattn", "full", "xattn-lora"]
 """The scopes that most methods offer."""

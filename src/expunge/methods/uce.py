@@ -38,7 +38,8 @@ class UCE(Edit):
     the same position are paired, at every position, including padding. Cross-attention reads all states and sums over them, so if each
     becomes its partner, the output is that of the goal although words have moved. What a causal encoder gives before the concept is its own
     partner, and so is kept. The authors' first release pairs the last word and what follows it, and the current one the last word alone, so
-    the same weights count more rows here. Conditions other than token states, such as SDXL's pooled embedding, are not changed.
+    the same weights count more rows here. Every map where words enter is edited, each by what it reads (`entrance`): in SDXL the pooled
+    embedding carries half of the concept.
 
     Raises:
         ExpungeError: a target prompt equals its goal, so the edit would change nothing; or the matrices read states of another width than
@@ -63,13 +64,13 @@ class UCE(Edit):
 
     @property
     def scope(self) -> Scope:
-        return SCOPES["xattn-kv"]
+        return SCOPES["entrance"]
 
     def __call__(self, weights: Mapping[str, Tensor], prompts: EditPrompts) -> dict[str, Tensor]:
         goal = prompts.goal.expand(len(prompts.target))
         _check_goals(prompts.target, goal)
-        e, g, p = (cond.states.flatten(0, 1) for cond in (prompts.target, goal, prompts.retain))
-        change = eraser(e, g, p, self.erase_weight, self.preserve_weight, self.ridge)
+        e, g = _pair(prompts.target, goal)
+        change = eraser(e, g, prompts.retain.tokens, self.erase_weight, self.preserve_weight, self.ridge)
         return {name: _apply(name, weight, change) for name, weight in weights.items()}
 
 
@@ -101,6 +102,17 @@ def eraser(
     identity = torch.eye(e.shape[1], dtype=torch.float64)
     gram = ridge * identity + erase_weight * e.mT @ e + preserve_weight * p.mT @ p
     return identity + torch.linalg.solve(gram, erase_weight * (g - e).mT @ e, left=False)
+
+
+def _pair(target: Cond, goal: Cond) -> tuple[Tokens, Tokens]:
+    """The states of each target prompt, and for each of them the goal's at the same position. Where padding is masked, it is left out, and
+    positions after the end of a shorter goal have its last state."""
+    if "mask" not in target.extra:
+        return target.states.flatten(0, 1), goal.states.flatten(0, 1)
+    counts = [[int(n) for n in cond.extra["mask"].sum(1)] for cond in (target, goal)]
+    e = [row[:n] for row, n in zip(target.states, counts[0], strict=True)]
+    g = [row[torch.arange(n).clamp(max=last - 1)] for row, n, last in zip(goal.states, *counts, strict=True)]
+    return torch.cat(e), torch.cat(g)
 
 
 def _check_goals(target: Cond, goal: Cond) -> None:

@@ -117,7 +117,7 @@ class DiffusionModel(Family):
     @cached_property
     def _words(self) -> str:
         """Tells the tokenizers from any others."""
-        return digest(*(part for t, _ in self.tokenizers for part in (t.get_vocab(), t.model_max_length)))
+        return digest(*(part for r in self.readings for part in (r.tokenizer.get_vocab(), r.tokenizer.model_max_length)))
 
     # --- prompts -------------------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class DiffusionModel(Family):
 
     def tokens(self, prompts: list[str], names: tuple[str, ...]) -> Spans:
         """What each token of each prompt is: one of `names`, which every prompt holds, the end of the text, padding, or another."""
-        return torch.cat([spans(tokenizer, prompts, names, length) for tokenizer, length in self.row_tokenizers], 1).to(self.device)
+        return torch.cat([spans(reading, prompts, names) for reading in self.readings if reading.has_rows], 1).to(self.device)
 
     def check_words(self, prompt: str) -> None:
         """Refuses a prompt that `encode` would refuse, without encoding it.
@@ -147,13 +147,13 @@ class DiffusionModel(Family):
         Raises:
             ExpungeError: more tokens than the text encoder reads, or a word that it cannot read.
         """
-        for tokenizer, length in self.tokenizers:
-            check_words(tokenizer, prompt, length)
+        for reading in self.readings:
+            check_words(reading, prompt)
 
     def fitting(self, caption: str) -> str:
         """The longest beginning of a caption, in whole words, that the text encoder has room for."""
-        for tokenizer, length in self.tokenizers:
-            caption = fitting(tokenizer, caption, length)
+        for reading in self.readings:
+            caption = fitting(reading, caption)
         return caption
 
     # --- the network ---------------------------------------------------------------------------------------------------

@@ -29,7 +29,6 @@ class ClassConditional(DiffusionModel):
 
     text_encoder_parts = ()
     tokenizer_parts = ()
-    reads_tokens = r"(?!)"
     reads_labels = True
     tables: ClassVar[str]
     """The tables of class embeddings, a row for each class, as a regular expression that is found in their full names."""

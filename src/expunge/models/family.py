@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from expunge.diffusion.types import Cond, Latents, Times
 from expunge.errors import ExpungeError
 from expunge.models.defaults import Defaults, defaults_of
+from expunge.models.prompts import Reading
 from expunge.models.quiet import DiffusionPipeline
 from expunge.models.sampling import Sampler
 
@@ -36,11 +38,10 @@ class Family(ABC):
     text_encoder_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
     tokenizer_parts: ClassVar[tuple[str, ...]] = ("tokenizer",)
     scopes: ClassVar[Mapping[str, str]]
-    """The parameters that each scope means, as a regular expression that is found in their full names."""
-    reads_tokens: ClassVar[str]
-    """The same of the matrices whose input is the states of a prompt's tokens."""
-    reads_pooled: ClassVar[bool] = False
-    """Whether the network reads a pooled vector of the prompt beside its tokens."""
+    """The parameters that each scope means, as a regular expression that is found in their full names. `entrance` is every map where words
+    enter: linear layers whose input depends on the prompt alone, and which together are all that the network reads of it."""
+    reads_tokens: ClassVar[str] = r"(?!)"
+    """The same of the matrices whose input is `Cond.states` as it is. It saves the calls of the network that find the input of others."""
     reads_labels: ClassVar[bool] = False
     """Whether a prompt is the name of a class, and no text encoder reads it."""
     has_attention_maps: ClassVar[bool] = False
@@ -155,15 +156,19 @@ class Family(ABC):
         return without + scale * (given - without)
 
     @property
-    def tokenizers(self) -> list[tuple[Any, int]]:
-        """The tokenizers, and how many tokens of each the text encoders read."""
-        found = (getattr(self.pipeline, name) for name in self.tokenizer_parts)
-        return [(t, t.model_max_length) for t in found]
+    def readings(self) -> list[Reading]:
+        """How each text encoder reads a prompt. Those with `has_rows` are in the order of the rows of `Cond.states`.
 
-    @property
-    def row_tokenizers(self) -> list[tuple[Any, int]]:
-        """Those whose tokens are the rows of `Cond.states`, one after another."""
-        return self.tokenizers[:1]
+        By default as Stable Diffusion does: the first one gives the rows, and there is no template. A family whose pipeline puts prompts
+        into a template says so by `Reading.within`.
+        """
+        found = ((name == self.tokenizer_parts[0], getattr(self.pipeline, name)) for name in self.tokenizer_parts)
+        return [Reading(t, t.model_max_length, has_rows, partial(self.write, t)) for has_rows, t in found]
+
+    def write(self, tokenizer: Any, prompt: str) -> str:
+        """The prompt as the pipeline gives it to a tokenizer: each vector of a textual inversion is a token of its own."""
+        convert = getattr(self.pipeline, "maybe_convert_prompt", None)
+        return convert(prompt, tokenizer) if convert else prompt
 
     def set_times(self, scheduler: Any, steps: int) -> None:
         """Sets the times of a sampler."""

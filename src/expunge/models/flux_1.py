@@ -1,6 +1,7 @@
 """Flux.1 dev, schnell, and their fine-tunes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from expunge.diffusion.types import Cond, Latents, Times
 from expunge.models.base import DiffusionModel
 from expunge.models.family import Guidance
 from expunge.models.flow import even_sigmas, packed, shift, unpacked
+from expunge.models.prompts import Reading
 from expunge.models.sampling import Sampler
 
 LENGTH = 512
@@ -39,7 +41,6 @@ class Flux1(DiffusionModel):
         "full": r"",
     }
     reads_tokens = r"^context_embedder\.weight$"
-    reads_pooled = True
 
     @property
     def guidance(self) -> Guidance:
@@ -59,15 +60,12 @@ class Flux1(DiffusionModel):
         return (self.pipeline.transformer.config.in_channels // 4, side, side)
 
     @property
-    def tokenizers(self) -> list[tuple[Any, int]]:
-        return [(t, min(length, LENGTH)) for t, length in super().tokenizers]
-
-    @property
-    def row_tokenizers(self) -> list[tuple[Any, int]]:
-        return self.tokenizers[1:]
+    def readings(self) -> list[Reading]:
+        clip, t5 = super().readings
+        return [replace(clip, has_rows=False), replace(t5, length=min(t5.length, LENGTH), has_rows=True)]
 
     def encode_rows(self, prompts: list[str]) -> Cond:
-        length = self.tokenizers[1][1]
+        length = self.readings[1].length
         states, pooled, _ = self.pipeline.encode_prompt(prompts, None, device=self.device, max_sequence_length=length)
         return Cond(states.float(), tuple(prompts), {"pooled": pooled.float()})
 

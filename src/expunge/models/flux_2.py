@@ -1,6 +1,7 @@
 """Flux.2: dev, and klein, base and distilled."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from expunge.diffusion.types import Cond, Latents, Times
 from expunge.models.base import DiffusionModel
 from expunge.models.family import Guidance
 from expunge.models.flow import even_sigmas
-from expunge.models.prompts import in_chat
+from expunge.models.prompts import Reading, in_chat
 from expunge.models.sampling import Sampler
 
 LENGTH = 512
@@ -64,8 +65,8 @@ class Flux2Klein(DiffusionModel):
         return 2 * super().size
 
     @property
-    def tokenizers(self) -> list[tuple[Any, int]]:
-        return [(t, LENGTH - len(t(self.written("")).input_ids)) for t, _ in super().tokenizers]
+    def readings(self) -> list[Reading]:
+        return [replace(reading, length=LENGTH).within(self.written) for reading in super().readings]
 
     def written(self, prompt: str) -> str:
         """The text of which the language model reads the tokens."""

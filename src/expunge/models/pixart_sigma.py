@@ -1,12 +1,14 @@
 """PixArt-Sigma."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from expunge.diffusion.types import Cond, Latents, Times
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.family import side_of
+from expunge.models.prompts import Reading
 from expunge.models.sampling import Sampler
 
 LENGTH = 300
@@ -30,7 +32,6 @@ class PixArtSigma(DiffusionModel):
         "transformer": r"^transformer_blocks\.",
         "full": r"",
     }
-    reads_tokens = r"\.attn2\.to_[kv]\.weight$"
 
     def check(self) -> None:
         if self.pipeline.transformer.config.use_additional_conditions:
@@ -52,17 +53,16 @@ class PixArtSigma(DiffusionModel):
         return (config.in_channels, side, side)
 
     @property
-    def tokenizers(self) -> list[tuple[Any, int]]:
-        return [(t, min(length, LENGTH)) for t, length in super().tokenizers]
+    def readings(self) -> list[Reading]:
+        return [replace(reading, length=min(reading.length, LENGTH)) for reading in super().readings]
 
-    def written(self, prompt: str) -> str:
-        """The text of which T5 reads the tokens."""
+    def write(self, tokenizer: Any, prompt: str) -> str:
         return prompt.lower().strip()
 
     def encode_rows(self, prompts: list[str]) -> Cond:
-        [(_, length)] = self.tokenizers
+        [reading] = self.readings
         states, mask, _, _ = self.pipeline.encode_prompt(
-            prompts, do_classifier_free_guidance=False, device=self.device, max_sequence_length=length
+            prompts, do_classifier_free_guidance=False, device=self.device, max_sequence_length=reading.length
         )
         return Cond(states.float(), tuple(prompts), {"mask": mask})
 

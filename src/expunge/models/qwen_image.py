@@ -1,6 +1,7 @@
 """Qwen-Image."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from expunge.diffusion.types import Cond, Latents, Times
 from expunge.models.base import DiffusionModel
 from expunge.models.flow import even_sigmas, packed, shift, unpacked
+from expunge.models.prompts import Reading
 from expunge.models.sampling import Sampler
 
 LENGTH = 512
@@ -36,7 +38,6 @@ class QwenImage(DiffusionModel):
         "transformer": r"^transformer_blocks\.",
         "full": r"",
     }
-    reads_tokens = r"^txt_in\.weight$"
     encodes_videos = True
 
     @property
@@ -49,14 +50,10 @@ class QwenImage(DiffusionModel):
         return (self.pipeline.transformer.config.in_channels // 4, side, side)
 
     @property
-    def tokenizers(self) -> list[tuple[Any, int]]:
-        # Of the limit's tokens the end of the template, which follows the prompt, takes its part.
-        return [(t, LENGTH - len(t(self.written("")).input_ids) + self._dropped) for t, _ in super().tokenizers]
-
-    @property
-    def _dropped(self) -> int:
-        """Tokens at the beginning of the template, whose rows the network does not read."""
-        return self.pipeline.prompt_template_encode_start_idx
+    def readings(self) -> list[Reading]:
+        # The network does not read the rows of the template's beginning. Its end, which follows the prompt, takes a part of the limit.
+        first = self.pipeline.prompt_template_encode_start_idx
+        return [replace(r, length=LENGTH + first, dropped=(0, first)).within(self.written) for r in super().readings]
 
     def written(self, prompt: str) -> str:
         """The text of which the language model reads the tokens."""

@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from expunge.diffusion.types import Cond, Latents, Times
 from expunge.models.base import DiffusionModel
 from expunge.models.family import side_of
+from expunge.models.prompts import Reading
 from expunge.models.sampling import Sampler
 
 LENGTH = 300
@@ -34,7 +36,9 @@ class Sana(DiffusionModel):
         "transformer": r"^transformer_blocks\.",
         "full": r"",
     }
-    reads_tokens = r"\.attn2\.to_[kv]\.weight$"
+
+    def check(self) -> None:
+        self.pipeline.tokenizer.padding_side = "right"  # as the pipeline itself sets it once it encodes
 
     @cached_property
     def instruction(self) -> list[str]:
@@ -52,13 +56,14 @@ class Sana(DiffusionModel):
         return (config.in_channels, side, side)
 
     @property
-    def tokenizers(self) -> list[tuple[Any, int]]:
-        # The instruction makes room for itself and for all of a prompt's tokens but two, the first of which it has.
-        return [(t, LENGTH - 1) for t, _ in super().tokenizers]
+    def readings(self) -> list[Reading]:
+        # The pipeline keeps the first row, and drops those of the instruction but the last.
+        [reading], before = super().readings, "\n".join(self.instruction)
+        count = len(reading.tokenizer(before).input_ids)
+        return [replace(reading, length=count + LENGTH - 2, before=before, dropped=(1, count - 1))]
 
-    def written(self, prompt: str) -> str:
-        """The text of which Gemma reads the tokens."""
-        return "\n".join(self.instruction) + prompt.lower().strip() if prompt else ""
+    def write(self, tokenizer: Any, prompt: str) -> str:
+        return prompt.lower().strip()
 
     def encode_rows(self, prompts: list[str]) -> Cond:
         told: list[str] = [p for p in prompts if p]

@@ -30,6 +30,7 @@ class Scope:
 SCOPES: dict[str, Scope] = {
     "xattn-kv": Scope("xattn-kv", title="keys and values of cross-attention: how words are read"),
     "xattn": Scope("xattn", title="all of cross-attention"),
+    "entrance": Scope("entrance", title="every map where words enter, that of the pooled vector too"),
     "non-xattn": Scope("non-xattn", title="everything but cross-attention"),
     "full": Scope("full", title="the whole network"),
     "xattn-lora": Scope("xattn-lora", rank=4, of="xattn", title="matrices of low rank, added to those of cross-attention"),

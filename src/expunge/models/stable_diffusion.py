@@ -19,6 +19,7 @@ class StableDiffusion(DiffusionModel):
     network_class = "UNet2DConditionModel"
     scopes: ClassVar = {
         "xattn-kv": r"\.attn2\.to_[kv]\.",
+        "entrance": r"\.attn2\.to_[kv]\.",
         "xattn-qk": r"\.attn2\.to_[qk]\.",
         "xattn": r"\.attn2\.",
         "non-xattn": r"^(?!.*\.attn2\.)",

@@ -1,6 +1,7 @@
 """Stable Diffusion 3 and 3.5."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from expunge.diffusion.types import Cond, Latents, Times
@@ -8,6 +9,7 @@ from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.family import side_of
 from expunge.models.flow import shift
+from expunge.models.prompts import Reading
 from expunge.models.sampling import Sampler
 
 LENGTH = 256
@@ -31,11 +33,11 @@ class StableDiffusion3(DiffusionModel):
         "xattn-kv": r"\.attn\.add_[kv]_proj\.|^context_embedder\.|\.text_embedder\.linear_1\.",
         "xattn": r"\.attn\.(add_[qkv]_proj|to_add_out)\.|^context_embedder\.|\.text_embedder\.linear_1\.",
         "non-xattn": r"^(?!.*\.attn\.(add_[qkv]_proj|to_add_out)\.|context_embedder\.|.*\.text_embedder\.linear_1\.)",
+        "entrance": r"^context_embedder\.|\.text_embedder\.linear_1\.",
         "transformer": r"^transformer_blocks\.",
         "full": r"",
     }
     reads_tokens = r"^context_embedder\.weight$"
-    reads_pooled = True
 
     @property
     def sampler(self) -> Sampler:
@@ -57,16 +59,12 @@ class StableDiffusion3(DiffusionModel):
         return (config.in_channels, side, side)
 
     @property
-    def tokenizers(self) -> list[tuple[Any, int]]:
-        return [(t, min(length, LENGTH)) for t, length in super().tokenizers]
-
-    @property
-    def row_tokenizers(self) -> list[tuple[Any, int]]:
-        clip, _, t5 = self.tokenizers
-        return [clip, t5]
+    def readings(self) -> list[Reading]:
+        clip, other, t5 = super().readings
+        return [clip, other, replace(t5, length=min(t5.length, LENGTH), has_rows=True)]
 
     def encode_rows(self, prompts: list[str]) -> Cond:
-        length = self.tokenizers[-1][1]
+        length = self.readings[-1].length
         states, _, pooled, _ = self.pipeline.encode_prompt(
             prompts, None, None, device=self.device, do_classifier_free_guidance=False, max_sequence_length=length
         )

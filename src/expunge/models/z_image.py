@@ -1,6 +1,7 @@
 """Z-Image and Z-Image Turbo."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from expunge.diffusion.types import Cond, Latents, Times
 from expunge.models.base import DiffusionModel
 from expunge.models.flow import even_sigmas, shift
-from expunge.models.prompts import in_chat
+from expunge.models.prompts import Reading, in_chat
 from expunge.models.sampling import Sampler
 
 LENGTH = 512
@@ -36,7 +37,6 @@ class ZImage(DiffusionModel):
         "transformer": r"^layers\.",
         "full": r"",
     }
-    reads_tokens = r"^cap_embedder\.1\.weight$"
 
     @property
     def sampler(self) -> Sampler:
@@ -48,8 +48,8 @@ class ZImage(DiffusionModel):
         return (self.pipeline.transformer.in_channels, side, side)
 
     @property
-    def tokenizers(self) -> list[tuple[Any, int]]:
-        return [(t, LENGTH - len(t(self.written("")).input_ids)) for t, _ in super().tokenizers]
+    def readings(self) -> list[Reading]:
+        return [replace(reading, length=LENGTH).within(self.written) for reading in super().readings]
 
     def written(self, prompt: str) -> str:
         """The text of which the language model reads the tokens."""

@@ -124,5 +124,5 @@ def adopt(
 
 def narrowest(model: DiffusionModel, delta: Mapping[str, Tensor]) -> Scope:
     """The smallest scope that holds all that differs."""
-    holding = [s for s in SCOPES.values() if not s.rank and delta.keys() <= model.scope(s).keys()]
+    holding = [s for s in SCOPES.values() if s.name in model.scopes and delta.keys() <= model.scope(s).keys()]
     return min(holding, key=lambda scope: size_of(model.scope(scope)))

@@ -1,7 +1,6 @@
 """Runs that were made apart, as one: the changes of closed forms multiply."""
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from expunge.models.delta import relative_change, save_delta
 from expunge.models.loading import Model
 from expunge.models.loading import load as load_model
 from expunge.runs.card import is_done, write_card
-from expunge.runs.closed_form import factor, times
+from expunge.runs.closed_form import factors, times
 from expunge.runs.run import Run
 from expunge.storage.code import code_digest, modules_of
 from expunge.storage.hashing import digest
@@ -33,10 +32,10 @@ def compose(
 ) -> Run:
     """One run of what several did, without doing it again: the edits in the order given.
 
-    UCE turns each weight W into W T, with one T for all layers that follows from the prompts and settings alone. So a run's T is
-    worked out anew from its card, its delta is checked to be W T, and the result of runs in turn is W T1 T2, as if each had edited
-    what the one before it left. The order matters a little. What one run retained is retained by its own T only: if many concepts
-    are to go, removing them in one run, `unlearn(model, [...], "uce")`, weighs all of them against all that stays.
+    UCE turns each weight W into W T, with one T for all layers that read the same, which follows from the prompts and settings alone.
+    So a run's T is worked out anew from its card, its delta is checked to be W T, and the result of runs in turn is W T1 T2, as if
+    each had edited what the one before it left. The order matters a little. What one run retained is retained by its own T only: if
+    many concepts are to go, removing them in one run, `unlearn(model, [...], "uce")`, weighs all of them against all that stays.
 
     Args:
         out: the new run's folder; default `runs/<id>`.
@@ -71,8 +70,9 @@ def compose(
     spent = Spent()
     loaded = load_model(model or first["model"]["name"], device, first["dtype"])
     weights = {n: p.detach().to("cpu", torch.float64) for n, p in loaded.network.named_parameters()}
-    factors = [factor(run, loaded, weights, allow_code) for run in made]
-    delta = times({n: weights[n] for n in made[0].delta(loaded.fingerprint)}, reduce(torch.matmul, factors))
+    delta = {n: weights[n] for n in made[0].delta(loaded.fingerprint)}
+    for run in made:
+        delta = times(delta, factors(run, loaded, weights, allow_code))
     kept = ("method", "model", "seed", "scope", "dtype", "versions", "trainable", "total")
     same = all(run.card["config"] == first["config"] for run in made)
     card = (

@@ -21,6 +21,7 @@ from expunge.training.batches import gather
 from expunge.training.counters import counted
 from expunge.training.hooks import make_companion
 from expunge.training.networks import EMA, Reference, Student
+from expunge.training.preconditioner import calls as preconditioner_calls
 from expunge.training.session import Session
 from expunge.training.state import TrainState
 
@@ -30,7 +31,8 @@ class Price:
     """The cost of a run in evaluations of the network, one sample each."""
 
     pictures: int
-    """For the images or trajectories of the concept; 0 where the store has them, or a closed form needs none."""
+    """For the images or trajectories of the concept, 0 where the store has them or a closed form needs none; and for whitened steps, where
+    it takes the network to find what a weight reads."""
     reference: int
     """Of the base model at the bank's points."""
     student: int
@@ -144,6 +146,7 @@ def _price(plan: Plan, session: Session) -> Price:
             for name, value in method(models, batch).items():
                 logged[name] = logged.get(name, 0.0) + value.item() / training.accumulate
         models = replace(models, notes={**models.notes, **method.update(models.notes, logged)})
+    pictures += preconditioner_calls(model, plan.concept, training.whiten, method.scope)
     return Price(pictures, reference.calls, student.with_gradient, student.without_gradient + ema.calls)
 
 

@@ -15,6 +15,7 @@ from expunge.methods.config import Before, Layer, method_name
 from expunge.models.base import DiffusionModel, no_attention_maps
 from expunge.storage.code import modules_of
 from expunge.storage.hashing import digest
+from expunge.training.edit_prompts import refuse_edit
 from expunge.training.identity import training_code
 from expunge.training.preconditioner import refuse_whitening
 from expunge.training.stopping import StoppingRule, refuse_other_rules
@@ -227,13 +228,8 @@ def _check(plan: Plan, model: DiffusionModel) -> None:
             value=model.name,
             hint="Try the base model of the family, and add the LoRA to the distilled one; or mim-mu, which needs no such prediction.",
         )
-    if isinstance(plan.method, Edit) and model.reads_pooled:
-        raise ExpungeError(
-            f"A {model.family} model reads words by their tokens and by a pooled vector. {method_name(plan.method)} edits the first alone.",
-            rule="closed-form-pooled",
-            value=model.family,
-            hint="Try a method that is trained, such as mim-mu.",
-        )
+    if isinstance(plan.method, Edit):
+        refuse_edit(model, plan.method.scope)
     if (precision := model.precision) != plan.dtype:  # a model in memory keeps the precision that it was loaded in
         raise ExpungeError(
             f"The network is in {precision}, and the run's dtype is {plan.dtype}.",

@@ -16,8 +16,9 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Origin, Subject, Together
 from expunge.concepts.tables import slug
 from expunge.errors import ExpungeError
-from expunge.methods.base import Method, Objective, Training
+from expunge.methods.base import Edit, Method, Objective, Training
 from expunge.methods.config import Before
+from expunge.models.base import DiffusionModel
 from expunge.models.delta import save_delta, swapped
 from expunge.models.loading import Model
 from expunge.names import dashed
@@ -180,7 +181,7 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
                 card |= _train(trainer, session.progress, folder)
             else:
                 with torch.no_grad():
-                    state.load(plan.method(state.trained, edit_prompts(plan.concept, model, plan.method.prompts)))
+                    state.load(_edited(plan.method, plan.concept, model, state.trained))
                 card |= {"forwards": 0, "backwards": 0}
             delta = state.delta()
             card["relative_change"] = state.relative_change()
@@ -206,6 +207,15 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
         card |= {"processes": processes.count, "seconds": round(spent.seconds, 2), "peak_memory_bytes": peak_memory(model.device)}
         write_card(folder, card | {"status": "done"})
         remove_checkpoint(folder)
+
+
+def _edited(method: Edit, concept: Subject, model: DiffusionModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights after a closed form. Those that no prompt reaches stay as they are."""
+    edited = {name: weight.detach().clone() for name, weight in weights.items()}
+    for group, prompts in edit_prompts(concept, model, weights.keys(), method.prompts):
+        values = method({name: weights[name].mT if group.are_tables else weights[name] for name in group.weights(weights.keys())}, prompts)
+        edited |= {name: value.mT.contiguous() if group.are_tables else value for name, value in values.items()}
+    return edited
 
 
 def _in_stages(plan: Plan, session: Session, folder: Path) -> None:

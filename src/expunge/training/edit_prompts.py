@@ -1,13 +1,21 @@
-"""What a closed form edits by."""
+"""What a closed form edits, and by which prompts."""
+
+from collections.abc import Collection
 
 from expunge.concepts.groups import Subject
+from expunge.errors import ExpungeError
 from expunge.methods.base import EditPrompts, Which
 from expunge.models.base import DiffusionModel
+from expunge.models.inputs import Group, conditions, groups
+from expunge.models.scopes import SCOPES, Scope
 from expunge.training.banks import surviving
 
 
-def edit_prompts(concept: Subject, model: DiffusionModel, which: Which = "every") -> EditPrompts:
-    """What a closed form is given: every prompt to forget, or those that hold a concept alone.
+def edit_prompts(
+    concept: Subject, model: DiffusionModel, names: Collection[str], which: Which = "every"
+) -> list[tuple[Group, EditPrompts]]:
+    """What a closed form is given: the layers of the named weights, those together that read the same, with what they read of every prompt
+    to forget, or of those that hold a concept alone.
 
     In a sequence what it is to keep as it is read holds what was removed before, under every name: no other prompt has those words, and an
     edit that is free to change how they are read brings them back.
@@ -17,4 +25,19 @@ def edit_prompts(concept: Subject, model: DiffusionModel, which: Which = "every"
     before = [c for part in concept.parts for c in part.removed if c.identity not in together]
     retained = [*surviving(concept), *(p.prompt for c in before for p in c.by_every_name.forget())]
     texts = [p.prompt for p in forget], [p.anchor for p in forget], retained
-    return EditPrompts(*(model.encode(t) for t in texts))
+    return [(group, EditPrompts(*(conditions(model, group, t) for t in texts))) for group in groups(model, names)]
+
+
+def refuse_edit(model: DiffusionModel, scope: Scope) -> None:
+    """Refuses a closed form of weights that read more than the prompt: what they read of it is another at each point of the noise path.
+
+    Raises:
+        ExpungeError: the scope holds such a weight.
+    """
+    if other := sorted(model.scope(scope).keys() - model.scope(SCOPES["entrance"]).keys()):
+        raise ExpungeError(
+            f"A closed form needs weights that read the prompt alone. {other[0]}, of the scope {scope.name!r}, reads more.",
+            rule="closed-form-mixed",
+            value=scope.name,
+            hint="Try a method whose scope is entrance.",
+        )

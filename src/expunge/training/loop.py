@@ -90,7 +90,7 @@ class Trainer:
         self.reference = Reference(model, state, batches.references)
         self.hooks, self.log = Hooks(method, batches), StepLog()
         self.optimizers = Optimizers(state.trained, self.hooks.companion, method, training, self.accelerator)
-        self.preconditioner = make_preconditioner(model, batches.concept, training.whiten)
+        self.preconditioner = make_preconditioner(model, batches.concept, training.whiten, method.scope)
         self.costs = Costs(spent or Spent(), self.student, self.processes)
         parts = (self.state, self.hooks, self.optimizers, self.log, self.costs)
         self.checkpoint = Checkpoint(folder, parts, self.hooks, batches.references, self.processes)

@@ -1,5 +1,6 @@
 """A closed form's edit as a text-space eraser: one matrix on the states of prompts."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from expunge.methods.base import Objective
 from expunge.methods.config import find_method
 from expunge.models.loading import Model
 from expunge.models.text_eraser import TextEraser
-from expunge.runs.closed_form import factor
+from expunge.runs.closed_form import factors
 from expunge.runs.export.change import Change, check_name
 from expunge.runs.export.provenance import described
 from expunge.runs.run import Run
@@ -28,8 +29,9 @@ def write_text_eraser(model: Model, run: Run | str | Path, file: str | Path, all
         The eraser, ready to be attached to a pipeline.
 
     Raises:
-        ExpungeError: a trained run, whose change is no such product; one that was composed; the run belongs to another base model, or is
-            not finished; a file that is not called `.safetensors`, or cannot be written; code outside the package.
+        ExpungeError: a trained run, whose change is no such product; one that was composed; a model that reads more than the states of
+            tokens; the run belongs to another base model, or is not finished; a file that is not called `.safetensors`, or cannot be
+            written; code outside the package.
     """
     file = Path(file)
     check_name(file, "a text-space eraser")
@@ -37,7 +39,15 @@ def write_text_eraser(model: Model, run: Run | str | Path, file: str | Path, all
     _refuse(run, allow_code)
     change = Change.of(model, run)
     weights = {n: p.detach().to("cpu", torch.float64) for n, p in change.model.network.named_parameters() if n in change.after}
-    eraser = TextEraser(factor(run, change.model, weights, allow_code), described(change))
+    found = factors(run, change.model, weights, allow_code)
+    if beyond := [n for n in found if weights[n].ndim == 2 and not re.search(change.model.reads_tokens, n)]:
+        raise ExpungeError(
+            f"{run.folder} changes {beyond[0]}, which does not read the states of tokens as they are. No one matrix on these is the edit.",
+            rule="eraser-beyond-states",
+            value=beyond[0],
+            hint="Try a merged folder, or a LoRA file.",
+        )
+    eraser = TextEraser(next(iter(found.values())), described(change))
     eraser.save(file)
     return eraser
 

@@ -1,0 +1,38 @@
+"""The rows of a concept, found by where its words stand in what each text encoder reads."""
+
+import pytest
+
+from expunge.errors import ExpungeError
+from expunge.models.prompts import Reading, check_words
+from families import FAMILIES
+
+ONE, OTHER = "a ring in neon style", "a ring in dots style"
+
+
+def rows_of_concept(family: str) -> list[int]:
+    return [i for i, kind in enumerate(FAMILIES[family].model().tokens([ONE], ("neon",))[0].tolist()) if kind == 1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_that_another_word_changes_is_the_concepts(family: str):
+    """The first one, for in a causal encoder all that follow change too; in T5 every row reads every other."""
+    model = FAMILIES[family].model()
+    x, y = (model.encode([prompt]).states[0] for prompt in (ONE, OTHER))
+    changed = [i for i in range(len(x)) if (x[i] - y[i]).abs().max() > 1e-6]
+    rows = rows_of_concept(family)
+    assert rows
+    assert rows[0] == changed[0] or (changed[0] == 0 and set(rows) <= set(changed))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_limit_is_the_encoders_with_its_template(family: str):
+    """As many words as fit are read; one more is refused, and nothing is cut."""
+    model = FAMILIES[family].model()
+    for reading in model.readings:
+        room = (reading.length - reading.count("a")) // (reading.count("a a") - reading.count("a"))
+        fits = " ".join(["a"] * (1 + room))
+        check_words(reading, fits)
+        with pytest.raises(ExpungeError) as caught:
+            check_words(reading, f"{fits} a")
+        assert caught.value.rule == "prompt-too-long"
+    assert all(isinstance(reading, Reading) for reading in model.readings)
