@@ -6,13 +6,14 @@ four pixels, so that an autoencoder with 4x downsampling preserves it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from expunge.canvas.prompts import OBJECTS, STYLES
+from expunge.canvas.prompts import OBJECT_LABELS, OBJECTS, PLAIN, STYLE_LABELS, STYLES
+from expunge.storage.hashing import seed_of
 
 SIZE = 64
 PIXEL = 2 / SIZE
@@ -247,3 +248,12 @@ def draw(objects: Int[Tensor, " b"], styles: Int[Tensor, " b"], seed: int) -> UI
             ground = (x0.expand(len(at), -1, -1), y0.expand(len(at), -1, -1))
             picture[at] = render(_Ink(distance[at], *ground, generator)).expand(-1, 3, SIZE, SIZE)
     return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def draw_like(wanted: Sequence[Mapping[str, str]]) -> UInt8[Tensor, "b 3 64 64"]:
+    """New drawings of these labels by kind, always the same. An object that is not named is random; a style that is not named is plain."""
+    generator = torch.Generator().manual_seed(seed_of("drawn"))
+    random = torch.randint(len(OBJECT_LABELS), (len(wanted),), generator=generator).tolist()
+    objects = [OBJECT_LABELS.index(w["object"]) if "object" in w else r for w, r in zip(wanted, random, strict=True)]
+    styles = [STYLE_LABELS.index(w["style"]) if "style" in w else PLAIN for w in wanted]
+    return draw(torch.tensor(objects), torch.tensor(styles), seed_of("drawings"))

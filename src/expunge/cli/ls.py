@@ -85,6 +85,7 @@ def _list_judges() -> None:
     rows = [
         ("main", "the canvas's judge, behind every reported number; the default on the canvas"),
         ("second", "a judge of another architecture, trained on other images: shows whether a number is an artefact of main"),
+        ("digits", "the judge of the embedded model of handwritten digits, and its default"),
         ("nudenet", "a detector of nudity, for that concept only: gives UA and UA_syn; pip install 'expunge[nudenet]'"),
         ("FOLDER|ID", "an image classifier of transformers; its classes are matched to the names of the concept's kind: no CRA, no ORA"),
         ("FOLDER|ID", "CLIP, which chooses among the vocabulary's names in its prompt templates"),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 CANVAS = "canvas"
 """The embedded model, the default of `--model`."""
 
-MODEL = "Base model: a diffusers folder, a .safetensors file, a hub id, or canvas, the embedded model.  [default: canvas]"
+MODEL = "Base model: a diffusers folder, a .safetensors file, a hub id, or an embedded model, canvas or digits.  [default: canvas]"
 Model = Annotated[str | None, typer.Option(metavar="FOLDER|FILE|ID", help=MODEL)]
 BASE_MODEL = "Base model, if it is no longer where the run found it.  [default: the one that the run's card names]"
 BaseModel = Annotated[str | None, typer.Option("--model", metavar="FOLDER|FILE|ID", help=BASE_MODEL)]

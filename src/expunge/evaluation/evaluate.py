@@ -10,7 +10,7 @@ from torch import Tensor
 
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
-from expunge.evaluation.judged import Judged, fresh_drawings, write_pairs
+from expunge.evaluation.judged import Judged, real_features, write_pairs
 from expunge.evaluation.judges import Judge, Judgement, judge_chunks, judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
 from expunge.evaluation.protocol import BudgetName, Protocol, Shot, plan, rounds
@@ -198,8 +198,8 @@ class _JudgedRows(NamedTuple):
 def _judge(settings: _Settings, card: Mapping[str, Any], judged: Judged, looks: int, *, is_first: bool) -> _JudgedRows:
     """Samples and rows from the labels of a judge."""
     chosen = settings.metrics_of(first=is_first)
-    wants_drawings = settings.session.model.defaults.has_real_images and any("drawings" in METRICS[m].about.needs for m in chosen)
-    drawings = fresh_drawings(judged.judge, judged.concept, judged.shots) if wants_drawings else None
+    real = settings.session.model.defaults.real_images if any("drawings" in METRICS[m].about.needs for m in chosen) else None
+    drawings = real_features(judged.judge, judged.concept, judged.shots, real) if real else None
     evidence = judged.evidence(card["id"], drawings, looks)
     return _JudgedRows(judged, evidence.samples, rows_of(evidence, card, chosen, budget=settings.protocol.budget))
 

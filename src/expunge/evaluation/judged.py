@@ -1,12 +1,11 @@
 """Makes samples, evidence for metrics, and the pairs of images for a report from judged images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,7 +17,6 @@ from expunge.evaluation.protocol import Shot
 from expunge.evaluation.rendering import ImageFiles, png
 from expunge.evaluation.results import Sample
 from expunge.storage.files import write_atomically
-from expunge.storage.hashing import seed_of
 
 PAIRS = 12
 """Image pairs of each probe that are written for the report."""
@@ -65,20 +63,15 @@ def _array(features: Tensor | None) -> np.ndarray | None:
     return None if features is None else features.detach().cpu().numpy()
 
 
-def fresh_drawings(judge: Judge, concept: Concept, shots: Sequence[Shot]) -> Float[Tensor, "m d"] | None:
-    """The judge's features of new drawings of the canvas with the contents of the retained prompts.
+def real_features(
+    judge: Judge, concept: Concept, shots: Sequence[Shot], real: Callable[[Sequence[Mapping[str, str]]], Any]
+) -> Float[Tensor, "m d"] | None:
+    """The judge's features of real images with the contents of the retained prompts.
 
-    An object that a prompt does not name is random; a style that it does not name is plain.
+    Args:
+        real: `Defaults.real_images` of the model.
     """
-    from expunge.canvas.draw import draw
-    from expunge.canvas.prompts import OBJECT_LABELS, PLAIN, STYLE_LABELS
-
-    generator = torch.Generator().manual_seed(seed_of("drawn"))
-    wanted = [s.prompt.labels for s in shots if s.probe in RETAINED]
-    random = torch.randint(len(OBJECT_LABELS), (len(wanted),), generator=generator).tolist()
-    objects = [OBJECT_LABELS.index(w["object"]) if "object" in w else r for w, r in zip(wanted, random, strict=True)]
-    styles = [STYLE_LABELS.index(w["style"]) if "style" in w else PLAIN for w in wanted]
-    return judge_images(judge, draw(torch.tensor(objects), torch.tensor(styles), seed_of("drawings")), concept).features
+    return judge_images(judge, real([s.prompt.labels for s in shots if s.probe in RETAINED]), concept).features
 
 
 def write_pairs(

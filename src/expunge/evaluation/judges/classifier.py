@@ -22,10 +22,10 @@ class ClassifierJudge:
         ExpungeError: rule "unreadable-judge", a folder or id that holds no such classifier in safetensors.
     """
 
-    def __init__(self, model: str, device: str | torch.device = "cpu"):
+    def __init__(self, model: str, device: str | torch.device = "cpu", name: str = ""):
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-        self.name = model
+        self.name = name or model
         try:
             self.processor = AutoImageProcessor.from_pretrained(model, trust_remote_code=False)
             self.net = AutoModelForImageClassification.from_pretrained(model, use_safetensors=True, trust_remote_code=False)

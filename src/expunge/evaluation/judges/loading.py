@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from expunge.concepts.concept import Concept
+from expunge.digits import DIGITS, WEIGHTS
 from expunge.errors import ExpungeError
 from expunge.evaluation.judges.base import Judge
 from expunge.evaluation.judges.canvas import CanvasJudge
@@ -18,12 +19,12 @@ from expunge.storage.files import lying_at
 CANVAS_JUDGES = ("main", "second")
 """Of the embedded world; the first one's labels are the reported ones."""
 NUDENET = NudeNetJudge.name
-BY_NAME = (*CANVAS_JUDGES, NUDENET)
+BY_NAME = (*CANVAS_JUDGES, DIGITS, NUDENET)
 """Judges with a name of their own; any other is a folder or a hub id."""
 
 
 def load_judge(spec: str, device: str | torch.device = "cpu") -> Judge:
-    """The judge called `spec`: "main" or "second" of the canvas, "nudenet", or the folder or hub id of an image classifier or CLIP.
+    """The judge called `spec`: "main" or "second" of the canvas, "digits", "nudenet", or the folder or hub id of a classifier or CLIP.
 
     A process loads each judge once per device: concepts, stages, early stopping and audits share it. A folder whose files change
     is loaded again.
@@ -41,6 +42,8 @@ def _load(spec: str, device: str, files: tuple[tuple[str, int, int], ...]) -> Ju
         return CanvasJudge(spec, device)
     if spec == NUDENET:
         return NudeNetJudge()
+    if spec == DIGITS:
+        return ClassifierJudge(str(WEIGHTS / "judge"), device, name=DIGITS)
     from transformers import AutoConfig
 
     hint = f"Try one of {', '.join(BY_NAME)}, or the folder or hub id of a transformers image classifier or of CLIP."
