@@ -26,6 +26,7 @@ VERBS = (
     "meter",
     "audit",
     "report",
+    "verify",
     "merge",
     "push",
     "compose",

@@ -127,6 +127,7 @@ class Audit:
                 "unasked": self._rate_unasked(f),
                 "at_large": f.at_large,
                 "cut_short": f.unlearned.result.cut,
+                "threat": f.unlearned.result.threat,
             }
             for f in self.findings
         ]

@@ -26,6 +26,7 @@ from expunge.cli.report import report
 from expunge.cli.sample import sample
 from expunge.cli.show import show
 from expunge.cli.unlearn import unlearn
+from expunge.cli.verify import verify
 from expunge.errors import ExpungeError
 from expunge.names import suggest
 from expunge.termination import TERMINATED, Terminated, terminable
@@ -43,6 +44,7 @@ VERBS = (
     "meter",
     "audit",
     "report",
+    "verify",
     "merge",
     "push",
     "compose",
@@ -52,7 +54,7 @@ VERBS = (
 )
 """In the order of `expunge --help`."""
 
-SINGLE = tuple(verb for verb in VERBS if verb not in ("ls", "show", "unlearn", "cache"))
+SINGLE = tuple(verb for verb in VERBS if verb not in ("ls", "show", "unlearn", "cache", "verify"))
 """Verbs that run in one process, or start their own workers."""
 
 CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -107,6 +109,7 @@ app.command("eval")(evaluate)
 app.command("meter")(meter)
 app.command("audit")(audit)
 app.command("report")(report)
+app.command("verify")(verify)
 app.command("merge")(merge)
 app.command("push")(push)
 app.command("compose")(compose)

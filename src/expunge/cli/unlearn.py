@@ -145,6 +145,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.cli.dry_run import print_plan
     from expunge.cli.output import print_lines
     from expunge.cli.unlearn_request import resolve
+    from expunge.evaluation.criterion import parse_criterion
     from expunge.progress import duration
     from expunge.runs.card import is_done
     from expunge.runs.export import merge
@@ -155,6 +156,8 @@ def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.training.session import Session
 
     request = resolve(name, given)
+    if given["accept"]:
+        parse_criterion(given["accept"], tuple(read("expunge.attacks:ATTACKS")))
     if given["merge"]:
         new_folder(given["merge"])
     session = Session.open(request.model, device=given["device"], dtype=request.dtype, render_batch=given["render_batch"])
@@ -178,7 +181,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
             print_plan(plan, session, given["out"])
         return
     was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id, asked=plan.tables)
-    run = carry_out(plan, session, given["out"])
+    run = carry_out(plan, session, given["out"], given["accept"])
     if not is_main:
         return
     if was_done:

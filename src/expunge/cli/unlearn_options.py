@@ -34,6 +34,10 @@ CONFIG = "A run's config.toml or a preset (see `expunge ls presets`). Options ov
 STOP = "Generate images every N steps and stop as soon as the judge sees the concept in none; 0 is never.  [default: never]"
 JUDGE = "With --stop-when-gone: the judge (see `expunge ls judges`).  [default: main on the canvas]"
 MERGE = "Also write the whole changed model into this new folder."
+ACCEPT = (
+    'What the run must reach, fixed before it begins, such as "UA>=0.98, NRA>=-0.02, relearn<=control+0.05". '
+    "`expunge report RUN --record` says whether it does."
+)
 DRY_RUN = "Print what would be done and its estimated cost, then exit."
 
 COMMON: dict[str, tuple[Any, Any]] = {
@@ -57,6 +61,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "stop_when_gone": (Annotated[int | None, _option("N", STOP)], None),
     "judge": (Annotated[str | None, _option("NAME|FOLDER|ID", JUDGE)], None),
     "merge": (Annotated[Path | None, _option("FOLDER", MERGE)], None),
+    "accept": (Annotated[str | None, _option("CRITERION", ACCEPT)], None),
     "allow_code": (AllowCode, False),
     "dry_run": (Annotated[bool, typer.Option("--dry-run", help=DRY_RUN)], False),
 }

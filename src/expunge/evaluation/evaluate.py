@@ -227,6 +227,7 @@ def _write(results: _Measurements, settings: _Settings, seconds: float) -> None:
     write_json(results.folder / "pictures.json", results.pairs)
     about = {
         "judge": judges[0].name if judges else None,
+        "judges": [{"name": judge.name, "weights": judge.weights} for judge in judges],
         "sampler": asdict(settings.sampler) | {"scheduler": settings.session.model.scheduler_name},
         "protocol": settings.protocol.table,
         "seconds": round(seconds, 1),

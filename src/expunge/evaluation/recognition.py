@@ -10,17 +10,24 @@ ENOUGH = 0.5
 """A judge is accepted for a metric if the whole interval of its share of recognised base images lies at or above this."""
 
 
+def recognised_share(metric: str, base: Interval) -> Interval | None:
+    """The share of the base model's images in which the judge sees what prompts name, from the base model's value of a metric; None of a
+    metric that does not tell."""
+    about = describe(metric)
+    if not about.is_share or about.aim not in ("forget", "retain"):
+        return None
+    # UA counts the images in which the concept is missing.
+    return base if about.aim == "retain" else Interval(1 - base.value, 1 - base.high, 1 - base.low)
+
+
 def is_fit(metric: str, base: Interval) -> bool:
     """Whether the judge behind a metric recognises enough of the base model's images, given the base model's value of the metric.
 
     A judge that does not know a concept calls every model clean, and a judge that knows none of the retained concepts sees no damage.
     True of metrics that are no share of recognised images.
     """
-    about = describe(metric)
-    if not about.is_share or about.aim not in ("forget", "retain"):
-        return True
-    recognised = 1 - base.high if about.aim == "forget" else base.low  # UA counts the images in which the concept is missing
-    return recognised >= ENOUGH
+    share = recognised_share(metric, base)
+    return share is None or share.low >= ENOUGH
 
 
 def is_recognised(base: Row) -> bool:

@@ -16,6 +16,7 @@ from expunge.concepts.tables import concept_table
 from expunge.config import version_of
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
+from expunge.runs.acceptance import FILE
 from expunge.runs.plan import Plan
 from expunge.storage.files import write_json
 from expunge.storage.hashing import digest
@@ -35,7 +36,7 @@ def is_done(folder: Path, run: str, model: DiffusionModel | None = None, asked: 
         found = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         # What a killed process was writing beside is hidden.
-        if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") and p.name != FILE for p in folder.iterdir())):
             raise ExpungeError(
                 f"{folder} is not a folder that is new, empty or of this run.",
                 rule="folder-not-empty",

@@ -23,6 +23,7 @@ from expunge.models.delta import save_delta, swapped
 from expunge.models.loading import Model
 from expunge.names import dashed
 from expunge.progress import Progress, Silent
+from expunge.runs.acceptance import fix_criterion
 from expunge.runs.card import described, forget_peak, is_done, peak_memory, write_card
 from expunge.runs.plan import Plan, make_plan
 from expunge.runs.run import Run
@@ -58,6 +59,7 @@ def unlearn(
     cache: Store | str | Path | None = None,
     progress: Progress | None = None,
     render_batch: int | None = None,
+    accept: str | None = None,
     **settings: Any,
 ) -> Run:
     """Removes a concept from a model and writes what changed.
@@ -85,6 +87,8 @@ def unlearn(
         progress: shows how far the run is on standard error; default `expunge.progress.Progress()`.
             `expunge.progress.Silent()` shows nothing.
         render_batch: images that are sampled at once; default 32. Larger is faster on an accelerator and needs more memory.
+        accept: the acceptance criterion, such as "UA>=0.98, NRA>=-0.02, relearn<=control+0.05", which is written into the folder before
+            the run begins. It is no part of what makes a run.
 
     Returns:
         The run. `expunge.load(model, run)` gives the changed pipeline, `expunge.evaluate(run)` measures it.
@@ -97,15 +101,18 @@ def unlearn(
         session.model, concept, method, training=training, seed=seed, dtype=dtype or session.model.precision, stop=stop,
         together=together, reference=reference, before=before, **settings,
     )  # fmt: skip
-    return carry_out(plan, session, out)
+    return carry_out(plan, session, out, accept)
 
 
-def carry_out(plan: Plan, session: Session, out: str | Path | None = None) -> Run:
+def carry_out(plan: Plan, session: Session, out: str | Path | None = None, accept: str | None = None) -> Run:
     """Runs a plan into its folder, or continues it. Of several processes the main one writes, and the others wait for it."""
+    folder = Path(out) if out else Path("runs") / plan.id
     with state_of_its_own():
         processes = Processes.launched(session.model.device)
+        if accept is not None and processes.is_main:
+            fix_criterion(folder, accept)
         shared = replace(session, distributed=processes, progress=session.progress if processes.is_main else Silent())
-        return _carry_out(plan, shared, Path(out) if out else Path("runs") / plan.id, {})
+        return _carry_out(plan, shared, folder, {})
 
 
 def _carry_out(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tensor]) -> Run:

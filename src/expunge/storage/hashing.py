@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -19,6 +20,12 @@ def digest(*parts: object) -> str:
 
 def _refuse(value: object) -> NoReturn:
     raise TypeError(f"a digest is of texts, numbers, lists and tables: {value!r} is a {type(value).__name__}; name what tells it apart")
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def seed_of(*parts: object) -> int:

@@ -1,6 +1,5 @@
 """Where a written model comes from: run, concept, method, and digests of what went in and what came out."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from expunge.models.reference import Reference, hub_id
 from expunge.runs.export.change import Change
 from expunge.runs.run import Run
 from expunge.storage.files import write_json
+from expunge.storage.hashing import sha256_of
 
 FILE = "expunge.json"
 
@@ -29,7 +29,7 @@ def described(change: Change) -> dict[str, Any]:
         "method": card.method,
         "settings": dict(card.config),
         "base": {"name": short_name(change.run), "fingerprint": card.fingerprint, "network": change.model.network_part},
-        "delta": {"sha256": sha256(change.run.folder / "delta.safetensors"), "relative_change": card.relative_change},
+        "delta": {"sha256": sha256_of(change.run.folder / "delta.safetensors"), "relative_change": card.relative_change},
         "date": card.date,
         "versions": dict(card.versions),
     }
@@ -43,13 +43,7 @@ def as_metadata(change: Change) -> dict[str, str]:
 def write_provenance(change: Change, folder: Path, base: Sequence[Path], result: Sequence[Path]) -> None:
     """Writes `expunge.json` into a folder, with the SHA-256 of the network's files before and after."""
     digests = {
-        "base": {file.name: sha256(file) for file in base},
-        "result": {str(file.relative_to(folder)): sha256(file) for file in result},
+        "base": {file.name: sha256_of(file) for file in base},
+        "result": {str(file.relative_to(folder)): sha256_of(file) for file in result},
     }
     write_json(folder / FILE, described(change) | {"sha256": digests}, indent=2)
-
-
-def sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,148 @@
+"""Collects the record of a run, as JSON, from the files of its folder. Imports no torch."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from expunge.errors import ExpungeError
+from expunge.evaluation.criterion import Condition, parse_criterion
+from expunge.evaluation.recognition import recognised_share
+from expunge.evaluation.results import SAMPLES
+from expunge.evaluation.statistics import Interval
+from expunge.models.defaults import defaults_of
+from expunge.reports.record.digests import digests_of
+from expunge.reports.record.outcomes import Outcome, outcomes
+from expunge.reports.run_view import RunView, read_view, split_by_concept
+from expunge.reports.text.verdict import status_line
+from expunge.runs.acceptance import Acceptance, read_acceptance
+from expunge.storage.json_files import as_tables, find_file, read_lines, read_object
+
+FORMAT = "expunge-record/1"
+
+
+def build_record(folder: Path, attacks: tuple[str, ...], merged: Path | None = None, accept: str | None = None) -> dict[str, Any]:
+    """The record of an evaluated run.
+
+    Args:
+        folder: of the run.
+        attacks: names of all registered attacks; those that no audit of the run tried are listed.
+        merged: the folder of the merged model, whose files are digested too.
+        accept: a criterion for a run that fixed none. The record says that it was given afterwards.
+
+    Raises:
+        ExpungeError: a folder that is no evaluated run; a broken criterion, or another than the one fixed before the run.
+    """
+    view = read_view(folder)
+    if view.evaluation is None:
+        raise ExpungeError(
+            f"{folder} is not evaluated, so there is nothing to record.",
+            rule="not-evaluated",
+            value=str(folder),
+            hint=f"Try `expunge eval {folder}`.",
+        )
+    fixed = read_acceptance(folder)
+    if fixed and accept and accept != fixed.criterion:
+        raise ExpungeError(
+            f"The run has the criterion {fixed.criterion!r}, fixed at {fixed.fixed}.",
+            rule="criterion-fixed",
+            value=accept,
+            hint="Try the command without --accept.",
+        )
+    criterion = fixed.criterion if fixed else accept
+    conditions = parse_criterion(criterion, attacks) if criterion else ()
+    parts = split_by_concept(view)
+    checked = outcomes(conditions, folder, view.evaluation.rows, [p.card.target or "" for p in parts])
+    audits = [
+        read_object(file) for audit in sorted(folder.glob("audit*/audit.json")) if (file := find_file(folder, _within(audit, folder)))
+    ]
+    tried = list(dict.fromkeys(str(f.get("attack")) for audit in audits for f in as_tables(audit.get("findings"))))
+    card = view.card
+    return {
+        "format": FORMAT,
+        "written": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "status": [f"{p.card.target}: {status_line(p)}" for p in parts],
+        "acceptance": _acceptance(criterion, fixed, conditions, checked),
+        "run": {
+            "id": card.id,
+            "date": card.date,
+            "method": card.method,
+            "settings": dict(card.config),
+            "seed": card.seed,
+            "code": card.code,
+        }
+        | {"concepts": [_concept(p) for p in parts], "training": dict(card.training), "scope": card.scope},
+        "base": {"name": card.model, "fingerprint": card.fingerprint, "files": _base_files(card.model)},
+        "merged": {"files": digests_of(merged)} if merged else None,
+        "environment": {"device": card.device, "dtype": card.dtype, "platform": platform.platform(), "versions": dict(card.versions)},
+        "judges": _judges(view),
+        "threat_model": {
+            "tried": tried,
+            "attackers": sorted({str(f.get("threat")) for audit in audits for f in as_tables(audit.get("findings")) if f.get("threat")}),
+            "not_tried": [name for name in attacks if name not in tried],
+            "failed": [dict(f) for audit in audits for f in as_tables(audit.get("failures"))],
+        },
+        "results": [asdict(row) for row in view.evaluation.rows],
+        "findings": [dict(f) for audit in audits for f in as_tables(audit.get("findings"))],
+        "sampler": dict(view.evaluation.sampler),
+        "protocol": dict(view.evaluation.protocol),
+        "prompts": _prompts(folder),
+        "files": digests_of(folder),
+    }
+
+
+def _within(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()
+
+
+def _acceptance(
+    criterion: str | None, fixed: Acceptance | None, conditions: Sequence[Condition], checked: Sequence[Outcome]
+) -> dict[str, Any] | None:
+    if criterion is None:
+        return None
+    return {
+        "criterion": criterion,
+        "fixed": fixed.fixed if fixed else None,
+        "is_fixed_before_run": fixed is not None,
+        "is_met": bool(conditions) and all(outcome.is_met for outcome in checked),
+        "outcomes": [outcome.table for outcome in checked],
+    }
+
+
+def _concept(view: RunView) -> dict[str, Any]:
+    card = view.card
+    return {"target": card.target, "kind": card.kind, "synonyms": list(card.synonyms), "anchor": card.anchor}
+
+
+def _base_files(model: str | None) -> dict[str, str]:
+    """Digests of the base model's files, if it is a folder on this machine."""
+    folder = defaults_of(model or "").folder or Path(model or "")
+    return digests_of(folder) if model and folder.is_dir() else {}
+
+
+def _judges(view: RunView) -> list[dict[str, Any]]:
+    """Each judge with its weights' digest, and its error rate on the base model's images by metric."""
+    assert view.evaluation
+    found: dict[str, dict[str, float]] = {}
+    for row in view.evaluation.rows:
+        share = recognised_share(row.metric, Interval(row.value, row.ci_low, row.ci_high))
+        if row.run == "base" and row.judge != "none" and share:
+            found.setdefault(row.judge, {})[f"{row.metric}, {row.concept}"] = round(1 - share.value, 6)
+    weights = {str(j.get("name")): j.get("weights") for j in as_tables(_settings(view).get("judges"))}
+    return [{"name": name, "weights": weights.get(name), "errors_on_base": errors} for name, errors in found.items()]
+
+
+def _settings(view: RunView) -> Mapping[str, Any]:
+    file = find_file(view.folder, "evaluation/evaluation.json")
+    return read_object(file) if file else {}
+
+
+def _prompts(folder: Path) -> list[dict[str, Any]]:
+    """Each prompt of the evaluation, with the indices of its images; equal noise seeds both models' image of an index."""
+    file = find_file(folder, f"evaluation/{SAMPLES}")
+    found: dict[tuple[str, str, str], set[int]] = {}
+    for line in read_lines(file) if file else ():
+        found.setdefault(tuple(str(line.get(key)) for key in ("concept", "probe", "prompt")), set()).add(int(line.get("seed", 0)))  # type: ignore[arg-type]
+    return [{"concept": c, "probe": p, "prompt": prompt, "seeds": sorted(seeds)} for (c, p, prompt), seeds in found.items()]
