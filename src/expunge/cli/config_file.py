@@ -1,9 +1,10 @@
-"""Reads what `--config` and `--before` name: a run's `config.toml`, one written by hand, or a preset."""
+"""Reads what `--config` and `--before` name: a run's `config.toml`, one written by hand, a preset, or LECO's prompts."""
 
 from pathlib import Path
 from typing import Any
 
 from expunge import config
+from expunge.cli.leco_file import is_leco, read_leco, resolutions
 from expunge.errors import ExpungeError
 from expunge.methods.config import find_method
 from expunge.methods.presets import PRESETS, read_preset
@@ -35,6 +36,8 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.exists() and path.name == str(path) and not path.suffix:
         read_preset(path.name)  # raises, with the closest preset
     tables = config.read_toml(path)
+    if is_leco(tables):
+        tables = read_leco(tables, path)
     if "start" in tables:
         raise ExpungeError(
             f"{path} is the configuration of one stage of a sequence.",
@@ -64,6 +67,12 @@ def _check_table(path: Path, name: str, value: Any) -> None:
                 value=unknown[0],
                 hint=suggest(unknown[0], keys),
             )
+
+
+def asked_sizes(path: Path) -> list[int]:
+    """The sizes of images that a file of LECO's prompts asks for; none for any other configuration."""
+    tables = {} if is_preset(path) else config.read_toml(path)
+    return resolutions(tables) if is_leco(tables) else []
 
 
 def is_preset(path: Path) -> bool:

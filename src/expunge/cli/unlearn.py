@@ -142,7 +142,9 @@ def _build_function(name: str, options: dict[str, tuple[Any, Any]]) -> Callable[
 
 
 def _run(name: str, given: dict[str, Any]) -> None:
+    from expunge.cli.config_file import asked_sizes
     from expunge.cli.dry_run import print_plan
+    from expunge.cli.leco_file import refuse_size
     from expunge.cli.output import print_lines
     from expunge.cli.unlearn_request import resolve
     from expunge.evaluation.criterion import parse_criterion
@@ -164,6 +166,8 @@ def _run(name: str, given: dict[str, Any]) -> None:
     model = session.model
     if given["merge"]:
         refuse_unmergeable(model, given["merge"])
+    if given["config"]:
+        refuse_size(asked_sizes(given["config"]), model.size)
     if request.fingerprint not in (None, model.fingerprint):
         raise ExpungeError(
             f"{given['config']} is for a model with the fingerprint {request.fingerprint}. {request.model} now has {model.fingerprint}.",

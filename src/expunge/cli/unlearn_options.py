@@ -30,7 +30,7 @@ BEFORE = (
 )
 KIND = "Kind of a concept that the vocabulary lacks: style, object, ..."
 SEED = "Seed of images, noise and batches.  [default: 0]"
-CONFIG = "A run's config.toml or a preset (see `expunge ls presets`). Options override it."
+CONFIG = "A run's config.toml, a preset (see `expunge ls presets`), or LECO's prompts as TOML. Options override it."
 STOP = "Generate images every N steps and stop as soon as the judge sees the concept in none; 0 is never.  [default: never]"
 JUDGE = "With --stop-when-gone: the judge (see `expunge ls judges`).  [default: main on the canvas]"
 MERGE = "Also write the whole changed model into this new folder."
