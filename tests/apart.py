@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 import tiny
+from torch import Tensor
 
+from expunge.evaluation.evaluate import evaluate
+from expunge.models.base import DiffusionModel
+from expunge.models.sampling import Sampler
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
 from expunge.training.loop import Trainer
@@ -112,3 +116,20 @@ def share(folder: Path, environment: dict[str, str], runs: dict[str, dict]) -> N
         Trainer.fit = fit
         made("resumed", again)
     (folder / f"{rank}.json").write_text(json.dumps({"written": written, "seen": seen}))
+
+
+# --- several, that share images ---------------------------------------------------------------------------------------------
+
+
+def measure(run: Path, cache: Path, note: Path, environment: dict[str, str], given: dict) -> None:
+    """Evaluates a run, and notes how many rows there are and which prompts and seeds it sampled."""
+    os.environ |= environment
+    sampled, sample = [], DiffusionModel.sample
+
+    def noted(self: DiffusionModel, prompts: list[str], seeds: list[int], sampler: Sampler) -> Tensor:
+        sampled.extend(zip(prompts, seeds, strict=True))
+        return sample(self, prompts, seeds, sampler)
+
+    DiffusionModel.sample = noted
+    rows = evaluate(run, cache=cache, **given)
+    note.write_text(json.dumps({"rows": len(rows), "sampled": sampled}))

@@ -69,7 +69,7 @@ def test_one_that_waited_for_the_card_finds_the_run_done(made, tmp_path: Path, m
 
 def test_a_finished_run_is_read_where_nothing_can_be_written(made, monkeypatch: pytest.MonkeyPatch):
     first = made()
-    monkeypatch.setattr("expunge.runs.unlearn.alone_in", lambda folder: pytest.fail("locked"))
+    monkeypatch.setattr("expunge.training.distributed.alone_in", lambda folder: pytest.fail("locked"))
     assert made().id == first.id
 
 

@@ -17,6 +17,7 @@ UNTIL_WIDTH = (
     "Make images in rounds and stop when no interval that decides the verdict is wider, for example 0.1 for 10 points. Intervals then "
     "allow for the number of rounds.  [default: make all images]"
 )
+WORKERS = "Processes that sample images, each with a model in memory; on several GPUs one for each."
 SEED = "Seed of the noise that images start from; both models get the same noise."
 
 
@@ -35,6 +36,7 @@ def evaluate(
     render_batch: RenderBatch = None,
     budget: Annotated[str | None, typer.Option(metavar="quick|standard|full", help=BUDGET)] = None,
     until_width: Annotated[float | None, typer.Option(metavar="WIDTH", help=UNTIL_WIDTH)] = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help=WORKERS)] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the number of images and the estimated time, then exit.")] = False,
 ) -> None:
     """Measure whether the concept is gone and what else changed.
@@ -84,6 +86,7 @@ def evaluate(
         metrics=metric,
         render_batch=render_batch,
         until_width=until_width,
+        workers=workers,
     )
     print_evaluation(rows, {s["id"]: s.get("of", s["target"]) for s in card.get("stages", ())})
     print_conclusion(finished.folder)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from expunge.concepts.concept import Concept
-from expunge.errors import ExpungeError
 from expunge.evaluation.judged import Judged, real_features, write_pairs
 from expunge.evaluation.judges import Judge, Judgement, judge_chunks, judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
@@ -20,21 +19,23 @@ from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
 from expunge.evaluation.rows import AFTER_STAGES, notes_of_unknown, of_stages, rows_of
 from expunge.evaluation.sequential import Stopping, refuse_width, widest
 from expunge.evaluation.weights import weight_rows
+from expunge.evaluation.worker import refuse_memory, shared
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
 from expunge.models.loading import Model
 from expunge.models.sampling import Sampler
-from expunge.progress import Progress
-from expunge.runs.run import Run, writes
+from expunge.progress import Progress, Silent
+from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.storage.files import write_json, write_lines
 from expunge.storage.tensors import content
+from expunge.training.distributed import Processes, state_of_its_own
 from expunge.training.session import Session
+from expunge.training.workers import started
 
 NO_JUDGE = "No judge labelled the images, so metrics that need one are missing. Try --judge."
 
 
-@writes("evaluation")
 def evaluate(
     run: Run | str | Path,
     model: Model | None = None,
@@ -49,6 +50,7 @@ def evaluate(
     render_batch: int | None = None,
     budget: BudgetName | None = None,
     until_width: float | None = None,
+    workers: int = 1,
 ) -> list[Row]:
     """Measure a run against its base model, and write `evaluation/` into the run's folder.
 
@@ -74,6 +76,8 @@ def evaluate(
             remain: 0.1 is 10 points. Images are made in rounds, each with twice those of the one before, up to the budget. Intervals
             are wider than without, so that they hold at 95 % whatever the round in which it stops. Smaller takes more images, in
             proportion to 1 / width² if many images change.
+        workers: Processes that sample images, this one included, each with a model of its own: more need as much more memory, and on CUDA
+            take the next devices in turn. The results are those of one process. The model must be a folder, a hub id or "canvas".
 
     Returns:
         Rows of the base model (run "base") and of the run, in long format, as in `evaluation/rows.jsonl`. Rows of a stage have the stage's
@@ -82,34 +86,47 @@ def evaluate(
 
     Raises:
         ExpungeError: the run is not finished or has another base model; a metric, judge or budget is unknown; `until_width` without a
-            judge; another process measures the run.
+            judge; several workers for a pipeline in memory; another process measures the run.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     card, began = run.card, time.monotonic()
     refuse_unknown(metrics or ())
     protocol = replace(protocol, budget=budget) if budget else protocol
-    if until_width is not None:
-        refuse_width(until_width)
     session = Session.open(
         model or card["model"]["name"], device=device, dtype=card["dtype"], cache=cache, progress=progress, render_batch=render_batch
     )
     network = session.model
+    refuse_memory(workers, network)
     delta, concept = run.delta(network.fingerprint), run.concept()
     judges = judges_for(judge, network, *concept.parts)
-    if until_width is not None and not judges:
-        raise _no_judge(until_width)
+    if until_width is not None:
+        refuse_width(until_width, has_judge=bool(judges))
     settings = _Settings(session, judges, protocol, sampler or network.default_sampler, metrics or protocol.metrics, until_width)
-    results = _Measurements(run.folder / "evaluation")
+    folder = run.folder / "evaluation"
+    with state_of_its_own(), started(workers, network.device) as others:
+        processes = Processes.launched(network.device)
+        shown = session.progress if processes.is_main else Silent()
+        settings = replace(settings, session=replace(session, distributed=processes, progress=shown, workers=others))
+        with processes.alone_in(folder):
+            results = _measure_run(run, settings, delta)
+            if processes.is_main:
+                _write(results, settings, time.monotonic() - began)
+            processes.wait()
+    return results.rows
+
+
+def _measure_run(run: Run, settings: "_Settings", delta: Mapping[str, Tensor]) -> "_Measurements":
+    """All measurements of a run."""
+    results, card, concept = _Measurements(run.folder / "evaluation"), run.card, run.concept()
     for number, part in enumerate(concept.parts, 1):
         _measure(results, settings, card, delta, part, number if len(concept.parts) > 1 else None)
-    weights = weight_rows(session, delta, card, concept.target, protocol.has_drift)
-    results.rows.extend(replace(row, budget=protocol.budget) for row in weights)
+    weights = weight_rows(settings.session, delta, card, concept.target, settings.protocol.has_drift)
+    results.rows.extend(replace(row, budget=settings.protocol.budget) for row in weights)
     for stage, removed in _removed_by(run):
-        left = stage.delta(network.fingerprint)
+        left = stage.delta(settings.session.model.fingerprint)
         for part in removed:
             _measure_stage(results, settings, stage.card, left, part)
-    _write(results, settings, time.monotonic() - began)
-    return results.rows
+    return results
 
 
 @dataclass(frozen=True)
@@ -125,9 +142,9 @@ class _Settings:
 
     def render(self, delta: Mapping[str, Tensor], shots: Sequence[Shot], title: str) -> ImageFiles:
         """Images by the model with the weights `delta`."""
-        model = self.session.model
-        with swapped(model.network, delta):
-            return render(self.session, shots, self.sampler, _identify(model, delta), title)
+        weights = _identify(self.session.model, delta)
+        with shared(self.session, shots, self.sampler, weights, delta) as batches, swapped(self.session.model.network, delta):
+            return render(self.session, shots, self.sampler, weights, title, batches)
 
     def labels(self, judge: Judge, images: ImageFiles, concept: Concept) -> Judgement:
         """The labels of a judge, computed in the session's batches."""
@@ -183,8 +200,9 @@ def _measure(
         results.samples.extend(samples)
         results.rows.extend(rows)
     within, of = ("", {}) if number is None else (f"{number:02d}/", {"concept": concept.target})
-    pairs = write_pairs(results.folder, within, shots, (base, after), results.first.get(concept.target))
-    results.pairs.extend(of | entry for entry in pairs)
+    if settings.session.distributed.is_main:
+        pairs = write_pairs(results.folder, within, shots, (base, after), results.first.get(concept.target))
+        results.pairs.extend(of | entry for entry in pairs)
 
 
 class _JudgedRows(NamedTuple):
@@ -246,15 +264,6 @@ def _write(results: _Measurements, settings: _Settings, seconds: float) -> None:
 def _named(concept: str, note: str, results: _Measurements) -> str:
     """A note with its concept, where there are several."""
     return f"{concept}: {note}" if len(results.stopping) > 1 else note
-
-
-def _no_judge(width: float) -> ExpungeError:
-    return ExpungeError(
-        "Without a judge no share is measured, so no interval becomes narrow.",
-        rule="missing-judge",
-        value=width,
-        hint="Try --judge, or leave --until-width out.",
-    )
 
 
 def _identify(model: DiffusionModel, delta: Mapping[str, Tensor]) -> str:

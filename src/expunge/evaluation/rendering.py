@@ -1,7 +1,7 @@
 """Samples the images of a measurement, once for equal content: they are cached under a hash of everything that decides them."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError
 from expunge.evaluation.protocol import Shot
+from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler
 from expunge.storage.files import write_atomically
 from expunge.storage.hashing import digest
@@ -84,15 +85,25 @@ class ImageFiles:
             yield torch.stack([self.read(i) for i in range(start, min(start + size, len(self)))])
 
 
-def render(session: Session, shots: Sequence[Shot], sampler: Sampler, weights: str, title: str) -> ImageFiles:
-    """Images of all shots, in batches; each is cached under a hash of weights, prompt, noise and sampler."""
-    model = session.model
+def maker(model: DiffusionModel, shots: Sequence[Shot], sampler: Sampler) -> Callable[[list[int]], Pictures]:
+    """Samples the shots at some places."""
 
     def make(part: list[int]) -> Pictures:
         return model.sample([shots[i].prompt.prompt for i in part], [shots[i].noise_seed for i in part], sampler)
 
+    return make
+
+
+def render(
+    session: Session, shots: Sequence[Shot], sampler: Sampler, weights: str, title: str, batches: list[list[int]] | None = None
+) -> ImageFiles:
+    """Images of all shots, in batches; each is cached under a hash of weights, prompt, noise and sampler.
+
+    Args:
+        batches: the places of what is missing, batch by batch; default those of `Renderer.batches`.
+    """
     images = ImageFiles(locate_images(session, shots, sampler, weights))
-    Renderer(session, RENDER_BATCH).keep(images, make, title)
+    Renderer(session, RENDER_BATCH).keep(images, maker(session.model, shots, sampler), title, batches)
     return images
 
 

@@ -38,18 +38,21 @@ class Stopping:
         return {"until_width": self.until_width, "looks": self.looks, "rounds": self.rounds, "images": self.images, "width": self.width}
 
 
-def refuse_width(width: float) -> None:
-    """Refuses a width that no interval of a share can have.
+def refuse_width(width: float, *, has_judge: bool) -> None:
+    """Refuses a width that no interval of a share can have, and any width where no share is measured.
 
     Raises:
-        ExpungeError: rule "invalid-width".
+        ExpungeError: rule "invalid-width" or "missing-judge".
     """
     if not 0 < width < 1:
+        hint = "Try a number between 0 and 1, such as 0.1."
+        raise ExpungeError(f"No interval of a share is {width:g} wide.", rule="invalid-width", value=width, hint=hint)
+    if not has_judge:
         raise ExpungeError(
-            f"No interval of a share is {width:g} wide.",
-            rule="invalid-width",
+            "Without a judge no share is measured, so no interval becomes narrow.",
+            rule="missing-judge",
             value=width,
-            hint="Try a number between 0 and 1, such as 0.1.",
+            hint="Try --judge, or leave --until-width out.",
         )
 
 

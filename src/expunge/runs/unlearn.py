@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically, write_lines
 from expunge.storage.hashing import seed_of
-from expunge.storage.lock import alone_in, in_use
 from expunge.training.batches import Batches, gather
 from expunge.training.checkpoint import remove_checkpoint
 from expunge.training.counters import Spent, counted
@@ -120,7 +118,7 @@ def _carry_out(plan: Plan, session: Session, folder: Path, start: Mapping[str, T
     processes = session.distributed
     if not processes.agree(is_done(folder, plan.id, session.model, plan.tables)):
         check = _prepare(plan, session)
-        with _alone_in(folder, processes):
+        with processes.alone_in(folder):
             if not processes.agree(is_done(folder, plan.id, session.model)):  # another process may have finished it meanwhile
                 if plan.stages:
                     _in_stages(plan, session, folder)
@@ -139,25 +137,6 @@ def _prepare(plan: Plan, session: Session) -> Check | None:
             if plan.dtype == "fp16" and session.model.device.type == "cpu":
                 raise half_on_cpu()
     return plan.stop.start(plan.referred(session.model), plan.concept) if plan.stop and not plan.stages else None
-
-
-@contextmanager
-def _alone_in(folder: Path, processes: Processes) -> Iterator[None]:
-    """The same as `alone_in`, for the processes of one run together: the main one takes the lock, and all of them stop if it cannot.
-
-    Raises:
-        ExpungeError: a process of another run is writing into the folder.
-    """
-    with ExitStack() as locks:
-        refusal: ExpungeError | None = None
-        if processes.is_main:
-            try:
-                locks.enter_context(alone_in(folder))
-            except ExpungeError as error:
-                refusal = error
-        if processes.agree(refusal is not None):
-            raise refusal or in_use(folder)
-        yield
 
 
 def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tensor], check: Check | None) -> None:

@@ -1,8 +1,9 @@
 """One run on several processes, as `accelerate launch` or `torchrun` starts them: each takes a share of every batch."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from expunge.errors import ExpungeError
 from expunge.methods.base import Training
+from expunge.storage.lock import alone_in, in_use
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -79,6 +81,24 @@ class Processes:
     def main_first(self) -> Iterator[None]:
         """A context that the others enter when the main process has left it."""
         with self._state.main_process_first() if self._state is not None else nullcontext():
+            yield
+
+    @contextmanager
+    def alone_in(self, folder: Path) -> Iterator[None]:
+        """The same as `storage.lock.alone_in`, for these processes together: the main one takes the lock, and all stop if it cannot.
+
+        Raises:
+            ExpungeError: another process is writing into the folder.
+        """
+        with ExitStack() as locks:
+            refusal: ExpungeError | None = None
+            if self.is_main:
+                try:
+                    locks.enter_context(alone_in(folder))
+                except ExpungeError as error:
+                    refusal = error
+            if self.agree(refusal is not None):
+                raise refusal or in_use(folder)
             yield
 
     def agree(self, value: bool) -> bool:

@@ -71,20 +71,25 @@ class Renderer:
                 yield part
                 task.advance(by=part.stop - part.start)
 
-    def keep(self, kept: Kept[T], make: Make[T], title: str) -> None:
+    def keep(self, kept: Kept[T], make: Make[T], title: str, batches: list[list[int]] | None = None) -> None:
         """Samples the images that are missing, and keeps each batch as soon as it is made. One batch is in memory at a time.
 
         The processes of a session take turns at the batches, so their cache must be one folder. Any other process with the same cache
         takes part too: a batch that it is sampling is left to it.
 
+        Args:
+            batches: of what is missing; default `batches(kept)`.
+
         Raises:
             ExpungeError: rule "out-of-memory", a single image does not fit; the cache cannot be written.
         """
         processes = self.session.distributed
-        for is_shared in (True, False) if processes.count > 1 else (False,):
-            missing = self.batches(kept)
-            processes.wait()  # until all have listed the same
-            self._sample(kept, missing[processes.rank :: processes.count] if is_shared else missing, make, title)
+        missing = self.batches(kept) if batches is None else batches
+        processes.wait()  # until all have listed the same
+        self._sample(kept, missing[processes.rank :: processes.count], make, title)
+        processes.wait()
+        if processes.count > 1:  # what another machine has kept in a cache of its own
+            self._sample(kept, self.batches(kept), make, title)
             processes.wait()
 
     def batches(self, kept: Kept[T]) -> list[list[int]]:

@@ -9,6 +9,7 @@ from expunge.models.loading import Model, load
 from expunge.progress import Progress
 from expunge.storage.cache import Store
 from expunge.training.distributed import Processes
+from expunge.training.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Session:
     render_batch: int | None = None
     """Images that are sampled at once; None for each caller's own number. Larger is faster on an accelerator and needs more memory; the
     last digits of an image depend on it."""
+    workers: Workers | None = None
+    """Further processes that take part in sampling images."""
 
     def __post_init__(self) -> None:
         if self.render_batch is not None and self.render_batch < 1:

@@ -1,0 +1,146 @@
+"""A process that samples images beside another one: `python -m expunge.evaluation.worker`, started by `Workers`.
+
+It reads the path of a job from each line of its input, and ends with its input.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from expunge.concepts.concept import ProbePrompt
+from expunge.errors import ExpungeError
+from expunge.evaluation.protocol import Shot
+from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles, locate_images, maker
+from expunge.models.base import DiffusionModel
+from expunge.models.delta import swapped
+from expunge.models.loading import load
+from expunge.models.sampling import Sampler
+from expunge.progress import Silent
+from expunge.storage.cache import Store
+from expunge.storage.files import write_json
+from expunge.storage.hashing import digest
+from expunge.storage.tensors import content
+from expunge.training.renderer import Renderer
+from expunge.training.session import Session
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images to sample, for a process that has nothing but the cache in common."""
+
+    model: str
+    dtype: str
+    cache: str
+    render_batch: int | None
+    delta: str
+    """The key of the changed weights in the cache; empty for the base model."""
+    weights: str
+    """The name of the weights in the names of images."""
+    sampler: Mapping[str, Any]
+    prompts: Sequence[tuple[str, int]]
+    """Each image's prompt and the seed of its noise."""
+    batches: Sequence[Sequence[int]]
+    """The places in `prompts` of the images of each batch."""
+    names: str
+    """A digest of the images' names, which a process that computes other images does not arrive at."""
+
+    @property
+    def shots(self) -> list[Shot]:
+        return [Shot("target", ProbePrompt(prompt, {}), 0, seed) for prompt, seed in self.prompts]
+
+
+@contextmanager
+def shared(
+    session: Session, shots: Sequence[Shot], sampler: Sampler, weights: str, delta: Mapping[str, Tensor]
+) -> Iterator[list[list[int]] | None]:
+    """Lets the session's workers, if it has any, take part in sampling images as long as the context lasts. Yields the batches."""
+    files = ImageFiles(locate_images(session, shots, sampler, weights))
+    batches = Renderer(session, RENDER_BATCH).batches(files)
+    workers = session.workers
+    if workers is None or len(batches) < 2:
+        yield batches
+        return
+    key = digest("delta", content(delta)) if delta else ""
+    if key and key not in session.cache:
+        session.cache.put(key, delta)
+    model = session.model
+    job = Job(
+        model.name, model.precision, str(session.cache.root.resolve()), session.render_batch, key, weights, asdict(sampler),
+        [(s.prompt.prompt, s.noise_seed) for s in shots], batches, digest(files.names),
+    )  # fmt: skip
+    path = session.cache.root / "claims" / f"{digest('job', asdict(job))}.json"
+    write_json(path, asdict(job))
+    workers.send(str(path.resolve()))
+    try:
+        yield batches
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def work(job: Job, device: str) -> None:
+    """Samples what of a job no other process has sampled.
+
+    Raises:
+        ExpungeError: rule "other-images", this process would compute other images.
+    """
+    model = _loaded(job.model, device, job.dtype)
+    session = Session(model, Store(Path(job.cache)), Silent(), render_batch=job.render_batch)
+    sampler, shots = Sampler(**job.sampler), job.shots
+    images = ImageFiles(locate_images(session, shots, sampler, job.weights))
+    if digest(images.names) != job.names:
+        raise ExpungeError(
+            f"A worker on {device} would sample other images of {job.model}.",
+            rule="other-images",
+            value=device,
+            hint="Try the same device, versions and files for all processes.",
+        )
+    delta = (session.cache.get(job.delta) or {}) if job.delta else {}
+    with swapped(model.network, delta):
+        Renderer(session, RENDER_BATCH).keep(images, maker(model, shots, sampler), "images", [list(part) for part in job.batches])
+
+
+@cache
+def _loaded(name: str, device: str, dtype: str) -> DiffusionModel:
+    return load(name, device, dtype)
+
+
+def refuse_memory(workers: int, model: DiffusionModel) -> None:
+    """Refuses a number of workers that is none, and workers for a model that they cannot load.
+
+    Raises:
+        ExpungeError: rule "no-workers" or "model-in-memory".
+    """
+    if workers < 1:
+        raise ExpungeError(f"{workers} processes sample nothing.", rule="no-workers", value=workers, hint="Try 1 or more.")
+    if workers > 1 and not (model.defaults.folder or model.files):
+        raise ExpungeError(
+            "Other processes cannot load a pipeline that is in the memory of this one.",
+            rule="model-in-memory",
+            value=model.name,
+            hint="Try to save it with save_pretrained and give the folder, or leave the workers out.",
+        )
+
+
+def main(device: str) -> None:
+    """Does the jobs that the input names."""
+    for line in sys.stdin:
+        try:
+            table = json.loads(Path(line.strip()).read_text(encoding="utf-8"))
+        except FileNotFoundError:  # done by others meanwhile
+            continue
+        try:
+            work(Job(**table), device)
+        except ExpungeError as error:
+            print(f"worker on {device}: {error}", file=sys.stderr, flush=True)
+            return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
