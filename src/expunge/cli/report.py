@@ -24,7 +24,7 @@ def report(
     ] = None,
     merged: Annotated[Path | None, typer.Option(metavar="FOLDER", help="--record: the merged model, whose files are digested too.")] = None,
 ) -> None:
-    """Write one HTML page about one run or several, or the record of one run.
+    """Write a page about runs, or the record of one run.
 
     The page holds images, numbers, settings and costs, and needs no network. Runs on the same concept are compared side by side.
 

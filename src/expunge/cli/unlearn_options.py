@@ -67,5 +67,8 @@ COMMON: dict[str, tuple[Any, Any]] = {
 }
 """Type and default of each option, by its name."""
 
-SWITCHES = ("--dry-run", "--help", "--gradient-checkpointing", "--no-gradient-checkpointing", "--sequential", "--joint", "--allow-code")
+SWITCHES = (
+    *("--dry-run", "--help", "--sequential", "--joint", "--allow-code"),
+    *("--gradient-checkpointing", "--no-gradient-checkpointing", "--per-concept", "--no-per-concept"),
+)
 """Options that take no value, those of training included."""

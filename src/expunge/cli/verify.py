@@ -16,7 +16,7 @@ def verify(
     model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The base model's folder, if it was moved.")] = None,
     merged: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The merged model's folder.")] = None,
 ) -> None:
-    """Check that a run, its base model and its merged model are those of a record.
+    """Check the files of a run and its models against a record.
 
     Recomputes the SHA-256 digest of every file that the record names. Exits with 1 if a file changed, is missing or is new.
     """
