@@ -188,7 +188,8 @@ def cli_page() -> str:
     parts = [
         "# Command line",
         "`expunge VERB --help` prints the text of this page. The exit code is 0 for success, 1 for a suite with failed units, "
-        "2 for an error that the message explains, and 130 for an interruption. The same command continues work that was interrupted.",
+        "2 for an error that the message explains, 130 for an interruption, and 143 for a termination (SIGTERM). The same command "
+        "continues work that was interrupted.",
         table(("verb", "what it does"), [(f"[`{name}`](#{name})", first_paragraph(verb)) for name, verb in verbs.items()]),
     ]
     for name, verb in verbs.items():

@@ -53,6 +53,13 @@ from expunge.models.defaults import defaults_of
 from expunge.names import NO_CONTROL, RETRAINED, suggest
 from expunge.runs.run import Run
 
+TYPES: dict[str, tuple[str, Any]] = {
+    **dict.fromkeys(("model", "dtype", "judge"), ("a text", str)),
+    **dict.fromkeys(("metrics", "tuning"), ("a list of names", list | tuple)),
+    **dict.fromkeys(("protocol", "sampler", "search", "audit"), ("a table", Mapping)),
+}
+"""What values of keys are, where nothing else checks it."""
+
 KEYS = (
     "like", "labels", "model", "dtype", "vocabulary", "judge", "metrics", "seeds", "concepts", "tuning", "protocol", "sampler", "methods",
     "audit", "search",
@@ -98,6 +105,7 @@ def _read(name: str | Path) -> dict[str, Any]:
 def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) -> Suite:
     """Make a suite from parsed TOML; see `read_suite`."""
     table = _resolve_like(table, name)
+    _check_types(table, name)
     for key in ("methods", "concepts"):
         if not isinstance(table.get(key), list) or not table[key]:
             raise ExpungeError(
@@ -131,6 +139,19 @@ def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) ->
     )
     _check_suite(suite)
     return suite
+
+
+def _check_types(table: Mapping[str, Any], name: str) -> None:
+    """Raise an error if a key of the top level has a value of another type than its own."""
+    for key, (what, kind) in TYPES.items():
+        value = table.get(key)
+        if value is not None and (not isinstance(value, kind) or (key == "metrics" and not all(isinstance(v, str) for v in value))):
+            raise ExpungeError(
+                f"The key {key!r} of the suite {name!r} is {value!r}, not {what}.",
+                rule="wrong-type",
+                value=value,
+                hint=f"Try the form in {GUIDE}.",
+            )
 
 
 def _check_suite(suite: Suite) -> None:

@@ -58,6 +58,13 @@ def _check_table(path: Path, name: str, value: Any) -> None:
         raise ExpungeError(
             f"{name} in {path} is {value!r}, not {wanted}.", rule="wrong-type", value=value, hint="Try the form of a run's config.toml."
         )
+    if name == "model" and isinstance(value, dict) and (odd := [key for key, one in value.items() if not isinstance(one, str)]):
+        raise ExpungeError(
+            f"{odd[0]} of the table [model] in {path} is {value[odd[0]]!r}, not a text.",
+            rule="wrong-type",
+            value=value[odd[0]],
+            hint="Try the form of a run's config.toml.",
+        )
     keys = KEYS[name]
     for table in value if isinstance(value, list) else [value]:
         if isinstance(table, dict) and keys and (unknown := [key for key in table if key not in keys]):

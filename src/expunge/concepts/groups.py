@@ -41,14 +41,14 @@ class Several:
                 f"{together!r} is not a way to remove several concepts.",
                 rule="unknown-together",
                 value=together,
-                hint=suggest(together, get_args(Together)),
+                hint=suggest(str(together), get_args(Together)),
             )
         if reference not in get_args(Origin):
             raise ExpungeError(
                 f"{reference!r} is not a reference for the stages of a sequence.",
                 rule="unknown-reference",
                 value=reference,
-                hint=suggest(reference, get_args(Origin)),
+                hint=suggest(str(reference), get_args(Origin)),
             )
         if reference == "previous" and together == "joint":
             raise ExpungeError(
