@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from expunge.models.loading import load
-from families import flux_1, flux_2, pixart_sigma, qwen_image, sana, stable_diffusion_3, z_image
+from families import flux_1, flux_2, pixart_sigma, qwen_image, sana, stable_diffusion_2, stable_diffusion_3, stable_diffusion_xl, z_image
 
 
 def _variant(module: ModuleType, **settings: Any) -> SimpleNamespace:
@@ -20,6 +20,9 @@ def _variant(module: ModuleType, **settings: Any) -> SimpleNamespace:
 
 
 FAMILIES: dict[str, Any] = {
+    "sd2-zero-snr": stable_diffusion_2,
+    "sdxl": stable_diffusion_xl,
+    "sdxl-v": _variant(stable_diffusion_xl, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"),
     "flux-1-dev": flux_1,
     "flux-1-schnell": _variant(flux_1, is_schnell=True),
     "flux-2-klein-base": flux_2,

@@ -81,13 +81,13 @@ def test_the_entrance_is_all_that_the_network_reads_of_a_prompt(family: str):
     torch.testing.assert_close(swapped, other, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["sd3", "flux-1-dev", "pixart-sigma", "sana"])
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux-1-dev", "pixart-sigma", "sana"])
 def test_a_closed_form_of_every_entrance_leaves_nothing_of_the_word(family: str):
     """Where the states have as many directions as a prompt has tokens, or no edit is exact."""
     assert distance_left(FAMILIES[family].model(), lambda group, prompts: True) < 1e-3
 
 
-@pytest.mark.parametrize("family", ["sd3", "flux-1-dev"])
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux-1-dev"])
 def test_words_without_the_pooled_vector_leave_a_part(family: str):
     assert distance_left(FAMILIES[family].model(), lambda group, prompts: prompts.target.states.shape[1] > 1) > 0.1
 

@@ -158,9 +158,11 @@ class Discrete(NoisePath):
         if not share.any():
             return signal, sigma
         high = self.alphas_cumprod[(low + 1).clamp(max=self.horizon - 1)].double()
-        ratio = torch.lerp(((1 - abar.double()) / abar.double()).sqrt(), ((1 - high) / high).sqrt(), share)
+        begin, end = ((1 - abar.double()) / abar.double()).sqrt(), ((1 - high) / high).sqrt()
+        ratio = torch.where(end.isinf(), end, torch.lerp(begin, end, share))  # infinite next to a time without signal
         between = (1 + ratio**2).rsqrt()
-        return torch.where(share > 0, between.to(signal), signal), torch.where(share > 0, (ratio * between).to(sigma), sigma)
+        noise = torch.where(ratio.isinf(), 1.0, ratio * between)
+        return torch.where(share > 0, between.to(signal), signal), torch.where(share > 0, noise.to(sigma), sigma)
 
     def times(self, u: Float[Tensor, " b"]) -> Times:
         return (u * self.horizon).floor().clamp(max=self.horizon - 1).float()  # where it rounds up

@@ -11,6 +11,7 @@ from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.families import FAMILIES, family_of
 from expunge.models.family import Pipeline
+from expunge.models.stable_diffusion_xl import refuse_refiner
 from expunge.models.weight_files import refuse_pointer
 
 
@@ -87,8 +88,9 @@ def find_family(index: dict[str, Any], name: str) -> type[DiffusionModel]:
     """The family of a pipeline by the list of its parts.
 
     Raises:
-        ExpungeError: a pipeline of no family that expunge knows.
+        ExpungeError: a pipeline of no family that expunge knows, or a refiner.
     """
+    refuse_refiner(index, name)
     kind = str(index.get("_class_name"))
     if family := family_of(kind, {part: value[1] for part, value in index.items() if isinstance(value, list) and value[0]}):
         return family

@@ -11,11 +11,13 @@ from expunge.models.qwen_image import QwenImage
 from expunge.models.sana import Sana
 from expunge.models.stable_diffusion import StableDiffusion
 from expunge.models.stable_diffusion_3 import StableDiffusion3
+from expunge.models.stable_diffusion_xl import StableDiffusionXL
 from expunge.models.unet_2d import UNet2D
 from expunge.models.z_image import ZImage
 
-_ALL = (StableDiffusion, Flux1, Flux2Klein, Flux2Dev, ZImage, StableDiffusion3, QwenImage, PixArtSigma, Sana, DiT, UNet2D)
-FAMILIES: dict[str, type[DiffusionModel]] = {family.pipeline_class: family for family in _ALL}
+_UNETS = (StableDiffusion, StableDiffusionXL, UNet2D)
+_TRANSFORMERS = (Flux1, Flux2Klein, Flux2Dev, ZImage, StableDiffusion3, QwenImage, PixArtSigma, Sana, DiT)
+FAMILIES: dict[str, type[DiffusionModel]] = {family.pipeline_class: family for family in (*_UNETS, *_TRANSFORMERS)}
 
 
 def family_of(pipeline_class: str, parts: Mapping[str, str]) -> type[DiffusionModel] | None:

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from expunge.diffusion.types import Cond, Latents, Times
-from expunge.models.base import DiffusionModel
+from expunge.models.base import ENCODED, DiffusionModel
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,26 @@ def conditions(model: DiffusionModel, group: Group, prompts: Sequence[str]) -> C
     cond = model.encode(prompts)
     if group.reads_states:
         return cond
-    unique = {key: i for i, key in enumerate(cond.keys)}
-    read = {key: inputs(model, group.layers[:1], cond[[i]].trimmed, *_middle(model))[group.layers[0]] for key, i in unique.items()}
-    rows = {key: value.float().reshape(1, -1, value.shape[-1]) for key, value in read.items()}
-    masks = {key: torch.ones(value.shape[:2], dtype=torch.long, device=value.device) for key, value in rows.items()}
-    return Cond.cat([Cond(rows[key], (key,), {"mask": masks[key]}) for key in cond.keys])
+    distinct = {key: i for i, key in enumerate(cond.keys)}
+    lengths = cond.extra["mask"].sum(1).tolist() if "mask" in cond.extra else [cond.states.shape[1]] * len(cond)
+    read: dict[str, Tensor] = {}
+    for length in dict.fromkeys(lengths):
+        rows = [i for i in distinct.values() if lengths[i] == length]
+        for part in (rows[start : start + ENCODED] for start in range(0, len(rows), ENCODED)):
+            read |= zip((cond.keys[i] for i in part), _read(model, group.layers[0], cond[part].trimmed), strict=True)
+    each = [read[key].float() for key in cond.keys]
+    masks = [torch.ones(1, len(rows), dtype=torch.long, device=rows.device) for rows in each]
+    return Cond.cat([Cond(rows[None], (key,), {"mask": mask}) for key, rows, mask in zip(cond.keys, each, masks, strict=True)])
+
+
+def _read(model: DiffusionModel, layer: str, cond: Cond) -> list[Float[Tensor, "tokens width"]]:
+    """What a layer reads of each of several prompts of the same length."""
+    seen = inputs(model, [layer], cond, *_middle(model, len(cond)))[layer]
+    if len(seen) == len(cond):
+        return list(seen.reshape(len(cond), -1, seen.shape[-1]))
+    if len(cond) == 1:  # without an axis of prompts
+        return [seen.reshape(-1, seen.shape[-1])]
+    return [rows for i in range(len(cond)) for rows in _read(model, layer, cond[[i]])]
 
 
 @torch.no_grad()
@@ -79,6 +95,6 @@ def inputs(model: DiffusionModel, layers: Collection[str], cond: Cond, x_t: Late
     return seen
 
 
-def _middle(model: DiffusionModel) -> tuple[Latents, Times]:
-    """A point of the path for what does not depend on the point."""
-    return torch.zeros(1, *model.latent_shape, device=model.device), model.path.times(torch.full((1,), 0.5)).to(model.device)
+def _middle(model: DiffusionModel, count: int = 1) -> tuple[Latents, Times]:
+    """Points of the path for what does not depend on the point."""
+    return torch.zeros(count, *model.latent_shape, device=model.device), model.path.times(torch.full((count,), 0.5)).to(model.device)

@@ -23,6 +23,7 @@ from expunge.models.guard import checked
 from expunge.models.precision import DTYPES
 from expunge.models.quiet import DiffusionPipeline, quiet
 from expunge.models.reference import Reference
+from expunge.models.stable_diffusion_xl import refuse_refiner
 from expunge.models.weight_files import PICKLES, files_of, find_variant
 
 IS_NEW = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)
@@ -185,6 +186,7 @@ def _lay_out(part: nn.Module) -> None:
 
 def _family_in_memory(pipeline: Pipeline) -> type[DiffusionModel]:
     found = (FAMILIES[kind.__name__] for kind in type(pipeline).__mro__ if kind.__name__ in FAMILIES)
+    refuse_refiner(pipeline.config, type(pipeline).__name__)
     kind = type(pipeline).__name__
     parts = {name: type(part).__name__ for name, part in pipeline.components.items() if part is not None}
     if family := next(found, None) or family_of(kind, parts):

@@ -14,7 +14,7 @@ class StableDiffusion(DiffusionModel):
 
     family = "stable-diffusion"
     pipeline_class = "StableDiffusionPipeline"
-    parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     network_part = "unet"
     network_class = "UNet2DConditionModel"
     scopes: ClassVar = {
