@@ -42,9 +42,10 @@ def suite() -> dict[str, Any]:
 
 
 def units(asked: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], str]]:
-    """Seed, method and digit of each unit: seed by seed, and method by method within, so that what is finished first spans all digits."""
-    methods = [{"name": RETRAINED, "label": CONTROL}, *asked["methods"]]
-    yield from ((seed, method, digit) for seed in asked["seeds"] for method in methods for digit in asked["digits"])
+    """Seed, method and digit of each unit, in an order in which the first results compare all of the methods called `first`."""
+    ordered = sorted(asked["methods"], key=lambda method: method["label"] not in asked["first"])
+    tiers = [{"name": RETRAINED, "label": CONTROL}, *ordered[: len(asked["first"])]], ordered[len(asked["first"]) :]
+    yield from ((seed, method, digit) for seed in asked["seeds"] for tier in tiers for digit in asked["digits"] for method in tier)
 
 
 def kept(file: Path = KEPT) -> list[dict[str, Any]]:
