@@ -163,3 +163,33 @@ def test_the_benchmark_asks_for_no_digit_that_settings_were_tried_on(monkeypatch
     asked = benchmark.suite()
     assert not set(asked["tuning"]) & set(asked["digits"])
     assert len(list(benchmark.units(asked))) == len(asked["seeds"]) * len(asked["digits"]) * (1 + len(asked["methods"]))
+
+
+def test_the_page_of_results_is_what_the_units_give(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    page = importlib.import_module("digits_page")
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.filled(text, page.kept()) == text, "run: python benchmarks/digits_page.py"
+
+
+def test_a_claim_holds_only_where_its_whole_interval_does(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    page = importlib.import_module("digits_page")
+
+    def unit(method: str, digit: int, seen: int) -> dict:
+        relearn = {
+            "unlearned": [[0, 0, 40], [200, seen, 40]],
+            "base": [[0, 40, 40], [200, 40, 40]],
+            "retrained": [[0, 0, 40], [200, 2, 40]],
+        }
+        return {"digit": str(digit), "seed": 0, "method": method, "seconds": 1.0, "relearn": relearn} | {
+            f"{side} {name}": [0.5, 40] for side in ("run", "base") for name in ("UA", "IRA", "FID_drawn")
+        }
+
+    units = [unit("DiMUM", digit, 2) for digit in range(4)] + [unit("ESD", digit, 30 + digit) for digit in range(4)]
+    units += [unit("SalUn", digit, 2 + 12 * (digit % 2)) for digit in range(4)]
+    verdicts = {line.split(" | ")[0].strip("| "): line.rsplit("|", 2)[1].strip() for line in page.claims(units).splitlines()[2:]}
+    assert verdicts["DiMUM"] == verdicts["ESD"] == "holds"
+    assert verdicts["SalUn"].startswith("open")
+    assert verdicts["MiM-MU"] == "not measured"
+    assert "| DiMUM | 4 × 1 | 0.0 [0.0, 2.3] | 5.0 [" in page.relearned(units)

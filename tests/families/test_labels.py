@@ -141,6 +141,16 @@ def test_a_method_trains_on_labels_and_changes_its_scope_alone(method: str, tmp_
     assert (run.card["model"]["family"], run.concept().target) == ("unet-2d", "big ship")
 
 
+def test_a_closed_form_moves_the_row_of_the_class_alone(tmp_path):
+    """Labels are orthogonal, so the minimum of UCE moves one row towards the anchor's, by a / (a + ridge)."""
+    model = unet_2d.model()
+    before = model.network.class_embedding.weight.detach().clone()
+    run = unlearn(model, "label:2", "uce", erase_weight=2.0, ridge=0.5, out=tmp_path / "run", device="cpu")
+    [table] = run.delta(model.fingerprint).values()
+    torch.testing.assert_close(table[2], (2 * before[3] + 0.5 * before[2]) / 2.5)
+    torch.testing.assert_close(table[[0, 1, 3, 4]], before[[0, 1, 3, 4]])
+
+
 def test_methods_and_attacks_that_read_words_refuse(tmp_path):
     model = unet_2d.model()
     with raises_error("no-attention-maps", "unet-2d"):
