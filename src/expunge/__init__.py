@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from expunge.progress import Progress
     from expunge.runs.adopt import adopt
     from expunge.runs.compose import compose
+    from expunge.runs.estimate import estimate
     from expunge.runs.export import load, merge, push, write_difference, write_lora, write_single_file, write_text_eraser
     from expunge.runs.run import Run
     from expunge.runs.unlearn import unlearn
@@ -49,7 +50,7 @@ _HOMES = {
     "Protocol": "evaluation.protocol", "Run": "runs.run", "Sampler": "models.sampling", "Several": "concepts.groups",
     "StoppingRule": "training.stopping", "TextEraser": "models.text_eraser", "Training": "methods.base",
     "Vocabulary": "concepts.vocabulary", "adopt": "runs.adopt",
-    "compose": "runs.compose", "evaluate": "evaluation.evaluate", "load": "runs.export",
+    "compose": "runs.compose", "estimate": "runs.estimate", "evaluate": "evaluation.evaluate", "load": "runs.export",
     "measure_information": "evaluation.information.retention", "merge": "runs.export", "preset": "methods.presets", "push": "runs.export",
     "unlearn": "runs.unlearn", "write_difference": "runs.export", "write_lora": "runs.export",
     "write_single_file": "runs.export", "write_text_eraser": "runs.export",

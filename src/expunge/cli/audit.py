@@ -45,13 +45,20 @@ def audit(
     from expunge.audits.setup import conclude, prepare
     from expunge.cli.output import print_lines
     from expunge.cli.progress import report_failures
+    from expunge.models.outline import assume_fingerprint, outline
     from expunge.names import NO_CONTROL
     from expunge.reports.pages.audit import write_audit_page
+    from expunge.runs.run import Run
 
+    folder, base = find_run_folder(run), None
+    if dry_run:  # without weights
+        card = Run(folder).card
+        base = outline(model or card["model"]["name"], device, card["dtype"])
+        assume_fingerprint(base, card["model"]["fingerprint"])
     battery = prepare(
-        find_run_folder(run),
+        folder,
         budget,
-        model=model,
+        model=base or model,
         control=control if control in (None, NO_CONTROL) else find_run_folder(Path(control)),
         attacks=attack or (),
         auxiliary=auxiliary,

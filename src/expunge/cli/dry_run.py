@@ -8,17 +8,15 @@ from expunge.cli.output import print_lines, print_table
 from expunge.diffusion.batch import NEEDS
 from expunge.methods.config import method_name
 from expunge.models.base import DiffusionModel
+from expunge.models.outline import is_identified
 from expunge.models.scopes import Scope, size_of
 from expunge.progress import duration
-from expunge.runs.cost import Pace, pace, prices, together
+from expunge.runs.estimate import Estimate, estimate_plan
 from expunge.runs.plan import Plan
 from expunge.training.session import Session
 
 SHOWN = 3
 """Prompts printed of each set."""
-
-TIMED = 8
-"""Largest batch, in samples, for which the network is timed."""
 
 
 def print_plan(plan: Plan, session: Session, out: Path | None) -> None:
@@ -30,8 +28,11 @@ def print_plan(plan: Plan, session: Session, out: Path | None) -> None:
     forget = _interleave([[p.prompt for p in concept.forget()] for concept in concepts])
     is_sequence = len(stages) > 1 and not plan.before
     rows = [
-        ("run", f"{out or Path('runs') / plan.id}"),
-        ("method", f"{plan.by} on {plan.model}, {plan.dtype}, {model.device}, seed {plan.seed}"),
+        (
+            "run",
+            str(out or Path("runs") / (plan.id if is_identified(model) else "ID, known once the weights were read")),
+        ),
+        ("method", f"{plan.by} on {plan.model}, {plan.dtype}, {model.device_kind}, seed {plan.seed}"),
         *((f"stage {n}" if is_sequence else "concept", f"{c.kind} {', '.join(map(repr, c.names))}") for n, c in enumerate(concepts, 1)),
         *(("needs", f"{need}: {about}") for need, about in NEEDS.items() if any(need in s.method.needs for s in stages)),
         *(row for scope in dict.fromkeys(s.method.scope for s in stages) for row in _describe_scope(scope, model)),
@@ -43,9 +44,9 @@ def print_plan(plan: Plan, session: Session, out: Path | None) -> None:
     if any("retain" in s.method.needs for s in stages):
         retain = list(dict.fromkeys(p for concept in concepts for p in concept.retain()))
         rows.append(("to retain", f"{len(retain)} prompts: {'; '.join(retain[:SHOWN])} ..."))
-    print_table(f"{plan.id} (dry run: nothing is written)", ("", ""), rows)
+    print_table(f"{plan.id if is_identified(model) else plan.by} (dry run: nothing is written)", ("", ""), rows)
     if any(stage.training for stage in stages):
-        _print_costs(plan, session)
+        _print_costs(estimate_plan(plan, session))
     else:
         print_lines("A closed form takes no forward and no backward passes.")
 
@@ -68,41 +69,53 @@ def _interleave(lists: Sequence[Sequence[str]]) -> list[str]:
     return [text for turn in zip_longest(*lists) for text in turn if text is not None]
 
 
-def _print_costs(plan: Plan, session: Session) -> None:
+def _print_costs(found: Estimate) -> None:
     """Prints the cost of all stages together; if their methods differ, the cost of each."""
-    stages = plan.stages or (plan,)
-    priced = list(zip(stages, prices(plan, session), strict=True))
-    paces: dict[tuple[Scope, int], Pace] = {}
-
-    def pace_of(stage: Plan) -> Pace:
-        if stage.training is None:
-            return Pace(0.0, 0.0)
-        key = stage.method.scope, min(TIMED, stage.training.batch_size // stage.training.accumulate)
-        if key not in paces:
-            paces[key] = pace(session.model, *key)
-        return paces[key]
-
-    total = together(p for _, p in priced)
-    seconds = [pace_of(stage).seconds(p) for stage, p in priced]
-    if any((stage.method, stage.training) != (stages[0].method, stages[0].training) for stage in stages):
-        rows = [
-            (f"{method_name(stage.method)}, {stage.concept.target}", p.forwards, p.backwards, s)
-            for (stage, p), s in zip(priced, seconds, strict=True)
-        ]
+    stages, total = found.stages, found.price
+    first = stages[0].plan
+    if any((s.plan.method, s.plan.training) != (first.method, first.training) for s in stages):
+        rows = [(f"{method_name(s.plan.method)}, {s.plan.concept.target}", s.price.forwards, s.price.backwards, s.seconds) for s in stages]
     else:
-        each, steps = pace_of(stages[0]), sum(stage.training.steps for stage in stages if stage.training)
-        what = "trajectories" if "trajectory" in stages[0].method.needs else "images"
+        each, steps = stages[0].pace, sum(s.plan.training.steps for s in stages if s.plan.training)
+        forward, both = (each.forward, each.both) if each else (None, None)
+        what = "trajectories" if "trajectory" in first.method.needs else "images"
         name = f"{what} of the concept: {'to generate' if total.pictures else 'in the cache'}"
         rows = [
-            (name, total.pictures, 0, total.pictures * each.forward),
-            ("reference: each point and prompt once", total.reference, 0, total.reference * each.forward),
-            (f"student: {steps} steps of {total.student // steps}", total.student, total.student, total.student * each.both),
-            *([("student and EMA, without gradient", total.glances, 0, total.glances * each.forward)] if total.glances else []),
+            (name, total.pictures, 0, _times(total.pictures, forward)),
+            ("reference: each point and prompt once", total.reference, 0, _times(total.reference, forward)),
+            (f"student: {steps} steps of {total.student // steps}", total.student, total.student, _times(total.student, both)),
+            *([("student and EMA, without gradient", total.glances, 0, _times(total.glances, forward))] if total.glances else []),
         ]
-    rows.append(("total", total.forwards, total.backwards, sum(seconds)))
+    rows.append(("total", total.forwards, total.backwards, found.seconds))
     print_table(
-        "estimated cost, in passes of one sample",
+        "cost, in passes of one sample (exact); time is an estimate",
         ("", "forwards", "backwards", "time"),
-        [(name, f"{f:,}", f"{b:,}", duration(s)) for name, f, b, s in rows],
+        [(name, f"{f:,}", f"{b:,}", "not measured" if s is None else duration(s)) for name, f, b, s in rows],
         numbers=("forwards", "backwards", "time"),
     )
+    _print_memory(found)
+
+
+def _print_memory(found: Estimate) -> None:
+    """Prints the operations, the memory of each phase and the disk."""
+    model = found.session.model
+    rows = [("operations", "not counted" if found.flops is None else f"{found.flops / 1e12:,.1f} TFLOP")]
+    if found.memory is None:
+        rows.append(("memory", "not estimated for this family"))
+    else:
+        rows += [(f"memory, {phase}", gibibytes(octets)) for phase, octets in found.memory.items()]
+        rows.append(("needs", f"{gibibytes(max(found.memory.values()))} on {model.device_kind}, libraries left out"))
+    print_table("estimated memory and disk", ("", ""), [*rows, ("disk", gibibytes(found.disk))])
+
+
+def _times(count: int, seconds: float | None) -> float | None:
+    return None if seconds is None else count * seconds
+
+
+def gibibytes(octets: float) -> str:
+    """Bytes as a person reads them.
+
+    >>> gibibytes(3 * 2**29), gibibytes(2**20)
+    ('1.5 GiB', '1 MiB')
+    """
+    return f"{octets / 2**30:,.1f} GiB" if octets >= 2**30 else f"{octets / 2**20:,.0f} MiB"

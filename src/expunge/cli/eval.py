@@ -53,6 +53,7 @@ def evaluate(
     from expunge.evaluation.evaluate import evaluate as evaluate_run
     from expunge.evaluation.metrics import refuse_unknown
     from expunge.evaluation.protocol import Protocol
+    from expunge.models.outline import assume_fingerprint
     from expunge.models.scopes import SCOPES
     from expunge.progress import duration
     from expunge.runs.cost import pace
@@ -65,10 +66,12 @@ def evaluate(
     )
     refuse_unknown(metric or ())  # before a model is loaded
     card = finished.card
-    session = Session.open(model or card["model"]["name"], device=device, dtype=card["dtype"], render_batch=render_batch)
+    base = model or card["model"]["name"]
+    session = Session.open(base, device=device, dtype=card["dtype"], render_batch=render_batch, weights=not dry_run)
     loaded = session.model
     sampler = build_sampler(loaded, steps, guidance)
     if dry_run:
+        assume_fingerprint(loaded, card["model"]["fingerprint"])
         missing, total = count_images(finished, session, protocol, sampler)
         forwards = missing * loaded.forwards_per_image(sampler)
         seconds = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward

@@ -1,6 +1,7 @@
 """`expunge unlearn METHOD`: the options of a method are the fields of its class, read when the method is named."""
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,6 +149,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.cli.output import print_lines
     from expunge.cli.unlearn_request import resolve
     from expunge.evaluation.criterion import parse_criterion
+    from expunge.models.outline import is_identified
     from expunge.progress import duration
     from expunge.runs.card import is_done
     from expunge.runs.export import merge
@@ -162,13 +164,15 @@ def _run(name: str, given: dict[str, Any]) -> None:
         parse_criterion(given["accept"], tuple(read("expunge.attacks:ATTACKS")))
     if given["merge"]:
         new_folder(given["merge"])
-    session = Session.open(request.model, device=given["device"], dtype=request.dtype, render_batch=given["render_batch"])
+    session = Session.open(
+        request.model, device=given["device"], dtype=request.dtype, render_batch=given["render_batch"], weights=not given["dry_run"]
+    )
     model = session.model
-    if given["merge"]:
+    if given["merge"] and not given["dry_run"]:
         refuse_unmergeable(model, given["merge"])
     if given["config"]:
         refuse_size(asked_sizes(given["config"]), model.size)
-    if request.fingerprint not in (None, model.fingerprint):
+    if request.fingerprint not in (None, model.fingerprint) and is_identified(model):
         raise ExpungeError(
             f"{given['config']} is for a model with the fingerprint {request.fingerprint}. {request.model} now has {model.fingerprint}.",
             rule="other-base-model",
@@ -179,11 +183,11 @@ def _run(name: str, given: dict[str, Any]) -> None:
         model, request.concept, request.method,
         training=request.training, seed=request.seed, dtype=request.dtype, stop=request.stop, before=request.before,
     )  # fmt: skip
-    is_main = Processes.launched(model.device).is_main
     if given["dry_run"]:
-        if is_main:
+        if os.environ.get("RANK", "0") == "0":
             print_plan(plan, session, given["out"])
         return
+    is_main = Processes.launched(model.device).is_main
     was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id, asked=plan.tables)
     run = carry_out(plan, session, given["out"], given["accept"])
     if not is_main:

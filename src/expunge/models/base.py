@@ -61,6 +61,8 @@ class DiffusionModel(Family):
         self.dtype: torch.dtype = getattr(pipeline, self.network_part).dtype
         """The network's as it was loaded. Trained tensors are in float32 meanwhile."""
         self.check()
+        self.vae_files: Sequence[Path] = ()
+        """What its autoencoder was loaded from."""
         self.hash_files: Callable[[], str] | None = None
         """Computes the fingerprint of the weights as their files have them, where loading rounded them."""
         self._autocast: Callable[[], AbstractContextManager] = nullcontext
@@ -90,6 +92,11 @@ class DiffusionModel(Family):
         return digest(kept_fingerprint(self.files, self.hash_files or (lambda: fingerprint(*networks))), self.noising)
 
     @property
+    def device_kind(self) -> str:
+        """The kind of device that it computes on."""
+        return self.device.type
+
+    @property
     def noising(self) -> dict[str, Any]:
         """The noise path, and what the network predicts on it."""
         return settings_of_path(self.pipeline.scheduler)
@@ -112,7 +119,7 @@ class DiffusionModel(Family):
 
     @cached_property
     def _vae_fingerprint(self) -> str:
-        return fingerprint(self.pipeline.vae)
+        return kept_fingerprint(self.vae_files, lambda: fingerprint(self.pipeline.vae), str(self.pipeline.vae.dtype))
 
     @cached_property
     def _words(self) -> str:
@@ -136,6 +143,11 @@ class DiffusionModel(Family):
                 rows = self.encode_rows(part)
                 self._encoded.update({prompt: rows[[i]] for i, prompt in enumerate(part)})
         return Cond.cat([self._encoded[p] for p in prompts])
+
+    @property
+    def template(self) -> Cond:
+        """A prompt of one row that has the shapes of any other."""
+        return self.encode_rows(["a"])
 
     def tokens(self, prompts: list[str], names: tuple[str, ...]) -> Spans:
         """What each token of each prompt is: one of `names`, which every prompt holds, the end of the text, padding, or another."""

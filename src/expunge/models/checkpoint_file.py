@@ -35,9 +35,7 @@ def load_single_file(file: Path, config: str | None, precision: dict[str, Any]) 
             hint="Try a diffusers folder or a .safetensors file.",
         )
     read_header(file)
-    if config is None:
-        config = str(fetch_diffusers_config(load_single_file_checkpoint(str(file)))["pretrained_model_name_or_path"])
-    folder = _find_config(file, config)
+    folder = find_config(file, config)
     index = read_index(folder)
     family = find_family(index, str(file))
     kind, beside = getattr(diffusers, family.pipeline_class), {"safety_checker": None} if "safety_checker" in index else {}
@@ -66,8 +64,14 @@ def _load_part(folder: Path, index: dict[str, Any], part: str, precision: dict[s
     return cls.from_pretrained(folder / part, use_safetensors=True, trust_remote_code=False, variant=variant, **precision)
 
 
-def _find_config(file: Path, config: str) -> Path:
-    """The folder of a configuration: as it is, or from the hub's cache or the hub, without weights."""
+def find_config(file: Path, config: str | None) -> Path:
+    """The folder of a checkpoint's configuration: as it is, or from the hub's cache or the hub, without weights.
+
+    Raises:
+        ExpungeError: there is none.
+    """
+    if config is None:
+        config = str(fetch_diffusers_config(load_single_file_checkpoint(str(file)))["pretrained_model_name_or_path"])
     if Path(config).expanduser().is_dir():
         return Path(config).expanduser()
     try:

@@ -14,31 +14,35 @@ from expunge.storage.hashing import digest
 from expunge.storage.tensors import fingerprint_of
 
 
-def kept_fingerprint(files: Sequence[Path], compute: Callable[[], str]) -> str:
+def kept_fingerprint(files: Sequence[Path], compute: Callable[[], str], form: str = "") -> str:
     """The fingerprint of what was loaded from `files`. It is kept under their paths, sizes and times, for hashing the tensors of a large
     model takes a minute. Without files it is computed.
+
+    Args:
+        form: what the weights were brought to before they are hashed, such as a precision; empty for as the files have them.
     """
-    if (found := known_fingerprint(files)) is None:
+    if (found := known_fingerprint(files, form)) is None:
         found = compute()
         if files:
-            write_atomically(_place(files), found.encode())
+            write_atomically(_place(files, form), found.encode())
     return found
 
 
-def known_fingerprint(files: Sequence[Path]) -> str | None:
+def known_fingerprint(files: Sequence[Path], form: str = "") -> str | None:
     """The fingerprint that is kept for `files` as they are now; None if there is none."""
     if not files:
         return None
     try:
-        found = _place(files).read_text(encoding="ascii")
+        found = _place(files, form).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
         return None
     return found if re.fullmatch("[0-9a-f]{32}", found) else None
 
 
-def _place(files: Sequence[Path]) -> Path:
+def _place(files: Sequence[Path], form: str) -> Path:
     stats = [(str(file), file.stat()) for file in files]
-    return Store.default().root / "fingerprints" / digest([(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
+    named = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    return Store.default().root / "fingerprints" / digest(named, *([form] if form else []))
 
 
 def fingerprint_of_files(parts: Iterable[tuple[nn.Module, Sequence[Path]]], whole: Callable[[nn.Module], nn.Module]) -> str:

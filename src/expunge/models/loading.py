@@ -1,6 +1,6 @@
 """From what a user names to a model: the embedded one, a diffusers folder, a hub id, a single file, a pipeline in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,7 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
     bound_tokenizers(source.pipeline, source.family)
     source.pipeline.to(find_device(device))
     loaded = source.family(source.pipeline, name, source.files)
+    loaded.vae_files = source.vae_files
     if dtype != "fp32":
         loaded.hash_files = source.hash_files
         assert loaded.fingerprint  # now: the files may be gone when it is asked for
@@ -75,10 +76,11 @@ class Source:
     family: type[DiffusionModel]
     files: list[Path]
     hash_files: Callable[[], str]
+    vae_files: Sequence[Path] = ()
 
 
 def _read(reference: Reference, dtype: torch.dtype, safety_checker: bool) -> Source:
-    path = _locate(reference)
+    path = locate(reference)
     precision = {"dtype" if IS_NEW else "torch_dtype": dtype}
     whole = {"dtype" if IS_NEW else "torch_dtype": torch.float32}
     try:
@@ -116,10 +118,11 @@ def _read(reference: Reference, dtype: torch.dtype, safety_checker: bool) -> Sou
     def hash_files() -> str:
         return fingerprint_of_files([(module, files[part]) for part, module in hashed.items()], read_whole)
 
-    return Source(pipeline, family, [file.resolve() for part in hashed for file in files[part]], hash_files)
+    read = [file.resolve() for part in hashed for file in files[part]]
+    return Source(pipeline, family, read, hash_files, [file.resolve() for file in files["vae"]])
 
 
-def _locate(reference: Reference) -> Path | None:
+def locate(reference: Reference) -> Path | None:
     """The folder or file of a model; None for a hub id.
 
     Raises:

@@ -1,19 +1,21 @@
 """What a run will cost, known before it is made: the run is rehearsed with a network that only counts."""
 
-import copy
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Maps, Point
+from expunge.errors import ExpungeError
 from expunge.methods.base import Objective
 from expunge.models.base import DiffusionModel
+from expunge.models.outline import is_outline, without_network
+from expunge.models.passes import Passes, count_passes
 from expunge.models.scopes import Scope
+from expunge.models.speed import speed_of
 from expunge.progress import Silent
 from expunge.runs.plan import Plan
 from expunge.storage.cache import Store
@@ -60,27 +62,6 @@ class Pace:
     def seconds(self, price: Price) -> float:
         """How long a run of that price takes, but for loading the model and writing files."""
         return (price.forwards - price.student) * self.forward + price.student * self.both
-
-
-class Zeros(nn.Module):
-    """A network that predicts zeros, through which gradients flow to its one parameter."""
-
-    def __init__(self, net: nn.Module):
-        super().__init__()
-        first = next(net.parameters())
-        self.zero = nn.Parameter(torch.zeros((), dtype=first.dtype, device=first.device))
-
-    def forward(self, *arguments: Any, **named: Any) -> tuple[Tensor]:
-        latents = next(iter((*arguments, *named.values())))
-        return (latents * self.zero,)
-
-
-def without_network(model: DiffusionModel) -> DiffusionModel:
-    """The model with a network that predicts zeros, under the fingerprint of the real one, which the keys of the cache need."""
-    assert model.fingerprint  # computed before the copy, which takes it along
-    silent = copy.copy(model)
-    silent.network = Zeros(model.network)
-    return silent
 
 
 @dataclass(frozen=True)
@@ -132,7 +113,7 @@ def _price(plan: Plan, session: Session) -> Price:
         batches = gather(replace(session, model=silent), plan.concept, method.needs, training, plan.seed)
         pictures = count.samples
     student, reference, ema = Student(silent, state), Reference(silent, state, batches.references), EMA(silent, state)
-    companion = make_companion(method, model.latent_shape, plan.seed, model.device)
+    companion = make_companion(method, silent.latent_shape, plan.seed, silent.device)
 
     def attention(point: Point) -> Maps:
         # A silent network has no layers; what counts is that it is called.
@@ -151,7 +132,10 @@ def _price(plan: Plan, session: Session) -> Price:
 
 
 def pace(model: DiffusionModel, scope: Scope, batch: int) -> Pace:
-    """Times one forward, and one forward and backward into `scope`, of `batch` samples, each after one for warming up."""
+    """Times one forward, and one forward and backward into `scope`, of `batch` samples, each after one for warming up. Those of a model
+    without weights are estimated from the operations that they take, and from how fast the device is."""
+    if is_outline(model):
+        return estimated_pace(model, scope, batch)
     net, trained = model.network, list(model.scope(scope).values())
     required = [p.requires_grad for p in net.parameters()]
     x_t = torch.zeros(batch, *model.latent_shape, device=model.device)
@@ -173,6 +157,33 @@ def pace(model: DiffusionModel, scope: Scope, batch: int) -> Pace:
     finally:
         for parameter, before in zip(net.parameters(), required, strict=True):
             parameter.requires_grad_(before)
+
+
+def passes_of(model: DiffusionModel, scope: Scope, batch: int, recomputes: bool = False) -> Passes:
+    """The operations and the memory of passes with gradient into `scope`, counted on the meta device.
+
+    Raises:
+        ExpungeError: the family's prompts or calls depend on values, which that device does not have.
+    """
+    found, factors = model.scope(scope), {}
+    if rank := scope.rank:
+        factors = {f"{n}.A": torch.empty(rank, p.shape[1], device="meta") for n, p in found.items()}
+        factors |= {f"{n}.B": torch.empty(p.shape[0], rank, device="meta") for n, p in found.items()}
+    try:
+        return count_passes(model, list(found), factors, batch, recomputes)
+    except (RuntimeError, NotImplementedError, ValueError, AttributeError, TypeError) as error:
+        raise ExpungeError(
+            f"The passes of a {model.family} model need values to be counted: {' '.join(str(error).split())[:200].rstrip('.')}.",
+            rule="uncountable-passes",
+            value=model.family,
+            hint="Try a run of a few --steps, which measures time and memory.",
+        ) from error
+
+
+def estimated_pace(model: DiffusionModel, scope: Scope, batch: int) -> Pace:
+    """Seconds of a sample, from counted operations and the measured speed of the device."""
+    passes, speed = passes_of(model, scope, batch), speed_of(getattr(model, "target", model.device), model.dtype)
+    return Pace(speed.seconds(passes.forward) / batch, speed.seconds(passes.both) / batch)
 
 
 def _seconds(action: Callable[[], None]) -> float:

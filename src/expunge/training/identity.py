@@ -34,5 +34,5 @@ def image_key(model: DiffusionModel, *modules: str) -> dict[str, Any]:
     Args:
         modules: names of the modules that ask the model for it.
     """
-    made_by = {"torch": torch.__version__, "device": model.device.type, "code": code_digest(*modules_of(model), alone=modules)}
+    made_by = {"torch": torch.__version__, "device": model.device_kind, "code": code_digest(*modules_of(model), alone=modules)}
     return model.rendered_by | made_by

@@ -6,6 +6,7 @@ from pathlib import Path
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.loading import Model, load
+from expunge.models.outline import outline
 from expunge.progress import Progress
 from expunge.storage.cache import Store
 from expunge.training.distributed import Processes
@@ -45,6 +46,7 @@ class Session:
         cache: Store | str | Path | None = None,
         progress: Progress | None = None,
         render_batch: int | None = None,
+        weights: bool = True,
     ) -> "Session":
         """Loads a model and fills in defaults, the same in Python and on the command line.
 
@@ -56,10 +58,11 @@ class Session:
             cache: a folder or a store; default `Store.default()`.
             progress: default `Progress.default()`.
             render_batch: images that are sampled at once.
+            weights: whether a model that is named is loaded. Without, it has its configurations alone, for an estimate of costs.
 
         Raises:
             ExpungeError: the model cannot be loaded.
         """
-        loaded = load(model, device, dtype or "fp32")
+        loaded = (load if weights else outline)(model, device, dtype or "fp32")
         store = Store(Path(cache)) if isinstance(cache, str | Path) else cache or Store.default()
         return cls(loaded, store, progress or Progress.default(), render_batch=render_batch)

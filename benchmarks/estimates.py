@@ -1,0 +1,109 @@
+"""Estimated against measured time and memory of passes: `python benchmarks/estimates.py canvas FOLDER... >> benchmarks/estimates.jsonl`.
+
+For each model, in a process of its own with one thread: a forward pass, and a forward and backward pass into cross-attention, estimated
+from configurations and then measured. Time is that of the processor, so that others on the machine disturb it less. The speed of the
+device is measured anew in the same process. Memory is the peak that the process has resident, minus what it has before the model is loaded.
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from expunge.diffusion.types import Point
+from expunge.models import speed
+from expunge.models.loading import load
+from expunge.models.outline import octets_of, outline
+from expunge.models.scopes import SCOPES
+from expunge.runs.cost import passes_of
+
+BATCHES = {"canvas": (8, 32)}
+"""By model; large enough that tensors, not the allocator, fill the memory."""
+REPEATS = 3
+
+
+def resident(peak: bool = False) -> int:
+    """Bytes that the process has in memory now, or has had since `forget_peak`."""
+    name = "VmHWM" if peak else "VmRSS"
+    return 1024 * int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)).split()[1])
+
+
+def forget_peak() -> None:
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def fastest(action: Callable[[], None]) -> float:
+    def timed() -> float:
+        began = time.process_time()
+        action()
+        return time.process_time() - began
+
+    return min(timed() for _ in range(REPEATS))
+
+
+def measure(name: str) -> None:
+    torch.set_num_threads(1)
+    time.perf_counter = time.process_time  # of the probes too
+    scope = SCOPES["xattn"]
+    sketch = outline(name, "cpu")
+    rates = speed.measure(torch.device("cpu"), torch.float32)
+    counted = {batch: passes_of(sketch, scope, batch) for batch in BATCHES.get(name, (1, 2))}
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed is not resident
+    before = resident()
+    model = load(name, "cpu")
+    weights = octets_of(model)
+    trained = model.scope(scope)
+    model.network.requires_grad_(False)
+    for batch, passes in counted.items():
+        t = model.path.times(torch.full((batch,), 0.5))
+        point = Point(torch.randn(batch, *model.latent_shape), t, model.null(batch), ("",) * batch)
+
+        def forward(point: Point = point) -> None:
+            with torch.no_grad():
+                model.predict(point)
+
+        def both(point: Point = point) -> None:
+            torch.autograd.grad(model.predict(point).square().mean(), list(trained.values()))
+
+        for kind, action, work, octets in (
+            ("forward", forward, passes.forward, passes.forward_octets),
+            ("both", both, passes.both, passes.both_octets),
+        ):
+            for parameter in trained.values():
+                parameter.requires_grad_(kind == "both")
+            forget_peak()
+            seconds, peak = fastest(action), resident(peak=True) - before
+            gradients = 4 * sum(p.numel() for p in trained.values()) if kind == "both" else 0
+            row = {
+                "model": Path(name).name, "batch": batch, "pass": kind, "tflop": round(work.flops / 1e12, 4),
+                "seconds": round(seconds, 3), "estimated_seconds": round(rates.seconds(work), 3),
+                "mib": round(peak / 2**20), "estimated_mib": round((weights + octets + gradients) / 2**20),
+                "machine": f"{platform.system()} {platform.machine()}, 1 thread",
+            }  # fmt: skip
+            print(json.dumps(row), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="+", help="canvas, or diffusers folders")
+    parser.add_argument("--here", action="store_true", help="in this process")
+    given = parser.parse_args()
+    for model in given.models:
+        if given.here:
+            measure(model)
+        else:
+            subprocess.run([sys.executable, "-W", "ignore", __file__, "--here", model], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""A model without its weights: its configurations, tokenizers and scheduler, and networks that have shapes alone. For prices."""
+
+import copy
+import importlib
+import inspect
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor, nn
+
+from expunge.diffusion.types import Cond, Latents
+from expunge.errors import ExpungeError
+from expunge.models.base import DiffusionModel
+from expunge.models.checkpoint_file import find_config
+from expunge.models.checks import bound_tokenizers, check_folder, find_device, find_family, read_index
+from expunge.models.fingerprints import known_fingerprint
+from expunge.models.loading import Model, load, locate, unreadable
+from expunge.models.precision import DTYPES
+from expunge.models.quiet import DiffusionPipeline, quiet
+from expunge.models.reference import Reference
+from expunge.models.weight_files import files_of, find_variant, variants_of
+from expunge.storage.hashing import digest
+
+HASHED = 2**28
+"""Bytes of weights that are hashed where their fingerprint is not known yet; larger models are priced as if nothing were in the cache."""
+
+SMALL = 8
+"""Sides of latents where only calls are counted: their size costs memory and changes no count."""
+
+UNKNOWN = "unknown"
+"""In the place of a fingerprint."""
+
+
+def outline(model: Model, device: str = "auto", dtype: str = "fp32") -> DiffusionModel:
+    """A model as `load` gives it, with networks on the meta device: no weight is read, and no call computes anything.
+
+    A pipeline in memory, or a loaded model, is returned as `load` returns it.
+
+    Raises:
+        ExpungeError: as `load` does, as far as configurations show it.
+    """
+    if not isinstance(model, str | Path):
+        return load(model, device, dtype)
+    if dtype not in DTYPES:
+        raise ExpungeError(f"{dtype!r} is not a dtype.", rule="unknown-dtype", value=dtype, hint=f"Try {', '.join(DTYPES)} with --dtype.")
+    reference, target = Reference.parse(str(model)), find_device(device)
+    try:
+        with quiet():
+            folder = _configuration(reference)
+            index = read_index(folder)
+            family = find_family(index, reference.name)
+            check_folder(folder, family)
+            pipeline = _assemble(folder, index, family, DTYPES[dtype])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
+        raise unreadable(reference.name, error) from error
+    bound_tokenizers(pipeline, family)
+    made = _outlined(family)(pipeline, str(model))
+    made.target = target  # type: ignore[attr-defined]
+    made.__dict__["fingerprint"], made.__dict__["_vae_fingerprint"] = _identify(made, folder, reference, dtype)
+    return made
+
+
+def is_identified(model: DiffusionModel) -> bool:
+    """Whether the model's fingerprint is known, and with it a run's id and what is in the cache."""
+    return model.fingerprint != UNKNOWN
+
+
+def assume_fingerprint(model: DiffusionModel, fingerprint: str) -> None:
+    """Takes an outline whose fingerprint is not known for the model that a run's card tells."""
+    if not is_identified(model):
+        model.__dict__["fingerprint"] = fingerprint
+
+
+def is_outline(model: DiffusionModel) -> bool:
+    """Whether the model has no weights."""
+    return next(model.network.parameters()).is_meta
+
+
+@cache
+def _outlined(family: type[DiffusionModel]) -> type[DiffusionModel]:
+    """The family with conditions that have the shapes of encoded prompts, but for their width, and no values."""
+
+    class Outline(family):  # type: ignore[misc, valid-type]
+        target = torch.device("cpu")
+
+        @property
+        def device_kind(self) -> str:
+            return self.target.type
+
+        @property
+        def template(self) -> Cond:
+            """A prompt as the text encoders encode it, on the meta device."""
+            if "_template" not in self.__dict__:
+                self.__dict__["_template"] = family.encode_rows(self, ["a"])
+            return self.__dict__["_template"]
+
+        def encode_rows(self, prompts: list[str]) -> Cond:
+            try:
+                one = self.template
+            except (RuntimeError, NotImplementedError, ValueError):  # an encoder that looks at values
+                length = sum(length for _, length in self.row_tokenizers)
+                one = Cond(torch.empty(1, length, 1), ("a",), {"mask": torch.ones(1, length, dtype=torch.long)})
+            extra = {k: _narrow(v, len(prompts), keep=k == "mask" or k.startswith("token_") or v.ndim == 1) for k, v in one.extra.items()}
+            return Cond(_narrow(one.states, len(prompts)), tuple(prompts), extra)
+
+    Outline.__name__, Outline.__module__ = family.__name__, family.__module__
+    return Outline
+
+
+def _narrow(value: Tensor, count: int, keep: bool = False) -> Tensor:
+    shape = (count, *value.shape[1:]) if keep else (count, *value.shape[1:-1], 1)
+    return torch.ones(shape, dtype=value.dtype)
+
+
+def _configuration(reference: Reference) -> Path:
+    """The folder with a model's configurations, from the hub's cache or the hub if it is not on disk; no weights are fetched."""
+    path = locate(reference)
+    if path is not None and path.is_file():
+        return find_config(path, reference.config)
+    if path is not None:
+        return path
+    return Path(DiffusionPipeline.download(reference.name, ignore_patterns=["*.safetensors", "*.bin", "*.msgpack", "*.onnx*", "*.ckpt"]))
+
+
+def _assemble(folder: Path, index: dict[str, Any], family: type[DiffusionModel], dtype: torch.dtype) -> Any:
+    """The pipeline of a folder, with networks that were never initialised."""
+    networks = (family.network_part, "vae", *family.text_encoder_parts)
+    parts: dict[str, Any] = {}
+    for part in family.parts:
+        library, kind = index[part]
+        if library is None:
+            parts[part] = None
+            continue
+        cls = getattr(importlib.import_module(library if library in ("diffusers", "transformers") else "diffusers"), kind)
+        parts[part] = _empty(cls, folder / part, dtype) if part in networks else cls.from_pretrained(folder / part, trust_remote_code=False)
+    pipeline_class = getattr(diffusers, family.pipeline_class)
+    wanted = inspect.signature(pipeline_class.__init__).parameters
+    optional = {n: None for n, p in wanted.items() if n not in (*parts, "self") and p.default is inspect.Parameter.empty}
+    settings = {"requires_safety_checker": False} if "requires_safety_checker" in wanted else {}
+    return pipeline_class(**parts, **optional, **settings)
+
+
+def _empty(cls: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
+    with torch.device("meta"):
+        if hasattr(cls, "from_config"):
+            made = cls.from_config(cls.load_config(folder))
+        else:
+            made = cls(cls.config_class.from_pretrained(folder, trust_remote_code=False))
+    for tensor in (*made.parameters(), *made.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
+    return made.eval()
+
+
+def _identify(made: DiffusionModel, folder: Path, reference: Reference, dtype: str) -> tuple[str, str]:
+    """The fingerprints that the loaded model and its autoencoder would have: as they are kept, or of small files computed, or `UNKNOWN`."""
+    parts = (made.network_part, *made.text_encoder_parts, "vae")
+    if Path(reference.name).suffix == ".safetensors" or not all(variants_of(folder / part) for part in parts):
+        return UNKNOWN, UNKNOWN
+    variant = find_variant([folder / part for part in parts], reference.variant)
+    *own, vae = ([file.resolve() for file in files_of(folder / part, variant)] for part in parts)
+    files = [file for each in own for file in each]
+    if sum(file.stat().st_size for file in (*files, *vae)) <= HASHED:
+        whole = load(reference.text, dtype=dtype)
+        return whole.fingerprint, whole._vae_fingerprint
+    found = known_fingerprint(files)
+    known_vae = known_fingerprint(vae, str(DTYPES[dtype]))
+    return UNKNOWN if found is None else digest(found, made.noising), known_vae or UNKNOWN
+
+
+class Zeros(nn.Module):
+    """A network that predicts zeros, through which gradients flow to its one parameter."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        first = next(net.parameters())
+        self.zero = nn.Parameter(torch.zeros((), dtype=first.dtype, device="cpu" if first.is_meta else first.device))
+
+    def forward(self, latents: Latents) -> Latents:
+        return latents * self.zero
+
+
+def without_network(model: DiffusionModel) -> DiffusionModel:
+    """The model with a network that predicts zeros for small latents, under the fingerprint of the real one, which the keys of the cache
+    need. It is called as often as the real one would be."""
+    assert model.fingerprint  # computed before the copy, which takes it along
+    silent = copy.copy(model)
+    silent.__class__ = _silent(type(model))
+    silent.network = Zeros(model.network)
+    return silent
+
+
+@cache
+def _silent(family: type[DiffusionModel]) -> type[DiffusionModel]:
+    class Silent(family):  # type: ignore[misc, valid-type]
+        @property
+        def latent_shape(self) -> tuple[int, int, int]:
+            channels, height, width = super().latent_shape
+            return channels, min(height, SMALL), min(width, SMALL)
+
+        def call(self, network: Any, x_t: Latents, t: Tensor, cond: Cond) -> Latents:
+            return network(x_t)
+
+    Silent.__name__, Silent.__module__ = family.__name__, family.__module__
+    return Silent
+
+
+def octets_of(model: DiffusionModel) -> int:
+    """Bytes of a model's weights in the memory of its device, libraries left out.
+
+    On a CPU the weights of convolutions are there twice: `load` lays them out anew, and the pages of the file that they were read from
+    stay resident until the system needs them.
+    """
+    parts = [part for part in (model.network, *model.fixed_parts.values()) if part is not None]
+    again = (model.network, model.pipeline.vae) if model.device_kind == "cpu" else ()
+    whole = sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
+    return whole + sum(p.numel() * p.element_size() for part in again for p in part.parameters() if p.ndim == 4)

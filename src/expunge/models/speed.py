@@ -1,0 +1,122 @@
+"""How fast a device is, measured once by small probes and kept in the cache."""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from expunge.models.passes import Work, counting
+from expunge.storage.cache import Store
+from expunge.storage.files import write_atomically
+from expunge.storage.hashing import digest
+
+PATIENCE = 0.12
+"""Seconds that each probe is repeated for; its fastest try counts, for others may share the machine."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Rates in a second."""
+
+    narrow: float
+    """Floating-point operations of a convolution of few channels."""
+    wide: float
+    """Of one of many."""
+    matmul: float
+    """Of a matrix product."""
+    octets: float
+    """Bytes that an addition reads and writes."""
+    operations: float
+    """Operations on tensors so small that only starting them takes time."""
+    share: float = 1.0
+    """What a whole network reaches of these rates: its tensors are not in the processor's caches, and its layers have many sizes."""
+
+    def seconds(self, work: Work) -> float:
+        """How long the work takes, one operation after another."""
+        computing = work.narrow / self.narrow + work.wide / self.wide + work.matmul / self.matmul + work.octets / self.octets
+        return (computing + work.operations / self.operations) / self.share
+
+
+def speed_of(device: torch.device, dtype: torch.dtype) -> Speed:
+    """The speed of a device in a precision, as kept, or measured in less than a second."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.processor() or platform.machine()}"
+    named = name, str(dtype), torch.__version__, torch.get_num_threads() if device.type == "cpu" else 0
+    file = Store.default().root / "speeds" / f"{digest(*named)}.json"
+    try:
+        return Speed(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        measured = measure(device, dtype)
+        write_atomically(file, json.dumps(asdict(measured)).encode())
+        return measured
+
+
+@torch.no_grad()
+def measure(device: torch.device, dtype: torch.dtype) -> Speed:
+    """Times a convolution and a matrix product of the sizes that image models have, an addition, a chain of tiny layers, and then a small
+    U-Net, which shows what share of these rates a network reaches."""
+    # An accelerator needs more work at once before it is busy.
+    side, rows = (16, 512) if device.type == "cpu" else (128, 16384)
+    left, right = (torch.randn(shape, device=device, dtype=dtype) for shape in ((rows, 640), (640, 640)))
+    long = torch.randn(2**22, device=device, dtype=dtype)
+    tiny = torch.randn(1, 8, 2, 2, device=device, dtype=dtype)
+    chain = nn.Sequential(*[nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 8, 1)] * 16).to(device, dtype)
+    rates = Speed(
+        _convolving(64, side, device, dtype),
+        _convolving(640, side, device, dtype),
+        2.0 * rows * 640 * 640 / _seconds(lambda: left @ right, device),
+        3.0 * long.numel() * long.element_size() / _seconds(lambda: long + long, device),
+        len(chain) / _seconds(lambda: chain(tiny), device),
+    )
+    network = _network().to(device, dtype).eval()
+    given = (
+        torch.randn(2, 4, 16, 16, device=device, dtype=dtype),
+        torch.tensor(500, device=device),
+        torch.randn(2, 16, 128).to(device, dtype),
+    )
+    with torch.device("meta"):
+        sketch, shapes = _network(), tuple(torch.empty_like(x, device="meta") for x in given)
+    sketch.to(dtype)
+    with counting((*sketch.parameters(), *sketch.buffers(), *shapes)) as work:
+        sketch(*shapes)
+    return replace(rates, share=min(1.0, rates.seconds(work.work) / _seconds(lambda: network(*given), device)))
+
+
+def _network() -> nn.Module:
+    """A U-Net with the layers of those that make images, of 10 million random weights."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        layers_per_block=1,
+        block_out_channels=(128, 256),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=128,
+        attention_head_dim=8,
+    )
+
+
+def _convolving(channels: int, side: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations in a second of a 3x3 convolution, laid out as images are."""
+    image = torch.randn(1, channels, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    layer = nn.Conv2d(channels, channels, 3, padding=1, device=device, dtype=dtype)
+    layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
+    return 2.0 * channels * channels * 9 * side**2 / _seconds(lambda: layer(image), device)
+
+
+def _seconds(action: Callable[[], object], device: torch.device) -> float:
+    def timed() -> float:
+        began = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+
+    timed()  # the first takes longer
+    fastest, until = timed(), time.perf_counter() + PATIENCE
+    while time.perf_counter() < until:
+        fastest = min(fastest, timed())
+    return max(fastest, 1e-9)

@@ -1,0 +1,145 @@
+"""Costs that are known from configurations alone, and what they count."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+import expunge
+from expunge.models import speed
+from expunge.models.loading import load
+from expunge.models.outline import UNKNOWN, is_identified, is_outline, outline
+from expunge.models.passes import Work, count_passes, counting
+from expunge.models.scopes import SCOPES
+from expunge.runs.cost import Price, pace, passes_of, price
+from expunge.runs.plan import make_plan
+
+RATES = speed.Speed(1e9, 2e9, 4e9, 1e9, 1e3, 0.5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    tiny.pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def known_speed(monkeypatch):
+    monkeypatch.setattr("expunge.runs.estimate.speed_of", lambda device, dtype: RATES)
+    monkeypatch.setattr("expunge.runs.cost.speed_of", lambda device, dtype: RATES)
+
+
+def test_an_outline_is_priced_as_the_model_is(folder):
+    sketch, whole = outline(folder, "cpu"), load(folder)
+    assert is_outline(sketch)
+    assert not is_outline(whole)
+    assert sketch.fingerprint == whole.fingerprint
+    assert sketch.rendering == whole.rendering
+    for method in ("mim-mu", "esd", "fmn"):
+        plans = [make_plan(model, tiny.concept(), method, training=tiny.TRAINING) for model in (sketch, whole)]
+        assert plans[0].id == plans[1].id
+        one, other = (price(plan, tiny.session(model)) for plan, model in zip(plans, (sketch, whole), strict=True))
+        assert one == other != Price(0, 0, 0)
+
+
+def test_an_estimate_needs_no_weights(folder, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    found = expunge.estimate(bare, tiny.concept(), "mim-mu", training=tiny.TRAINING, device="cpu", cache=tmp_path / "cache")
+    assert found.plan.fingerprint == UNKNOWN
+    assert not is_identified(found.session.model)
+    assert not (tmp_path / "cache").exists()
+    network = tiny.pipeline().unet
+    assert found.total == sum(p.numel() for p in network.parameters())
+    assert found.trained == sum(p.numel() for n, p in network.named_parameters() if ".attn2." in n)
+    assert found.disk == 4 * 5 * found.trained
+    assert found.memory is not None
+    assert found.memory["weights"] < found.memory["training"] == max(found.memory.values())
+    [stage] = found.stages
+    assert stage.rows == 2 * 4  # mim-mu predicts each point of a batch of 4 under two prompts
+    assert found.seconds == pytest.approx(stage.pace.seconds(found.price))
+
+
+def test_smaller_parts_of_a_batch_take_less_memory(folder):
+    def training(**settings) -> int:
+        found = expunge.estimate(folder, tiny.concept(), "esd", training=tiny.TRAINING | settings, device="cpu")
+        return found.memory["training"]
+
+    assert training(accumulate=2) < training()
+
+
+def test_operations_are_those_that_a_pass_makes():
+    """Against torch's own counter on the CPU, which leaves attention out: 3 % here."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = tiny.model()
+    passes = count_passes(model, list(model.scope(SCOPES["full"])), {}, 3)
+    x, cond = torch.zeros(3, *model.latent_shape), model.template.expand(3)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.network(x, torch.tensor(5), cond.states)
+    assert 1 < passes.forward.flops / counter.get_total_flops() < 1.05
+    assert 2.9 < passes.both.flops / passes.forward.flops < 3.1  # gradients of inputs and of all weights
+
+
+def test_low_rank_is_counted_with_its_factors():
+    model = tiny.model()
+    low, high = (passes_of(model, SCOPES[name], 2) for name in ("xattn-lora", "full"))
+    assert 0 < low.both.flops < high.both.flops
+    assert next(model.network.parameters()).device.type == "cpu"
+
+
+def test_memory_is_the_peak_of_what_is_referred_to():
+    x = torch.empty(2**18, device="meta")  # 1 MiB
+    with counting([x]) as count:
+        y = x + 1
+        y = y * 2  # the first is freed once the second is there
+        z = y.view(2, -1)
+        del y
+        assert count.now == 2**20
+        del z
+    assert (count.now, count.peak) == (0, 2 * 2**20)
+    assert count.work == Work(0, 0, 0, 2 * 2 * 2**20, 2)
+
+
+def test_work_takes_as_long_as_its_parts():
+    assert RATES.seconds(Work(1e9, 2e9, 4e9, 1e9, 1e3)) == 5 / 0.5
+
+
+def test_a_speed_is_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path))
+    monkeypatch.setattr(speed, "PATIENCE", 0.0)
+    measured = speed.speed_of(torch.device("cpu"), torch.float32)
+    assert min(measured.narrow, measured.wide, measured.matmul, measured.octets, measured.operations) > 0
+    assert 0 < measured.share <= 1
+    monkeypatch.setattr(speed, "measure", None)
+    assert speed.speed_of(torch.device("cpu"), torch.float32) == measured
+
+
+def test_a_pace_of_an_outline_is_an_estimate(folder):
+    sketch = outline(folder, "cpu")
+    found, passes = pace(sketch, SCOPES["xattn"], 4), passes_of(sketch, SCOPES["xattn"], 4)
+    assert found.forward == pytest.approx(RATES.seconds(passes.forward) / 4)
+    assert found.both > found.forward
+
+
+def test_a_network_of_a_published_size_is_counted_in_little_memory():
+    """The U-Net of SDXL: 2.6 billion numbers, and between 6 and 7 TFLOP an image of 1024 pixels."""
+    with torch.device("meta"):
+        net: nn.Module = UNet2DConditionModel(
+            sample_size=128, block_out_channels=(320, 640, 1280), down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * 2),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=[1, 2, 10],
+            attention_head_dim=[5, 10, 20], use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816, cross_attention_dim=2048,
+        )  # fmt: skip
+        given = torch.empty(1, 4, 128, 128), torch.empty(1), torch.empty(1, 77, 2048)
+        added = {"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)}
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(2.567e9, rel=1e-3)
+    with counting((*net.parameters(), *given, *added.values())) as count, torch.no_grad():
+        net(*given, added_cond_kwargs=added)
+    assert 6e12 < count.work.flops < 7e12
+    assert count.peak < 2**31
