@@ -12,7 +12,7 @@ from torch import nn
 
 from expunge.models.passes import Work, counting
 from expunge.storage.cache import Store
-from expunge.storage.files import write_atomically
+from expunge.storage.files import write_json
 from expunge.storage.hashing import digest
 
 PATIENCE = 0.12
@@ -51,7 +51,7 @@ def speed_of(device: torch.device, dtype: torch.dtype) -> Speed:
         return Speed(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         measured = measure(device, dtype)
-        write_atomically(file, json.dumps(asdict(measured)).encode())
+        write_json(file, asdict(measured))
         return measured
 
 
