@@ -51,7 +51,7 @@ def audit(
     from expunge.runs.run import Run
 
     folder, base = find_run_folder(run), None
-    if dry_run:  # without weights
+    if dry_run and (model or Run(folder).card["model"]["name"] != "in memory"):  # without weights
         card = Run(folder).card
         base = outline(model or card["model"]["name"], device, card["dtype"])
         assume_fingerprint(base, card["model"]["fingerprint"])

@@ -188,6 +188,7 @@ def without_network(model: DiffusionModel) -> DiffusionModel:
     need. It is called as often as the real one would be."""
     assert model.fingerprint  # computed before the copy, which takes it along
     silent = copy.copy(model)
+    silent.__dict__["_as_loaded"] = model.rendered_by  # which tells the network's class
     silent.__class__ = _silent(type(model))
     silent.network = Zeros(model.network)
     return silent
@@ -200,6 +201,10 @@ def _silent(family: type[DiffusionModel]) -> type[DiffusionModel]:
         def latent_shape(self) -> tuple[int, int, int]:
             channels, height, width = super().latent_shape
             return channels, min(height, SMALL), min(width, SMALL)
+
+        @property
+        def rendered_by(self) -> dict[str, Any]:
+            return self.__dict__["_as_loaded"]
 
         def call(self, network: Any, x_t: Latents, t: Tensor, cond: Cond) -> Latents:
             return network(x_t)

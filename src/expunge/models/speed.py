@@ -11,6 +11,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from expunge.models.passes import Work, counting
+from expunge.models.quiet import quiet
 from expunge.storage.cache import Store
 from expunge.storage.files import write_json
 from expunge.storage.hashing import digest
@@ -72,7 +73,7 @@ def measure(device: torch.device, dtype: torch.dtype) -> Speed:
         3.0 * long.numel() * long.element_size() / _seconds(lambda: long + long, device),
         len(chain) / _seconds(lambda: chain(tiny), device),
     )
-    network = _network().to(device, dtype).eval()
+    network = _brought(_network(), device, dtype)
     given = (
         torch.randn(2, 4, 16, 16, device=device, dtype=dtype),
         torch.tensor(500, device=device),
@@ -80,10 +81,15 @@ def measure(device: torch.device, dtype: torch.dtype) -> Speed:
     )
     with torch.device("meta"):
         sketch, shapes = _network(), tuple(torch.empty_like(x, device="meta") for x in given)
-    sketch.to(dtype)
+    _brought(sketch, torch.device("meta"), dtype)
     with counting((*sketch.parameters(), *sketch.buffers(), *shapes)) as work:
         sketch(*shapes)
     return replace(rates, share=min(1.0, rates.seconds(work.work) / _seconds(lambda: network(*given), device)))
+
+
+def _brought(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    with quiet():  # diffusers warns of a cast that it would have made itself
+        return network.to(device, dtype).eval()
 
 
 def _network() -> nn.Module:
