@@ -16,10 +16,10 @@ INSTALL   = $(BIN)/python -m pip install --disable-pip-version-check -c constrai
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint slow bench canvas docs install clean
+.PHONY: help demo test lint slow bench bench-speed canvas docs install clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed ## erase a concept from the embedded model, measure it, write the report
 	$(BIN)/expunge demo $(ARGS)
@@ -38,6 +38,10 @@ slow: $(VENV)/.installed-test ## the tests that take longer
 
 bench: $(VENV)/.installed ## run the whole suite canvas (goes on where it stopped; ARGS=--dry-run for the price)
 	$(BIN)/expunge bench canvas $(ARGS)
+
+bench-speed: $(VENV)/.installed ## what a step costs beside the released loops and the bare passes (goes on where it stopped; under 30 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py $(ARGS)
+	$(BIN)/python benchmarks/results.py
 
 canvas: $(VENV)/.installed ## train the embedded model from nothing (hours on two cores; goes on where it was stopped)
 	$(BIN)/python -m expunge.canvas.training.train $(ARGS)

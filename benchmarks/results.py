@@ -20,6 +20,7 @@ from foretold import kept as asked
 from foretold import said as foretold
 from heldout import table as heldout
 from keep import unpack
+from speed_tables import speed_tables
 
 from expunge.audits.budget import read_budget
 from expunge.bench.config import read_suite
@@ -29,7 +30,7 @@ from expunge.methods import METHODS
 HERE = Path(__file__).parent
 PAGES = [
     HERE.parent / "docs" / "results" / f"{name}.md"
-    for name in ("index", "concepts", "held-out", "several-concepts", "relearning", "attacks", "claims")
+    for name in ("index", "concepts", "held-out", "several-concepts", "relearning", "attacks", "claims", "speed")
 ]
 CONCEPTS = ("neon", "dots", "watercolour", "ring", "starfish", "hexagon")
 BESIDE = ("FID_base", "KID_base", "weight_change", "null_drift", "seconds", "forwards", "backwards", "memory_bytes")
@@ -114,7 +115,7 @@ def tables() -> dict[str, str]:
     made["attack_claims"] = told((*dimra.claims(), *battery.claims(), *battered("searches", "search").searched()))
     made |= {"attackers": attackers(), "relearned": dimra.table(), "relearned_each": dimra.each(), "battery": battery.tables()}
     made["foretold"] = foretold(asked(HERE / "foretold.jsonl"), attacked(HERE / "attacked.jsonl"))
-    return made
+    return made | speed_tables()
 
 
 def filled(page: str, tables: Mapping[str, str]) -> str:

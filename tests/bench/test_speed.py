@@ -1,0 +1,81 @@
+"""The benchmark of steps: what the released loops call, what is counted, and the tables of the page."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+
+@pytest.mark.parametrize(
+    ("method", "calls", "samples", "with_gradient"),
+    [
+        ("esd", 2 + 3, 2 * 2 + 3, 1),  # two guided steps of the sampler, two calls of the teacher, one of the student
+        ("sdd", 2 + 2, 2 * 2 + 2, 1),
+        ("ca", 2, 2, 1),
+        ("f-dmu", 2, 2, 1),
+        ("salun", 3, 3, 3),
+        ("erase-diff", 2 * 2 + 3, 2 * 2 + 3, 2 * 2 + 3),
+        ("spm", 2 + 3 + 1, 2 * 2 + 3 * 2 + 2, 2),
+    ],
+)
+def test_a_released_step_makes_these_calls(method: str, calls: int, samples: int, with_gradient: int):
+    textbook, speed = importlib.import_module("textbook"), importlib.import_module("speed")
+    step = textbook.STEPS[method](textbook.Setting(tiny.model(), "neon style", "a ring", 1, sampling=4))
+    tally = speed.Tally()
+    with tally.counting():
+        step(0.5)
+    assert (tally.calls, tally.samples, tally.with_gradient) == (calls, samples, with_gradient)
+
+
+def test_the_peak_is_that_of_tensors_alive_at_once():
+    speed = importlib.import_module("speed")
+    w = torch.randn(100, 100, requires_grad=True)
+
+    def one_after_another() -> None:
+        for _ in range(10):
+            torch.ones(100, 100) + 1
+
+    def backward() -> None:
+        (w @ w).relu().sum().backward()  # on the way back relu's result and two gradients are alive
+
+    assert speed.peak_of(one_after_another) == 2 * 4 * 100 * 100
+    assert 3 * 40_000 <= speed.peak_of(backward) < 4 * 40_000
+    assert speed.peak_of(lambda: w.view(-1).view(100, 100)) == 0
+
+
+def test_variants_take_turns():
+    speed, seen = importlib.import_module("speed"), []
+    steps = {name: lambda share, name=name: seen.append((name, share)) for name in "ab"}
+    seconds = speed.in_turn(steps, repetitions=2, block=2)
+    assert seen == 2 * [("a", 0.25), ("a", 0.75), ("b", 0.25), ("b", 0.75)]
+    assert {name: len(of) for name, of in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_the_tables_give_the_median_and_the_range_of_ratios():
+    tables = importlib.import_module("speed_tables")
+    cost = {"seconds": 0.5, "calls": 3, "samples": 4, "with_gradient": 1, "peak_bytes": 2**20, "of_bare": [1.0, 1.25, 1.1]}
+    book = cost | {"of_ours": [20.0, 10.0, 30.0], "run_of_ours": 9.5}
+    line = {"method": "esd", "form": "released", "batch": 1, "steps": 200, "bank": {"seconds": 2.0, "samples": 1100, "calls": 50}}
+    lines = [line | {"variants": {"textbook": book, "ours": cost, "bare": cost}}]
+    assert "| esd | 1 | 3 | 4 | 3 | 4 | 20 (10 to 30) | 1.1 (1 to 1.25) | 9.5 in 200 steps |" in tables.released(lines)
+    assert "| esd | 1,100 | 2.0 | 100.0 | 100.0 |" in tables.banks(lines)
+    assert "| esd | 1 | 1.0 | 1.0 | 1.0 |" in tables.memory(lines)
+    assert tables.alone(lines) == "Nothing is measured yet.\n"
+
+
+def test_the_architectures_are_pipelines_that_a_run_can_use():
+    from expunge.models.loading import load
+
+    architectures = importlib.import_module("architectures")
+    model = load(architectures.small())
+    assert model.encode(["a portrait of Van Gogh"]).states.shape == (1, 77, 32)
+    assert len(architectures.small_xl().tokenizer_2) == architectures.VOCABULARY
