@@ -2,8 +2,9 @@
 
 import pytest
 
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, Inapplicable
 from expunge.models.prompts import Reading, check_words
+from expunge.models.text_encoder import Words
 from families import FAMILIES
 
 ONE, OTHER = "a ring in neon style", "a ring in dots style"
@@ -36,3 +37,10 @@ def test_the_limit_is_the_encoders_with_its_template(family: str):
             check_words(reading, f"{fits} a")
         assert caught.value.rule == "prompt-too-long"
     assert all(isinstance(reading, Reading) for reading in model.readings)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if not name.startswith("sd2")])
+def test_a_search_for_words_is_refused_where_no_vector_stands_for_a_token(family: str):
+    with pytest.raises(Inapplicable) as caught:
+        Words(FAMILIES[family].model())
+    assert caught.value.rule in {"several-text-encoders", "other-text-encoder"}

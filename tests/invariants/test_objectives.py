@@ -294,12 +294,33 @@ def test_low_ranks_gradient_is_that_of_the_merged_weights_by_the_chain_rule():
         torch.testing.assert_close(b.grad, slope @ a.detach().mT, rtol=1e-3, atol=1e-6)
 
 
-def test_low_rank_refuses_to_compute_again(tmp_path):
-    """The backward pass would recompute with the untouched weights: its gradient is another, and nothing says so."""
-    with pytest.raises(ExpungeError) as error:
-        run(tmp_path / "run", Plain("xattn-lora"), gradient_checkpointing=True)
-    assert (error.value.rule, error.value.value) == ("recomputed-low-rank", "xattn-lora")
-    assert not (tmp_path / "run").exists()
+def test_low_rank_computes_again_with_its_factors(tmp_path):
+    """With the network's own weights the gradient would be another, and nothing would say so."""
+    plain, checkpointed = (run(tmp_path / str(again), Plain("xattn-lora"), gradient_checkpointing=again) for again in (False, True))
+    for name, value in plain.delta().items():
+        torch.testing.assert_close(checkpointed.delta()[name], value, rtol=0, atol=0)
+
+
+def test_what_is_computed_again_is_under_the_weights_of_its_own_call():
+    """Two calls under other factors, and one backward pass after both; then a second through the same graph."""
+    model = tiny.model()
+    point = trainer(Plain("xattn-lora")).batches(0).forget
+    states = [TrainState(model, SCOPES["xattn-lora"], seed) for seed in (1, 2)]
+    for state in states:
+        for factor in state.trained.values():
+            factor.data = factor.data + 0.05 * torch.randn_like(factor)
+
+    def slopes(recomputes: bool) -> list[torch.Tensor]:
+        with model.as_trained(recomputes):
+            loss = sum(model.predict(point, state.called(state.trained)).square().mean() * (i + 1) for i, state in enumerate(states))
+            parameters = [p for state in states for p in state.trained.values()]
+            first = torch.autograd.grad(loss, parameters, retain_graph=True)
+            assert all(map(torch.equal, first, torch.autograd.grad(loss, parameters)))
+            return list(first)
+
+    for plain, again in zip(slopes(False), slopes(True), strict=True):
+        assert plain.abs().max() > 0
+        torch.testing.assert_close(again, plain, rtol=0, atol=0)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from expunge.models.fingerprints import kept_fingerprint
 from expunge.models.paths import path_of, settings_of_path
 from expunge.models.precision import DTYPES
 from expunge.models.prompts import check_words, fitting, spans
+from expunge.models.recomputing import Under, recomputing
 from expunge.models.sampling import Sampler, Visit, walk
 from expunge.models.scopes import Scope, matching
 from expunge.models.unusual import forward_of
@@ -67,6 +68,7 @@ class DiffusionModel(Family):
         """Computes the fingerprint of the weights as their files have them, where loading rounded them."""
         self._autocast: Callable[[], AbstractContextManager] = nullcontext
         self._encoded: dict[str, Cond] = {}
+        self._under: Under | None = None
 
     # --- identity ------------------------------------------------------------------------------------------------------
 
@@ -206,11 +208,16 @@ class DiffusionModel(Family):
             (net.enable_gradient_checkpointing if recomputes else net.disable_gradient_checkpointing)()
 
         net.eval()
-        switch(recomputes)
+        if recomputes:
+            net.enable_gradient_checkpointing(recomputing(lambda: self._under))
+        else:
+            switch(False)
         try:
             yield
         finally:
             net.train(was_training)
+            if recomputes:
+                switch(True)  # by the way of diffusers again
             switch(did_recompute)
 
     def predict(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents:
@@ -227,6 +234,7 @@ class DiffusionModel(Family):
         """One call of the network in the dtype of `x_t`, or as autocast has it; float32 comes back."""
         whole, factors = low_rank.split(weights or {})
         network = partial(_called_with, self.network, whole) if whole else self.network
+        self._under = Under(self.network, whole, factors) if weights else None
         with self._autocast(), low_rank.added(self.network, factors):
             return self.call(network, x_t, t, cond.to(dtype=x_t.dtype)).float()
 

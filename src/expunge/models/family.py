@@ -42,6 +42,8 @@ class Family(ABC):
     enter: linear layers whose input depends on the prompt alone, and which together are all that the network reads of it."""
     reads_tokens: ClassVar[str] = r"(?!)"
     """The same of the matrices whose input is `Cond.states` as it is. It saves the calls of the network that find the input of others."""
+    reads_encoder_alone: ClassVar[bool] = False
+    """Whether `Cond` is the last states of the only text encoder, whose prompts begin and end with a token of their own."""
     reads_labels: ClassVar[bool] = False
     """Whether a prompt is the name of a class, and no text encoder reads it."""
     has_attention_maps: ClassVar[bool] = False

@@ -28,6 +28,7 @@ class StableDiffusion(DiffusionModel):
     }
     reads_tokens = r"\.attn2\.to_[kv]\.weight$"
     has_attention_maps = True
+    reads_encoder_alone = True
 
     def check(self) -> None:
         unet, width = self.pipeline.unet.config, self.pipeline.text_encoder.config.hidden_size

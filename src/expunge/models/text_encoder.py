@@ -40,16 +40,25 @@ class Words:
     """The tokenizer and the text encoder of a pipeline. Nothing here leaves a gradient on the encoder or changes it.
 
     Raises:
-        Inapplicable: the model reads prompts by several text encoders, and no one vector stands for a token; or by none.
+        Inapplicable: the model reads prompts by several text encoders, and no one vector stands for a token, or by none; or it reads more
+            than the last states of the only one.
     """
 
     def __init__(self, model: DiffusionModel):
+        hint = "Try an attack that changes weights, such as relearn."
         if (count := len(model.text_encoder_parts)) != 1:
             raise Inapplicable(
                 f"A search for words needs one text encoder, and a {model.family} model has {count}.",
                 rule="several-text-encoders",
                 value=model.family,
-                hint="Try an attack that changes weights, such as relearn.",
+                hint=hint,
+            )
+        if not model.reads_encoder_alone:
+            raise Inapplicable(
+                f"A search for words needs the last states of the text encoder, and a {model.family} model reads them masked, or others.",
+                rule="other-text-encoder",
+                value=model.family,
+                hint=hint,
             )
         self.tokenizer, self.encoder, self.device = model.pipeline.tokenizer, model.pipeline.text_encoder, model.device
         self.embedding = self.encoder.get_input_embeddings()

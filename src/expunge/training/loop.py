@@ -31,8 +31,7 @@ def refuse_recomputing(method: Objective, training: Training) -> None:
     """Refuses gradient checkpointing where recomputed activations would be wrong or missing.
 
     Raises:
-        ExpungeError: the loss is of attention maps, which the backward pass would not find; or the scope is of low rank, whose merged
-            weights the backward pass would not use.
+        ExpungeError: the loss is of attention maps, which the backward pass would not find.
     """
     if not training.gradient_checkpointing:
         return
@@ -42,13 +41,6 @@ def refuse_recomputing(method: Objective, training: Training) -> None:
             "Gradient checkpointing keeps no attention maps, and this method's loss is made of them.",
             rule="recomputed-attention",
             value=True,
-            hint=hint,
-        )
-    if method.scope.rank:
-        raise ExpungeError(
-            f"Gradient checkpointing trains weights in place, and the scope {method.scope.name!r} adds factors to them.",
-            rule="recomputed-low-rank",
-            value=method.scope.name,
             hint=hint,
         )
 

@@ -1,0 +1,41 @@
+"""Gradient checkpointing under weights that a call is given: what is computed again is computed under the same."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from expunge.models import low_rank
+from expunge.models.delta import swapped
+
+
+class Under(AbstractContextManager):
+    """A network under whole weights and low-rank factors. It may be entered again, for each backward pass through the same graph."""
+
+    def __init__(self, network: nn.Module, whole: Mapping[str, Tensor], factors: low_rank.Factors):
+        self.network, self.whole, self.factors = network, whole, factors
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        self._stack.enter_context(swapped(self.network, self.whole))
+        self._stack.enter_context(low_rank.added(self.network, self.factors))
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+
+def recomputing(weights: Callable[[], AbstractContextManager | None]) -> Callable[..., Any]:
+    """What diffusers calls a block by under gradient checkpointing.
+
+    Args:
+        weights: gives the context of the present call of the network, which is entered when a block is computed again; None for its own
+            weights.
+    """
+
+    def call(block: Any, *arguments: Any) -> Any:
+        again = weights() or nullcontext()
+        return checkpoint(block.__call__, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), again))
+
+    return call
