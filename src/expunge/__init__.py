@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from expunge.runs.run import Run
     from expunge.runs.unlearn import unlearn
     from expunge.storage.cache import Store
+    from expunge.training.batch_size import RenderBatch
     from expunge.training.stopping import StoppingRule
 
 _HOMES = {
@@ -84,7 +85,7 @@ def audit(
     device: str = "auto",
     cache: "Store | str | Path | None" = None,
     progress: "Progress | None" = None,
-    render_batch: int | None = None,
+    render_batch: "RenderBatch" = None,
 ) -> "Audit":
     """Attacks a run and, as a control, its base model, and writes one self-contained page.
 
@@ -107,7 +108,8 @@ def audit(
         cache: where images, and the attacks on controls, are kept for other audits; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
         progress: shows how far the audit is on standard error; default `expunge.progress.Progress()`. `expunge.progress.Silent()` shows
             nothing.
-        render_batch: images that are sampled at once; default 40. Larger is faster on an accelerator and needs more memory.
+        render_batch: images that are sampled at once; default 40 on a CPU and for embedded models, else "auto": the number with
+            which the device is fastest, measured once and kept in the cache. Larger needs more memory.
 
     Returns:
         The audit; its findings, its rows, and its folder, which holds `index.html`.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -210,7 +211,7 @@ def test_an_image_is_cached_for_its_device_its_torch_and_its_code(package: Path,
 
     def look() -> None:
         shots = shots_of(tiny.concept(), Protocol(prompts=1))
-        files = locate_images(tiny.session(model, Store(tmp_path)), shots, Sampler(1, 1.0), "weights")
+        files = locate_images(replace(tiny.session(model, Store(tmp_path)), render_batch=8), shots, Sampler(1, 1.0), "weights")
         seen.append((json.dumps(image_key(model), sort_keys=True), files[0]))
 
     look()

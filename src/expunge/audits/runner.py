@@ -278,7 +278,7 @@ class Battery:
         files = locate_row_images(self.session, cond, seeds, self.sampler, made_by)
         with swapped(self.model.network, weights):
             images = render_rows(self.session, cond, seeds, self.sampler, files, cell.name)
-        judged = {j.name: judge_chunks(j, images.chunks(self.session.render_batch or RENDER_BATCH), cell.concept) for j in cell.judges}
+        judged = {j.name: judge_chunks(j, images.chunks(Renderer(self.session, RENDER_BATCH).batch), cell.concept) for j in cell.judges}
         return files, {name: judgement.seen[cell.concept.kind] for name, judgement in judged.items()}
 
     def _make_cell(self, entry: Entry, concept: Concept, side: Side) -> Cell:

@@ -20,6 +20,7 @@ from expunge.names import NO_CONTROL, RETRAINED
 from expunge.progress import Progress
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
+from expunge.training.batch_size import RenderBatch
 from expunge.training.session import Session
 
 
@@ -38,7 +39,7 @@ def prepare(
     device: str = "auto",
     cache: Store | str | Path | None = None,
     progress: Progress | None = None,
-    render_batch: int | None = None,
+    render_batch: RenderBatch = None,
     allow_code: bool = False,
 ) -> Battery:
     """Prepare an audit. The arguments are those of `expunge.audit`.

@@ -22,8 +22,19 @@ AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Import code that a file names as package.module:NAME. For files that you trust.")
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="Device: cpu, cuda, cuda:1, mps, or auto for the fastest one.")]
-RENDER = "Images sampled at once; by default at most 40. More are faster on an accelerator and need more memory."
-RenderBatch = Annotated[int | None, typer.Option(metavar="N", min=1, help=RENDER)]
+RENDER = (
+    "Images sampled at once, or auto: the number with which the device is fastest, measured once.  [default: at most 40 on a CPU and for "
+    "embedded models, else auto]"
+)
+
+
+def _read_batch(text: str) -> Any:
+    if text != "auto" and not (text.isdecimal() and int(text)):
+        raise typer.BadParameter("it is a whole number above 0, or auto.")
+    return text if text == "auto" else int(text)
+
+
+RenderBatch = Annotated[Any, typer.Option(metavar="N|auto", parser=_read_batch, help=RENDER)]
 JUDGE = "Judge that labels the images (see `expunge ls judges`).  [default: main on the canvas, else none]"
 Judge = Annotated[str | None, typer.Option(metavar="NAME|FOLDER|ID", help=JUDGE)]
 STEPS = "Denoising steps of each image.  [default: the model's]"

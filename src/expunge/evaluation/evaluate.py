@@ -29,7 +29,9 @@ from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.storage.files import write_json, write_lines
 from expunge.storage.tensors import content
+from expunge.training.batch_size import RenderBatch
 from expunge.training.distributed import Processes, state_of_its_own
+from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 from expunge.training.workers import started
 
@@ -47,7 +49,7 @@ def evaluate(
     device: str = "auto",
     cache: Store | str | Path | None = None,
     progress: Progress | None = None,
-    render_batch: int | None = None,
+    render_batch: RenderBatch = None,
     budget: BudgetName | None = None,
     until_width: float | None = None,
     workers: int = 1,
@@ -69,7 +71,8 @@ def evaluate(
         cache: The folder in which images are cached by content, so that an interrupted evaluation continues and the base model is sampled
             once; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
         progress: Shows progress on standard error; default `expunge.progress.Progress()`. `expunge.progress.Silent()` shows nothing.
-        render_batch: Images that are sampled at once; default 40. Larger is faster on an accelerator and needs more memory.
+        render_batch: Images that are sampled at once; default 40 on a CPU and for embedded models, else "auto": the number with
+            which the device is fastest, measured once and kept in the cache. Larger needs more memory.
         budget: How many images of each model: "quick" (60 of each concept), "standard" (300), or "full", as many as `protocol` says.
             Default: the protocol's budget, which is full if it does not say otherwise.
         until_width: Stop as soon as no interval is wider, among the shares of what should be gone and the paired changes of what should
@@ -148,7 +151,7 @@ class _Settings:
 
     def labels(self, judge: Judge, images: ImageFiles, concept: Concept) -> Judgement:
         """The labels of a judge, computed in the session's batches."""
-        return judge_chunks(judge, images.chunks(self.session.render_batch or RENDER_BATCH), concept)
+        return judge_chunks(judge, images.chunks(Renderer(self.session, RENDER_BATCH).batch), concept)
 
     def metrics_of(self, *, first: bool) -> list[str]:
         """The metrics of a judge. Only the first judge's features are used for distances."""

@@ -27,6 +27,7 @@ from expunge.storage.cache import Store
 from expunge.storage.files import write_json
 from expunge.storage.hashing import digest
 from expunge.storage.tensors import content
+from expunge.training.batch_size import RenderBatch
 from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 
@@ -38,7 +39,7 @@ class Job:
     model: str
     dtype: str
     cache: str
-    render_batch: int | None
+    render_batch: RenderBatch
     delta: str
     """The key of the changed weights in the cache; empty for the base model."""
     weights: str

@@ -22,6 +22,8 @@ from expunge.runs.cost import Pace, Price, passes_of, prices, together
 from expunge.runs.plan import Plan, make_plan
 from expunge.storage.cache import Store
 from expunge.training.banks import RENDER_BATCH
+from expunge.training.batch_size import RenderBatch
+from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 
 NUMBER = 4
@@ -114,7 +116,7 @@ class Estimate:
             if stage.passes is None or stage.plan.training is None:
                 continue
             guided = model.forwards_per_image(model.default_sampler) // model.default_sampler.steps
-            images = min(stage.plan.training.pictures, self.session.render_batch or RENDER_BATCH)
+            images = min(stage.plan.training.pictures, Renderer(self.session, RENDER_BATCH).batch)
             sampling = weights + guided * images * stage.passes.forward_octets / stage.rows
             training = weights + self._state(stage) + stage.passes.both_octets + self._banks(stage)
             phases["sampling images to train on"] = max(phases.get("sampling images to train on", 0), int(sampling))
@@ -156,7 +158,7 @@ def estimate(
     device: str = "auto",
     dtype: str | None = None,
     cache: Store | str | Path | None = None,
-    render_batch: int | None = None,
+    render_batch: RenderBatch = None,
     **settings: Any,
 ) -> Estimate:
     """What `unlearn` with these arguments would take, from the model's configurations: its weights are not read, and nothing is written but

@@ -29,6 +29,7 @@ from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically, write_lines
 from expunge.storage.hashing import seed_of
+from expunge.training.batch_size import RenderBatch
 from expunge.training.batches import Batches, gather
 from expunge.training.checkpoint import remove_checkpoint
 from expunge.training.counters import Spent, counted
@@ -56,7 +57,7 @@ def unlearn(
     dtype: str | None = None,
     cache: Store | str | Path | None = None,
     progress: Progress | None = None,
-    render_batch: int | None = None,
+    render_batch: RenderBatch = None,
     accept: str | None = None,
     **settings: Any,
 ) -> Run:
@@ -84,7 +85,8 @@ def unlearn(
         cache: where images and predictions of the base model are kept for other runs; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
         progress: shows how far the run is on standard error; default `expunge.progress.Progress()`.
             `expunge.progress.Silent()` shows nothing.
-        render_batch: images that are sampled at once; default 32. Larger is faster on an accelerator and needs more memory.
+        render_batch: images that are sampled at once; default 32 on a CPU and for embedded models, else "auto": the number with
+            which the device is fastest, measured once and kept in the cache. Larger needs more memory.
         accept: the acceptance criterion, such as "UA>=0.98, NRA>=-0.02, relearn<=control+0.05", which is written into the folder before
             the run begins. It is no part of what makes a run.
 

@@ -12,6 +12,7 @@ import torch
 from expunge.errors import ExpungeError
 from expunge.storage.hashing import digest
 from expunge.storage.lock import taken
+from expunge.training.batch_size import batch_of, is_out_of_memory
 from expunge.training.identity import image_key
 from expunge.training.session import Session
 
@@ -50,7 +51,7 @@ class Renderer:
     @property
     def batch(self) -> int:
         """Images that are sampled at once."""
-        return self.session.render_batch or self.usual
+        return batch_of(self.session.model, self.session.cache, self.session.render_batch, self.usual)
 
     def key(self, *modules: str) -> dict[str, Any]:
         """What decides an image, or its latents, besides weights, prompt, noise and sampler: a part of the key that it is cached under.
@@ -154,10 +155,3 @@ def _made(make: Make[T], indices: list[int]) -> list[T]:
         torch.cuda.empty_cache()
     half = len(indices) // 2
     return [*_made(make, indices[:half]), *_made(make, indices[half:])]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is not enough, on any device."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        words in str(error) for words in ("not enough memory", "can't allocate memory", "out of memory")
-    )

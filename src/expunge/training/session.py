@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.loading import Model, load
 from expunge.models.outline import outline
 from expunge.progress import Progress
 from expunge.storage.cache import Store
+from expunge.training.batch_size import RenderBatch, refuse_batch
 from expunge.training.distributed import Processes
 from expunge.training.workers import Workers
 
@@ -21,20 +21,14 @@ class Session:
     cache: Store
     progress: Progress
     distributed: Processes = field(default_factory=Processes)
-    render_batch: int | None = None
-    """Images that are sampled at once; None for each caller's own number. Larger is faster on an accelerator and needs more memory; the
-    last digits of an image depend on it."""
+    render_batch: RenderBatch = None
+    """Images that are sampled at once; see `RenderBatch`. Larger is faster on an accelerator and needs more memory; the last digits of an
+    image depend on it."""
     workers: Workers | None = None
     """Further processes that take part in sampling images."""
 
     def __post_init__(self) -> None:
-        if self.render_batch is not None and self.render_batch < 1:
-            raise ExpungeError(
-                f"{self.render_batch} images cannot be sampled at once.",
-                rule="render-batch",
-                value=self.render_batch,
-                hint="Try a whole number above 0.",
-            )
+        refuse_batch(self.render_batch)
 
     @classmethod
     def open(
@@ -45,7 +39,7 @@ class Session:
         dtype: str | None = None,
         cache: Store | str | Path | None = None,
         progress: Progress | None = None,
-        render_batch: int | None = None,
+        render_batch: RenderBatch = None,
         weights: bool = True,
     ) -> "Session":
         """Loads a model and fills in defaults, the same in Python and on the command line.

@@ -24,6 +24,7 @@ from expunge.progress import Progress
 from expunge.runs.run import Run, writes
 from expunge.storage.cache import Store
 from expunge.storage.files import write_json, write_lines
+from expunge.training.batch_size import RenderBatch
 from expunge.training.session import Session
 
 FOLDER = "information"
@@ -79,7 +80,7 @@ def measure_information(
     device: str = "auto",
     cache: Store | str | Path | None = None,
     progress: Progress | None = None,
-    render_batch: int | None = None,
+    render_batch: RenderBatch = None,
 ) -> Information:
     """Measure how much information about the removed concept and every other a run's weights contain; write `information/` into its folder.
 
@@ -94,7 +95,8 @@ def measure_information(
         cache: Where images, and the base model's predictions for them, are kept by content; default `$EXPUNGE_CACHE`, else
             `~/.cache/expunge`.
         progress: Shows how far it is on standard error; default `expunge.progress.Progress()`. `expunge.progress.Silent()` shows nothing.
-        render_batch: Images that are sampled at once; default 32. Larger is faster on an accelerator and needs more memory.
+        render_batch: Images that are sampled at once; default 32 on a CPU and for embedded models, else "auto": the number with
+            which the device is fastest, measured once and kept in the cache. Larger needs more memory.
 
     Returns:
         The information about each concept, and rows. `information` has both models' means in nats, with Student's interval over images.
