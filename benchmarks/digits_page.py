@@ -21,6 +21,8 @@ BAR = 0.05
 """How far above the retrained model, as a share of images, counts as brought back."""
 ALIKE = "at most 5 points above the retrained model"
 ABOVE = "more than 5 points above the retrained model"
+DIGITS = 4
+"""Fewer digits than these say too little of how digits differ for a verdict."""
 EXPECTED = {"DiMUM": ALIKE, "SalUn": ABOVE, "ESD": ABOVE, "MiM-MU": ABOVE}
 """What DiMRA's paper, or for MiM-MU the canvas, leads one to expect after relearning."""
 
@@ -88,12 +90,18 @@ def reading(role: str, at: int) -> Any:
 
 
 def returned(units: Sequence[Unit]) -> tuple[float, float, float]:
-    """How much more often the digit is seen at the end than in the retrained model: the mean over digits, and Student's 95 % interval."""
-    pairs = zip(*(by_digit(units, reading(role, -1)) for role in ("unlearned", "retrained")), strict=True)
+    """How much more often the digit is seen at the end than in the retrained model: the mean over digits, and Student's 95 % interval.
+
+    Its standard error is that of the digits' differences, but at least what as many independent images have, with one more of each kind in
+    each share: few digits may agree by chance.
+    """
+    pairs = list(zip(*(by_digit(units, reading(role, -1)) for role in ("unlearned", "retrained")), strict=True))
     each = [mine[0] / mine[1] - control[0] / control[1] for mine, control in pairs]
-    middle = mean(each)
-    se = (sum((d - middle) ** 2 for d in each) / (len(each) - 1) / len(each)) ** 0.5 if len(each) > 1 else float("inf")
-    reach = student(len(each) - 1) * se if len(each) > 1 else float("inf")
+    middle, count = mean(each), len(each)
+    shares = [((hits + 1) / (n + 2), n) for pair in pairs for hits, n in pair]
+    by_images = sum(p * (1 - p) / n for p, n in shares) ** 0.5 / count
+    by_digits = (sum((d - middle) ** 2 for d in each) / (count - 1) / count) ** 0.5
+    reach = student(count - 1) * max(by_images, by_digits)
     return middle, middle - reach, middle + reach
 
 
@@ -102,8 +110,9 @@ def claims(units: Sequence[Unit]) -> str:
     lines = ["| method | expected after relearning | points above the retrained model, with 95 % interval | verdict |", "|---|---|---|---|"]
     for label, expected in EXPECTED.items():
         of = [u for u in units if u["method"] == label and "relearn" in u]
-        if len({u["digit"] for u in of}) < 2:
-            lines.append(f"| {label} | {expected} | – | not measured |")
+        count = len({u["digit"] for u in of})
+        if count < DIGITS:
+            lines.append(f"| {label} | {expected} | – | {f'only {count} digits are measured' if count else 'not measured'} |")
             continue
         value, low, high = returned(of)
         sides = [bound <= BAR if expected == ALIKE else bound > BAR for bound in (value, low, high)]

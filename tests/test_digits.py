@@ -186,10 +186,13 @@ def test_a_claim_holds_only_where_its_whole_interval_does(monkeypatch):
             f"{side} {name}": [0.5, 40] for side in ("run", "base") for name in ("UA", "IRA", "FID_drawn")
         }
 
-    units = [unit("DiMUM", digit, 2) for digit in range(4)] + [unit("ESD", digit, 30 + digit) for digit in range(4)]
+    units = [unit("DiMUM", digit, 0) for digit in range(4)] + [unit("ESD", digit, 30 + digit) for digit in range(4)]
     units += [unit("SalUn", digit, 2 + 12 * (digit % 2)) for digit in range(4)]
     verdicts = {line.split(" | ")[0].strip("| "): line.rsplit("|", 2)[1].strip() for line in page.claims(units).splitlines()[2:]}
     assert verdicts["DiMUM"] == verdicts["ESD"] == "holds"
     assert verdicts["SalUn"].startswith("open")
     assert verdicts["MiM-MU"] == "not measured"
-    assert "| DiMUM | 4 × 1 | 0.0 [0.0, 2.3] | 5.0 [" in page.relearned(units)
+    few = [unit("DiMUM", digit, 2) for digit in range(2)]
+    assert "only 2 digits are measured" in page.claims(few)
+    assert page.returned(few)[1] < 0 < page.returned(few)[2]  # two digits that agree are no certainty
+    assert "| DiMUM | 4 × 1 | 0.0 [0.0, 2.3] | 0.0 [" in page.relearned(units)

@@ -15,6 +15,7 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.labels import label_vocabulary, names_of
 from expunge.concepts.tables import concept_from, concept_table
 from expunge.errors import Inapplicable
+from expunge.evaluation.information.interview import Meter
 from expunge.evaluation.information.retention import measure_information
 from expunge.models.defaults import defaults_of
 from expunge.models.loading import load
@@ -25,7 +26,7 @@ from expunge.runs.unlearn import unlearn
 from families import dit, unet_2d
 
 KINDS = {"dit": dit, "unet-2d": unet_2d}
-METHODS = ("mim-mu", "esd", "sdd", "dimum", "salun", "random-label", "ca", "gradient-ascent", "erase-diff", "spm", "pure")
+METHODS = ("mim-mu", "esd", "dimum", "salun", "ca", "erase-diff", "spm")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,7 +169,7 @@ def test_relearning_and_the_information_meter_read_labels(tmp_path):
     assert [r.strength for r in readings] == [0, 2]
     assert readings[0].cond.keys == ("label:big ship",) * 3
     assert any(not torch.equal(readings[1].weights[n], w) for n, w in victim.delta.items())
-    assert measure_information(run, model, device="cpu")
+    assert measure_information(run, model, meter=Meter(pictures=4, target_pictures=4, draws=2, others=1, maps=0), device="cpu")
 
 
 @pytest.mark.parametrize("kind", KINDS)
