@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from expunge.runs.compose import compose
     from expunge.runs.estimate import estimate
     from expunge.runs.export import load, merge, push, write_difference, write_lora, write_single_file, write_text_eraser
+    from expunge.runs.purge import purge
     from expunge.runs.run import Run
     from expunge.runs.unlearn import unlearn
     from expunge.storage.cache import Store
@@ -52,7 +53,8 @@ _HOMES = {
     "StoppingRule": "training.stopping", "TextEraser": "models.text_eraser", "Training": "methods.base",
     "Vocabulary": "concepts.vocabulary", "adopt": "runs.adopt",
     "compose": "runs.compose", "estimate": "runs.estimate", "evaluate": "evaluation.evaluate", "load": "runs.export",
-    "measure_information": "evaluation.information.retention", "merge": "runs.export", "preset": "methods.presets", "push": "runs.export",
+    "measure_information": "evaluation.information.retention", "merge": "runs.export", "preset": "methods.presets",
+    "purge": "runs.purge", "push": "runs.export",
     "unlearn": "runs.unlearn", "write_difference": "runs.export", "write_lora": "runs.export",
     "write_single_file": "runs.export", "write_text_eraser": "runs.export",
 }  # fmt: skip

@@ -29,6 +29,7 @@ VERBS = (
     "verify",
     "merge",
     "push",
+    "purge",
     "compose",
     "adopt",
     "bench",

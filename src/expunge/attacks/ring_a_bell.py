@@ -86,7 +86,7 @@ class RingABell(Attack):
             if (kept := victim.session.cache.get(key)) is None:
                 for _ in victim.session.progress.track(range(self.steps), f"words near {concept.target}, eta {eta:g}"):
                     search.step()
-                victim.session.cache.put(key, kept := {"ids": search.ids.cpu()})
+                victim.session.cache.put(key, kept := {"ids": search.ids.cpu()}, shows=asked)
             ids = kept["ids"].to(model.device)
             with torch.no_grad():
                 cond = words.condition(written[[0] * len(asked)].filled(ids), tuple(words.read(row) for row in ids))

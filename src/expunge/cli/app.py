@@ -21,6 +21,7 @@ from expunge.cli.eval import evaluate
 from expunge.cli.ls import ls
 from expunge.cli.merge import merge
 from expunge.cli.meter import meter
+from expunge.cli.purge import purge
 from expunge.cli.push import push
 from expunge.cli.report import report
 from expunge.cli.sample import sample
@@ -47,6 +48,7 @@ VERBS = (
     "verify",
     "merge",
     "push",
+    "purge",
     "compose",
     "adopt",
     "bench",
@@ -112,6 +114,7 @@ app.command("report")(report)
 app.command("verify")(verify)
 app.command("merge")(merge)
 app.command("push")(push)
+app.command("purge")(purge)
 app.command("compose")(compose)
 app.command("adopt")(adopt)
 app.command("bench")(bench)

@@ -1,7 +1,7 @@
 """What a run will cost, known before it is made: the run is rehearsed with a network that only counts."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 import torch
@@ -76,7 +76,7 @@ class Rehearsed(Store):
     def get(self, key: str) -> dict[str, Tensor] | None:
         return self.made.get(key) or super().get(key)
 
-    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+    def put(self, key: str, tensors: Mapping[str, Tensor], shows: Collection[str] | None = None) -> None:
         self.made[key] = dict(tensors)
 
 

@@ -3,8 +3,9 @@
 A key is a hash of everything that the value depends on, so entries are never stale; the folder may be deleted at any time.
 """
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from expunge.storage.places import default_root
-from expunge.storage.pruning import keep_within, size_limit
+from expunge.storage.pruning import SHOWS, keep_within, size_limit
 from expunge.storage.tensors import write_tensors
 
 
@@ -48,6 +49,12 @@ class Store:
             os.utime(path)  # when it was used decides what is deleted first
         return found
 
-    def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
-        write_tensors(self.path(key), tensors)
+    def put(self, key: str, tensors: Mapping[str, Tensor], shows: Collection[str] | None = None) -> None:
+        """Stores a value.
+
+        Args:
+            shows: the prompts of the images that it is, or is about, by which `expunge purge` finds it. None: unknown, so that it is
+                deleted with any concept's.
+        """
+        write_tensors(self.path(key), tensors, None if shows is None else {SHOWS: json.dumps(sorted(set(shows)))})
         keep_within(self.root, self.limit)

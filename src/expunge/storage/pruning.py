@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
@@ -24,6 +25,9 @@ KINDS = {
 
 LIMIT = "EXPUNGE_CACHE_LIMIT"
 """The environment variable with the largest size of the cache, such as 20GB; not set: no limit."""
+
+SHOWS = "shows"
+"""The key in the header of a cached file under which it has the prompts of its images."""
 
 HEADER = 1 << 20
 """Bytes: the header of a cached safetensors file is far shorter."""
@@ -101,14 +105,26 @@ def _entry(path: Path, kind: str | None) -> Entry | None:
 
 def _kind_of(path: Path) -> str:
     """The kind of a file of tensors, by their names."""
+    names = _header(path).keys()
+    return "trajectories" if "x_t" in names else "latents" if "x_0" in names else "predictions"
+
+
+def prompts_of(path: Path) -> list[str] | None:
+    """The prompts of the images that a cached file of tensors is or is about; None if it does not say."""
+    try:
+        found = json.loads(_header(path)["__metadata__"][SHOWS])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [str(prompt) for prompt in found] if isinstance(found, list) else None
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of a file of tensors; empty if it cannot be read."""
     with suppress(OSError, ValueError), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        names = set(json.loads(file.read(min(length, HEADER))))
-        if "x_t" in names:
-            return "trajectories"
-        if "x_0" in names:
-            return "latents"
-    return "predictions"
+        found = json.loads(file.read(min(length, HEADER)))
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def select(

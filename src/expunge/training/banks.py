@@ -141,7 +141,7 @@ def pictured(session: Session, need: Need, prompts: list[str], seeds: list[int],
     model, sampler = session.model, sampler or session.model.default_sampler
     made_by = model.fingerprint, Renderer(session, RENDER_BATCH).key(__name__)
     key = digest(f"{need}-latents", *made_by, prompts, seeds, sampler.steps, sampler.guidance_scale)
-    return _stored(session.cache, key, lambda: {"x_0": _latents(session, prompts, seeds, sampler, PICTURES[need])})["x_0"]
+    return _stored(session.cache, key, prompts, lambda: {"x_0": _latents(session, prompts, seeds, sampler, PICTURES[need])})["x_0"]
 
 
 def noised(
@@ -174,7 +174,8 @@ def trajectory_bank(session: Session, concept: Subject, training: Training, seed
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
     made_by = model.fingerprint, Renderer(session, RENDER_BATCH).key(__name__)
     key = digest("visits", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
-    path = _stored(session.cache, key, lambda: _trajectories(session, [p.prompt for p in chosen], seeds, sampler))
+    shown = [p.prompt for p in chosen]
+    path = _stored(session.cache, key, shown, lambda: _trajectories(session, shown, seeds, sampler))
 
     visits = path["x_t"].shape[1]  # some schedulers, PNDM and Heun among them, visit more points than they have steps
     rows = tuple(p for p in chosen for _ in range(visits))
@@ -199,10 +200,10 @@ def _drawn(rows: Sequence[ForgetPrompt], generator: torch.Generator) -> tuple[st
     return tuple(p.marginals[int(c * len(p.marginals))] if p.marginals else p.context for p, c in zip(rows, chance, strict=True))
 
 
-def _stored(cache: Store, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+def _stored(cache: Store, key: str, shows: Sequence[str], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     if (found := cache.get(key)) is None:
         found = make()
-        cache.put(key, found)
+        cache.put(key, found, shows)
     return found
 
 

@@ -123,7 +123,7 @@ class ModelPair:
             given, without = self.predict(x, queries)
             gained = gain(given, without, given).sum((1, 2, 3)).cpu() * weights.flatten()
             kept = {"loc_scale": torch.tensor(even.fit_logistic(even.log_snr[torch.searchsorted(even.t, x.t.cpu())], gained))}
-            self.session.cache.put(key, kept)
+            self.session.cache.put(key, kept, shows=())
         loc, scale = kept["loc_scale"].tolist()
         return Axis.of(self.model.path, loc, scale)
 
@@ -145,7 +145,7 @@ class ModelPair:
     def pictures(self, queries: Sequence[Query]) -> Latents:
         """Clean latents by the base model, cached."""
         keys = [digest("asked picture", self._cache_key, a.prompt, a.seed) for a in queries]
-        kept = _KeptLatents(self.session.cache, keys)
+        kept = _KeptLatents(self.session.cache, keys, [a.prompt for a in queries])
 
         def make(part: list[int]) -> Latents:
             cond = self.model.encode([queries[i].prompt for i in part])
@@ -179,7 +179,7 @@ class ModelPair:
             given, without = (e.unflatten(0, (len(missing), draws)).cpu() for e in self.predict(part, [queries[i] for i in missing]))
             for at, i in enumerate(missing):
                 found[i] = {"given": given[at], "without": without[at]}
-                self.session.cache.put(keys[i], found[i])
+                self.session.cache.put(keys[i], found[i], shows=[queries[i].prompt])
         given, without = (torch.cat([found[i][name] for i in range(len(queries))]).to(x.x_t) for name in ("given", "without"))
         return given, without
 
@@ -213,6 +213,7 @@ class _KeptLatents:
 
     cache: Store
     names: Sequence[str]
+    prompts: Sequence[str]
     found: dict[int, Tensor] = field(default_factory=dict)
 
     def has(self, index: int) -> bool:
@@ -222,7 +223,7 @@ class _KeptLatents:
 
     def put(self, index: int, image: Tensor) -> None:
         self.found[index] = image
-        self.cache.put(self.names[index], {"x_0": image})
+        self.cache.put(self.names[index], {"x_0": image}, shows=[self.prompts[index]])
 
 
 def _concatenate(parts: Sequence[Estimate]) -> Estimate:
