@@ -5,9 +5,11 @@ A module for each family offers `pipeline()`, a new pipeline of diffusers; `mode
 `test_agreement.py` compares each of `FAMILIES` with diffusers; a new family is added to that list.
 """
 
+from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from expunge.models.base import DiffusionModel
 from expunge.models.loading import load
 from families import flux_1, flux_2, pixart_sigma, qwen_image, sana, stable_diffusion_2, stable_diffusion_3, stable_diffusion_xl, z_image
 
@@ -34,3 +36,9 @@ FAMILIES: dict[str, Any] = {
     "pixart-sigma": pixart_sigma,
     "sana": sana,
 }
+
+
+@cache
+def shared(family: str) -> DiffusionModel:
+    """A model that several tests read and none changes."""
+    return FAMILIES[family].model()

@@ -14,7 +14,7 @@ from expunge.models.base import DiffusionModel
 from expunge.models.inputs import Group, conditions, groups, inputs
 from expunge.models.scopes import SCOPES
 from expunge.training.preconditioner import readers, second_moments
-from families import FAMILIES
+from families import FAMILIES, shared
 
 TARGET, GOAL, KEPT = "neon style", "", "a ring"
 
@@ -33,7 +33,7 @@ def predict(model: DiffusionModel, prompt: str) -> Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_entrance_reads_the_prompt_alone(family: str):
     """Or a closed form could not be exact there: neither the image nor the time changes what is read, another word does."""
-    model = FAMILIES[family].model()
+    model = shared(family)
     plain = read(model, "neon style")
     for other in (read(model, "neon style", seed=1), read(model, "neon style", share=0.8)):
         assert all(torch.equal(plain[name], value) for name, value in other.items())
@@ -43,7 +43,7 @@ def test_the_entrance_reads_the_prompt_alone(family: str):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_states_are_what_a_layer_that_reads_them_is_given(family: str):
     """Layers of which a family says so are not looked at."""
-    model = FAMILIES[family].model()
+    model = shared(family)
     names = model.scope(SCOPES["entrance"]).keys()
     found = groups(model, names)
     assert sorted(name for group in found for name in group.weights(names)) == sorted(names)
@@ -70,7 +70,7 @@ def distance_left(model: DiffusionModel, keeps: Callable[[Group, EditPrompts], b
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_entrance_is_all_that_the_network_reads_of_a_prompt(family: str):
     """Given what another prompt gives there, it predicts what it predicts under that prompt."""
-    model = FAMILIES[family].model()
+    model = shared(family)
     one, other = predict(model, "neon style"), predict(model, "dots style")
     with ExitStack() as hooks:
         for name, value in read(model, "dots style").items():
@@ -96,7 +96,7 @@ def test_words_without_the_pooled_vector_leave_a_part(family: str):
 def test_each_map_of_words_has_moments_of_its_own(family: str, monkeypatch: pytest.MonkeyPatch):
     """Keys and values in a later block do not read the prompt directly; those of one block read the same."""
     monkeypatch.setattr("expunge.training.preconditioner.CALLS", 4)
-    model = FAMILIES[family].model()
+    model = shared(family)
     names = readers(model, SCOPES["xattn-kv"])
     found = groups(model, names)
     moments = second_moments(model, tiny.concept(), found)

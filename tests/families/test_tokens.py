@@ -5,19 +5,19 @@ import pytest
 from expunge.errors import ExpungeError, Inapplicable
 from expunge.models.prompts import Reading, check_words
 from expunge.models.text_encoder import Words
-from families import FAMILIES
+from families import FAMILIES, shared
 
 ONE, OTHER = "a ring in neon style", "a ring in dots style"
 
 
 def rows_of_concept(family: str) -> list[int]:
-    return [i for i, kind in enumerate(FAMILIES[family].model().tokens([ONE], ("neon",))[0].tolist()) if kind == 1]
+    return [i for i, kind in enumerate(shared(family).tokens([ONE], ("neon",))[0].tolist()) if kind == 1]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_row_that_another_word_changes_is_the_concepts(family: str):
     """The first one, for in a causal encoder all that follow change too; in T5 every row reads every other."""
-    model = FAMILIES[family].model()
+    model = shared(family)
     x, y = (model.encode([prompt]).states[0] for prompt in (ONE, OTHER))
     changed = [i for i in range(len(x)) if (x[i] - y[i]).abs().max() > 1e-6]
     rows = rows_of_concept(family)
@@ -28,7 +28,7 @@ def test_a_row_that_another_word_changes_is_the_concepts(family: str):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_limit_is_the_encoders_with_its_template(family: str):
     """As many words as fit are read; one more is refused, and nothing is cut."""
-    model = FAMILIES[family].model()
+    model = shared(family)
     for reading in model.readings:
         room = (reading.length - reading.count("a")) // (reading.count("a a") - reading.count("a"))
         fits = " ".join(["a"] * (1 + room))
@@ -42,5 +42,5 @@ def test_the_limit_is_the_encoders_with_its_template(family: str):
 @pytest.mark.parametrize("family", [name for name in FAMILIES if not name.startswith("sd2")])
 def test_a_search_for_words_is_refused_where_no_vector_stands_for_a_token(family: str):
     with pytest.raises(Inapplicable) as caught:
-        Words(FAMILIES[family].model())
+        Words(shared(family))
     assert caught.value.rule in {"several-text-encoders", "other-text-encoder"}
