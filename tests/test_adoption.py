@@ -3,7 +3,6 @@
 import json
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import ANY
@@ -277,10 +276,9 @@ def test_the_factor_of_a_lora_is_read_where_its_program_writes_it(alpha, metadat
     torch.testing.assert_close(found[f"{layer}.weight"] - before, scale * b @ a, rtol=0, atol=1e-6)
 
 
-def test_exact_differences_come_back_as_the_run_they_were_written_from(base, tmp_path):
-    made = unlearn(base, tiny.concept(), "esd", variant="full", training=tiny.TRAINING, out=tmp_path / "made", cache=Store.default())
+def test_exact_differences_come_back_as_the_run_they_were_written_from(base, made, tmp_path):
     again = adopt(base, write_difference(base, made, tmp_path / "d.safetensors"), tiny.concept(), out=tmp_path / "again")
-    assert len(again.delta()) > 100
+    assert any(name.endswith(".bias") for name in again.delta())
     for name, value in again.delta().items():
         torch.testing.assert_close(value, made.delta()[name], rtol=0, atol=3e-7)
 
@@ -334,14 +332,15 @@ def test_the_folder_of_a_network_alone(base, made, tmp_path):
         load(merged / "unet")
 
 
-def test_a_pickle_is_not_read_and_its_conversion_is_printed(base, tmp_path):
+def test_a_pickle_is_not_read_and_its_conversion_is_printed(base, tmp_path, monkeypatch):
     """The line that the error gives makes a file that is taken."""
     file, weights = tmp_path / "esd.pt", {f"{LAYERS[0]}.weight": torch.full((16, 16), 0.5)}
     torch.save(weights, file)
     with raises_error("pickled-weights", str(file)) as caught:
         adopt(base, file, tiny.concept(), out=tmp_path / "run")
-    command = shlex.split(caught.value.hint.partition("first: ")[2])
-    subprocess.run([sys.executable, *command[1:]], check=True)
+    _, _, program, *arguments = shlex.split(caught.value.hint.partition("first: ")[2])
+    monkeypatch.setattr(sys, "argv", ["-c", *arguments])
+    exec(program)
     assert adopt(base, tmp_path / "esd.safetensors", tiny.concept(), out=tmp_path / "run").delta().keys() == weights.keys()
 
 

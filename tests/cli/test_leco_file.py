@@ -62,12 +62,12 @@ def test_several_prompts_are_several_concepts(file):
 @pytest.mark.parametrize(
     ("old", "new", "rule", "value"),
     [
-        ('action = "erase"', 'action = "enhance"', "leco-action", "enhance"),
-        ('positive = "neon"', 'positive = "ring"', "leco-positive", "ring"),
-        ('neutral = ""', 'neutral = "a painting"', "leco-neutral", "a painting"),
-        ('unconditional = ""', 'unconditional = "blurry"', "leco-unconditional", "blurry"),
-        ('target = "neon"', 'target = ""', "leco-target", ""),
-        ("batch_size = 2", "dynamic_resolution = true", "leco-dynamic", True),
+        ('action = "erase"', 'action = "enhance"', "leco-no-counterpart", "enhance"),
+        ('positive = "neon"', 'positive = "ring"', "leco-no-counterpart", "ring"),
+        ('neutral = ""', 'neutral = "a painting"', "leco-no-counterpart", "a painting"),
+        ('unconditional = ""', 'unconditional = "blurry"', "leco-no-counterpart", "blurry"),
+        ('target = "neon"', 'target = ""', "leco-no-counterpart", ""),
+        ("batch_size = 2", "dynamic_resolution = true", "leco-no-counterpart", True),
         ("batch_size = 2", "batchsize = 2", "unknown-key", "batchsize"),
         ("batch_size = 2", 'batch_size = "2"', "wrong-type", "2"),
         ('target = "neon"', "target = 3", "wrong-type", 3),

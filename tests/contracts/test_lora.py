@@ -120,7 +120,7 @@ def test_kohyas_names_are_those_that_other_programs_map(folder, tmp_path):
     assert len(converted) == 2 * len(stems) == 2 * len(alphas)
 
 
-@pytest.mark.parametrize("naming", ["auto", "kohya", "diffusers"])
+@pytest.mark.parametrize("naming", ["kohya", "diffusers"])
 def test_diffusers_draws_the_same_from_a_file_in_either_naming(folder, tmp_path, naming):
     made = run(folder, tmp_path / "run", "xattn-lora")
     write_lora(folder, made, tmp_path / "lora.safetensors", naming=naming)

@@ -35,7 +35,7 @@ def read_leco(tables: Mapping[str, Any], path: Path) -> dict[str, Any]:
     prompts = tables.get("prompts", [tables])
     if not isinstance(prompts, list) or not prompts or not all(isinstance(p, Mapping) for p in prompts):
         raise ExpungeError(
-            f"prompts in {path} is {prompts!r}, not a list of tables.",
+            f"The key prompts in {path} is {prompts!r}, not a list of tables.",
             rule="wrong-type",
             value=prompts,
             hint="Try [[prompts]] with a target.",
@@ -86,18 +86,20 @@ def _check(prompt: Mapping[str, Any], path: Path) -> None:
     texts = {"target": "", "neutral": "", "unconditional": "", "action": "erase", "positive": prompt.get("target", "")} | dict(prompt)
     target = texts["target"].strip()
     switched = [key for key in ("dynamic_resolution", "dynamic_crops") if prompt.get(key)]
-    for rule, is_so, key, hint in (
-        ("leco-target", not target, "target", "Try the concept's name as the target."),
-        ("leco-action", texts["action"] != "erase", "action", "Try action = 'erase'; expunge removes concepts only."),
-        ("leco-positive", texts["positive"].strip() != target, "positive", "Try positive equal to target, or the positive as the target."),
-        ("leco-neutral", bool(texts["neutral"].strip()), "neutral", "Try `expunge unlearn ca --anchor WORDS`, which maps to the anchor."),
-        ("leco-unconditional", bool(texts["unconditional"].strip()), "unconditional", "Try an empty unconditional prompt."),
-        ("leco-dynamic", bool(switched), (switched or [""])[0], "Try without it: runs train at the model's own size."),
+    for key, is_so, remedy in (
+        ("target", not target, "the concept's name as the target"),
+        ("action", texts["action"] != "erase", "action = 'erase'; expunge removes concepts only"),
+        ("positive", texts["positive"].strip() != target, "positive equal to target, or the positive as the target"),
+        ("neutral", bool(texts["neutral"].strip()), "`expunge unlearn ca --anchor WORDS`, which maps to the anchor"),
+        ("unconditional", bool(texts["unconditional"].strip()), "an empty unconditional prompt"),
+        ((switched or [""])[0], bool(switched), "without it: runs train at the model's own size"),
     ):
         if is_so:
-            value = texts[key]
             raise ExpungeError(
-                f"The {key} {value!r} of a prompt in {path} has no counterpart in ESD's objective.", rule=rule, value=value, hint=hint
+                f"The {key} {texts[key]!r} of a prompt in {path} has no counterpart in ESD's objective.",
+                rule="leco-no-counterpart",
+                value=texts[key],
+                hint=f"Try {remedy}.",
             )
 
 
