@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from expunge.diffusion.types import Maps
+from expunge.errors import ExpungeError
 
 
 class Recorder:
@@ -50,3 +51,13 @@ def recorded(net: nn.Module) -> Iterator[Maps]:
     finally:
         for layer, processor in zip(layers, kept, strict=True):
             layer.set_processor(processor)
+
+
+def no_attention_maps(family: str) -> ExpungeError:
+    """The error where attention maps are asked of a family that has none."""
+    return ExpungeError(
+        f"A {family} model has no cross-attention maps, which this method trains on.",
+        rule="no-attention-maps",
+        value=family,
+        hint="Try another method; `expunge ls methods` lists all.",
+    )

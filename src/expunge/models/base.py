@@ -16,14 +16,14 @@ from expunge.diffusion.noise_path import NoisePath
 from expunge.diffusion.types import Cond, Latents, Maps, Point, Spans, Times
 from expunge.errors import ExpungeError
 from expunge.models import autoencoder, low_rank
-from expunge.models.attention import recorded
+from expunge.models.attention import no_attention_maps, recorded
 from expunge.models.autoencoder import Images
 from expunge.models.family import Family, Pipeline
 from expunge.models.fingerprints import kept_fingerprint
 from expunge.models.paths import path_of, settings_of_path
 from expunge.models.precision import DTYPES
 from expunge.models.prompts import check_words, fitting, spans
-from expunge.models.recomputing import Under, recomputing
+from expunge.models.recomputing import Under, as_trained
 from expunge.models.sampling import Sampler, Visit, walk
 from expunge.models.scopes import Scope, matching
 from expunge.models.unusual import forward_of
@@ -201,24 +201,8 @@ class DiffusionModel(Family):
     def as_trained(self, recomputes: bool) -> Iterator[None]:
         """The network without dropout, which would make the reference a noisy one, and with gradient checkpointing only where it is
         asked for; afterwards it is as it was."""
-        net: Any = self.network
-        was_training, did_recompute = net.training, net.is_gradient_checkpointing
-
-        def switch(recomputes: bool) -> None:
-            (net.enable_gradient_checkpointing if recomputes else net.disable_gradient_checkpointing)()
-
-        net.eval()
-        if recomputes:
-            net.enable_gradient_checkpointing(recomputing(lambda: self._under))
-        else:
-            switch(False)
-        try:
+        with as_trained(self.network, recomputes, lambda: self._under):
             yield
-        finally:
-            net.train(was_training)
-            if recomputes:
-                switch(True)  # by the way of diffusers again
-            switch(did_recompute)
 
     def predict(self, point: Point, weights: Mapping[str, Tensor] | None = None) -> Latents:
         """The network's prediction at a point, in its own units and in float32.
@@ -308,16 +292,6 @@ class DiffusionModel(Family):
     def encode_images(self, images: Images) -> Latents:
         """The latents that `decode` turns back into these images, as nearly as the autoencoder can: its means, on the CPU."""
         return self.from_autoencoder(autoencoder.encode(self.pipeline.vae, images, self.encodes_videos))
-
-
-def no_attention_maps(family: str) -> ExpungeError:
-    """The error where attention maps are asked of a family that has none."""
-    return ExpungeError(
-        f"A {family} model has no cross-attention maps, which this method trains on.",
-        rule="no-attention-maps",
-        value=family,
-        hint="Try another method; `expunge ls methods` lists all.",
-    )
 
 
 def _called_with(network: nn.Module, weights: dict[str, Tensor], *arguments: Any, **named: Any) -> Any:

@@ -1,7 +1,7 @@
 """Gradient checkpointing under weights that a call is given: what is computed again is computed under the same."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,6 +24,28 @@ class Under(AbstractContextManager):
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+
+
+@contextmanager
+def as_trained(network: Any, recomputes: bool, weights: Callable[[], AbstractContextManager | None]) -> Iterator[None]:
+    """A network of diffusers without dropout, and with gradient checkpointing only where it is asked for; afterwards it is as it was.
+
+    Args:
+        weights: see `recomputing`.
+    """
+    was_training, did_recompute = network.training, network.is_gradient_checkpointing
+    network.eval()
+    network.disable_gradient_checkpointing()
+    if recomputes:
+        network.enable_gradient_checkpointing(recomputing(weights))
+    try:
+        yield
+    finally:
+        network.train(was_training)
+        if recomputes or did_recompute:
+            network.enable_gradient_checkpointing()  # by the way of diffusers again
+        if not did_recompute:
+            network.disable_gradient_checkpointing()
 
 
 def recomputing(weights: Callable[[], AbstractContextManager | None]) -> Callable[..., Any]:

@@ -12,7 +12,8 @@ from expunge.concepts.tables import concept_table, slug
 from expunge.errors import ExpungeError
 from expunge.methods.base import Edit, Method, Objective, Training
 from expunge.methods.config import Before, Layer, method_name
-from expunge.models.base import DiffusionModel, no_attention_maps
+from expunge.models.attention import no_attention_maps
+from expunge.models.base import DiffusionModel
 from expunge.storage.code import modules_of
 from expunge.storage.hashing import digest
 from expunge.training.edit_prompts import refuse_edit
