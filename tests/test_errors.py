@@ -14,7 +14,7 @@ from expunge.names import suggest
 SOURCE = Path(expunge.errors.__file__).parent
 KINDS = {name for name, cls in vars(expunge.errors).items() if isinstance(cls, type) and issubclass(cls, ExpungeError)}
 RULE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-HINT_MAKERS = {"suggest"}
+HINT_MAKERS = {"suggest", "writable_instead"}
 """Functions that make a hint; a test below shows that it begins with "Try " and ends in a full stop."""
 
 

@@ -48,10 +48,10 @@ def cache(
         return
     if older_than is None and max_size is None:
         raise ExpungeError(
-            "prune needs --older-than or --max-size.",
+            "The command does not say what to prune.",
             rule="nothing-to-prune",
             value=given,
-            hint="Try --older-than 30d; --max-size 0 deletes all.",
+            hint="Try --older-than 30d, or --max-size 20GB; --max-size 0 deletes all.",
         )
     if unknown := sorted({*(keep or ())} - KINDS.keys()):
         raise ExpungeError(

@@ -13,12 +13,12 @@ SEPARATORS = re.compile("[,;\uff0c\uff1b\u3001]")
 """What separates the names of a list, in Latin and in East Asian punctuation."""
 
 
-def refuse_list(text: str, what: str, hint: str = "") -> None:
+def refuse_list(text: str, what: str, remedy: str = "") -> None:
     """Refuses a text that is a list of names.
 
     Args:
         what: what the text is given as: "target", "synonym".
-        hint: how to give several; default each with its own option.
+        remedy: how to give several; default each with its own option.
 
     Raises:
         ExpungeError: rule "list-as-name", the text contains a comma or a semicolon.
@@ -28,7 +28,7 @@ def refuse_list(text: str, what: str, hint: str = "") -> None:
     option = "target" if what == "target" else "synonym"
     parts = [part.strip() for part in SEPARATORS.split(text) if part.strip()]
     each = " ".join(f"--{option} {part!r}" for part in parts) or f"a {what} without commas"
-    raise ExpungeError(f"The {what} {text!r} is a list, not one name.", rule="list-as-name", value=text, hint=hint or f"Try {each}.")
+    raise ExpungeError(f"The {what} {text!r} is a list, not one name.", rule="list-as-name", value=text, hint=f"Try {remedy or each}.")
 
 
 def refuse_member_in(name: str, names: Iterable[str]) -> None:

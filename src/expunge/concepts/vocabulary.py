@@ -174,9 +174,9 @@ class Vocabulary:
             if not name:
                 raise ExpungeError(f"{where} has no name.", rule="empty-name", value=name, hint="Try a name in the column `name`.")
             synonyms = tuple(s for s in map(_tidy, row["synonyms"].split("|")) if s)
-            refuse_list(name, f"name in l{where[1:]},", "Try a row for each name.")
+            refuse_list(name, f"name in l{where[1:]},", "a row for each name")
             for synonym in synonyms:
-                refuse_list(synonym, f"synonym in l{where[1:]},", "Try `|` between synonyms.")
+                refuse_list(synonym, f"synonym in l{where[1:]},", "`|` between synonyms")
             listed.setdefault(kind, []).append(Member(name, synonyms, row["family"]))
         if not listed:
             raise ExpungeError(f"The vocabulary {source} has no rows.", rule="empty-vocabulary", value=source, hint=HINT)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from expunge.models.finite import refuse_non_finite
 
-OVERFLOWS = "Try --dtype fp32, or bf16: some autoencoders overflow in fp16."
+OVERFLOWS = "--dtype fp32, or bf16: some autoencoders overflow in fp16"
 
 Images: TypeAlias = UInt8[Tensor, "b 3 height width"]
 

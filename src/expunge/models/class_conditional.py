@@ -94,7 +94,7 @@ class ClassConditional(DiffusionModel):
     def fitting(self, caption: str) -> str:
         return caption
 
-    def refuse_labels(self, rows: int, names: Sequence[str], hint: str) -> None:
+    def refuse_labels(self, rows: int, names: Sequence[str], remedy: str) -> None:
         """Refuses a network whose table has no row after those of its classes, for the prediction without a class.
 
         Raises:
@@ -106,5 +106,5 @@ class ClassConditional(DiffusionModel):
                 "One more row than classes is needed, for the prediction without a class.",
                 rule="no-null-class",
                 value=rows,
-                hint=hint,
+                hint=f"Try {remedy}.",
             )

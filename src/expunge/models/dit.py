@@ -36,7 +36,7 @@ class DiT(ClassConditional):
 
     def check(self) -> None:
         rows = next(len(p) for name, p in self.network.named_parameters() if name.endswith("class_embedder.embedding_table.weight"))
-        self.refuse_labels(rows, self.labels, "Try a DiT that was trained with class dropout.")
+        self.refuse_labels(rows, self.labels, "a DiT that was trained with class dropout")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

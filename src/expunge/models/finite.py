@@ -8,7 +8,7 @@ from torch import Tensor
 from expunge.errors import ExpungeError
 
 
-def refuse_non_finite(rows: Tensor, what: str, hint: str = "Try --dtype fp32, or bf16.") -> None:
+def refuse_non_finite(rows: Tensor, what: str, remedy: str = "--dtype fp32, or bf16") -> None:
     """Refuses `rows`, one for each image or point, if one of them has a NaN or an infinity.
 
     Args:
@@ -18,4 +18,4 @@ def refuse_non_finite(rows: Tensor, what: str, hint: str = "Try --dtype fp32, or
         ExpungeError: rule "not-finite"; the value is the number of such rows.
     """
     if count := len(rows) - int(rows.isfinite().flatten(1).all(1).sum()):
-        raise ExpungeError(f"{what} are not finite for {count} of {len(rows)}.", rule="not-finite", value=count, hint=hint)
+        raise ExpungeError(f"{what} are not finite for {count} of {len(rows)}.", rule="not-finite", value=count, hint=f"Try {remedy}.")

@@ -53,7 +53,7 @@ class UNet2D(ClassConditional):
         self.refuse_labels(
             config.num_class_embeds,
             self.labels,
-            "Try to name the classes in `id2label` of unet/config.json, one fewer than rows.",
+            "to name the classes in `id2label` of unet/config.json, one fewer than rows",
         )
 
     @property

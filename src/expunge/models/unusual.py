@@ -24,9 +24,8 @@ def refuse_unusual(parts: Mapping[str, nn.Module]) -> None:
         ExpungeError: the first that is found; the rule says which.
     """
     for part, network in parts.items():
-        for rule, module, what, hint in _found(network):
-            place = f"{part}.{module}" if module else part
-            raise ExpungeError(f"The pipeline's {place} {what}.", rule=rule, value=place, hint=hint)
+        if error := next(_unusual(part, network), None):
+            raise error
 
 
 def forward_of(network: nn.Module, others: Mapping[str, nn.Module]) -> dict[str, Any]:
@@ -41,29 +40,68 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _found(network: nn.Module) -> Iterator[tuple[str, str, str, str]]:
-    """Everything unusual about a network: the rule, the module, what it has, and what to do."""
+def _unusual(part: str, network: nn.Module) -> Iterator[ExpungeError]:
+    """An error for everything unusual about a network."""
     modules = dict(network.named_modules())
+    places = {name: f"{part}.{name}" if name else part for name in modules}
     processors = {name: one for name, module in modules.items() if (one := getattr(module, "processor", None)) is not None}
     for name, one in processors.items():
         if "IPAdapter" in type(one).__name__:
-            yield "ip-adapter", name, "has an IP-Adapter, which reads an image beside the prompt", "Try `pipe.unload_ip_adapter()` first."
+            yield ExpungeError(
+                f"The pipeline's {places[name]} has an IP-Adapter, which reads an image beside the prompt.",
+                rule="ip-adapter",
+                value=places[name],
+                hint="Try `pipe.unload_ip_adapter()` first.",
+            )
     for name, module in modules.items():
-        if hasattr(module, "base_layer") or "LoRA" in type(getattr(module, "processor", None)).__name__:
-            hint = "Try `pipe.fuse_lora()` to keep it, then `pipe.unload_lora_weights()`."
-            yield "adapter", name, "has an adapter (LoRA) that is not part of its weights", hint
-        if getattr(module, "_hf_hook", None) is not None:
-            yield "offloaded", name, "has a hook of accelerate, which moves weights or changes calls", OFFLOAD
-        if getattr(module, "_diffusers_hook", None) is not None:
-            yield "forward-hook", name, "has a hook of diffusers (offloading, casting or caching)", OFFLOAD
-        if module._forward_hooks or module._forward_pre_hooks:
-            yield "forward-hook", name, "has a forward hook, which may change what it returns", "Try the hook's `handle.remove()` first."
-        if "forward" in vars(module):
-            again = "Try to load the pipeline again without the patch."
-            yield "patched-forward", name, "has another forward method than its class", again
-        if any(getattr(module, factor, None) is not None for factor in ("s1", "s2", "b1", "b2")):
-            yield "freeu", name, "has FreeU enabled", "Try `pipe.disable_freeu()` first."
+        yield from _of_module(places[name], module)
     for name, one in processors.items():
         if not type(one).__module__.startswith("diffusers."):
-            what = f"has an attention processor of its own, {type(one).__name__}"
-            yield "custom-processor", name, what, "Try `set_default_attn_processor()` of that network first."
+            yield ExpungeError(
+                f"The pipeline's {places[name]} has an attention processor of its own, {type(one).__name__}.",
+                rule="custom-processor",
+                value=places[name],
+                hint="Try `set_default_attn_processor()` of that network first.",
+            )
+
+
+def _of_module(place: str, module: nn.Module) -> Iterator[ExpungeError]:
+    if hasattr(module, "base_layer") or "LoRA" in type(getattr(module, "processor", None)).__name__:
+        yield ExpungeError(
+            f"The pipeline's {place} has an adapter (LoRA) that is not part of its weights.",
+            rule="adapter",
+            value=place,
+            hint="Try `pipe.fuse_lora()` to keep it, then `pipe.unload_lora_weights()`.",
+        )
+    if getattr(module, "_hf_hook", None) is not None:
+        yield ExpungeError(
+            f"The pipeline's {place} has a hook of accelerate, which moves weights or changes calls.",
+            rule="offloaded",
+            value=place,
+            hint=OFFLOAD,
+        )
+    if getattr(module, "_diffusers_hook", None) is not None:
+        yield ExpungeError(
+            f"The pipeline's {place} has a hook of diffusers (offloading, casting or caching).",
+            rule="forward-hook",
+            value=place,
+            hint=OFFLOAD,
+        )
+    if module._forward_hooks or module._forward_pre_hooks:
+        yield ExpungeError(
+            f"The pipeline's {place} has a forward hook, which may change what it returns.",
+            rule="forward-hook",
+            value=place,
+            hint="Try the hook's `handle.remove()` first.",
+        )
+    if "forward" in vars(module):
+        yield ExpungeError(
+            f"The pipeline's {place} has another forward method than its class.",
+            rule="patched-forward",
+            value=place,
+            hint="Try to load the pipeline again without the patch.",
+        )
+    if any(getattr(module, factor, None) is not None for factor in ("s1", "s2", "b1", "b2")):
+        yield ExpungeError(
+            f"The pipeline's {place} has FreeU enabled.", rule="freeu", value=place, hint="Try `pipe.disable_freeu()` first."
+        )
