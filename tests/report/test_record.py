@@ -112,20 +112,20 @@ def test_a_fixed_criterion_cannot_be_replaced_in_the_record(run_folder: Make):
 
 def test_the_digests_find_every_change(run_folder: Make, tmp_path: Path):
     folder, merged = (
-        run_folder(measured=shares("UA", "target", 99, 2), card={"model": {"name": str(tmp_path / "base")}}),
+        run_folder(measured=shares("UA", "target", 99, 2)),
         tmp_path / "merged",
     )
     for model in (merged, tmp_path / "base"):
         model.mkdir()
         (model / "weights.safetensors").write_bytes(b"weights")
-    file, _ = write_record(build_record(folder, ATTACKS, merged), folder)
-    assert verify_record(file, merged=merged) == ([], [])
-    assert verify_record(file) == ([], ["merged"])
+    file, _ = write_record(build_record(folder, ATTACKS, tmp_path / "base", merged), folder)
+    assert verify_record(file, tmp_path / "base", merged) == ([], [])
+    assert verify_record(file) == ([], ["base", "merged"])
     (folder / "log.jsonl").write_text("{}")
     (folder / "config.toml").unlink()
     (folder / "more.txt").write_text("")
     (tmp_path / "base" / "weights.safetensors").write_bytes(b"others")
-    found, _ = verify_record(file, merged=merged)
+    found, _ = verify_record(file, tmp_path / "base", merged)
     assert {(d.part, d.file, d.what) for d in found} == {
         ("run", "config.toml", "missing"),
         ("run", "log.jsonl", "changed"),

@@ -54,10 +54,12 @@ def report(
 def _write_record(folder: Path, accept: str | None, merged: Path | None) -> None:
     from expunge.cli.declarations import read
     from expunge.cli.output import print_lines
+    from expunge.models.defaults import folder_of
     from expunge.reports.record.build import build_record
     from expunge.reports.record.page import write_record
+    from expunge.runs.folder import read_card
 
-    made = build_record(folder, tuple(read("expunge.attacks:ATTACKS")), merged, accept)
+    made = build_record(folder, tuple(read("expunge.attacks:ATTACKS")), folder_of(read_card(folder).model), merged, accept)
     as_json, page = write_record(made, folder)
     print_lines(*made["status"], f"record  {page}", f"        {as_json}")
     if (acceptance := made["acceptance"]) is None:

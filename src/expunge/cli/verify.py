@@ -20,9 +20,12 @@ def verify(
 
     Recomputes the SHA-256 digest of every file that the record names. Exits with 1 if a file changed, is missing or is new.
     """
+    from expunge.models.defaults import folder_of
     from expunge.reports.record.verify import verify_record
+    from expunge.storage.json_files import as_table, read_object
 
-    found, unchecked = verify_record(record, model, merged)
+    base = model or folder_of(str(as_table(read_object(record).get("base")).get("name") or ""))
+    found, unchecked = verify_record(record, base, merged)
     if found:
         print_table("not as recorded", ("part", "file", "what"), [(d.part, d.file, d.what) for d in found])
     if unchecked:

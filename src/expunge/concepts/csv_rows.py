@@ -11,7 +11,7 @@ from expunge.errors import ExpungeError
 COLUMNS = ("kind", "name", "synonyms", "family")
 NEEDED = COLUMNS[:2]
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
-HINT = f"Try the header {','.join(COLUMNS)}, with commas, semicolons or tabs between the columns."
+TABLE = f"the header {','.join(COLUMNS)}, with commas, semicolons or tabs between the columns"
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -76,6 +76,6 @@ def _read_header(line: str, path: Path) -> tuple[str, list[str]]:
             f"The first line of {path} is {line.strip()!r}. It has no column {missing[0]!r} (delimiter: {DELIMITERS[delimiter]}).",
             rule="csv-header",
             value=line.strip(),
-            hint=HINT,
+            hint=f"Try {TABLE}.",
         )
     return delimiter, header

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from expunge.concepts.csv_rows import HINT, read_rows
+from expunge.concepts.csv_rows import TABLE, read_rows
 from expunge.concepts.new_names import refuse_list
 from expunge.errors import ExpungeError
 from expunge.names import folded, suggest
@@ -179,7 +179,7 @@ class Vocabulary:
                 refuse_list(synonym, f"synonym in l{where[1:]},", "`|` between synonyms")
             listed.setdefault(kind, []).append(Member(name, synonyms, row["family"]))
         if not listed:
-            raise ExpungeError(f"The vocabulary {source} has no rows.", rule="empty-vocabulary", value=source, hint=HINT)
+            raise ExpungeError(f"The vocabulary {source} has no rows.", rule="empty-vocabulary", value=source, hint=f"Try {TABLE}.")
         replaced = {n: replace(k, members=tuple(listed.get(n, k.members))) for n, k in self.kinds.items()}
         return replace(self, kinds=replaced)._check(source)
 

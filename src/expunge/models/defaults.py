@@ -67,3 +67,9 @@ def defaults_of(model: str) -> Defaults:
         return found
     labels = labels_of(Path(model.partition("#")[0]))
     return Defaults(lambda: label_vocabulary(labels)) if labels else Defaults()
+
+
+def folder_of(model: str | None) -> Path | None:
+    """The folder of a model on this machine, by its name; None of a hub id, or of a model in memory."""
+    folder = defaults_of(model or "").folder or Path(model or "")
+    return folder if model and folder.is_dir() else None

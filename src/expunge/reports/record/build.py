@@ -12,7 +12,6 @@ from expunge.evaluation.criterion import Condition, parse_criterion
 from expunge.evaluation.recognition import recognised_share
 from expunge.evaluation.results import SAMPLES
 from expunge.evaluation.statistics import Interval
-from expunge.models.defaults import defaults_of
 from expunge.reports.record.digests import digests_of
 from expunge.reports.record.outcomes import Outcome, outcomes
 from expunge.reports.run_view import RunView, read_view, split_by_concept
@@ -23,13 +22,16 @@ from expunge.storage.json_files import as_tables, find_file, read_lines, read_ob
 FORMAT = "expunge-record/1"
 
 
-def build_record(folder: Path, attacks: tuple[str, ...], merged: Path | None = None, accept: str | None = None) -> dict[str, Any]:
+def build_record(
+    folder: Path, attacks: tuple[str, ...], base: Path | None = None, merged: Path | None = None, accept: str | None = None
+) -> dict[str, Any]:
     """The record of an evaluated run.
 
     Args:
         folder: of the run.
         attacks: names of all registered attacks; those that no audit of the run tried are listed.
-        merged: the folder of the merged model, whose files are digested too.
+        base: the base model's folder, whose files are digested.
+        merged: that of the merged model.
         accept: a criterion for a run that fixed none. The record says that it was given afterwards.
 
     Raises:
@@ -74,7 +76,7 @@ def build_record(folder: Path, attacks: tuple[str, ...], merged: Path | None = N
             "code": card.code,
         }
         | {"concepts": [_concept(p) for p in parts], "training": dict(card.training), "scope": card.scope},
-        "base": {"name": card.model, "fingerprint": card.fingerprint, "files": _base_files(card.model)},
+        "base": {"name": card.model, "fingerprint": card.fingerprint, "files": digests_of(base) if base else {}},
         "merged": {"files": digests_of(merged)} if merged else None,
         "environment": {"device": card.device, "dtype": card.dtype, "platform": platform.platform(), "versions": dict(card.versions)},
         "judges": _judges(view),
@@ -114,12 +116,6 @@ def _acceptance(
 def _concept(view: RunView) -> dict[str, Any]:
     card = view.card
     return {"target": card.target, "kind": card.kind, "synonyms": list(card.synonyms), "anchor": card.anchor}
-
-
-def _base_files(model: str | None) -> dict[str, str]:
-    """Digests of the base model's files, if it is a folder on this machine."""
-    folder = defaults_of(model or "").folder or Path(model or "")
-    return digests_of(folder) if model and folder.is_dir() else {}
 
 
 def _judges(view: RunView) -> list[dict[str, Any]]:

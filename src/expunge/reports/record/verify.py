@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from expunge.errors import ExpungeError
-from expunge.models.defaults import defaults_of
 from expunge.reports.record.build import FORMAT
 from expunge.reports.record.digests import Difference, compare_digests
-from expunge.storage.json_files import as_table, as_text, read_object
+from expunge.storage.json_files import as_table, read_object
 
 
 def verify_record(file: Path, base: Path | None = None, merged: Path | None = None) -> tuple[list[Difference], list[str]]:
@@ -14,7 +13,7 @@ def verify_record(file: Path, base: Path | None = None, merged: Path | None = No
 
     Args:
         file: `record.json` in the folder of the run.
-        base: the base model's folder, if it lies elsewhere than when the record was written.
+        base: the base model's folder.
         merged: the folder of the merged model, if the record has one.
 
     Raises:
@@ -26,9 +25,7 @@ def verify_record(file: Path, base: Path | None = None, merged: Path | None = No
             f"{file} is not a record of the format {FORMAT}.", rule="not-a-record", value=record.get("format"), hint="Try RUN/record.json."
         )
     found, unchecked = compare_digests("run", file.parent, as_table(record.get("files"))), []
-    name = as_text(as_table(record.get("base")).get("name")) or ""
-    places = {"base": base or defaults_of(name).folder or Path(name), "merged": merged}
-    for part, folder in places.items():
+    for part, folder in {"base": base, "merged": merged}.items():
         digests = as_table(as_table(record.get(part)).get("files"))
         if digests and folder and folder.is_dir():
             found += compare_digests(part, folder, digests)
