@@ -1,6 +1,7 @@
 """The documentation says what the code says."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def test_the_tables_of_results_are_those_that_the_rows_give(monkeypatch):
         assert results.filled(page, tables) == page, "run: python benchmarks/results.py"
         assert "MiM-MU" in page
     assert all(any(f"<!-- {name} -->" in page for page in pages) for name in tables)
+
+
+def test_the_page_on_the_speed_of_sampling_is_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    drawing = importlib.import_module("drawing")
+    rows = [json.loads(line) for line in drawing.FILE.read_text(encoding="utf-8").splitlines()]
+    assert drawing.PAGE.read_text(encoding="utf-8") == drawing.page(rows), "run: python benchmarks/drawing.py --page"
+    cases = {(model, way, batch) for model, batches in drawing.BATCHES.items() for way in drawing.DRAW for batch in batches}
+    assert {(r["model"], r["way"], r["batch"]) for r in rows} == cases
 
 
 @pytest.mark.parametrize("page", ["README.md", *(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))])
