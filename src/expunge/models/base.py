@@ -24,6 +24,7 @@ from expunge.models.paths import path_of, settings_of_path
 from expunge.models.precision import DTYPES
 from expunge.models.prompts import check_words, fitting, spans
 from expunge.models.recomputing import Under, as_trained
+from expunge.models.resting import Resting
 from expunge.models.sampling import Sampler, Visit, walk
 from expunge.models.scopes import Scope, matching
 from expunge.models.unusual import forward_of
@@ -66,6 +67,8 @@ class DiffusionModel(Family):
         """What its autoencoder was loaded from."""
         self.hash_files: Callable[[], str] | None = None
         """Computes the fingerprint of the weights as their files have them, where loading rounded them."""
+        self.resting = Resting()
+        """Where its text encoders wait. `load` lets them leave an accelerator; those of a pipeline in memory stay where they are."""
         self._autocast: Callable[[], AbstractContextManager] = nullcontext
         self._encoded: dict[str, Cond] = {}
         self._under: Under | None = None
@@ -140,6 +143,7 @@ class DiffusionModel(Family):
         if new := [p for p in dict.fromkeys(prompts) if p not in self._encoded]:
             for prompt in new:
                 self.check_words(prompt)
+            self.resting.wake()
             for start in range(0, len(new), ENCODED):
                 part = new[start : start + ENCODED]
                 rows = self.encode_rows(part)
@@ -149,6 +153,7 @@ class DiffusionModel(Family):
     @property
     def template(self) -> Cond:
         """A prompt of one row that has the shapes of any other."""
+        self.resting.wake()
         return self.encode_rows(["a"])
 
     def tokens(self, prompts: list[str], names: tuple[str, ...]) -> Spans:
@@ -216,6 +221,7 @@ class DiffusionModel(Family):
 
     def run(self, x_t: Latents, t: Times, cond: Cond, weights: Mapping[str, Tensor] | None = None) -> Latents:
         """One call of the network in the dtype of `x_t`, or as autocast has it; float32 comes back."""
+        self.resting.rest()
         whole, factors = low_rank.split(weights or {})
         network = partial(_called_with, self.network, whole) if whole else self.network
         self._under = Under(self.network, whole, factors) if weights else None

@@ -19,6 +19,7 @@ def to_pipeline(model: DiffusionModel, delta: Mapping[str, Tensor], dtype: torch
     parameters = dict(model.network.named_parameters())
     for name, value in delta.items():
         parameters[name].copy_(value)
+    model.resting.stay()
     with quiet():
         return model.pipeline.to(dtype)
 

@@ -23,6 +23,7 @@ from expunge.models.guard import checked
 from expunge.models.precision import DTYPES
 from expunge.models.quiet import DiffusionPipeline, quiet
 from expunge.models.reference import Reference
+from expunge.models.resting import Resting
 from expunge.models.stable_diffusion_xl import refuse_refiner
 from expunge.models.weight_files import PICKLES, files_of, find_variant
 
@@ -37,8 +38,9 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
     """Loads a model from a diffusers folder, a hub id, a single `.safetensors` file, a pipeline in memory, or "canvas", the embedded one.
 
     A model that is loaded already is returned as it is, and a pipeline in memory stays on its device and in its precision. Weights are
-    read in the precision `dtype`; none is in memory in float32 first. Options follow a name after `#`: `owner/model#variant=fp16` reads
-    the files of that variant, `model.safetensors#config=FOLDER` takes the configuration of a single file from a diffusers folder.
+    read in the precision `dtype`; none is in memory in float32 first. On an accelerator text encoders are there only while they encode.
+    Options follow a name after `#`: `owner/model#variant=fp16` reads the files of that variant, `model.safetensors#config=FOLDER` takes
+    the configuration of a single file from a diffusers folder.
 
     Args:
         safety_checker: keep the one that the folder or hub id brings: for a pipeline that is given away. Without, it is not loaded.
@@ -60,6 +62,7 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
     source.pipeline.to(find_device(device))
     loaded = source.family(source.pipeline, name, source.files)
     loaded.vae_files = source.vae_files
+    loaded.resting = Resting([loaded.fixed_parts[name] for name in source.family.text_encoder_parts], loaded.device)
     if dtype != "fp32":
         loaded.hash_files = source.hash_files
         assert loaded.fingerprint  # now: the files may be gone when it is asked for

@@ -213,6 +213,13 @@ def _silent(family: type[DiffusionModel]) -> type[DiffusionModel]:
     return Silent
 
 
+def octets_at_rest(model: DiffusionModel) -> int:
+    """Bytes of the text encoders that leave the model's device while the network is called."""
+    if model.device_kind == "cpu" or not (is_outline(model) or model.resting.encoders):
+        return 0
+    return sum(p.numel() * p.element_size() for name in model.text_encoder_parts for p in model.fixed_parts[name].parameters())
+
+
 def octets_of(model: DiffusionModel) -> int:
     """Bytes of a model's weights in the memory of its device, libraries left out.
 

@@ -60,6 +60,7 @@ class Words:
                 value=model.family,
                 hint=hint,
             )
+        model.resting.stay()  # gradients go through the network and the encoder in one graph
         self.tokenizer, self.encoder, self.device = model.pipeline.tokenizer, model.pipeline.text_encoder, model.device
         self.embedding = self.encoder.get_input_embeddings()
 

@@ -13,7 +13,7 @@ from expunge.errors import ExpungeError
 from expunge.methods.base import Method, Training
 from expunge.methods.config import Before
 from expunge.models.loading import Model
-from expunge.models.outline import octets_of
+from expunge.models.outline import octets_at_rest, octets_of
 from expunge.models.passes import Passes, parameters_of
 from expunge.models.scopes import size_of
 from expunge.models.speed import speed_of
@@ -111,14 +111,14 @@ class Estimate:
         if any(stage.passes is None for stage in self.stages if stage.plan.training):
             return None
         weights = octets_of(model)
-        phases = {"weights": weights}
+        phases, working = {"weights": weights}, weights - octets_at_rest(model)
         for stage in self.stages:
             if stage.passes is None or stage.plan.training is None:
                 continue
             guided = model.forwards_per_image(model.default_sampler) // model.default_sampler.steps
             images = min(stage.plan.training.pictures, Renderer(self.session, RENDER_BATCH).batch)
-            sampling = weights + guided * images * stage.passes.forward_octets / stage.rows
-            training = weights + self._state(stage) + stage.passes.both_octets + self._banks(stage)
+            sampling = working + guided * images * stage.passes.forward_octets / stage.rows
+            training = working + self._state(stage) + stage.passes.both_octets + self._banks(stage)
             phases["sampling images to train on"] = max(phases.get("sampling images to train on", 0), int(sampling))
             phases["training"] = max(phases.get("training", 0), int(training))
         return phases
