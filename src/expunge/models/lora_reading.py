@@ -63,7 +63,10 @@ def with_lora(model: DiffusionModel, tensors: Mapping[str, Tensor], metadata: Ma
     _refuse_kinds(tensors, file)
     layers, unknown = _landed(model, tensors)
     if unknown:  # names of blocks as the original code has them, which diffusers' loader turns into its own
-        layers, unknown = _landed(model, _converted(model, tensors, file, unknown))
+        # Of a file with both, the converter for a U-Net would drop the former without a word, so it is given them alone.
+        rest = {} if model.network_part != "unet" else {name: value for name, value in tensors.items() if name not in unknown}
+        others = {name: value for name, value in tensors.items() if name not in rest}
+        layers, unknown = _landed(model, rest | _converted(model, others, file, unknown))
     if unknown:
         raise _refusal(file, f"the network of {model.name} has no layer for {unknown[0]}", unknown[0])
     parameters = dict(model.network.named_parameters())
