@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from PIL import Image
@@ -130,6 +131,50 @@ def test_batches_of_cifar_are_read_without_unpickling(tmp_path):
     assert found.names == ("airplane", "automobile", "bird")
     assert found.labels.tolist() == [0, 1, 2] * 3
     assert found.images[4, 2, 0, 1] == rows[4, 1 + 2 * 1024 + 1]
+
+
+def as_saved(table, folder: Path) -> None:
+    table.save_to_disk(folder)
+
+
+def as_splits(table, folder: Path) -> None:
+    datasets.DatasetDict({"test": table.select([0]), "train": table}).save_to_disk(folder)
+
+
+def as_parquet(table, folder: Path) -> None:
+    (folder / "plain_text").mkdir(parents=True)
+    table.to_parquet(folder / "plain_text" / "train-00000-of-00001.parquet")
+
+
+def as_folders(table, folder: Path) -> None:
+    for i, row in enumerate(table):
+        (held := folder / "train" / table.features["label"].names[row["label"]]).mkdir(parents=True, exist_ok=True)
+        row["img"].save(held / f"{i}.png")
+
+
+@pytest.mark.parametrize("write", [as_saved, as_splits, as_parquet, as_folders])
+def test_a_data_set_on_this_machine_is_read(write, tmp_path, monkeypatch):
+    """CIFAR-10 in miniature, in the columns that it has on the hub."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    images = [Image.new("RGB", (32, 32), (i, 2 * i, 3 * i)) for i in range(6)]
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["airplane", "bird"])})
+    write(datasets.Dataset.from_dict({"img": images, "label": [1, 0, 1, 0, 1, 0]}, features), tmp_path / "set")
+    found = read_pictures(f"datasets:{tmp_path / 'set'}")
+    assert found.names == ("airplane", "bird")
+    assert dict(zip(found.images[:, 2, 0, 0].tolist(), found.labels.tolist(), strict=True)) == {0: 1, 3: 0, 6: 1, 9: 0, 12: 1, 15: 0}
+    assert found.images.shape == (6, 3, 32, 32)
+    assert read_pictures(f"datasets:{tmp_path / 'set'}", 8).images.shape == (6, 3, 8, 8)
+
+
+def test_a_data_set_without_classes_or_elsewhere_is_refused(tmp_path):
+    with raises_error("missing-data", "owner/name"):
+        read_pictures("datasets:owner/name")
+    datasets.Dataset.from_dict({"label": [0, 1]}).save_to_disk(tmp_path / "set")
+    with raises_error("missing-column", str(tmp_path / "set")):
+        read_pictures(f"datasets:{tmp_path / 'set'}")
+    (tmp_path / "set" / "state.json").write_text("{")
+    with raises_error("unreadable-data", str(tmp_path / "set")):
+        read_pictures(f"datasets:{tmp_path / 'set'}")
 
 
 @pytest.mark.parametrize(("make", "rule"), [(lambda f: None, "missing-data"), (lambda f: (f / "a").mkdir(), "missing-data")])

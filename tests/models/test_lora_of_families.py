@@ -3,12 +3,12 @@
 import pytest
 import tiny
 import torch
+from families import stable_diffusion_3, stable_diffusion_xl
 
 from expunge.models.lora_reading import with_lora
 from expunge.runs.adopt import adopt
 from expunge.runs.export import write_lora
 from expunge.runs.unlearn import unlearn
-from families import stable_diffusion_3, stable_diffusion_xl
 
 SGM = {"conv_shortcut": "skip_connection", "time_emb_proj": "emb_layers.1", "conv1": "in_layers.2", "conv2": "out_layers.3"}
 BLOCKS = {

@@ -17,10 +17,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from expunge.errors import ExpungeError
+from expunge.storage.data_sets import SCHEME, image_column, open_data_set
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-SCHEME = "datasets:"
-"""The prefix of a name for `datasets.load_dataset`: a name on the hub, or a folder of parquet files."""
 CAPTIONS = ("text", "caption", "prompt")
 """Names of the column of captions; the first that exists is read."""
 
@@ -64,26 +63,8 @@ def list_images(data: str) -> list[CaptionedImage]:
 
 def _list_data_set(name: str) -> list[CaptionedImage]:
     """The train split of a data set, in its order."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise ExpungeError(
-            f"{SCHEME}{name} needs the library datasets, which is not installed.",
-            rule="missing-package",
-            value="datasets",
-            hint="Try `pip install 'expunge[data]'`, or give a folder of images.",
-        ) from error
-    try:
-        table = datasets.load_dataset(name, split="train")
-    except Exception as error:  # of any class: no network, no such name, no such split, a gated data set
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ExpungeError(
-            f"The library datasets cannot load the train split of {name!r}: {reason.rstrip('.')}.",
-            rule="unreadable-data",
-            value=name,
-            hint="Try another name, or a folder of parquet files.",
-        ) from error
-    images = next((column for column, kind in table.features.items() if isinstance(kind, datasets.Image)), None)
+    table = open_data_set(name)
+    images = image_column(table)
     texts = next((column for column in CAPTIONS if column in table.column_names), None)
     if images is None or texts is None:
         raise ExpungeError(

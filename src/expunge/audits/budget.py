@@ -27,13 +27,14 @@ from annotated_types import Ge
 from expunge import config
 from expunge.attacks import ATTACKS
 from expunge.attacks.base import Attack
-from expunge.attacks.captions import SCHEME, list_images
+from expunge.attacks.captions import list_images
 from expunge.attacks.data import keep_readable, refuse_naming
 from expunge.attacks.relearn import Relearn
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.names import suggest
+from expunge.storage.data_sets import SCHEME
 from expunge.storage.files import lying_at
 
 KEYS = ("pictures", "attacks")

@@ -1,8 +1,11 @@
-"""Labelled images: scikit-learn's handwritten digits, a folder with a folder for each class, or CIFAR-10 in its binary version."""
+"""Labelled images: scikit-learn's handwritten digits, a folder with a folder for each class, CIFAR-10 in its binary version, or a folder
+that the library `datasets` reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +15,13 @@ from torch import Tensor
 
 from expunge.digits import DIGITS
 from expunge.errors import ExpungeError
+from expunge.storage.data_sets import SCHEME, image_column, open_data_set
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SHARES = (1 / 3, 1 / 2)
 """Of each class's images, the share that trains the judge and the share that trains the model. The rest is the reference."""
+LABELS = ("label", "labels", "fine_label")
+"""Names of the column of classes in a data set; the first that exists is read."""
 RECORD = 1 + 3 * 32 * 32
 """Bytes of an image in CIFAR-10's binary version: its class, then its red, green and blue pixels."""
 
@@ -66,19 +72,23 @@ def split(pictures: Pictures) -> Parts:
 
 
 def read_pictures(data: str, size: int | None = None) -> Pictures:
-    """The images that `data` names: "digits", a folder with a folder of images for each class, or one of CIFAR-10's binary batches.
+    """The images that `data` names: "digits", a folder with a folder of images for each class or one of CIFAR-10's binary batches, or
+    "datasets:FOLDER", a data set on this machine.
 
     Args:
         size: of each side in pixels; default that of the first image. Images of another shape are cut to a square and scaled.
 
     Raises:
         ExpungeError: scikit-learn is not installed; no folder, or one without classes or with fewer than three images of a class; an image
-            that cannot be read.
+            that cannot be read; a data set without columns of images and classes.
     """
     if data == DIGITS:
         return read_digits()
-    folder = Path(data).expanduser()
-    found = _read_batches(folder) if (folder / "batches.meta.txt").is_file() else _read_folder(folder, size)
+    folder = Path(data.removeprefix(SCHEME)).expanduser()
+    if data.startswith(SCHEME):
+        found = _read_data_set(folder, size)
+    else:
+        found = _read_batches(folder) if (folder / "batches.meta.txt").is_file() else _read_folder(folder, size)
     few = [name for number, name in enumerate(found.names) if int((found.labels == number).sum()) < 3]
     if few or len(found.names) < 2:
         raise ExpungeError(
@@ -143,22 +153,53 @@ def _read_folder(folder: Path, size: int | None) -> Pictures:
             value=str(folder),
             hint=f"Try {DIGITS!r}, or a folder such as cifar10/train with airplane/0001.png in it.",
         )
-    images = _open_all([file for file, _ in files], size)
+    images = _open_all(((str(file), partial(Image.open, file)) for file, _ in files), size)
     return Pictures(images, torch.tensor([number for _, number in files]), tuple(path.name for path in classes))
 
 
-def _open_all(files: Sequence[Path], size: int | None) -> UInt8[Tensor, "n 3 size size"]:
+def _read_data_set(folder: Path, size: int | None) -> Pictures:
+    """The train split of a data set in a folder. Nothing is downloaded."""
+    if not folder.is_dir():
+        raise ExpungeError(
+            f"{str(folder)!r} is no folder. A data set is read from this machine alone.",
+            rule="missing-data",
+            value=str(folder),
+            hint="Try the folder of a data set that `save_to_disk` wrote, or of its parquet files.",
+        )
+    table = open_data_set(str(folder))
+    images, labels = image_column(table), next((column for column in LABELS if column in table.column_names), None)
+    names = getattr(table.features.get(labels), "names", None)
+    if images is None or names is None:
+        raise ExpungeError(
+            f"The data set {folder} has the columns {', '.join(table.column_names)}, which lack one of images or one of named classes.",
+            rule="missing-column",
+            value=str(folder),
+            hint=f"Try a copy with a column of images and a ClassLabel named {LABELS[0]}.",
+        )
+
+    def read(row: int) -> Image.Image:
+        image: Any = table[row][images]
+        if image is None:
+            raise OSError("there is no image")
+        return image
+
+    opened = _open_all(((f"{folder}, row {i}", partial(read, i)) for i in range(len(table))), size)
+    return Pictures(opened, torch.tensor(table[labels]), tuple(names))
+
+
+def _open_all(files: Iterable[tuple[str, Callable[[], Image.Image]]], size: int | None) -> UInt8[Tensor, "n 3 size size"]:
+    """Images by their names, cut to squares and scaled."""
     opened = []
-    for file in files:
+    for name, read in files:
         try:
-            with Image.open(file) as image:
+            with read() as image:
                 size = size or min(image.size)
                 side = min(image.size)
                 left, top = ((length - side) // 2 for length in image.size)
                 square = image.convert("RGB").crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
         except (OSError, UnidentifiedImageError) as error:
             raise ExpungeError(
-                f"{file} cannot be read as an image: {error}.", rule="unreadable-image", value=str(file), hint="Try the data without it."
+                f"{name} cannot be read as an image: {error}.", rule="unreadable-image", value=name, hint="Try the data without it."
             ) from error
         opened.append(torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1))
     return torch.stack(opened)

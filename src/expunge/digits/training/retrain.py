@@ -68,7 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--target", required=True, metavar="label:N", help="the class to leave out")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/ID)")
     parser.add_argument("--model", default=DIGITS, metavar="FOLDER", help="the model that it is a control for (default: digits)")
-    parser.add_argument("--data", default=DIGITS, metavar="FOLDER", help="the images that the model was trained on (default: digits)")
+    parser.add_argument(
+        "--data", default=DIGITS, metavar="FOLDER|datasets:FOLDER", help="the images that the model was trained on (default: digits)"
+    )
     parser.add_argument("--recipe", choices=RECIPES, help="the model's (default: digits, for other data cifar10)")
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the seed of weights and batches (default: 0)")

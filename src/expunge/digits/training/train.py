@@ -1,10 +1,11 @@
 """Train a class-conditional diffusion model of labelled images: `python -m expunge.digits.training.train`.
 
 Without arguments these are scikit-learn's scans of handwritten digits, on two cores in a few minutes. `--data FOLDER` takes a folder with a
-folder of images for each class, or CIFAR-10 in its binary version; `--recipe cifar10` is the size of SalUn's model, for a GPU. A third of
-the images trains the judge, a third the model, and the rest is the reference, which trains nothing. The results are `OUT/pipeline`, a
-folder of diffusers, `OUT/judge`, a folder for `--judge`, and `OUT/card.json` with what was measured. A finished stage is skipped and an
-interrupted one resumes from its last checkpoint. Batches are functions of the step.
+folder of images for each class, or CIFAR-10 in its binary version; `--data datasets:FOLDER` what the library `datasets` reads there: the
+result of `save_to_disk`, parquet files, or images in SPLIT/CLASS, with nothing downloaded. `--recipe cifar10` is the size of SalUn's model,
+for a GPU. A third of the images trains the judge, a third the model, and the rest is the reference, which trains nothing. The results are
+`OUT/pipeline`, a folder of diffusers, `OUT/judge`, a folder for `--judge`, and `OUT/card.json` with what was measured. A finished stage is
+skipped and an interrupted one resumes from its last checkpoint. Batches are functions of the step.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from expunge.models.checks import find_device
 from expunge.models.quiet import quiet
 from expunge.models.sampling import Sampler
 from expunge.runs.retrained import STAGE
+from expunge.storage.data_sets import SCHEME
 from expunge.storage.files import write_json
 from expunge.storage.hashing import seed_of
 
@@ -104,7 +106,10 @@ def estimate(parts: Parts, recipe: Recipe) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--data", default=DIGITS, metavar="FOLDER", help="a folder with a folder of images for each class (default: digits)"
+        "--data",
+        default=DIGITS,
+        metavar="FOLDER|datasets:FOLDER",
+        help="a folder with a folder of images for each class, or a data set (default: digits)",
     )
     parser.add_argument("--recipe", choices=RECIPES, help="how the model is trained (default: digits, for other data cifar10)")
     parser.add_argument("--size", type=int, metavar="N", help="pixels along each side (default: those of the first image)")
@@ -122,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
         if given.dry_run:
             print(json.dumps(estimate(parts, recipe), indent=2))
             return
-        out = given.out or (WEIGHTS if given.data == DIGITS else Path("models") / Path(given.data).name)
+        out = given.out or (WEIGHTS if given.data == DIGITS else Path("models") / Path(given.data.removeprefix(SCHEME)).name)
         sampler = config.build(Sampler, {"steps": given.sampler_steps, "guidance_scale": given.guidance}, "sampler")
         with Progress() as progress:
             card = train(parts, recipe, out, sampler, find_device(given.device), progress)
