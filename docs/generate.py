@@ -36,6 +36,7 @@ from expunge.methods._matching import Matching
 from expunge.methods.base import Method, Objective, Training
 
 FOLDER = Path(__file__).parent / "reference"
+CHECKED = Path(__file__).parents[1] / "tests" / "families" / "record.json"
 TRIALS = Path(__file__).parents[1] / "benchmarks" / "tuning.jsonl"
 GENERATED = "<!-- Written by docs/generate.py. Edit that script or the docstrings, not this page. -->"
 
@@ -44,8 +45,39 @@ def pages() -> dict[str, str]:
     """Path under docs/reference to content."""
     made = {f"methods/{name}.md": method_page(name, cls) for name, cls in METHODS.items()}
     made |= {"methods/index.md": method_index(), "attacks.md": attack_page(), "metrics.md": metric_page()}
-    made |= {"cli.md": cli_page(), "api.md": api_page(), "errors.md": error_page()}
+    made |= {"cli.md": cli_page(), "api.md": api_page(), "errors.md": error_page(), "models.md": model_page()}
     return {path: text.rstrip() + "\n" for path, text in made.items()}
+
+
+# Models
+
+
+def model_page() -> str:
+    record = json.loads(CHECKED.read_text(encoding="utf-8"))
+    notes = list(record["reasons"])
+    families = record["families"]
+
+    def cell(outcome: str) -> str:
+        return "yes" if outcome == "passed" else f"no ({notes.index(outcome) + 1})"
+
+    rows = [(title[0].upper() + title[1:], *(cell(families[f][name]) for f in families)) for name, title in record["checks"].items()]
+    why = "\n".join(f"{i}. {text[0].upper() + text[1:]} (rule `{rule}`)." for i, (rule, text) in enumerate(record["reasons"].items(), 1))
+    return f"""{GENERATED}
+
+# Model families
+
+Use this page to see what works with which model. Each cell is a test on a tiny network of the family with random weights
+(`tests/families/test_table.py`). "yes": the test passes. "no": the test shows that the combination is refused, for the reason below.
+Class-conditional models are compared with diffusers' loop written out, because no pipeline gives a prompt or guidance to them; Qwen-Image's
+scheduler cannot take one step, so it takes two. What a method is worth on a published checkpoint is not measured here.
+[Use your own model](../how-to/families.md) has an example for each.
+
+{table(("", *(f"`{f}`" for f in families)), rows)}
+
+## Reasons
+
+{why}
+"""
 
 
 # Methods

@@ -2,7 +2,8 @@
 
 A module for each family offers `pipeline()`, a new pipeline of diffusers; `model()`, the same as expunge sees it; and
 `sample(pipeline, prompts, noise, steps, guidance, output)`, what diffusers makes of that noise. `parts.py` has what families share.
-`test_agreement.py` compares each of `FAMILIES` with diffusers; a new family is added to that list.
+`test_table.py` makes each check of `checks.py` of `EVERY` family; a new one is added there. A family whose prompts are not
+the canvas's has `PROMPTS`.
 """
 
 from functools import cache
@@ -11,7 +12,19 @@ from typing import Any
 
 from expunge.models.base import DiffusionModel
 from expunge.models.loading import load
-from families import flux_1, flux_2, pixart_sigma, qwen_image, sana, stable_diffusion_2, stable_diffusion_3, stable_diffusion_xl, z_image
+from families import (
+    dit,
+    flux_1,
+    flux_2,
+    pixart_sigma,
+    qwen_image,
+    sana,
+    stable_diffusion_2,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+    unet_2d,
+    z_image,
+)
 
 
 def _variant(module: ModuleType, **settings: Any) -> SimpleNamespace:
@@ -36,6 +49,9 @@ FAMILIES: dict[str, Any] = {
     "pixart-sigma": pixart_sigma,
     "sana": sana,
 }
+"""Those that read words."""
+
+EVERY: dict[str, Any] = {**FAMILIES, "dit": dit, "unet-2d": unet_2d}
 
 
 @cache

@@ -11,6 +11,7 @@ from expunge.models.dit import DiT
 from families.parts import alive, assembled, autoencoder
 
 LABELS = {0: "tench, Tinca tinca", 1: "crane", 2: "crane, heron"}
+PROMPTS = ["label:0", "label:2"]
 
 
 def model() -> DiT:

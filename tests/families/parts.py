@@ -1,9 +1,11 @@
 """What tiny pipelines are made of."""
 
+import re
 from functools import cache
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers.pipelines.flux2.pipeline_flux2 import SYSTEM_MESSAGE
 from tiny import tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import nn
@@ -13,6 +15,9 @@ from expunge.canvas.prompts import VOCABULARY
 from expunge.models.quiet import quiet
 
 T5_LENGTH = 14
+QWEN_TEMPLATE = (
+    "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the objects and background"
+)
 
 
 def alive(network: nn.Module) -> nn.Module:
@@ -54,19 +59,25 @@ CHAT = (
 )
 
 
+def byte_pairs(space: str, words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Tokens and merges that make each of the words one token behind a space."""
+    merges: dict[tuple[str, str], None] = {}
+    for word in words:
+        whole = space
+        for letter in word:
+            merges.setdefault((whole, letter))
+            whole += letter
+    return list(dict.fromkeys(a + b for a, b in merges)), list(merges)
+
+
 @cache
 def chat_tokenizer() -> Qwen2Tokenizer:
-    """Byte-level, with a chat template. Every word of the canvas is one token behind a space."""
-    vocabulary, merges = sorted(ByteLevel.alphabet()), []
-    for word in VOCABULARY:
-        parts = ["Ġ", *word]
-        while len(parts) > 1:
-            if (pair := (parts[0], parts[1])) not in merges:
-                merges.append(pair)
-                vocabulary.append("".join(pair))
-            parts = ["".join(pair), *parts[2:]]
+    """Byte-level, with a chat template. Every word of the canvas, and of the pipelines' templates, is one token behind a space."""
+    words = {*VOCABULARY, *re.findall("[A-Za-z]+", SYSTEM_MESSAGE + QWEN_TEMPLATE)}
+    merged, merges = byte_pairs("Ġ", sorted(words))
+    vocabulary = [*sorted(ByteLevel.alphabet()), *merged]
     ids = {token: i for i, token in enumerate(dict.fromkeys([*vocabulary, "<|endoftext|>", "<|im_start|>", "<|im_end|>"]))}
-    made = Qwen2Tokenizer(vocab=ids, merges=merges)
+    made = Qwen2Tokenizer(vocab=ids, merges=merges, model_max_length=1024)
     made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     made.chat_template = CHAT
     return made

@@ -1,6 +1,8 @@
 """Sana, tiny."""
 
 import copy
+import inspect
+import re
 import string
 from functools import cache
 
@@ -9,8 +11,9 @@ from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaPipeli
 from torch import Tensor
 from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
 
+from expunge.canvas.prompts import VOCABULARY
 from expunge.models.sana import Sana
-from families.parts import alive, assembled
+from families.parts import alive, assembled, byte_pairs
 
 
 def model() -> Sana:
@@ -27,9 +30,12 @@ def sample(of: SanaPipeline, prompts: list[str], noise: Tensor, steps: int, guid
 
 
 def _tokenizer() -> GemmaTokenizer:
-    """Of single characters."""
-    tokens = dict.fromkeys(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *string.printable.replace(" ", "")])
-    return GemmaTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], add_bos_token=True)
+    """Every word of the canvas, and of the instruction before a prompt, is one token behind a space."""
+    instruction = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
+    words = {*VOCABULARY, *re.findall("[A-Za-z]+", "".join(instruction))}
+    merged, merges = byte_pairs("▁", sorted(words))
+    tokens = dict.fromkeys(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *string.printable.replace(" ", ""), *merged])
+    return GemmaTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=merges, add_bos_token=True, model_max_length=8192)
 
 
 @cache

@@ -12,6 +12,7 @@ from expunge.models.unet_2d import UNet2D
 from families.parts import assembled
 
 LABELS = ("cat", "dog", "big ship", "plane")
+PROMPTS = ["label:0", "label:2"]
 
 
 def model(channels: int = 3) -> UNet2D:

@@ -15,12 +15,9 @@ from expunge.models.flow import even_sigmas
 from expunge.models.prompts import Reading, in_chat
 from expunge.models.sampling import Sampler
 
-LENGTH = 512
-"""Tokens that the language model reads, its template's too. All rows are read by the network, padding too."""
-
 
 class Flux2Klein(DiffusionModel):
-    """A transformer over text and image tokens that predicts a flow. It reads three layers of Qwen3.
+    """A transformer over text and image tokens that predicts a flow. It reads three layers of Qwen3, of padding too.
 
     Latents are patches of 2x2 places, [b, 4 c, h / 2, w / 2], whitened by the running statistics of the autoencoder's batch norm. The
     base model is guided by two predictions; the distilled one takes no guidance.
@@ -66,14 +63,15 @@ class Flux2Klein(DiffusionModel):
 
     @property
     def readings(self) -> list[Reading]:
-        return [replace(reading, length=LENGTH).within(self.written) for reading in super().readings]
+        return [replace(reading, length=self.pipeline.tokenizer_max_length).within(self.written) for reading in super().readings]
 
     def written(self, prompt: str) -> str:
         """The text of which the language model reads the tokens."""
         return in_chat(self.pipeline.tokenizer, prompt, enable_thinking=False)
 
     def encode_rows(self, prompts: list[str]) -> Cond:
-        states, _ = self.pipeline.encode_prompt(list(prompts), device=self.device, max_sequence_length=LENGTH)
+        length = self.pipeline.tokenizer_max_length
+        states, _ = self.pipeline.encode_prompt(list(prompts), device=self.device, max_sequence_length=length)
         return Cond(states.float(), tuple(prompts))
 
     def set_times(self, scheduler: Any, steps: int) -> None:

@@ -122,7 +122,7 @@ def _read(reference: Reference, dtype: torch.dtype, safety_checker: bool) -> Sou
         return fingerprint_of_files([(module, files[part]) for part, module in hashed.items()], read_whole)
 
     read = [file.resolve() for part in hashed for file in files[part]]
-    return Source(pipeline, family, read, hash_files, [file.resolve() for file in files["vae"]])
+    return Source(pipeline, family, read, hash_files, [file.resolve() for file in files.get("vae", [])])
 
 
 def locate(reference: Reference) -> Path | None:
