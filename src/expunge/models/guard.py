@@ -1,6 +1,7 @@
 """Checks a model when it is loaded, by two small sampling steps: what is unusual shows here, and not after hours of work."""
 
 import copy
+import warnings
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -37,18 +38,12 @@ def checked(model: DiffusionModel, in_memory: bool = False) -> DiffusionModel:
     """
     if in_memory:
         refuse_unusual({model.network_part: model.network, **model.fixed_parts})
-    side = min(SIDE, *model.latent_shape[1:])
     try:
-        try:
-            latents = _step(model, side)
-        except ExpungeError:
-            raise
-        except Exception:
-            if side == max(model.latent_shape[1:]):
-                raise
-            latents = _step(model, max(model.latent_shape[1:]))
-        if in_memory:
-            _compare(model, latents)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of schedulers are shown when a run samples
+            latents = _step_where_it_can(model)
+            if in_memory:
+                _compare(model, latents)
     except ExpungeError:
         raise
     except Exception as error:
@@ -60,6 +55,20 @@ def checked(model: DiffusionModel, in_memory: bool = False) -> DiffusionModel:
             hint="Try another --dtype or device, or another scheduler in the model's folder.",
         ) from error
     return model
+
+
+def _step_where_it_can(model: DiffusionModel) -> Latents:
+    """`_step` on small latents, or on those of the model's own size where its network takes no others."""
+    whole = max(model.latent_shape[1:])
+    side = min(SIDE, *model.latent_shape[1:])
+    try:
+        return _step(model, side)
+    except ExpungeError:
+        raise
+    except Exception:
+        if side == whole:
+            raise
+        return _step(model, whole)
 
 
 @torch.no_grad()
