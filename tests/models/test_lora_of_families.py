@@ -4,33 +4,17 @@ import pytest
 import tiny
 import torch
 from families import stable_diffusion_3, stable_diffusion_xl
+from families.original_names import original_layer
 
 from expunge.models.lora_reading import with_lora
 from expunge.runs.adopt import adopt
 from expunge.runs.export import write_lora
 from expunge.runs.unlearn import unlearn
 
-SGM = {"conv_shortcut": "skip_connection", "time_emb_proj": "emb_layers.1", "conv1": "in_layers.2", "conv2": "out_layers.3"}
-BLOCKS = {
-    "down_blocks.0.resnets.0": "input_blocks.1.0", "down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
-    "down_blocks.1.resnets.0": "input_blocks.3.0", "down_blocks.1.attentions.0": "input_blocks.3.1",
-    "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1", "mid_block.resnets.1": "middle_block.2",
-    "up_blocks.0.resnets.0": "output_blocks.0.0", "up_blocks.0.attentions.0": "output_blocks.0.1",
-    "up_blocks.0.resnets.1": "output_blocks.1.0", "up_blocks.0.attentions.1": "output_blocks.1.1",
-    "up_blocks.0.upsamplers.0.conv": "output_blocks.1.2.conv", "up_blocks.1.resnets.0": "output_blocks.2.0",
-    "up_blocks.1.resnets.1": "output_blocks.3.0", "conv_in": "input_blocks.0.0", "conv_out": "out.2",
-    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
-}  # fmt: skip
-"""The layers of the tiny SDXL, and their names in the code of Stability AI, by which kohya's programs call them."""
-
 
 def sgm(layer: str) -> str:
-    block = max((key for key in BLOCKS if f"{layer}.".startswith(f"{key}.")), key=len)
-    inside = layer.removeprefix(block)
-    for ours, theirs in SGM.items() if ".resnets." in f".{block}" else ():
-        inside = inside.replace(ours, theirs)
-    return f"{BLOCKS[block]}{inside}".replace(".", "_")
+    """As kohya's programs call it for SDXL alone: by the original code."""
+    return underscored(original_layer(layer))
 
 
 def underscored(layer: str) -> str:

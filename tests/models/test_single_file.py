@@ -8,6 +8,7 @@ import tiny
 import torch
 from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_flux_transformer_checkpoint_to_diffusers
+from families.original_names import original_name
 from raising import raises_error
 from safetensors.torch import load_file, save_file
 
@@ -17,34 +18,6 @@ from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
 from expunge.storage.tensors import metadata_of
-
-PREFIX = "model.diffusion_model."
-
-OLD = {
-    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0", "conv_out": "out.2", "down_blocks.0.resnets.0": "input_blocks.1.0",
-    "down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op", "down_blocks.1.resnets.0": "input_blocks.3.0",
-    "down_blocks.1.attentions.0": "input_blocks.3.1", "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
-    "mid_block.resnets.1": "middle_block.2", "up_blocks.0.resnets.0": "output_blocks.0.0", "up_blocks.0.attentions.0": "output_blocks.0.1",
-    "up_blocks.0.resnets.1": "output_blocks.1.0", "up_blocks.0.attentions.1": "output_blocks.1.1",
-    "up_blocks.0.upsamplers.0.conv": "output_blocks.1.2.conv", "up_blocks.1.resnets.0": "output_blocks.2.0",
-    "up_blocks.1.resnets.1": "output_blocks.3.0",
-}  # fmt: skip
-"""The layers of the tiny U-Net, and their names in a checkpoint of the original code."""
-
-INSIDE = {
-    "norm1.": "in_layers.0.", "conv1.": "in_layers.2.", "time_emb_proj.": "emb_layers.1.", "norm2.": "out_layers.0.",
-    "conv2.": "out_layers.3.", "conv_shortcut.": "skip_connection.",
-}  # fmt: skip
-"""The same inside a residual block."""
-
-
-def original_name(name: str) -> str:
-    layer = max((key for key in OLD if name.startswith(f"{key}.")), key=len)
-    rest = name.removeprefix(f"{layer}.")
-    if ".resnets." in f".{layer}":
-        rest = next(rest.replace(ours, theirs, 1) for ours, theirs in INSIDE.items() if rest.startswith(ours))
-    return f"{PREFIX}{OLD[layer]}.{rest}"
 
 
 @cache
