@@ -9,7 +9,7 @@ from raising import raises_error
 
 from expunge.diffusion.noise_path import Discrete, Flow, NoisePath
 from expunge.diffusion.types import Cond, Point
-from expunge.evaluation.information.mutual_information import Axis, Estimate, points, pointwise, predictions
+from expunge.evaluation.information.mutual_information import Axis, Estimate, points, pointwise, predictions, shared_range
 from expunge.evaluation.statistics import mean_interval
 
 RHO, SHAPE = 0.8, (2, 4, 4)
@@ -91,6 +91,21 @@ def test_other_predictions_and_other_paths_give_the_same_number(predicts):
     axis = Axis.of(path, 0.5, 1.5)
     for form in ("orthogonal", "standard"):
         assert within(pointwise(network(path), x, given, NOTHING, path, axis=axis, draws=16, form=form), reachable(path))
+
+
+def test_over_the_noise_levels_that_two_paths_share_their_numbers_are_equal():
+    """A flow reaches further than Stable Diffusion's schedule, and so finds more on the whole of its path."""
+    short, long, (x, given, _) = Discrete(torch.sigmoid(torch.linspace(2, -2, 1000, dtype=torch.float64))), Flow(), pictures(200)
+    low, high = shared_range(short, long)
+    assert (low, high) == pytest.approx((-2, 2), abs=1e-9)
+    assert shared_range(STABLE, long) == pytest.approx(tuple(STABLE.log_snr(STABLE.whole_times[[-1, 0]]).tolist()))
+    axes = {path: Axis.of(path, within=(low, high)) for path in (short, long)}
+    assert all(low <= axis.log_snr.min() and axis.log_snr.max() <= high for axis in axes.values())
+    for path, axis in axes.items():
+        assert within(pointwise(network(path), x, given, NOTHING, path, axis=axis, draws=16), reachable(short))
+    assert not within(pointwise(network(long), x, given, NOTHING, long, draws=16), reachable(short))
+    with raises_error("schedule-too-short", 0):
+        Axis.of(short, within=(3, 4))
 
 
 def test_a_difference_of_other_predictions_is_not_one_of_noise():

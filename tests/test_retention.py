@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from families import FAMILIES
 from PIL import Image
 from raising import raises_error
 from tastes import TASTES
@@ -25,6 +27,7 @@ from expunge.evaluation.information.mutual_information import Estimate
 from expunge.evaluation.information.retention import ConceptInformation, measure_information, other_concepts
 from expunge.evaluation.statistics import student
 from expunge.models.delta import save_delta
+from expunge.reports.pages.information import write_information_page
 from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
@@ -256,3 +259,19 @@ def test_a_map_is_white_where_nothing_is_told_and_coloured_by_sign():
 def test_estimates_of_parts_of_the_pictures():
     both = Estimate(torch.tensor([1.0, 3.0]), torch.tensor([0.3, 0.4]))
     assert both.mean_se == pytest.approx(0.25)
+
+
+# --- other families -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("family", "is_distilled"), [("flux-1-dev", True), ("flux-1-schnell", True), ("sd3", False)])
+def test_a_flow_is_measured_over_a_range_and_a_distilled_one_is_marked(family, is_distilled, tmp_path):
+    model, few = FAMILIES[family].model(), Meter(pictures=4, target_pictures=8, draws=2, others=1, maps=0, log_snr=(-4.0, 4.0))
+    run = unlearn(model, tiny.concept(), "uce", out=tmp_path / "run", device="cpu")
+    found = measure_information(run, model, meter=few, cache=Store(tmp_path / "s"))
+    about = json.loads((found.folder / "information.json").read_text())
+    assert -4 <= about["log_snr"][0] < -3.9 < 3.9 < about["log_snr"][1] <= 4
+    assert all(math.isfinite(row.value) for row in found.rows)
+    assert (about.get("note"), bool(found.note)) == (found.note, is_distilled)
+    page = write_information_page(run.folder).read_text()
+    assert ("is distilled" in page) == is_distilled

@@ -12,6 +12,7 @@ OTHERS = "Siblings, other concepts of the kind, and concepts of other kinds: at 
 FORM = (
     "Estimator: expected has the least noise, standard is exact but noisier, orthogonal counts any change of the prediction as information."
 )
+RANGE = "Least and greatest logSNR of the noise levels, to compare models whose noise schedules differ.  [default: all of the model's]"
 
 FEWEST = 5
 """Other concepts that are printed: those whose information ratio is lowest."""
@@ -26,6 +27,7 @@ def meter(
     others: Annotated[int, typer.Option(metavar="N", help=OTHERS)] = 24,
     maps: Annotated[int, typer.Option(metavar="N", help="Images with a map of where the information lies.")] = 4,
     form: Annotated[str, typer.Option(metavar="expected|orthogonal|standard", help=FORM)] = "expected",
+    log_snr: Annotated[tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help=RANGE)] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the images and of the points on the noise path.")] = 0,
     device: Device = "auto",
     render_batch: RenderBatch = None,
@@ -44,7 +46,7 @@ def meter(
     from expunge.runs.run import Run
 
     given = {"pictures": pictures, "target_pictures": target_pictures, "draws": draws, "others": others, "maps": maps}
-    settings = build(Meter, given | {"form": form, "seed": seed}, "meter")
+    settings = build(Meter, given | {"form": form, "log_snr": log_snr, "seed": seed}, "meter")
     finished = Run(find_run_folder(run))
     information = measure_information(finished, model, meter=settings, device=device, render_batch=render_batch)
     _print_information(information)
@@ -77,6 +79,8 @@ def _print_information(information: Any) -> None:
         key=lambda k: rows[k]["information_ratio", False].value,
     )
     print_table("other concepts with the lowest ratios", columns, [line(k) for k in lowest[:FEWEST]], numbers)
+    if information.note:
+        print_lines(f"note    {information.note}")
     print_lines(f"took    {duration(information.seconds)}")
 
 

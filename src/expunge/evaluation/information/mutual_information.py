@@ -37,7 +37,7 @@ Source: arXiv 2310.07972 for the forms `standard` and `orthogonal` and for impor
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -59,6 +59,20 @@ BATCH = 64
 FLOOR = 0.2
 """The share of points that are sampled evenly over the path whatever the proposal is, so that no weight is ever large."""
 
+Range: TypeAlias = tuple[float, float]
+"""The least and the greatest logSNR of an integral."""
+EVERYWHERE: Range = -math.inf, math.inf
+
+
+def shared_range(*paths: NoisePath) -> Range:
+    """The range of logSNR that every path reaches at whole timesteps.
+
+    The information of one model over [-5, 7] and of another over [-14, 14] are two quantities: nats of noise levels that one of them lacks
+    would count as a difference of what they know.
+    """
+    axes = [Axis.of(path) for path in paths]
+    return max(axis.log_snr[-1].item() for axis in axes), min(axis.log_snr[0].item() for axis in axes)
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -74,24 +88,28 @@ class Axis:
     """q_t above; the sum is 1."""
 
     @classmethod
-    def of(cls, path: NoisePath, loc: float | None = None, scale: float = 1.0) -> "Axis":
+    def of(cls, path: NoisePath, loc: float | None = None, scale: float = 1.0, within: Range = EVERYWHERE) -> "Axis":
         """The axis of a noise path.
 
         Points are sampled evenly over logSNR. With `loc` they are sampled from a logistic with this location and `scale`, mixed with
         `FLOOR`.
 
+        Args:
+            within: the least and the greatest logSNR. Models on different paths are compared over their `shared_range`.
+
         Raises:
-            ExpungeError: the path has fewer than two timesteps with finite logSNR.
+            ExpungeError: the path has fewer than two timesteps with finite logSNR there.
         """
         t = path.whole_times
         a = path.log_snr(t).cpu()
-        t, a = t[a.isfinite()], a[a.isfinite()]
+        inside = a.isfinite() & (within[0] <= a) & (a <= within[1])
+        t, a = t[inside], a[inside]
         if len(t) < 2:
             raise ExpungeError(
-                f"The noise path has {len(t)} timesteps with a finite logSNR, but two are needed.",
+                f"The noise path has {len(t)} timesteps with a finite logSNR from {within[0]:.3g} to {within[1]:.3g}, but two are needed.",
                 rule="schedule-too-short",
                 value=len(t),
-                hint="Try a model with another noise schedule.",
+                hint="Try a wider range of logSNR, or a model with another noise schedule.",
             )
         gaps = -a.diff()
         width = (torch.cat([gaps, gaps.new_zeros(1)]) + torch.cat([gaps.new_zeros(1), gaps])) / 2

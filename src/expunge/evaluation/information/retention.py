@@ -19,6 +19,7 @@ from expunge.evaluation.information.maps import write_maps
 from expunge.evaluation.information.mutual_information import Estimate
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval, ratio_interval, student, student_interval
+from expunge.models.base import DiffusionModel
 from expunge.models.loading import Model
 from expunge.progress import Progress
 from expunge.runs.run import Run, writes
@@ -69,6 +70,8 @@ class Information:
     """The folder of the results."""
     seconds: float
     """Duration of the measurement."""
+    note: str | None = None
+    """Why the nats of this model are no mutual information, where they are none."""
 
 
 @writes(FOLDER)
@@ -119,6 +122,7 @@ def measure_information(
         held.append(_fill(about, base, after, slice(at, at := at + len(queries))))
     rows = tuple(_rows(held, subject, run.card))
     maps = write_maps(pair, subject, folder) if meter.maps else []
+    note = _caveat(session.model)
     seconds = round(time.monotonic() - started, 1)
     table = {
         "meter": asdict(meter),
@@ -126,10 +130,20 @@ def measure_information(
         "concepts": [asdict(h) | {"probe": h.probe} for h in held],
         "maps": maps,
         "seconds": seconds,
-    }
+    } | ({"note": note} if note else {})
     write_json(folder / "information.json", table)
     write_lines(folder / "rows.jsonl", map(asdict, rows))
-    return Information(tuple(held), rows, folder, seconds)
+    return Information(tuple(held), rows, folder, seconds, note)
+
+
+def _caveat(model: DiffusionModel) -> str | None:
+    """What readers of a distilled model's nats need to know."""
+    if model.guidance != "an input" and not model.is_distilled:
+        return None
+    return (
+        f"{model.name} is distilled. Its predictions are not the mean of the noise, so these nats compare the unlearned model with "
+        "the base model, and are no mutual information."
+    )
 
 
 def _measured_sets(subject: Subject, meter: Meter) -> Iterator[tuple[ConceptInformation, list[Query]]]:

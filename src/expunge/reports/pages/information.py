@@ -88,6 +88,8 @@ class InformationSection:
     """A line for every concept."""
     maps: tuple[MapPair, ...]
     facts: tuple[tuple[str, str], ...]
+    note: str
+    """Why these nats are no mutual information, of a distilled model; else empty."""
 
 
 def information_section(run: Run) -> InformationSection | None:
@@ -111,6 +113,7 @@ def information_section(run: Run) -> InformationSection | None:
         tuple(_lines([r for r in rows if r.probe in named], named)),
         tuple(_map_pair(entry, run.folder) for entry in as_tables(about.get("maps"))),
         tuple(_facts(about)),
+        str(about.get("note") or ""),
     )
 
 
@@ -194,7 +197,8 @@ def _nats(value: Any) -> str:
 def _facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     ends = about.get("log_snr")
     reach = [("log-SNR", " to ".join(number(as_number(end)) for end in ends))] if isinstance(ends, list) else []
-    return [*flat(as_table(about.get("meter"))), *reach, ("time", duration(as_number(about.get("seconds"))))]
+    settings = {name: value for name, value in as_table(about.get("meter")).items() if name != "log_snr"}  # what it came to is there
+    return [*flat(settings), *reach, ("time", duration(as_number(about.get("seconds"))))]
 
 
 def _title(concept: Mapping[str, Any]) -> str:
