@@ -11,7 +11,7 @@ from expunge.methods.presets import PRESETS, read_preset
 from expunge.names import suggest
 
 KEYS: dict[str, tuple[str, ...]] = {
-    "model": ("name", "fingerprint", "dtype"),
+    "model": ("name", "fingerprint", "dtype", "quantize"),
     "seed": (),
     "concept": ("target", "kind", "synonyms", "anchor", "vocabulary", "targets", "together", "reference"),
     "method": (),

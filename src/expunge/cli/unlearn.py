@@ -165,8 +165,9 @@ def _run(name: str, given: dict[str, Any]) -> None:
     if given["merge"]:
         new_folder(given["merge"])
     session = Session.open(
-        request.model, device=given["device"], dtype=request.dtype, render_batch=given["render_batch"], weights=not given["dry_run"]
-    )
+        request.model, device=given["device"], dtype=request.dtype, quantization=request.quantize,
+        render_batch=given["render_batch"], weights=not given["dry_run"],
+    )  # fmt: skip
     model = session.model
     if given["merge"] and not given["dry_run"]:
         refuse_unmergeable(model, given["merge"])

@@ -31,6 +31,10 @@ BEFORE = (
 KIND = "Kind of a concept that the vocabulary lacks: style, object, ..."
 SEED = "Seed of images, noise and batches.  [default: 0]"
 CONFIG = "A run's config.toml, a preset (see `expunge ls presets`), or LECO's prompts as TOML. Options override it."
+QUANTIZE = (
+    "Store the network's linear layers in 4 or 8 bits while a low-rank scope is trained: less memory, less exact predictions. The result "
+    "belongs to the full-precision model.  [default: no]"
+)
 STOP = "Generate images every N steps and stop as soon as the judge sees the concept in none; 0 is never.  [default: never]"
 JUDGE = "With --stop-when-gone: the judge (see `expunge ls judges`).  [default: main on the canvas]"
 MERGE = "Also write the whole changed model into this new folder."
@@ -57,6 +61,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "device": (Device, "auto"),
     "render_batch": (RenderBatch, None),
     "dtype": (Annotated[str | None, _option("fp32|bf16|fp16", "Precision of the network.  [default: fp32]")], None),
+    "quantize": (Annotated[str | None, _option("nf4|int8", QUANTIZE)], None),
     "config": (Annotated[Path | None, _option("FILE.toml|PRESET", CONFIG)], None),
     "stop_when_gone": (Annotated[int | None, _option("N", STOP)], None),
     "judge": (Annotated[str | None, _option("NAME|FOLDER|ID", JUDGE)], None),

@@ -27,6 +27,7 @@ class Request:
     fingerprint: str | None
     """Of the model that the configuration was written for; None if `--model` names another."""
     dtype: str
+    quantize: str | None
     concept: Subject
     method: Method
     training: Training | None
@@ -76,6 +77,7 @@ def resolve(method: str, given: Mapping[str, Any]) -> Request:
         model,
         None if given["model"] else model_table.get("fingerprint"),
         given["dtype"] or model_table.get("dtype", "fp32"),
+        given["quantize"] or model_table.get("quantize"),
         concept,
         built,
         training,

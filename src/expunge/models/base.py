@@ -67,6 +67,10 @@ class DiffusionModel(Family):
         """What its autoencoder was loaded from."""
         self.hash_files: Callable[[], str] | None = None
         """Computes the fingerprint of the weights as their files have them, where loading rounded them."""
+        self.quantization: str | None = None
+        """How the network's linear layers are stored, if otherwise than in `dtype`."""
+        self.exact: Mapping[str, Tensor] = {}
+        """Their weights in `dtype`, on the CPU."""
         self.resting = Resting()
         """Where its text encoders wait. `load` lets them leave an accelerator; those of a pipeline in memory stay where they are."""
         self._autocast: Callable[[], AbstractContextManager] = nullcontext
@@ -97,6 +101,11 @@ class DiffusionModel(Family):
         return digest(kept_fingerprint(self.files, self.hash_files or (lambda: fingerprint(*networks))), self.noising)
 
     @property
+    def numbers(self) -> int:
+        """How many numbers the network has."""
+        return sum(self.exact.get(name, p).numel() for name, p in self.network.named_parameters())
+
+    @property
     def device_kind(self) -> str:
         """The kind of device that it computes on."""
         return self.device.type
@@ -115,7 +124,8 @@ class DiffusionModel(Family):
         vae = {"vae": [self._vae_fingerprint, settings_of(self.pipeline.vae)]} if "vae" in self.parts else {}
         parts = {self.network_part: settings_of(getattr(self.pipeline, self.network_part)), **vae, "words": self._words}
         scheduler = {"class": self.scheduler_name} | settings_of(self.pipeline.scheduler)
-        return {"scheduler": scheduler, "dtype": f"{dtype}, mixed" if mixed else dtype, **parts}
+        forms = filter(None, (dtype, self.quantization, "mixed" if mixed else None))
+        return {"scheduler": scheduler, "dtype": ", ".join(forms), **parts}
 
     @property
     def rendered_by(self) -> dict[str, Any]:
@@ -178,7 +188,7 @@ class DiffusionModel(Family):
     # --- the network ---------------------------------------------------------------------------------------------------
 
     def scope(self, scope: Scope) -> dict[str, nn.Parameter]:
-        """The network's parameters in a scope, by name, in the network's order.
+        """The network's parameters in a scope, by name, in the network's order; of quantised ones their exact values.
 
         Raises:
             ExpungeError: the family has no such scope, or it holds no parameter: an optimizer over nothing would train without complaint.
@@ -188,7 +198,7 @@ class DiffusionModel(Family):
         if pattern is None:
             raise ExpungeError(f"A {self.family} model has no scope {scope.name!r}.", rule="unknown-scope", value=scope.name, hint=known)
         if found := matching(self.network, pattern, scope.rank):
-            return found
+            return {name: nn.Parameter(self.exact[name], False) if name in self.exact else p for name, p in found.items()}
         raise ExpungeError(
             f"The scope {scope.name!r} ({pattern}) holds no parameter of {self.name}.", rule="empty-scope", value=scope.name, hint=known
         )
@@ -216,7 +226,7 @@ class DiffusionModel(Family):
             weights: values by name that take the place of the network's own; those called NAME.A and NAME.B are low-rank factors that
                 are added to NAME.
         """
-        dtype = next(self.network.parameters()).dtype if self._autocast is nullcontext else point.x_t.dtype
+        dtype = self.computes_in if self._autocast is nullcontext else point.x_t.dtype
         return self.run(point.x_t.to(dtype), point.t, point.cond, weights)
 
     def run(self, x_t: Latents, t: Times, cond: Cond, weights: Mapping[str, Tensor] | None = None) -> Latents:
@@ -263,7 +273,7 @@ class DiffusionModel(Family):
         def predict(x_t: Latents, t: Tensor) -> tuple[Latents, Latents | None]:
             # Not around the whole loop: a context that spans a `yield` would hold in the caller's code too.
             with torch.no_grad():
-                x_t = x_t.to(next(self.network.parameters()).dtype)
+                x_t = x_t.to(self.computes_in)
                 out = self.run(torch.cat([x_t, x_t]) if is_guided else x_t, t.expand(len(both)), both)
             without, given = out.chunk(2) if is_guided else (None, out)
             return given, without

@@ -92,6 +92,11 @@ class Family(ABC):
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
+    @property
+    def computes_in(self) -> torch.dtype:
+        """The precision of what the network is called with; linear layers may be stored otherwise."""
+        return next(p.dtype for p in self.network.parameters() if p.is_floating_point())
+
     def check(self) -> None:  # noqa: B027 - a family that has nothing to refuse need not say so
         """Refuses a pipeline that has the parts of this family and another kind of network.
 

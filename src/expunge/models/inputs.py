@@ -91,7 +91,7 @@ def inputs(model: DiffusionModel, layers: Collection[str], cond: Cond, x_t: Late
         for name in layers:
             hooks.callback(model.network.get_submodule(name).register_forward_pre_hook(partial(see, name), with_kwargs=True).remove)
         with suppress(_Seen):
-            model.run(x_t.to(next(model.network.parameters()).dtype), t, cond)
+            model.run(x_t.to(model.computes_in), t, cond)
     return seen
 
 

@@ -21,6 +21,7 @@ from expunge.models.family import Pipeline
 from expunge.models.fingerprints import fingerprint_of_files
 from expunge.models.guard import checked
 from expunge.models.precision import DTYPES
+from expunge.models.quantized import quantize, refuse_quantization
 from expunge.models.quiet import DiffusionPipeline, quiet
 from expunge.models.reference import Reference
 from expunge.models.resting import Resting
@@ -34,7 +35,9 @@ Model: TypeAlias = str | Path | Pipeline | DiffusionModel
 """What a user may name a model by."""
 
 
-def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker: bool = False) -> DiffusionModel:
+def load(
+    model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker: bool = False, quantization: str | None = None
+) -> DiffusionModel:
     """Loads a model from a diffusers folder, a hub id, a single `.safetensors` file, a pipeline in memory, or "canvas", the embedded one.
 
     A model that is loaded already is returned as it is, and a pipeline in memory stays on its device and in its precision. Weights are
@@ -45,10 +48,21 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
     Args:
         safety_checker: keep the one that the folder or hub id brings: for a pipeline that is given away. Without, it is not loaded.
 
+        quantization: how the network's linear layers are stored, "nf4" or "int8", for low-rank training in less memory. Its fingerprint
+            stays that of the files.
+
     Raises:
         ExpungeError: the model lacks a part or holds only pickles; a file was cut short; a pipeline of an unknown family; an unknown
-            dtype.
+            dtype or quantisation, or one for a pipeline in memory.
     """
+    refuse_quantization(quantization)
+    if quantization and isinstance(model, DiffusionModel | DiffusionPipeline) and quantization != getattr(model, "quantization", None):
+        raise ExpungeError(
+            "A pipeline in memory is not quantised here: it stays as it is.",
+            rule="quantized-in-memory",
+            value=quantization,
+            hint="Try the folder or hub id that it was loaded from.",
+        )
     if isinstance(model, DiffusionModel):
         return model
     if isinstance(model, DiffusionPipeline):
@@ -59,13 +73,16 @@ def load(model: Model, device: str = "cpu", dtype: str = "fp32", safety_checker:
     source = _read(Reference.parse(name), DTYPES[dtype], safety_checker)
     source.pipeline.set_progress_bar_config(disable=True)
     bound_tokenizers(source.pipeline, source.family)
-    source.pipeline.to(find_device(device))
     loaded = source.family(source.pipeline, name, source.files)
     loaded.vae_files = source.vae_files
-    loaded.resting = Resting([loaded.fixed_parts[name] for name in source.family.text_encoder_parts], loaded.device)
     if dtype != "fp32":
         loaded.hash_files = source.hash_files
-        assert loaded.fingerprint  # now: the files may be gone when it is asked for
+    if dtype != "fp32" or quantization:
+        assert loaded.fingerprint  # now: the files may be gone when it is asked for, and quantised weights have no other
+    if quantization:
+        loaded.quantization, loaded.exact = quantization, quantize(loaded.network, quantization)
+    source.pipeline.to(find_device(device))
+    loaded.resting = Resting([loaded.fixed_parts[name] for name in source.family.text_encoder_parts], loaded.device)
     for part in (loaded.network, *([source.pipeline.vae] if "vae" in loaded.parts else [])):
         _lay_out(part)
     return checked(loaded)

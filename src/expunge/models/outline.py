@@ -19,6 +19,7 @@ from expunge.models.checks import bound_tokenizers, check_folder, find_device, f
 from expunge.models.fingerprints import known_fingerprint
 from expunge.models.loading import Model, load, locate, unreadable
 from expunge.models.precision import DTYPES
+from expunge.models.quantized import octets_of_network, refuse_quantization
 from expunge.models.quiet import DiffusionPipeline, quiet
 from expunge.models.reference import Reference
 from expunge.models.weight_files import files_of, find_variant, variants_of
@@ -34,7 +35,7 @@ UNKNOWN = "unknown"
 """In the place of a fingerprint."""
 
 
-def outline(model: Model, device: str = "auto", dtype: str = "fp32") -> DiffusionModel:
+def outline(model: Model, device: str = "auto", dtype: str = "fp32", quantization: str | None = None) -> DiffusionModel:
     """A model as `load` gives it, with networks on the meta device: no weight is read, and no call computes anything.
 
     A pipeline in memory, or a loaded model, is returned as `load` returns it.
@@ -43,7 +44,8 @@ def outline(model: Model, device: str = "auto", dtype: str = "fp32") -> Diffusio
         ExpungeError: as `load` does, as far as configurations show it.
     """
     if not isinstance(model, str | Path):
-        return load(model, device, dtype)
+        return load(model, device, dtype, quantization=quantization)
+    refuse_quantization(quantization)
     if dtype not in DTYPES:
         raise ExpungeError(f"{dtype!r} is not a dtype.", rule="unknown-dtype", value=dtype, hint=f"Try {', '.join(DTYPES)} with --dtype.")
     reference, target = Reference.parse(str(model)), find_device(device)
@@ -58,7 +60,7 @@ def outline(model: Model, device: str = "auto", dtype: str = "fp32") -> Diffusio
         raise unreadable(reference.name, error) from error
     bound_tokenizers(pipeline, family)
     made = _outlined(family)(pipeline, str(model))
-    made.target = target  # type: ignore[attr-defined]
+    made.target, made.quantization = target, quantization  # type: ignore[attr-defined]
     made.__dict__["fingerprint"], made.__dict__["_vae_fingerprint"] = _identify(made, folder, reference, dtype)
     return made
 
@@ -220,13 +222,13 @@ def octets_at_rest(model: DiffusionModel) -> int:
     return sum(p.numel() * p.element_size() for name in model.text_encoder_parts for p in model.fixed_parts[name].parameters())
 
 
-def octets_of(model: DiffusionModel) -> int:
-    """Bytes of a model's weights in the memory of its device, libraries left out.
+def octets_of(model: DiffusionModel, quantization: str | None = None) -> int:
+    """Bytes of a model's weights in the memory of its device, libraries left out, if its network's linear layers were stored so.
 
     On a CPU the weights of convolutions are there twice: `load` lays them out anew, and the pages of the file that they were read from
     stay resident until the system needs them.
     """
-    parts = [part for part in (model.network, *model.fixed_parts.values()) if part is not None]
+    parts = [part for part in model.fixed_parts.values() if part is not None]
     again = (model.network, model.pipeline.vae) if model.device_kind == "cpu" else ()
-    whole = sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
+    whole = octets_of_network(model.network, quantization) + sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
     return whole + sum(p.numel() * p.element_size() for part in again for p in part.parameters() if p.ndim == 4)

@@ -1,5 +1,6 @@
 """The libraries that load a model speak to people who call them; those who call expunge are spared their bars and hints."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ def quiet() -> Iterator[None]:
             log.set_verbosity(verbosity)
             switch(bars, log)
 
+
+# Where bitsandbytes is installed, diffusers imports it, and it says which kernel a CPU lacks; it computes without.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 with quiet():  # importing it has transformers say which of its classes are faster with torchvision
     from diffusers import DiffusionPipeline as DiffusionPipeline

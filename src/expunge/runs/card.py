@@ -99,6 +99,7 @@ def described(plan: Plan, model: DiffusionModel) -> dict[str, Any]:
         "rank": plan.method.scope.rank,
         "device": str(model.device),
         "dtype": plan.dtype,
+        **({"quantize": plan.quantize} if plan.quantize else {}),
         "versions": versions(),
         "code": plan.code,
     }

@@ -110,7 +110,7 @@ class Estimate:
         model = self.session.model
         if any(stage.passes is None for stage in self.stages if stage.plan.training):
             return None
-        weights = octets_of(model)
+        weights = octets_of(model, model.quantization)
         phases, working = {"weights": weights}, weights - octets_at_rest(model)
         for stage in self.stages:
             if stage.passes is None or stage.plan.training is None:
@@ -157,6 +157,7 @@ def estimate(
     before: Before | Sequence[Before] = (),
     device: str = "auto",
     dtype: str | None = None,
+    quantize: str | None = None,
     cache: Store | str | Path | None = None,
     render_batch: RenderBatch = None,
     **settings: Any,
@@ -170,7 +171,9 @@ def estimate(
     Raises:
         ExpungeError: any bad input that shows without weights.
     """
-    session = Session.open(model, device=device, dtype=dtype, cache=cache, progress=Silent(), render_batch=render_batch, weights=False)
+    session = Session.open(
+        model, device=device, dtype=dtype, quantization=quantize, cache=cache, progress=Silent(), render_batch=render_batch, weights=False
+    )
     plan = make_plan(
         session.model, concept, method, training=training, seed=seed, dtype=dtype or session.model.precision,
         together=together, reference=reference, before=before, **settings,

@@ -53,6 +53,8 @@ class Plan:
     """Other methods that remove the concept first, in turn, each from what the one before left."""
     family: tuple[str, ...] = ("expunge.models",)
     """The modules that the model's class comes from."""
+    quantize: str | None = None
+    """How the linear layers of the frozen network are stored, if otherwise than in `dtype`."""
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -107,7 +109,7 @@ class Plan:
     def tables(self) -> dict[str, Any]:
         """The content of `config.toml`."""
         tables: dict[str, Any] = {
-            "model": {"name": self.model, "fingerprint": self.fingerprint, "dtype": self.dtype},
+            "model": {"name": self.model, "fingerprint": self.fingerprint, "dtype": self.dtype, **self._stored},
             "seed": self.seed,
             "concept": concept_table(self.concept),
             **self.layers[-1].tables,
@@ -136,9 +138,13 @@ class Plan:
         return training_code((layer.method for layer in self.layers), self.family, self.stop)
 
     @property
+    def _stored(self) -> dict[str, str]:
+        return {"quantize": self.quantize} if self.quantize else {}
+
+    @property
     def _deciding(self) -> dict[str, Any]:
         start = {"start": {"run": self.start.request, "reference": self.start.reference}} if self.start else {}
-        model = {"fingerprint": self.fingerprint, "dtype": self.dtype}
+        model = {"fingerprint": self.fingerprint, "dtype": self.dtype, **self._stored}
         return self.tables | start | {"model": model, "version": config.version_of("expunge")}
 
     def _named(self, *deciding: object) -> str:
@@ -191,8 +197,10 @@ def make_plan(
             value=method_name(method),
             hint="Try leaving the stopping rule out.",
         )
-    family = modules_of(model)
-    made = Plan(model.name, model.fingerprint, concept, method, training, seed, dtype, stop, before=tuple(earlier), family=family)
+    made = Plan(
+        model.name, model.fingerprint, concept, method, training, seed, dtype, stop,
+        before=tuple(earlier), family=modules_of(model), quantize=model.quantization,
+    )  # fmt: skip
     assert made.id  # a rule without a name shows here
     for stage in made.stages or (made,):
         _check(stage, model)
@@ -219,7 +227,29 @@ def subject_of(
     return found[0] if len(found) == 1 else Several.of(found, together, reference)
 
 
+def _refuse_quantized(plan: Plan) -> None:
+    """Refuses what changes or replaces weights that are quantised."""
+    if plan.quantize is None:
+        return
+    if not plan.method.scope.rank:
+        raise ExpungeError(
+            f"The scope {plan.method.scope.name!r} trains weights that --quantize {plan.quantize} stores in fewer bits.",
+            rule="quantized-scope",
+            value=plan.method.scope.name,
+            hint="Try --variant xattn-lora, or leave --quantize out.",
+        )
+    if plan.start or plan.stop:
+        what = "Stages start from changed weights" if plan.start else "A stopping rule samples with changed weights"
+        raise ExpungeError(
+            f"{what}, and those of the network are quantised ({plan.quantize}).",
+            rule="quantized-stages" if plan.start else "quantized-stop",
+            value=plan.quantize,
+            hint="Try to leave --quantize out, or to remove the concepts in one batch." if plan.start else "Try to leave one of them out.",
+        )
+
+
 def _check(plan: Plan, model: DiffusionModel) -> None:
+    _refuse_quantized(plan)
     if "spans" in plan.method.needs and not model.has_attention_maps:
         raise no_attention_maps(model.family)
     if model.is_distilled and isinstance(plan.method, Objective) and plan.method.reads_null:

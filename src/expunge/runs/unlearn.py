@@ -55,6 +55,7 @@ def unlearn(
     before: Before | Sequence[Before] = (),
     device: str = "auto",
     dtype: str | None = None,
+    quantize: str | None = None,
     cache: Store | str | Path | None = None,
     progress: Progress | None = None,
     render_batch: RenderBatch = None,
@@ -82,6 +83,9 @@ def unlearn(
             base model: names, methods, or tables `{"method": {"name": ..., ...}, "training": {...}}`.
         device: of what is loaded; "auto" takes the fastest one there is. A pipeline in memory stays where it is.
         dtype: "fp32", "bf16" or "fp16", of what is loaded; default fp32, and for a pipeline in memory the one that it has.
+        quantize: "nf4" or "int8": the network's linear layers are stored in 4 or 8 bits while a low-rank scope, such as
+            `variant="xattn-lora"`, is trained. Less memory, and predictions that are less exact; nf4 saves most. The result belongs
+            to the full-precision model. Needs the extra `quantize`. A part of what makes a run.
         cache: where images and predictions of the base model are kept for other runs; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
         progress: shows how far the run is on standard error; default `expunge.progress.Progress()`.
             `expunge.progress.Silent()` shows nothing.
@@ -96,7 +100,9 @@ def unlearn(
     Raises:
         ExpungeError: any bad input; a folder of another run; nothing changed; a loss that is not finite.
     """
-    session = Session.open(model, device=device, dtype=dtype, cache=cache, progress=progress, render_batch=render_batch)
+    session = Session.open(
+        model, device=device, dtype=dtype, quantization=quantize, cache=cache, progress=progress, render_batch=render_batch
+    )
     plan = make_plan(
         session.model, concept, method, training=training, seed=seed, dtype=dtype or session.model.precision, stop=stop,
         together=together, reference=reference, before=before, **settings,
@@ -160,7 +166,7 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
         batches = _gathered(plan, session, start if from_start else {})
         state = TrainState(model, plan.method.scope, seed, plan.training.ema if plan.training else 0.0, start, from_start)
         card |= {"trainable": sum(p.numel() for p in state.trained.values())}
-        card |= {"total": sum(p.numel() for p in model.network.parameters())}
+        card |= {"total": model.numbers}
         try:
             if isinstance(plan.method, Objective):
                 assert batches is not None

@@ -37,6 +37,7 @@ class Session:
         *,
         device: str = "auto",
         dtype: str | None = None,
+        quantization: str | None = None,
         cache: Store | str | Path | None = None,
         progress: Progress | None = None,
         render_batch: RenderBatch = None,
@@ -49,6 +50,7 @@ class Session:
                 in their precision.
             device: of what is loaded; "auto" takes the fastest one there is.
             dtype: of what is loaded: "fp32" (the default), "bf16" or "fp16".
+            quantization: of what is loaded: how the network's linear layers are stored, "nf4" or "int8".
             cache: a folder or a store; default `Store.default()`.
             progress: default `Progress.default()`.
             render_batch: images that are sampled at once.
@@ -57,6 +59,7 @@ class Session:
         Raises:
             ExpungeError: the model cannot be loaded.
         """
-        loaded = (load if weights else outline)(model, device, dtype or "fp32")
+        make = load if weights else outline
+        loaded = make(model, device, dtype or "fp32", quantization=quantization)
         store = Store(Path(cache)) if isinstance(cache, str | Path) else cache or Store.default()
         return cls(loaded, store, progress or Progress.default(), render_batch=render_batch)

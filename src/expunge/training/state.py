@@ -55,10 +55,10 @@ class TrainState:
         self._replaced = {name: parameters[name].data for name in self.outside}
         for name, value in self.outside.items():
             parameters[name].data = value.to(parameters[name].data)
-        self.reference = self.start if from_start else self.base | self._replaced
+        self.reference = {} if model.quantization else self.start if from_start else self.base | self._replaced
         """The reference's weights where they may differ from the network's present ones."""
         net.requires_grad_(False)
-        self.trained: dict[str, nn.Parameter] = _factors(found, self.rank, seed) if self.rank else found
+        self.trained: dict[str, nn.Parameter] = _factors(found, self.rank, seed, model.device) if self.rank else found
         self.initial = {n: p.detach().clone() for n, p in self.trained.items()} if self.rank else self.start
         """The trained tensors before the first step."""
         for name, parameter in self.trained.items():
@@ -71,7 +71,7 @@ class TrainState:
         """The scope's weights if the trained tensors are `values`; gradients pass through."""
         if not self.rank:
             return dict(values)
-        return {name: w.float() + values[f"{name}.B"] @ values[f"{name}.A"] for name, w in self.start.items()}
+        return {name: w.float() + (values[f"{name}.B"] @ values[f"{name}.A"]).to(w.device) for name, w in self.start.items()}
 
     def called(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the network is called with if the trained tensors are `values`: under a low-rank scope the factors, and the weights that
@@ -138,12 +138,12 @@ class TrainState:
             parameter.requires_grad_(self._required[name])
 
 
-def _factors(matrices: Mapping[str, Tensor], rank: int, seed: int) -> dict[str, nn.Parameter]:
+def _factors(matrices: Mapping[str, Tensor], rank: int, seed: int, device: torch.device) -> dict[str, nn.Parameter]:
     """A [rank, in], Gaussian of variance 1 / in, and B [out, rank], zero, for each matrix: their product begins at zero."""
     factors: dict[str, nn.Parameter] = {}
     for name, w in matrices.items():
         generator = torch.Generator().manual_seed(int(digest(seed, "low rank", name)[:15], 16))
         a = torch.randn(rank, w.shape[1], generator=generator) / w.shape[1] ** 0.5
-        factors[f"{name}.A"] = nn.Parameter(a.to(w.device))
-        factors[f"{name}.B"] = nn.Parameter(torch.zeros(w.shape[0], rank, device=w.device))
+        factors[f"{name}.A"] = nn.Parameter(a.to(device))
+        factors[f"{name}.B"] = nn.Parameter(torch.zeros(w.shape[0], rank, device=device))
     return factors
