@@ -1,5 +1,6 @@
 """Class-conditional models: a prompt names a class by name or number, and every part of the package reads it so."""
 
+import copy
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from raising import raises_error
 from expunge.attacks.base import Victim
 from expunge.attacks.inversion import Inversion
 from expunge.attacks.relearn import Relearn
+from expunge.cli.app import main
 from expunge.concepts.concept import Concept
 from expunge.concepts.labels import label_vocabulary, names_of
 from expunge.concepts.tables import concept_from, concept_table
@@ -18,9 +20,12 @@ from expunge.errors import Inapplicable
 from expunge.evaluation.information.interview import Meter
 from expunge.evaluation.information.retention import measure_information
 from expunge.models.defaults import defaults_of
+from expunge.models.delta import swapped
 from expunge.models.loading import load
 from expunge.models.sampling import Sampler
 from expunge.models.scopes import SCOPES
+from expunge.runs.compose import compose
+from expunge.runs.export import write_difference, write_lora
 from expunge.runs.plan import make_plan
 from expunge.runs.unlearn import unlearn
 from families import dit, unet_2d
@@ -184,3 +189,32 @@ def test_a_closed_form_moves_a_class_to_its_anchor_and_no_other(kind: str, tmp_p
     torch.testing.assert_close(after[1], before[model.number_of(forgotten.anchor)], rtol=0, atol=1e-4)
     others = [i for i in range(len(before)) if i != 1]
     torch.testing.assert_close(after[others], before[others], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_of_a_closed_form_compose_on_tables(kind: str, tmp_path):
+    """Composed runs are what the second one does to a network that the first one left."""
+    model = KINDS[kind].model()
+    first, second = (unlearn(model, f"label:{i}", "uce", out=tmp_path / str(i), device="cpu") for i in (0, 2))
+    made = compose([first, second], tmp_path / "both", model).delta()
+    with swapped(model.network, first.delta()):
+        pipeline = copy.deepcopy(model.pipeline)
+    after = unlearn(pipeline, "label:2", "uce", out=tmp_path / "after", device="cpu").delta()
+    assert made.keys() == after.keys()
+    for name, table in made.items():
+        torch.testing.assert_close(table, after[name], rtol=0, atol=1e-5)
+        assert not torch.allclose(table, first.delta()[name])
+        assert not torch.allclose(table, second.delta()[name])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_line_lists_classes_and_writes_no_lora_of_them(kind: str, tmp_path, capsys):
+    KINDS[kind].pipeline().save_pretrained(folder := tmp_path / "model")
+    assert main(["ls", "concepts", "--model", str(folder)]) == 0
+    listed = capsys.readouterr().out
+    assert all(f" {name} " in listed for name in load(folder).labels)
+    run = unlearn(folder, "label:0", "uce", out=tmp_path / "run", device="cpu")
+    for write in (write_lora, write_difference):
+        with raises_error("lora-of-labels", KINDS[kind].model().family, "expunge merge"):
+            write(folder, run, tmp_path / "file.safetensors")
+    assert not (tmp_path / "file.safetensors").exists()

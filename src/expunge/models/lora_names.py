@@ -18,8 +18,9 @@ def lora_names(model: DiffusionModel, tensors: Mapping[str, Tensor], naming: str
     """Tensors named LAYER.lora_A.weight and LAYER.lora_B.weight, by the names of a naming.
 
     Raises:
-        ExpungeError: an unknown naming, or kohya's for a transformer, which each program maps in another way.
+        ExpungeError: an unknown naming, or kohya's for a transformer, which each program maps in another way; a class-conditional model.
     """
+    _refuse_labels(model)
     if naming not in NAMINGS:
         raise ExpungeError(f"{naming!r} is not a naming.", rule="unknown-naming", value=naming, hint=f"Try one of {', '.join(NAMINGS)}.")
     named = {f"{model.network_part}.{name}": value for name, value in tensors.items()}
@@ -38,8 +39,9 @@ def difference_names(model: DiffusionModel, tensors: Mapping[str, Tensor]) -> di
     """Differences of parameters, by the names that ComfyUI's LoRA loader maps.
 
     Raises:
-        ExpungeError: a parameter that is neither weight nor bias of a layer, for which ComfyUI has no name.
+        ExpungeError: a parameter that is neither weight nor bias of a layer, for which ComfyUI has no name; a class-conditional model.
     """
+    _refuse_labels(model)
     found = {}
     for name, value in tensors.items():
         layer, _, kind = name.rpartition(".")
@@ -53,3 +55,13 @@ def difference_names(model: DiffusionModel, tensors: Mapping[str, Tensor]) -> di
         stem = f"lora_unet_{layer.replace('.', '_')}" if model.network_part == "unet" else f"{model.network_part}.{layer}"
         found[f"{stem}.{DIFFERENCES[kind]}"] = value
     return found
+
+
+def _refuse_labels(model: DiffusionModel) -> None:
+    if model.reads_labels:
+        raise ExpungeError(
+            f"{model.name} is class-conditional ({model.family}), and no program loads a LoRA file for such a model.",
+            rule="lora-of-labels",
+            value=model.family,
+            hint="Try `expunge merge RUN FOLDER`, which writes the whole model.",
+        )

@@ -1,6 +1,7 @@
 """The matrices by which a closed form multiplies the weights where words enter: one for all that read the same."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,8 +16,18 @@ from expunge.models.delta import relative_change
 from expunge.runs.run import Run
 from expunge.training.edit_prompts import edit_prompts
 
-Factors = dict[str, Float[Tensor, "width width"]]
-"""By the name of the weight that each multiplies. Weights that read the same share a tensor."""
+
+class Factor(NamedTuple):
+    """What a weight is multiplied by."""
+
+    matrix: Float[Tensor, "width width"]
+    """T: a weight W becomes W T."""
+    is_of_table: bool
+    """Whether the weight is a table of embeddings, which is the transposed matrix: it becomes T^T W."""
+
+
+Factors = dict[str, Factor]
+"""By the name of the weight that each multiplies. Weights that read the same share a factor."""
 
 NEAR = 1e-3
 """How far what a card says may be from the delta beside it, as a share of the change: rounding, and another machine's."""
@@ -38,8 +49,9 @@ def factors(run: Run, model: DiffusionModel, weights: Mapping[str, Tensor], allo
             names = group.weights(saved.keys())
             # What an edit makes of the identity is what it multiplies by.
             identity = torch.eye(prompts.target.states.shape[-1], dtype=torch.float64)
-            edited = method({"identity": products.get(names[0], identity)}, prompts)["identity"].cpu()
-            products |= dict.fromkeys(names, edited)
+            so_far = products[names[0]].matrix if names[0] in products else identity
+            edited = method({"identity": so_far}, prompts)["identity"].cpu()
+            products |= dict.fromkeys(names, Factor(edited, group.are_tables))
     before = {n: weights[n] for n in saved}
     off = relative_change(times(before, products), saved) / relative_change(saved, before)
     if not off < NEAR:
@@ -54,4 +66,10 @@ def factors(run: Run, model: DiffusionModel, weights: Mapping[str, Tensor], allo
 
 def times(weights: Mapping[str, Tensor], factors: Factors) -> dict[str, Tensor]:
     """Each matrix that reads as many numbers as its T has times T; the others as they are."""
-    return {n: w @ factors[n] if w.ndim == 2 and n in factors and w.shape[1] == len(factors[n]) else w for n, w in weights.items()}
+    return {name: _times(weight, factors.get(name)) for name, weight in weights.items()}
+
+
+def _times(weight: Tensor, factor: Factor | None) -> Tensor:
+    if factor is None or weight.ndim != 2 or weight.shape[0 if factor.is_of_table else 1] != len(factor.matrix):
+        return weight
+    return factor.matrix.mT @ weight if factor.is_of_table else weight @ factor.matrix

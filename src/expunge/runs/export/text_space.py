@@ -47,7 +47,7 @@ def write_text_eraser(model: Model, run: Run | str | Path, file: str | Path, all
             value=beyond[0],
             hint="Try a merged folder, or a LoRA file.",
         )
-    eraser = TextEraser(next(iter(found.values())), described(change))
+    eraser = TextEraser(next(iter(found.values())).matrix, described(change))
     eraser.save(file)
     return eraser
 
