@@ -9,29 +9,29 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from expunge.concepts.concept import Concept
+from expunge.evaluation.half_precision import Agreement, compare, compared_shots, half_precision
 from expunge.evaluation.judged import Judged, real_features, write_pairs
-from expunge.evaluation.judges import Judge, Judgement, judge_chunks, judges_for
+from expunge.evaluation.judges import judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
-from expunge.evaluation.protocol import BudgetName, Protocol, Shot, plan, rounds
+from expunge.evaluation.protocol import BudgetName, Protocol, plan, rounds
 from expunge.evaluation.recognition import describe_unrecognised
-from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles, locate_images, render
+from expunge.evaluation.rendering import locate_images
 from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
 from expunge.evaluation.rows import AFTER_STAGES, notes_of_unknown, of_stages, rows_of
 from expunge.evaluation.sequential import Stopping, refuse_width, widest
+from expunge.evaluation.settings import Settings, identify
 from expunge.evaluation.weights import weight_rows
-from expunge.evaluation.worker import refuse_memory, shared
-from expunge.models.base import DiffusionModel
-from expunge.models.delta import swapped
+from expunge.evaluation.worker import refuse_memory
+from expunge.models.half import rounded
 from expunge.models.loading import Model
+from expunge.models.precision import DTYPES
 from expunge.models.sampling import Sampler
 from expunge.progress import Progress, Silent
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.storage.files import write_json, write_lines
-from expunge.storage.tensors import content
 from expunge.training.batch_size import RenderBatch
 from expunge.training.distributed import Processes, state_of_its_own
-from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 from expunge.training.workers import started
 
@@ -53,6 +53,7 @@ def evaluate(
     budget: BudgetName | None = None,
     until_width: float | None = None,
     workers: int = 1,
+    render_dtype: str | None = None,
 ) -> list[Row]:
     """Measure a run against its base model, and write `evaluation/` into the run's folder.
 
@@ -81,6 +82,9 @@ def evaluate(
             proportion to 1 / width² if many images change.
         workers: Processes that sample images, this one included, each with a model of its own: more need as much more memory, and on CUDA
             take the next devices in turn. The results are those of one process. The model must be a folder, a hub id or "canvas".
+        render_dtype: "bf16" or "fp16" samples images with the network in half precision. Before, 24 images of each concept and of each of
+            both models are sampled in both precisions, and the notes say how many of their labels agree. Faster where the device is
+            faster in it; takes as much more memory as the network in half precision. Default: the precision of the run.
 
     Returns:
         Rows of the base model (run "base") and of the run, in long format, as in `evaluation/rows.jsonl`. Rows of a stage have the stage's
@@ -89,7 +93,8 @@ def evaluate(
 
     Raises:
         ExpungeError: the run is not finished or has another base model; a metric, judge or budget is unknown; `until_width` without a
-            judge; several workers for a pipeline in memory; another process measures the run.
+            judge; several workers for a pipeline in memory; another process measures the run; `render_dtype` without a judge, or fewer
+            than 95 % of a judge's labels agree between the precisions.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     card, began = run.card, time.monotonic()
@@ -104,7 +109,8 @@ def evaluate(
     judges = judges_for(judge, network, *concept.parts)
     if until_width is not None:
         refuse_width(until_width, has_judge=bool(judges))
-    settings = _Settings(session, judges, protocol, sampler or network.default_sampler, metrics or protocol.metrics, until_width)
+    half = half_precision(render_dtype, network, has_judge=bool(judges))
+    settings = Settings(session, judges, protocol, sampler or network.default_sampler, metrics or protocol.metrics, until_width, half)
     folder = run.folder / "evaluation"
     with state_of_its_own(), started(workers, network.device) as others:
         processes = Processes.launched(network.device)
@@ -118,9 +124,11 @@ def evaluate(
     return results.rows
 
 
-def _measure_run(run: Run, settings: "_Settings", delta: Mapping[str, Tensor]) -> "_Measurements":
+def _measure_run(run: Run, settings: Settings, delta: Mapping[str, Tensor]) -> "_Measurements":
     """All measurements of a run."""
     results, card, concept = _Measurements(run.folder / "evaluation"), run.card, run.concept()
+    if settings.render_dtype is not None:
+        results.agreements.extend(compare(settings, delta, concept.parts))
     for number, part in enumerate(concept.parts, 1):
         _measure(results, settings, card, delta, part, number if len(concept.parts) > 1 else None)
     weights = weight_rows(settings.session, delta, card, concept.target, settings.protocol.has_drift)
@@ -130,32 +138,6 @@ def _measure_run(run: Run, settings: "_Settings", delta: Mapping[str, Tensor]) -
         for part in removed:
             _measure_stage(results, settings, stage.card, left, part)
     return results
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What all measurements of an evaluation share."""
-
-    session: Session
-    judges: Sequence[Judge]
-    protocol: Protocol
-    sampler: Sampler
-    metrics: Sequence[str] | None
-    until_width: float | None = None
-
-    def render(self, delta: Mapping[str, Tensor], shots: Sequence[Shot], title: str) -> ImageFiles:
-        """Images by the model with the weights `delta`."""
-        weights = _identify(self.session.model, delta)
-        with shared(self.session, shots, self.sampler, weights, delta) as batches, swapped(self.session.model.network, delta):
-            return render(self.session, shots, self.sampler, weights, title, batches)
-
-    def labels(self, judge: Judge, images: ImageFiles, concept: Concept) -> Judgement:
-        """The labels of a judge, computed in the session's batches."""
-        return judge_chunks(judge, images.chunks(Renderer(self.session, RENDER_BATCH).batch), concept)
-
-    def metrics_of(self, *, first: bool) -> list[str]:
-        """The metrics of a judge. Only the first judge's features are used for distances."""
-        return [m for m in self.metrics or METRICS if first or "features" not in METRICS[m].about.needs]
 
 
 @dataclass(frozen=True)
@@ -170,10 +152,12 @@ class _Measurements:
     """By concept, the labels of its first judge; empty without a judge."""
     stopping: dict[str, Stopping] = field(default_factory=dict)
     """By concept, when its evaluation ended, if it may end early."""
+    agreements: list[Agreement] = field(default_factory=list)
+    """By judge, whether labels are those of full precision, if images are in half precision."""
 
 
 def _measure(
-    results: _Measurements, settings: _Settings, card: Mapping[str, Any], delta: Mapping[str, Tensor], concept: Concept, number: int | None
+    results: _Measurements, settings: Settings, card: Mapping[str, Any], delta: Mapping[str, Tensor], concept: Concept, number: int | None
 ) -> None:
     """Measure one concept by every judge. `number` is the number of the concept, or None if there is only one."""
     every = plan(concept, settings.protocol)
@@ -216,7 +200,7 @@ class _JudgedRows(NamedTuple):
     rows: list[Row]
 
 
-def _judge(settings: _Settings, card: Mapping[str, Any], judged: Judged, looks: int, *, is_first: bool) -> _JudgedRows:
+def _judge(settings: Settings, card: Mapping[str, Any], judged: Judged, looks: int, *, is_first: bool) -> _JudgedRows:
     """Samples and rows from the labels of a judge."""
     chosen = settings.metrics_of(first=is_first)
     real = settings.session.model.defaults.real_images if any("drawings" in METRICS[m].about.needs for m in chosen) else None
@@ -226,7 +210,7 @@ def _judge(settings: _Settings, card: Mapping[str, Any], judged: Judged, looks: 
 
 
 def _measure_stage(
-    results: _Measurements, settings: _Settings, card: Mapping[str, Any], delta: Mapping[str, Tensor], concept: Concept
+    results: _Measurements, settings: Settings, card: Mapping[str, Any], delta: Mapping[str, Tensor], concept: Concept
 ) -> None:
     """Measure a concept by the first judge after a stage that removed it, or a later one."""
     final = results.first.get(concept.target)
@@ -242,18 +226,21 @@ def _measure_stage(
     results.rows.extend(rows_of(evidence, card, settings.metrics, is_stage=True, budget=settings.protocol.budget))
 
 
-def _write(results: _Measurements, settings: _Settings, seconds: float) -> None:
+def _write(results: _Measurements, settings: Settings, seconds: float) -> None:
     """Write all files but the images of pairs."""
-    judges = settings.judges
+    judges, full = settings.judges, settings.session.model.precision
+    sampled_in = settings.render_dtype or full
     write_json(results.folder / "pictures.json", results.pairs)
     about = {
         "judge": judges[0].name if judges else None,
         "judges": [{"name": judge.name, "weights": judge.weights} for judge in judges],
         "sampler": asdict(settings.sampler) | {"scheduler": settings.session.model.scheduler_name},
         "protocol": settings.protocol.table,
+        "render_dtype": sampled_in,
         "seconds": round(seconds, 1),
         "notes": [
             *([*notes_of_unknown(results.rows), *describe_unrecognised(results.rows)] if judges else [NO_JUDGE]),
+            *(agreement.note(sampled_in, full) for agreement in results.agreements),
             *(_named(c, s.note, results) for c, s in results.stopping.items()),
         ],
     }
@@ -269,21 +256,23 @@ def _named(concept: str, note: str, results: _Measurements) -> str:
     return f"{concept}: {note}" if len(results.stopping) > 1 else note
 
 
-def _identify(model: DiffusionModel, delta: Mapping[str, Tensor]) -> str:
-    """The name of the model with the weights `delta` in the cache."""
-    return f"{model.fingerprint}+{content(delta)}" if delta else model.fingerprint
+def count_images(run: Run, session: Session, protocol: Protocol, sampler: Sampler, half: str | None = None) -> tuple[int, int]:
+    """The number of images that `evaluate` would sample and the number of all of them, by both models and after all stages.
 
-
-def count_images(run: Run, session: Session, protocol: Protocol, sampler: Sampler) -> tuple[int, int]:
-    """The number of images that `evaluate` would sample and the number that it would judge, by both models and after all stages."""
+    Args:
+        half: the precision in which images are sampled, where it is not the model's; then those that are compared count twice.
+    """
     model, parts = session.model, run.concept().parts
     delta = run.delta(model.fingerprint)
     planned = [(weights, plan(part, protocol)) for part in parts for weights in ({}, delta)]
     for stage, removed in _removed_by(run):
         left = stage.delta(model.fingerprint)
         planned += [(left, [s for s in plan(p, protocol) if s.probe in AFTER_STAGES]) for p in removed]
-    files = [f for weights, shots in planned for f in locate_images(session, shots, sampler, _identify(model, weights))]
-    return sum(not file.exists() for file in set(files)), len(set(files))
+    compared = [(weights, compared_shots(part, protocol)) for part in parts for weights in ({}, delta)] if half else []
+    files = {f for weights, shots in compared for f in locate_images(session, shots, sampler, identify(model, weights))}
+    with rounded(model, DTYPES[half] if half else None):
+        files |= {f for weights, shots in planned for f in locate_images(session, shots, sampler, identify(model, weights))}
+    return sum(not file.exists() for file in files), len(files)
 
 
 def _removed_by(run: Run) -> Iterator[tuple[Run, tuple[Concept, ...]]]:

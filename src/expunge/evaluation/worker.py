@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from expunge.concepts.concept import ProbePrompt
@@ -20,6 +21,7 @@ from expunge.evaluation.protocol import Shot
 from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles, locate_images, maker
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
+from expunge.models.half import rounded
 from expunge.models.loading import load
 from expunge.models.sampling import Sampler
 from expunge.progress import Silent
@@ -38,6 +40,8 @@ class Job:
 
     model: str
     dtype: str
+    render_dtype: str
+    """What torch calls the precision of the network while it samples."""
     cache: str
     render_batch: RenderBatch
     delta: str
@@ -73,8 +77,8 @@ def shared(
         session.cache.put(key, delta)
     model = session.model
     job = Job(
-        model.name, model.precision, str(session.cache.root.resolve()), session.render_batch, key, weights, asdict(sampler),
-        [(s.prompt.prompt, s.noise_seed) for s in shots], batches, digest(files.names),
+        model.name, model.precision, str(model.dtype), str(session.cache.root.resolve()), session.render_batch, key, weights,
+        asdict(sampler), [(s.prompt.prompt, s.noise_seed) for s in shots], batches, digest(files.names),
     )  # fmt: skip
     path = session.cache.root / "claims" / f"{digest('job', asdict(job))}.json"
     write_json(path, asdict(job))
@@ -93,7 +97,12 @@ def work(job: Job, device: str) -> None:
     """
     model = _loaded(job.model, device, job.dtype)
     session = Session(model, Store(Path(job.cache)), Silent(), render_batch=job.render_batch)
-    sampler, shots = Sampler(**job.sampler), job.shots
+    with rounded(model, getattr(torch, job.render_dtype.removeprefix("torch."))):
+        _sample(job, session, device)
+
+
+def _sample(job: Job, session: Session, device: str) -> None:
+    sampler, shots, model = Sampler(**job.sampler), job.shots, session.model
     images = ImageFiles(locate_images(session, shots, sampler, job.weights))
     if digest(images.names) != job.names:
         raise ExpungeError(

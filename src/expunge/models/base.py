@@ -61,7 +61,8 @@ class DiffusionModel(Family):
         self.network = unwrapped(getattr(pipeline, self.network_part))
         self.path: NoisePath = path_of(pipeline.scheduler)
         self.dtype: torch.dtype = getattr(pipeline, self.network_part).dtype
-        """The network's as it was loaded. Trained tensors are in float32 meanwhile."""
+        """The network's. Trained tensors are in float32 meanwhile."""
+        self.loaded_dtype = self.dtype
         self.check()
         self.vae_files: Sequence[Path] = ()
         """What its autoencoder was loaded from."""
@@ -81,8 +82,8 @@ class DiffusionModel(Family):
 
     @property
     def precision(self) -> str:
-        """`dtype` by the name that a run is given; what torch calls it, where no run can be in it."""
-        return next((name for name, kind in DTYPES.items() if kind == self.dtype), str(self.dtype))
+        """`loaded_dtype` by the name that a run is given; what torch calls it, where no run can be in it."""
+        return next((name for name, kind in DTYPES.items() if kind == self.loaded_dtype), str(self.loaded_dtype))
 
     @property
     def scheduler_name(self) -> str:
@@ -120,6 +121,8 @@ class DiffusionModel(Family):
         """What decides an image besides the weights, the prompt, the noise and the sampler: the scheduler, how the parts are set up, and
         the precision. Without the version of diffusers, which decides it too: a run is the same run under another."""
         dtype = str(self.dtype).removeprefix("torch.")
+        if self.dtype != self.loaded_dtype:  # the network alone was rounded, not the text encoders
+            dtype = f"{dtype} from {str(self.loaded_dtype).removeprefix('torch.')}"
         mixed = self._autocast is not nullcontext and self.dtype != torch.float32
         vae = {"vae": [self._vae_fingerprint, settings_of(self.pipeline.vae)]} if "vae" in self.parts else {}
         parts = {self.network_part: settings_of(getattr(self.pipeline, self.network_part)), **vae, "words": self._words}
