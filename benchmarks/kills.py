@@ -26,6 +26,7 @@ import torch
 
 from expunge.cli import main
 from expunge.models.loading import load
+from expunge.storage.files import write_lines
 
 TRAIN = ("--steps", "4", "--points", "8", "--pictures", "4", "--batch-size", "4", "--checkpoint-every", "1", "--render-batch", "2")
 UNLEARN = ("unlearn", "esd", "--target", "neon", *TRAIN, "--device", "cpu", "--out", "run")
@@ -176,10 +177,18 @@ def run_trials(out: Path, kills: int, note: Callable[[dict], None], done: int) -
             shutil.rmtree(folder)
 
 
+def tally(lines: list[dict]) -> list[dict]:
+    """A line for each command: trials in which it was killed, and those of them that ended as an uninterrupted one does."""
+    killed = {verb: [line for line in lines if line["verb"] == verb and line["killed"]] for verb in VERBS}
+    equal = {verb: sum(not line["differ"] and not line["failed"] for line in of) for verb, of in killed.items()}
+    return [{"verb": verb, "killed": len(of), "equal": equal[verb]} for verb, of in killed.items()]
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--out", type=Path, default=Path("runs/kills"))
+    parser.add_argument("--keep", type=Path, help="a file that the counts of each command are written to")
     given = parser.parse_args()
     root = given.out.resolve()
     root.mkdir(parents=True, exist_ok=True)
@@ -195,4 +204,6 @@ if __name__ == "__main__":
     lines = [json.loads(line) for line in kept.read_text().splitlines()]
     killed, bad = sum(line["killed"] for line in lines), [line["number"] for line in lines if line["differ"] or line["failed"]]
     print(f"{len(lines)} trials, {killed} killed while at work, {len(bad)} ended otherwise than an uninterrupted command: {bad}")
+    if given.keep:
+        write_lines(given.keep, tally(lines))
     sys.exit(bool(bad))

@@ -66,7 +66,7 @@ FORMS: dict[str, dict[str, Any]] = {
 """Our settings that give the released loss, where the defaults give another."""
 SAMPLING = Sampler(50, 3.0)
 """The released loops sample so; ours makes its banks with it here too, so that both do the same."""
-IMAGES = 16
+IMAGES = 4
 """For the methods that train on images, of each bank: their number does not change what a step costs."""
 TRAJECTORIES = ("esd", "sdd", "spm")
 

@@ -1,4 +1,4 @@
-"""The tables of docs/results/speed.md, from the lines of benchmarks/speed.jsonl and benchmarks/growth.jsonl."""
+"""The tables of docs/results/speed.md, from the lines of speed.jsonl, growth.jsonl, curves.jsonl and kills.jsonl."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from expunge.evaluation.statistics import clustered
+
 HERE = Path(__file__).parent
+KEPT = "what must survive"
+"""Among the concepts of a line of many.jsonl."""
 HEADS = ("method", "batch", "textbook: calls", "samples", "ours: calls", "samples", "textbook / ours", "ours / bare", "whole run")
 
 
@@ -103,8 +107,31 @@ def growth(lines: Sequence[dict[str, Any]]) -> str:
     return table(("what", "concepts", "seconds", "processor seconds", "peak of the process, GiB"), rows)
 
 
+def many(lines: Sequence[dict[str, Any]]) -> str:
+    """A line for each joint run: in how many images the concepts are gone, and in how many every label remains, with intervals."""
+    rows = []
+    for line in lines:
+        # Images of one concept resemble each other, and of what must survive those of one prompt.
+        gone = [[sum(cell) for cell in zip(*of.values(), strict=True)] for name, of in line["counts"].items() if name != KEPT]
+        cells = []
+        for parts in (gone, line["counts"][KEPT].values()):
+            share = clustered([(hits, n) for hits, n in parts])
+            cells += [f"{100 * share.value:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})", f"{sum(n for _, n in parts)}"]
+        rows.append([line["what"], str(line["concepts"]), *cells, f"{line['backwards']:,}", f"{line['seconds']:.0f}"])
+    return table(("run", "concepts", "gone, %", "images", "retained, %", "images", "samples with gradient", "seconds"), rows)
+
+
+def kills(lines: Sequence[dict[str, Any]]) -> str:
+    """A line for each command: how often it was killed, and how often it then ended with equal bytes."""
+    return table(
+        ("command", "killed", "equal bytes at the end"), [[f"`{line['verb']}`", str(line["killed"]), str(line["equal"])] for line in lines]
+    )
+
+
 def speed_tables() -> dict[str, str]:
     """Every table of the page, by name."""
     lines, grown = lines_of("speed"), lines_of("growth")
     made = {"speed_released": released(lines), "speed_alone": alone(lines), "speed_memory": memory(lines), "speed_banks": banks(lines)}
-    return made | {"speed_growth": growth(grown), "speed_machines": machines([*lines, *grown])}
+    made |= {"speed_growth": growth(grown), "speed_kills": kills(lines_of("kills"))}
+    curves = [line for line in lines_of("curves") if "machine" in line]
+    return made | {"speed_machines": machines([*lines, *grown, *curves])}

@@ -7,6 +7,8 @@ import pytest
 import tiny
 import torch
 
+from expunge.concepts.groups import Several
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -79,3 +81,57 @@ def test_the_architectures_are_pipelines_that_a_run_can_use():
     model = load(architectures.small())
     assert model.encode(["a portrait of Van Gogh"]).states.shape == (1, 77, 32)
     assert len(architectures.small_xl().tokenizer_2) == architectures.VOCABULARY
+
+
+def test_an_image_of_a_joint_run_is_right_where_the_concept_is_gone_or_all_the_rest_is_there():
+    many = importlib.import_module("many")
+    several = Several.of([tiny.concept("neon"), tiny.concept("ring")])
+    wanted = many.images(several, gone=2, kept=1)
+    prompts = [shown.prompt for shown in wanted if shown.concept == many.KEPT]
+    assert len(prompts) == len(set(prompts)) > 0
+    assert not any("neon" in prompt or "ring" in prompt.split() for prompt in prompts)
+    gone = next(shown for shown in wanted if shown.prompt == "a ring")
+    assert (gone.is_right({"object": "disc", "style": "neon"}), gone.is_right({"object": "ring"})) == (True, False)
+    kept = many.Image(many.KEPT, "a disc in dots style", {"object": "disc", "style": "dots"}, 0)
+    assert kept.is_right({"object": "disc", "style": "dots"})
+    assert not kept.is_right({"object": "disc", "style": "plain"})
+    assert many.counts(wanted, [shown.index == 0 for shown in wanted])["ring"]["a ring"] == [1, 2]
+
+
+def test_the_share_of_a_joint_run_counts_images_and_groups_them():
+    tables = importlib.import_module("speed_tables")
+    counts = {"neon": {"neon style": [3, 3], "a disc in neon style": [2, 2]}, "ring": {"a ring": [5, 5]}, tables.KEPT: {"a disc": [9, 10]}}
+    line = {"what": "many-concepts", "concepts": 2, "backwards": 1536, "seconds": 60.2, "counts": counts}
+    assert "| many-concepts | 2 | 100.0 (72.2 to 100.0) | 10 | 90.0 (59.6 to 98.2) | 10 | 1,536 | 60 |" in tables.many([line])
+
+
+def test_only_trials_that_were_killed_count():
+    kills = importlib.import_module("kills")
+    good = {"verb": "eval", "killed": True, "differ": [], "failed": ""}
+    lines = [good, good | {"killed": False}, good | {"differ": ["run/evaluation.json"]}, good | {"verb": "bench", "failed": "Error"}]
+    told = {line["verb"]: (line["killed"], line["equal"]) for line in kills.tally(lines)}
+    assert told == {"unlearn": (0, 0), "eval": (2, 1), "audit": (0, 0), "bench": (1, 0)}
+
+
+def test_the_preset_of_many_concepts_costs_in_proportion():
+    lines = importlib.import_module("speed_tables").lines_of("curves")
+    found = [line for line in lines if (line["figure"], line["way"]) == ("concepts", "counted")]
+    assert [line["x"] for line in found] == [1, 2, 5, 10, 20, 50, 100]
+    assert {line["forwards"] / line["x"] for line in found} == {found[0]["forwards"]}
+
+
+def test_a_bank_on_the_disk_is_as_large_as_its_tensors():
+    """Headers of files and the times of trajectories come to a tenth at most, or to a few kilobytes."""
+    lines = [line for line in importlib.import_module("speed_tables").lines_of("curves") if line["figure"] == "images"]
+    counted = [line for line in lines if (line["way"], line["model"]) == ("counted", "canvas")]
+    each = {line["what"]: line["bytes"] / line["x"] for line in counted}
+    assert all(line["bytes"] == line["x"] * each[line["what"]] for line in counted)
+    measured = [line for line in lines if line["way"] == "measured"]
+    assert {line["what"] for line in measured} == set(each)
+    assert all(0 < line["bytes"] - line["x"] * each[line["what"]] < 4096 + 0.1 * line["bytes"] for line in measured)
+
+
+def test_every_figure_draws_what_was_measured():
+    panels = importlib.import_module("growth_figures").panels()
+    assert set(panels) == {"growth-steps", "growth-concepts", "growth-images", "growth-bank"}
+    assert all(lines and all(line["y"] > 0 for line in lines) for found in panels.values() for *_, lines in found)
