@@ -149,6 +149,8 @@ def main() -> None:
     parser.add_argument("--way", nargs="*", choices=["counted", "measured"], default=["counted", "measured"])
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if "measured" in given.way:
+        measured_run(1, method="esd", training=FEW | {"steps": 1})  # imports and loads what the first line would count
     lines = [json.loads(text) for text in given.file.read_text().splitlines()] if given.file.exists() else []
     done = [{key: line[key] for key in point("", "", "", 0)} for line in lines]
     for about, measure in points():

@@ -86,7 +86,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=FOLDER)
     given = parser.parse_args()
     plt.rcParams |= {"svg.hashsalt": "expunge", "font.size": 8}  # equal numbers give equal bytes
-    for name, found in panels().items():
+    for name, every in panels().items():
+        found = [panel for panel in every if len(panel[3]) > 1]  # a point alone shows no growth
         columns = min(len(found), 2)
         rows = -(-len(found) // columns)
         size = (3.9 * columns if columns > 1 else 5.6, 2.9 * rows)
