@@ -33,7 +33,7 @@ lint: $(VENV)/.installed-test ## style and types alone
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-slow: $(VENV)/.installed-test ## the tests that take longer
+slow: $(VENV)/.installed-slow ## the tests that take longer, or need the extra quantize
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 bench: $(VENV)/.installed ## run the whole suite canvas (goes on where it stopped; ARGS=--dry-run for the price)
@@ -70,6 +70,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e '.[test]'
 	@touch $(VENV)/.installed $@
+
+# diffusers imports bitsandbytes wherever it is installed, which takes seconds, so the usual tests do without.
+$(VENV)/.installed-slow: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e '.[test,quantize]'
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@
 
 $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e '.[docs]'

@@ -1,4 +1,4 @@
-"""Low-rank training on a network whose linear layers are stored in four or eight bits."""
+"""Low-rank training on a network whose linear layers are stored in four or eight bits. Slow tests need the extra quantize."""
 
 import json
 import sys
@@ -31,6 +31,7 @@ def unlearned(folder: Path, out: Path, **settings) -> expunge.Run:
     return expunge.unlearn(folder, tiny.concept(), out=out, **({"variant": "xattn-lora"} if given["method"] == "esd" else {}) | given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "away"), [("nf4", 0.3), ("int8", 0.02)])
 def test_low_rank_training_on_a_quantised_network(folder, tmp_path, kind, away):
     whole, stored = load(folder), load(folder, quantization=kind)
@@ -57,6 +58,7 @@ def test_low_rank_training_on_a_quantised_network(folder, tmp_path, kind, away):
     assert all(torch.equal(changed.get_parameter(name), value) for name, value in run.delta().items())
 
 
+@pytest.mark.slow
 def test_the_precision_of_storage_is_a_part_of_what_makes_a_run(folder):
     made = [
         make_plan(load(folder, quantization=kind), tiny.concept(), "esd", variant="xattn-lora", training=TRAINING)
@@ -66,6 +68,7 @@ def test_the_precision_of_storage_is_a_part_of_what_makes_a_run(folder):
     assert [plan.tables["model"].get("quantize") for plan in made] == [None, "nf4", "int8"]
 
 
+@pytest.mark.slow
 def test_an_outline_has_the_id_and_about_the_bytes_of_the_quantised_model(folder):
     sketch, stored = (make(folder, "cpu", quantization="nf4") for make in (outline, load))
     plans = [make_plan(model, tiny.concept(), "esd", variant="xattn-lora", training=TRAINING) for model in (sketch, stored)]
@@ -77,6 +80,7 @@ def test_an_outline_has_the_id_and_about_the_bytes_of_the_quantised_model(folder
     assert octets_of_network(sketch.network, "nf4") == pytest.approx(octets, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "rule"),
     [
@@ -94,6 +98,7 @@ def test_what_a_quantised_network_cannot_do_is_refused(folder, tmp_path, setting
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_pipeline_in_memory_is_not_quantised(tmp_path):
     with raises_error("quantized-in-memory"):
         unlearned(tiny.pipeline(), tmp_path, quantize="nf4")
