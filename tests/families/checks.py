@@ -25,10 +25,13 @@ from expunge.evaluation.protocol import Protocol
 from expunge.methods import METHODS
 from expunge.models.base import DiffusionModel
 from expunge.models.loading import load
+from expunge.models.outline import outline
 from expunge.models.quiet import quiet
 from expunge.models.sampling import Sampler
-from expunge.models.scopes import SCOPES
+from expunge.models.scopes import SCOPES, size_of
+from expunge.runs.cost import passes_of, price
 from expunge.runs.export import merge, write_lora, write_single_file
+from expunge.runs.plan import make_plan
 from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
 
@@ -190,6 +193,18 @@ def resumes(made: Made) -> None:
         assert (run.folder / file).read_bytes() == (made.run.folder / file).read_bytes()
 
 
+def dry_run(made: Made) -> None:
+    """`--dry-run` counts the passes of a run, and the operations and memory of a step, from configurations alone"""
+    sketch, whole = outline(made.folder, "cpu"), made.loaded
+    plan = make_plan(sketch, made.concept, "mim-mu", training=TRAINING | {"steps": STEPS})
+    assert price(plan, tiny.session(sketch)).backwards == made.run.card["backwards"]
+    scope = plan.method.scope
+    assert size_of(sketch.scope(scope)) == size_of(whole.scope(scope))
+    found = passes_of(sketch, scope, 2)
+    assert found.both.matmul > found.forward.matmul > 0
+    assert found.both_octets > found.forward_octets > 0
+
+
 def merges(made: Made) -> None:
     """a merged folder is loaded by diffusers, and holds the change"""
     folder = merge(made.folder, made.run, made.place / "merged")
@@ -269,6 +284,7 @@ CHECKS: dict[str, Callable[[Made], None]] = {
     "low rank": low_rank,
     "checkpointing": checkpointing,
     "resume": resumes,
+    "dry run": dry_run,
     "folder": merges,
     "LoRA": writes_lora,
     "single file": writes_single_file,

@@ -67,11 +67,17 @@ class Cond:
         return Cond(joined([p.states for p in parts], True), tuple(k for p in parts for k in p.keys), extra)
 
     @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row without padding, which is behind them; all of them where tensors have no values (on the meta device)."""
+        mask = self.extra.get("mask")
+        return [self.states.shape[1]] * len(self) if mask is None or mask.is_meta else mask.sum(1).tolist()
+
+    @property
     def trimmed(self) -> "Cond":
         """Without the tokens that are padding in every row."""
         if "mask" not in self.extra:
             return self
-        length = int(self.extra["mask"].sum(1).max())
+        length = max(self.lengths)
         extra = {k: v[:, :length] if k == "mask" or k.startswith("token_") else v for k, v in self.extra.items()}
         return Cond(self.states[:, :length], self.keys, extra)
 

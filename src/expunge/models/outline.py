@@ -96,20 +96,32 @@ def _outlined(family: type[DiffusionModel]) -> type[DiffusionModel]:
         def template(self) -> Cond:
             """A prompt as the text encoders encode it, on the meta device."""
             if "_template" not in self.__dict__:
-                self.__dict__["_template"] = family.encode_rows(self, ["a"])
+                prompt = "a" if self.text_encoder_parts else ""
+                try:
+                    self.__dict__["_template"] = family.encode_rows(self, [prompt])
+                except (RuntimeError, NotImplementedError, ValueError):  # an encoder that looks at values
+                    self.__dict__["_template"] = _longest(self)
             return self.__dict__["_template"]
 
         def encode_rows(self, prompts: list[str]) -> Cond:
-            try:
-                one = self.template
-            except (RuntimeError, NotImplementedError, ValueError):  # an encoder that looks at values
-                length = sum(length for _, length in self.row_tokenizers)
-                one = Cond(torch.empty(1, length, 1), ("a",), {"mask": torch.ones(1, length, dtype=torch.long)})
+            one = self.template
             extra = {k: _narrow(v, len(prompts), keep=k == "mask" or k.startswith("token_") or v.ndim == 1) for k, v in one.extra.items()}
             return Cond(_narrow(one.states, len(prompts)), tuple(prompts), extra)
 
     Outline.__name__, Outline.__module__ = family.__name__, family.__module__
     return Outline
+
+
+WIDTHS = ("joint_attention_dim", "cap_feat_dim", "caption_channels", "cross_attention_dim")
+"""How networks call the width of the states of a prompt in their configurations, the outermost first."""
+
+
+def _longest(model: DiffusionModel) -> Cond:
+    """A prompt of as many tokens as the text encoders read, without values."""
+    config: Any = model.network.config
+    width = next(config[name] for name in WIDTHS if config.get(name))
+    length = sum(reading.length - sum(reading.dropped) for reading in model.readings if reading.has_rows)
+    return Cond(torch.empty(1, length, width, device="meta"), ("",), {"mask": torch.ones(1, length, dtype=torch.long, device="meta")})
 
 
 def _narrow(value: Tensor, count: int, keep: bool = False) -> Tensor:

@@ -70,7 +70,8 @@ class QwenImage(DiffusionModel):
 
     def guided(self, given: Latents, without: Latents, scale: float) -> Latents:
         one, both = packed(given), packed(super().guided(given, without, scale))
-        return unpacked(both * (one.norm(dim=-1, keepdim=True) / both.norm(dim=-1, keepdim=True)), given.shape)
+        size = both.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(both.dtype).tiny)
+        return unpacked(both * (one.norm(dim=-1, keepdim=True) / size), given.shape)
 
     def to_autoencoder(self, latents: Latents) -> Tensor:
         mean, scale = self._statistics(latents)
@@ -86,14 +87,13 @@ class QwenImage(DiffusionModel):
         return mean, scale
 
     def call(self, network: Callable[..., Any], x_t: Latents, t: Times, cond: Cond) -> Latents:
-        mask = cond.extra["mask"]
-        longest = int(mask.sum(1).max())
-        states, mask = cond.states[:, :longest], mask[:, :longest]
+        lengths = cond.lengths
+        is_padded, longest = min(lengths) < max(lengths), max(lengths)
         tokens = network(
             hidden_states=packed(x_t),
             timestep=t / 1000,
-            encoder_hidden_states=states,
-            encoder_hidden_states_mask=None if mask.all() else mask,
+            encoder_hidden_states=cond.states[:, :longest],
+            encoder_hidden_states_mask=cond.extra["mask"][:, :longest] if is_padded else None,
             img_shapes=[[(1, x_t.shape[2] // 2, x_t.shape[3] // 2)]] * len(x_t),
             return_dict=False,
         )[0]

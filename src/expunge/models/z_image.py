@@ -65,6 +65,6 @@ class ZImage(DiffusionModel):
         even_sigmas(scheduler, steps, shift(scheduler.config, height * width // 4), self.device)
 
     def call(self, network: Callable[..., Any], x_t: Latents, t: Times, cond: Cond) -> Latents:
-        prompts = [states[mask.bool()] for states, mask in zip(cond.states, cond.extra["mask"], strict=True)]
+        prompts = [states[:length] for states, length in zip(cond.states, cond.lengths, strict=True)]
         frames = list(x_t[:, :, None].unbind())
         return -torch.stack(network(frames, (1000 - t) / 1000, prompts, return_dict=False)[0])[:, :, 0]
