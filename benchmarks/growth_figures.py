@@ -42,8 +42,8 @@ def panels() -> dict[str, list[Panel]]:
         for line in images
     ]
     canvas = [line for line in images if line["model"] == "canvas"]
-    spent = [{"label": line["what"], "x": line["concepts"], "y": line["processor_seconds"]} for line in uce]
-    peaks = [{"label": line["what"], "x": line["concepts"], "y": line["peak_bytes"] / 2**30} for line in uce]
+    spent = [{"label": line["what"], "x": line["concepts"], "y": line["processor_seconds"], "way": "measured"} for line in uce]
+    peaks = [{"label": line["what"], "x": line["concepts"], "y": line["peak_bytes"] / 2**30, "way": "measured"} for line in uce]
     return {
         "growth-steps": [
             ("Counted", "steps", passes, chosen(curves, "steps", "counted", "forwards")),
@@ -75,10 +75,14 @@ def draw(axes: Axes, panel: Panel) -> None:
         low = min(line["y"] for line in lines if line["x"] == first)
         axes.plot([first, last], [low, low * last / first], color="#999", linestyle=":", linewidth=1)
     axes.set(title=title, xlabel=across, ylabel=up, xscale="log", yscale="log")
+    across_at = sorted({line["x"] for line in lines})
+    axes.set_xticks(across_at, [f"{x:,}" for x in across_at])
+    axes.set_xticks([], minor=True)
     axes.title.set_size(10)
     axes.grid(True, which="major", color="#ddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(axes.lines) > 5 else {}
+    axes.legend(fontsize=7, frameon=False, **beside)
 
 
 def main() -> None:
