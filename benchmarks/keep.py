@@ -7,9 +7,14 @@ that is to be measured further, or attacked, is trained again.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from expunge.bench.runner import RESULT
+from expunge.bench.suite import Unit
+from expunge.bench.summary import Measured, as_measured
+from expunge.concepts.tables import target_of
+from expunge.runs.folder import Card
 from expunge.storage.files import write_atomically
 
 COSTS = ("id", "method", "seconds", "forwards", "backwards", "steps_done", "trainable", "total", "device", "versions")
@@ -26,7 +31,8 @@ def pack(folder: Path, file: Path) -> int:
             card = json.loads((result.parent / "card.json").read_text())
             measured = {key: value for key, value in measured.items() if key not in ATTACKED}
             kept = {key: card[key] for key in (*COSTS, "status", "stages") if key in card}
-            units[result.parent.name] = {"unit": result.parent.name, "card": kept, "bench": measured}
+            of = measured.pop("of", None)
+            units[result.parent.name] = {"unit": result.parent.name, "of": of, "card": kept, "bench": measured}
     write_atomically(file, "".join(json.dumps(units[name]) + "\n" for name in sorted(units)).encode())
     return len(units)
 
@@ -40,6 +46,23 @@ def unpack(folder: Path, file: Path) -> int:
             write_atomically(within / "card.json", (json.dumps(unit["card"] | {"status": "numbers"}) + "\n").encode())
             write_atomically(within / RESULT, (json.dumps(unit["bench"]) + "\n").encode())
     return len(units)
+
+
+def kept(file: Path, units: Sequence[Unit]) -> list[Measured]:
+    """The units of a suite that a file has under their label, concept and seed, measured by the suite's protocol, in the suite's order.
+
+    A unit's id covers the code that makes and measures it, so that nothing old is taken for new in a folder. What is kept in the history
+    was measured by the code of its time; that code changed the digits of a result only where the golden numbers say so.
+    """
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    by = {(of["label"], of["concept"], of["seed"]): line for line in lines if (of := line.get("of"))}
+    found = []
+    for unit in units:
+        line = by.get((unit.label, target_of(unit.concept), unit.seed))
+        protocol = line["bench"]["measured_as"]["protocol"] if line else {}
+        if line and all(protocol.get(key, value) == value for key, value in unit.protocol.items()):
+            found.append(as_measured(unit, Path(line["unit"]), line["bench"], Card(line["card"])))
+    return found
 
 
 def main() -> None:

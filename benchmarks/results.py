@@ -6,7 +6,6 @@ left out by themselves.
 
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ from claims import table as claims
 from foretold import kept as asked
 from foretold import said as foretold
 from heldout import table as heldout
-from keep import unpack
+from keep import kept
 from speed_tables import speed_tables
 
 from expunge.audits.budget import read_budget
 from expunge.bench.config import read_suite
-from expunge.bench.summary import SHARES, Measured, markdown, measured, share, standings
+from expunge.bench.summary import SHARES, Measured, markdown, share, standings
 from expunge.methods import METHODS
 
 HERE = Path(__file__).parent
@@ -38,11 +37,7 @@ BESIDE = ("FID_base", "KID_base", "weight_change", "null_drift", "seconds", "for
 
 def found(name: str) -> list[Measured]:
     """The units of a suite that its file has, in the suite's order; none where there is no file."""
-    if not (file := HERE / f"{name}.jsonl").exists():
-        return []
-    with tempfile.TemporaryDirectory() as folder:
-        unpack(Path(folder), file)
-        return measured(read_suite(SUITES[name]).units, Path(folder))
+    return kept(HERE / f"{name}.jsonl", read_suite(SUITES[name]).units)
 
 
 def relearned() -> Relearned:

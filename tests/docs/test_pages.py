@@ -30,6 +30,7 @@ def test_the_tables_of_results_are_those_that_the_rows_give(monkeypatch):
     for page in pages:
         assert results.filled(page, tables) == page, "run: python benchmarks/results.py"
         assert "MiM-MU" in page
+        assert "Nothing is measured" not in page
     assert all(any(f"<!-- {name} -->" in page for page in pages) for name in tables)
 
 

@@ -22,7 +22,7 @@ from expunge.audits.budget import Budget, make_budget
 from expunge.audits.runner import attack_code
 from expunge.bench.results import Outcome
 from expunge.bench.suite import Unit
-from expunge.concepts.tables import concept_from
+from expunge.concepts.tables import concept_from, target_of
 from expunge.errors import ExpungeError
 from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.judges import BY_NAME
@@ -188,7 +188,9 @@ def _measure(unit: Unit, run: Run, session: Session, before: dict[str, Any]) -> 
     # `evaluate` wrote only the metrics of this call. The report reads the run's own rows, so all rows are written there.
     write_lines(run.folder / "evaluation" / "rows.jsonl", map(asdict, merged))
     known = [*(before.get("metrics", ()) if as_now else ()), *asked]
-    _write(run.folder, before | {"measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]})
+    of = {"label": unit.label, "concept": target_of(unit.concept), "seed": unit.seed}
+    measured = {"of": of, "measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]}
+    _write(run.folder, before | measured)
 
 
 def _attack(unit: Unit, run: Run, session: Session) -> None:

@@ -12,7 +12,7 @@ from expunge.evaluation.recognition import is_fit
 from expunge.evaluation.results import Row
 from expunge.evaluation.statistics import Interval, clustered, student_interval
 from expunge.names import RETRAINED
-from expunge.runs.folder import read_card
+from expunge.runs.folder import Card, read_card
 
 if TYPE_CHECKING:
     from expunge.bench.suite import Unit  # which imports the methods, and with them torch
@@ -95,14 +95,18 @@ def measured(units: "Iterable[Unit]", out: Path) -> list[Measured]:
         if missing(unit, folder):  # or measured under another protocol, which must not be pooled with this one
             continue
         result = read_result(folder)
-        card = read_card(folder)
-        everything, later = [Row(**r) for r in result["rows"]], {stage.id for stage in card.stages}
-        rows, stages = (tuple(r for r in everything if (r.run in later) is own) for own in (False, True))
         findings = result["findings"] if unit.audit and is_attacked(unit, folder) else ()
-        rows += tuple(row for finding in findings for row in _attacked(finding, card.id, unit))
-        costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
-        found.append(Measured(_label(unit), unit.method, target_of(unit.concept), unit.seed, folder, rows, costs, stages))
+        found.append(as_measured(unit, folder, result, read_card(folder), findings))
     return found
+
+
+def as_measured(unit: "Unit", folder: Path, result: Mapping[str, Any], card: Card, findings: Sequence[Mapping[str, Any]] = ()) -> Measured:
+    """A unit with its results, as its `bench.json` and the card of its run hold them."""
+    everything, later = [Row(**r) for r in result["rows"]], {stage.id for stage in card.stages}
+    rows, stages = (tuple(r for r in everything if (r.run in later) is own) for own in (False, True))
+    rows += tuple(row for finding in findings for row in _attacked(finding, card.id, unit))
+    costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
+    return Measured(_label(unit), unit.method, target_of(unit.concept), unit.seed, folder, rows, costs, stages)
 
 
 def _attacked(finding: Mapping[str, Any], run: str, unit: "Unit") -> Iterator[Row]:
