@@ -15,7 +15,7 @@ from expunge.audits.budget import make_budget
 from expunge.audits.cells import HitCount, Result
 from expunge.audits.runner import EXAMPLES
 from expunge.audits.setup import conclude, prepare
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, NonFiniteLoss
 from expunge.evaluation.judges import judges_for
 from expunge.storage.cache import Store
 from expunge.storage.lock import taken
@@ -41,26 +41,43 @@ def test_judges_look_at_what_an_attack_trained_on(audited):
     assert found == {"unlearned": HitCount(2 * PICTURES, {"main": PICTURES, "second": PICTURES}), "base": None}
 
 
-def relearning(steps: int):
-    """By steps so long that the second loss is not finite."""
-    return make_budget({"pictures": 2, "attacks": [{"name": "relearn", "lr": 1e20, "steps": steps, "batch_size": 1, "pictures": 2}]}, "x")
+def relearning(lr: float):
+    return make_budget({"pictures": 2, "attacks": [{"name": "relearn", "lr": lr, "steps": 3, "batch_size": 1, "pictures": 2}]}, "x")
 
 
-def test_of_an_attack_whose_loss_is_no_longer_finite_the_readings_until_then_count(made, battery, monkeypatch, tmp_path):
-    monkeypatch.setattr(Relearn, "AT", (0, 1))
+def breaking(monkeypatch) -> None:
+    """Makes the loss of relearning infinite after the reading at step 1."""
+    attack = Relearn.__call__
+
+    def attacked(self, victim):
+        for reading in attack(self, victim):
+            yield reading
+            if reading.strength:
+                raise NonFiniteLoss("The loss became infinite at step 2.", rule="non-finite-loss", value=2, hint="Try a lower rate.")
+
+    monkeypatch.setattr(Relearn, "__call__", attacked)
+
+
+def test_of_an_attack_whose_loss_is_no_longer_finite_the_readings_until_then_count(made, monkeypatch, tmp_path):
+    breaking(monkeypatch)
+    monkeypatch.setattr(Relearn, "AT", (0, 1, 2))
     given = {"model": tiny.model(), "sampler": SAMPLER, "cache": Store(tmp_path / "store"), "out": tmp_path / "audit"}
-    done = prepare(made, relearning(3), **given)
+    done = prepare(made, relearning(1e-4), **given)
     assert not [e for e in done.run() if e.error]
     found = {d.role: d.result for d in conclude(done).done}
     assert {role: [r.strength for r in result.readings] for role, result in found.items()} == {"unlearned": [0, 1], "base": [0, 1]}
-    assert all("at step 2: the term 'denoise' is " in result.cut for result in found.values())
-    assert prepare(made, relearning(3), **given).missing() == []
+    assert all("at step 2" in result.cut for result in found.values())
+    assert prepare(made, relearning(1e-4), **given).missing() == []
     assert not list((tmp_path / "audit" / "work").iterdir())
-    # Where nothing was read of the attack there is nothing to keep.
-    monkeypatch.setattr(Relearn, "AT", (0,))
-    nothing = prepare(made, relearning(3), **given | {"out": tmp_path / "other", "seed": 1})
+
+
+def test_an_attack_of_which_only_broken_images_are_left_has_no_result(made, monkeypatch, tmp_path):
+    """A step so long that no image after it is finite."""
+    monkeypatch.setattr(Relearn, "AT", (0, 1))
+    given = {"model": tiny.model(), "sampler": SAMPLER, "cache": Store(tmp_path / "store"), "out": tmp_path / "audit"}
+    nothing = prepare(made, relearning(1e20), **given)
     events = list(nothing.run())
-    assert ["at step 2" in e.error for e in events] == [False, True, False, True]
+    assert ["not finite" in e.error for e in events] == [False, True, False, True]
     assert [f.label for f in conclude(nothing, events).failures] == ["relearn", "relearn"]
 
 

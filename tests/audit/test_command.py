@@ -38,7 +38,7 @@ def audit(made, toys, tmp_path, monkeypatch):
 
     model = tiny.model()
     model.__class__ = type("Small", (type(model),), {"default_sampler": SAMPLER})
-    monkeypatch.setattr("expunge.training.session.load", lambda *given: model)
+    monkeypatch.setattr("expunge.training.session.load", lambda *given, **named: model)
     return lambda *given: say(
         "audit", made.folder, "--budget", toys, "--out", tmp_path / "audit", "--device", "cpu", "--allow-code", *given
     )

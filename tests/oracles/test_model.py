@@ -10,6 +10,7 @@ from diffusers import (
     DDIMScheduler,
     DDPMPipeline,
     DDPMScheduler,
+    DiffusionPipeline,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
@@ -125,11 +126,26 @@ def test_another_family_is_refused_before_it_is_called_wrongly(setting, said):
     assert caught.value.rule == "unsupported-network"
 
 
+class KandinskyPipeline(DiffusionPipeline):
+    """A pipeline that no family is of."""
+
+    def __init__(self, unet, scheduler):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+
 def test_a_pipeline_of_another_class_is_refused():
     parts = tiny.model().pipeline
     with pytest.raises(ExpungeError) as caught:
+        load(KandinskyPipeline(parts.unet, parts.scheduler))
+    assert (caught.value.rule, caught.value.value) == ("unknown-family", "KandinskyPipeline")
+
+
+def test_a_network_without_labels_is_no_class_conditional_one():
+    parts = tiny.model().pipeline
+    with pytest.raises(ExpungeError) as caught:
         load(DDPMPipeline(parts.unet, parts.scheduler))
-    assert (caught.value.rule, caught.value.value) == ("unknown-family", "DDPMPipeline")
+    assert caught.value.rule == "unsupported-network"
 
 
 def test_pictures_are_decoded_in_parts(monkeypatch):
@@ -236,7 +252,7 @@ def test_every_word_of_the_world_is_one_token():
 
 
 def test_a_prompt_longer_than_the_encoder_reads_is_refused():
-    with pytest.raises(ExpungeError, match="14 tokens, and the text encoder reads 12") as caught:
+    with pytest.raises(ExpungeError, match="14 tokens") as caught:
         tiny.model().encode(["a ring " * 6])
     assert (caught.value.rule, caught.value.value) == ("prompt-too-long", "a ring " * 6)
 

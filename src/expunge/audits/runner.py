@@ -210,7 +210,7 @@ class Battery:
             yield Event(cell.name, done + share, error=" ".join(str(error).split()), applicable=not isinstance(error, Inapplicable))
 
     def _attack(self, cell: Cell, backwards: int) -> Iterator[Reading]:
-        """Run an attack, yield its readings, and store its result. If the loss becomes infinite or NaN, the readings before that count."""
+        """Run an attack, yield its readings, and store its result. If its loss or an image is not finite, the readings before count."""
         began, readings, cut = time.monotonic(), list[Reading](), ""
         victim, attack = self.victim(cell), cell.entry.attack
         with counted(self.model.network) as count, closing(attack(victim)) as attacked:  # type: ignore[type-var]
@@ -218,8 +218,9 @@ class Battery:
                 for reading in attacked:
                     readings.append(self._judge_reading(cell, reading))
                     yield readings[-1]
-            except NonFiniteLoss as error:
-                if len(readings) < 2:  # there is only the reading without an attack
+            except ExpungeError as error:
+                is_broken = isinstance(error, NonFiniteLoss) or error.rule == "not-finite"
+                if not is_broken or len(readings) < 2:  # with one reading, there is only the one without an attack
                     raise
                 cut = " ".join(str(error).split())
         if not readings or readings[0].strength:

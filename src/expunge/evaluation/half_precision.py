@@ -101,7 +101,7 @@ def compare(settings: Settings, delta: Mapping[str, Tensor], concepts: Sequence[
     if worst.interval.value < LEAST:
         raise ExpungeError(
             f"The judge {worst.judge} gave only {worst.same} of {worst.compared} images in {settings.render_dtype} the labels that it gave "
-            f"them in {settings.session.model.precision}; {LEAST:.0%} are required.",
+            f"them in {settings.session.model.precision}. At least {LEAST:.0%} are required.",
             rule="half-disagrees",
             value=round(worst.interval.value, 3),
             hint="Try another --render-dtype, or leave it out.",

@@ -238,13 +238,19 @@ def _refuse_quantized(plan: Plan) -> None:
             value=plan.method.scope.name,
             hint="Try --variant xattn-lora, or leave --quantize out.",
         )
-    if plan.start or plan.stop:
-        what = "Stages start from changed weights" if plan.start else "A stopping rule samples with changed weights"
+    if plan.start:
         raise ExpungeError(
-            f"{what}, and those of the network are quantised ({plan.quantize}).",
-            rule="quantized-stages" if plan.start else "quantized-stop",
+            f"Stages start from changed weights, and those of the network are quantised ({plan.quantize}).",
+            rule="quantized-stages",
             value=plan.quantize,
-            hint="Try to leave --quantize out, or to remove the concepts in one batch." if plan.start else "Try to leave one of them out.",
+            hint="Try to leave --quantize out, or to remove the concepts in one batch.",
+        )
+    if plan.stop:
+        raise ExpungeError(
+            f"A stopping rule samples with changed weights, and those of the network are quantised ({plan.quantize}).",
+            rule="quantized-stop",
+            value=plan.quantize,
+            hint="Try to leave one of them out.",
         )
 
 
