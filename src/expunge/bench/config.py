@@ -56,7 +56,7 @@ from expunge.runs.run import Run
 TYPES: dict[str, tuple[str, Any]] = {
     **dict.fromkeys(("model", "dtype", "judge"), ("a text", str)),
     **dict.fromkeys(("metrics", "tuning"), ("a list of names", list | tuple)),
-    **dict.fromkeys(("protocol", "sampler", "search", "audit"), ("a table", Mapping)),
+    **dict.fromkeys(("sampler", "search"), ("a table", Mapping)),
 }
 """What values of keys are, where nothing else checks it."""
 
