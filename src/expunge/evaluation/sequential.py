@@ -16,7 +16,7 @@ class Stopping:
     until_width: float
     """The width that no interval may exceed."""
     looks: int
-    """Rounds at the end of which it could have ended. Intervals are wider by as much as so many looks need."""
+    """Rounds at the end of which it could have ended. More rounds make wider intervals."""
     rounds: int
     """Rounds that were made."""
     images: int

@@ -88,7 +88,7 @@ class Training:
             )
 
     def of_run(self, concepts: int) -> "Training":
-        """What a run of so many joint concepts is trained with: the same without `per_concept`, whose numbers are multiplied."""
+        """The training of a run of that many joint concepts: without `per_concept`, with its numbers multiplied."""
         if not self.per_concept:
             return self
         counts = ("steps", "points", "pictures", "retain_pictures")

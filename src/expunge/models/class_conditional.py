@@ -1,5 +1,6 @@
 """What class-conditional models share: no text encoder, and a prompt that names a class by its name or number."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -37,9 +38,9 @@ class ClassConditional(DiffusionModel):
         super().__init__(*given, **named)
         self.network.eval()  # in training mode some networks drop labels at random, and one prompt would have two predictions
 
+    @abstractmethod
     def own_labels(self) -> tuple[str, ...]:
         """The names of the classes by the pipeline itself, one for each."""
-        raise NotImplementedError
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

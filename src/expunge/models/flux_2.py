@@ -66,7 +66,7 @@ class Flux2Klein(DiffusionModel):
         return [replace(reading, length=self.pipeline.tokenizer_max_length).within(self.written) for reading in super().readings]
 
     def written(self, prompt: str) -> str:
-        """The text of which the language model reads the tokens."""
+        """The text that the language model's tokenizer gets."""
         return in_chat(self.pipeline.tokenizer, prompt, enable_thinking=False)
 
     def encode_rows(self, prompts: list[str]) -> Cond:

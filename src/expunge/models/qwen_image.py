@@ -56,7 +56,7 @@ class QwenImage(DiffusionModel):
         return [replace(r, length=LENGTH + first, dropped=(0, first)).within(self.written) for r in super().readings]
 
     def written(self, prompt: str) -> str:
-        """The text of which the language model reads the tokens."""
+        """The text that the language model's tokenizer gets."""
         return self.pipeline.prompt_template_encode.format(prompt)
 
     def encode_rows(self, prompts: list[str]) -> Cond:

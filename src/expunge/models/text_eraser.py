@@ -28,7 +28,7 @@ class TextEraser:
     """The matrix T of a closed form: W T c = W (T c), so states times T are read by the base model as c is by the edited one.
 
     Choose it over a merged folder to switch a removal on and off, to set its strength, or to use several on one model: it is one small file
-    that fits every checkpoint with the same text encoder. It protects nothing: whoever has the base model has the concept.
+    that fits every checkpoint with the same text encoder. It protects nothing: anyone who has the base model has the concept.
 
     Args:
         matrix: T, as wide as the states of tokens.

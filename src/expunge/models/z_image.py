@@ -52,7 +52,7 @@ class ZImage(DiffusionModel):
         return [replace(reading, length=LENGTH).within(self.written) for reading in super().readings]
 
     def written(self, prompt: str) -> str:
-        """The text of which the language model reads the tokens."""
+        """The text that the language model's tokenizer gets."""
         return in_chat(self.pipeline.tokenizer, prompt, enable_thinking=True)
 
     def encode_rows(self, prompts: list[str]) -> Cond:

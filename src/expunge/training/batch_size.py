@@ -70,7 +70,7 @@ def largest_fast(seconds: Callable[[int], float], fits_twice: Callable[[], bool]
     """The number of images, among powers of 2, at which the search finds most images a second.
 
     Args:
-        seconds: the time of a batch of so many images. It raises an error that `is_out_of_memory` where they do not fit.
+        seconds: the time of a batch of that many images. It raises an error that `is_out_of_memory` where they do not fit.
         fits_twice: whether twice as many images as last may be tried.
 
     >>> largest_fast(lambda n: max(1.0, n / 8))
@@ -97,7 +97,7 @@ def largest_fast(seconds: Callable[[int], float], fits_twice: Callable[[], bool]
 
 @torch.no_grad()
 def seconds_of(model: DiffusionModel, images: int) -> float:
-    """The time of one step of sampling so many images under guidance, and of decoding them, after one for warming up."""
+    """The time of one step of sampling that many images under guidance, and of decoding them, after one for warming up."""
     both = Cond.cat([model.null(images), model.null(images)])
     x = torch.zeros(2 * images, *model.latent_shape, device=model.device)
     t = model.path.times(torch.full((2 * images,), 0.5)).to(model.device)

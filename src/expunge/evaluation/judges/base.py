@@ -65,7 +65,7 @@ def judge_images(judge: Judge, images: Images, concept: Concept, batch: int | No
 
 
 def judge_chunks(judge: Judge, chunks: Iterable[Images], concept: Concept) -> Judgement:
-    """What a judge says of all images of some chunks, of which one at a time is in memory."""
+    """What a judge says of the images of some chunks. One chunk at a time is in memory."""
     parts = [judge(chunk, concept) for chunk in chunks]
     seen = {kind: tuple(label for p in parts for label in p.seen[kind]) for kind in parts[0].seen}
     confidence = {kind: tuple(c for p in parts for c in p.confidence[kind]) for kind in parts[0].confidence}

@@ -33,7 +33,7 @@ class Evidence:
     drawings: Float[np.ndarray, "m d"] | None = None
     """Those of fresh real images, where the world has them."""
     looks: int = 1
-    """How often the results are looked at, each time with more images, of which this may be the last: intervals are wider for it."""
+    """The number of rounds after which the evaluation may end. More rounds make wider intervals."""
 
     def __post_init__(self) -> None:
         if unknown := {s.probe for s in self.samples} - PROBES.keys():
