@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from expunge.evaluation.evaluate import evaluate
     from expunge.evaluation.information.interview import Meter
     from expunge.evaluation.information.retention import measure_information
+    from expunge.evaluation.judge_settings import JudgeSpec
     from expunge.evaluation.metrics import METRICS
     from expunge.evaluation.protocol import Protocol
     from expunge.methods import METHODS
@@ -78,7 +79,7 @@ def audit(
     control: "Run | str | Path | None" = None,
     attacks: Sequence[str] = (),
     auxiliary: str | Path | None = None,
-    judge: str | None = None,
+    judge: "JudgeSpec | None" = None,
     seed: int = 0,
     model: "Model | None" = None,
     sampler: "Sampler | None" = None,

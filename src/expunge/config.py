@@ -26,6 +26,13 @@ T = TypeVar("T")
 class NamesCode:
     """In the annotation of a setting: its value may be "package.module:name", which is imported."""
 
+    but: tuple[str, ...] = ()
+    """Words before a colon that are no module."""
+
+    def finds(self, value: Any) -> bool:
+        """Whether a value names code."""
+        return isinstance(value, str) and ":" in value and value.partition(":")[0] not in self.but
+
 
 def build(cls: type[T], settings: Mapping[str, Any], what: str, see: str | None = None, allow_code: bool = False) -> T:
     """Make a dataclass from settings. Text is converted to a number where the field is one.
@@ -98,9 +105,8 @@ def _validator(cls: Any) -> TypeAdapter[Any]:
 
 def code_named(cls: type, settings: Mapping[str, Any]) -> list[str]:
     """Those of the settings' values that name code to import, as "package.module:name"."""
-    marks = {key: getattr(hint, "__metadata__", ()) for key, hint in _hints(cls).items()}
-    values = (value for key, value in settings.items() if any(isinstance(mark, NamesCode) for mark in marks.get(key, ())))
-    return [value for value in values if isinstance(value, str) and ":" in value]
+    marks = {key: mark for key, hint in _hints(cls).items() for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, NamesCode)}
+    return [value for key, value in settings.items() if key in marks and marks[key].finds(value)]
 
 
 def find_class(name: str, known: Mapping[str, type[T]], bases: tuple[type, ...], what: str, page: str, allow_code: bool = False) -> type[T]:

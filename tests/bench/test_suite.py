@@ -21,6 +21,16 @@ def test_units_are_methods_times_concepts_times_seeds_seed_by_seed(suite_file: C
     assert [u.protocol["seed"] for u in units] == [0] * 4 + [1] * 4
 
 
+def test_a_judge_may_be_a_table_with_settings():
+    judge = {"name": "nudenet", "threshold": 0.45, "parts": ["FEET_EXPOSED"]}
+    [unit] = make_suite(SMALL | {"judge": judge}, "s").units
+    assert Unit.from_json(unit.to_json()).judge == judge
+    with raises_error("unknown-part", "NOSE"):
+        make_suite(SMALL | {"judge": judge | {"parts": ["NOSE"]}}, "s")
+    with raises_error("wrong-type", 3):
+        make_suite(SMALL | {"judge": 3}, "s")
+
+
 def test_a_unit_goes_through_text_unchanged(suite_file: Callable[..., Path]):
     for unit in read_suite(suite_file()).units:
         assert Unit.from_json(unit.to_json()) == unit

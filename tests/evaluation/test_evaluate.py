@@ -12,7 +12,9 @@ from raising import raises_error
 from expunge.concepts.groups import Several
 from expunge.errors import ExpungeError
 from expunge.evaluation.evaluate import evaluate
+from expunge.evaluation.folder import read_evaluation
 from expunge.evaluation.metrics import METRICS, describe
+from expunge.evaluation.metrics.base import RETAINED
 from expunge.evaluation.protocol import Protocol, plan
 from expunge.evaluation.results import Row, Sample, read_rows, read_samples
 from expunge.evaluation.rows import rows_from_samples
@@ -102,6 +104,12 @@ def test_samples_hold_what_both_judges_said_of_every_image(made):
     assert shown.items() <= {(s.prompt, s.seed): (s.seen, s.base) for s in samples}.items()
     file = run.folder / "evaluation" / "samples.jsonl"
     assert file.stat().st_size < 500 * len(samples)
+    [judge] = read_evaluation(run.folder).judges
+    [rates] = judge["error_rates"]
+    seen = [s.base["style"] == "neon" for s in samples if s.probe in ("target", "synonyms")]
+    assert (judge["name"], rates["concept"], rates["false_negative"]["n"]) == ("main", "neon", len(seen))
+    assert rates["false_negative"]["value"] == pytest.approx(1 - sum(seen) / len(seen))
+    assert rates["false_positive"]["n"] == sum(s.probe in RETAINED for s in samples)
 
 
 def test_shares_follow_from_the_samples_alone(made):

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from raising import raises_error
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from expunge.concepts.concept import Concept
@@ -116,6 +117,38 @@ def test_nudenet_counts_bare_parts_with_a_score_of_at_least_six_tenths(monkeypat
     assert said.seen == {"unsafe": (bare, NOTHING, NOTHING, NOTHING, bare, NOTHING)}
     assert said.confidence == {"unsafe": (0.6, 0.59, 0, 0, 1, 0)}
     assert said.features is None
+    assert said.scores == (*({name: score} for name, score in parts), {})
+
+
+def test_nudenet_counts_the_parts_and_scores_that_it_is_given(monkeypatch):
+    judge = load_judge("nudenet,threshold=0.4,parts=FEET_EXPOSED+BELLY_EXPOSED")
+    found = [("FEET_EXPOSED", 0.4), ("BUTTOCKS_EXPOSED", 0.9), ("FEET_EXPOSED", 0.5)]
+    monkeypatch.setattr(judge.net, "detect_batch", lambda _: [[{"class": n, "score": s} for n, s in found], []])
+    said = judge(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), nudity())
+    assert said.seen == {"unsafe": (nudity().member.name, NOTHING)}
+    assert said.confidence == {"unsafe": (0.5, 0)}
+    assert said.scores == ({"BUTTOCKS_EXPOSED": 0.9, "FEET_EXPOSED": 0.5, "FEET_EXPOSED 2": 0.4}, {})
+    assert said.select([1]).scores == ({},)
+    assert judge is load_judge({"name": "nudenet", "threshold": 0.4, "parts": ["FEET_EXPOSED", "BELLY_EXPOSED"]})
+    assert load_judge(judge.name) is judge
+    assert load_judge("nudenet").name == "nudenet"
+
+
+@pytest.mark.parametrize(
+    ("spec", "rule", "value"),
+    [
+        ("nudenet,parts=NOSE", "unknown-part", "NOSE"),
+        ("nudenet,threshold=0.1", "invalid-setting", "0.1"),
+        ("nudenet,score=0.3", "unknown-setting", "score"),
+        ("main,threshold=0.3", "unknown-setting", "main"),
+        ({"threshold": 0.3}, "unknown-judge", {"threshold": 0.3}),
+        ("nowhere.judges:Bright", "not-importable", "nowhere.judges:Bright"),
+        ("pathlib:Path", "wrong-class", "pathlib:Path"),
+    ],
+)
+def test_a_wrong_setting_of_a_judge_is_refused(spec, rule, value):
+    with raises_error(rule, value):
+        load_judge(spec)
 
 
 def test_nudenet_sees_a_picture_as_it_does_a_file(tmp_path, monkeypatch):

@@ -13,12 +13,17 @@ import expunge
 from expunge import config
 from expunge.audits.budget import make_budget, read_budget
 from expunge.audits.setup import conclude, prepare
-from expunge.bench.config import read_suite
+from expunge.bench.config import make_suite, read_suite
+from expunge.bench.suite import Unit
 from expunge.cli.config_file import read_config, read_method_name
 from expunge.cli.unlearn_options import COMMON
 from expunge.cli.unlearn_request import resolve
+from expunge.config import build
 from expunge.diffusion.divergence import find_divergence
 from expunge.errors import ExpungeError
+from expunge.evaluation.early_stopping import Gone
+from expunge.evaluation.judge_settings import JUDGES
+from expunge.evaluation.judges import load_judge
 from expunge.methods.config import Layer, find_method
 from expunge.methods.f_divergence import FDMU
 from expunge.models.sampling import Sampler
@@ -33,6 +38,7 @@ from pathlib import Path
 from dataclasses import dataclass
 import torch
 from expunge.attacks.relearn import Relearn
+from expunge.evaluation.judge_settings import JudgeSettings
 from expunge.methods.uce import UCE
 
 Path(__file__).with_name("ran").touch()
@@ -44,6 +50,13 @@ class Method(UCE):
 @dataclass(frozen=True)
 class Attack(Relearn):
     pass
+
+@dataclass(frozen=True)
+class Bright(JudgeSettings):
+    threshold: float = 0.5
+
+    def load(self, device):
+        return self
 
 def f(r):
     return r * torch.log(r)
@@ -104,6 +117,23 @@ def test_a_configuration_names_no_outside_method(ran, configured):
     assert not ran()
     assert read_method_name(file, allow_code=True) == "payload:Method"
     assert ran()
+
+
+@pytest.mark.parametrize("judge", ["payload:Bright", "payload:Bright,threshold=0.2", {"name": "payload:Bright", "threshold": 0.2}])
+def test_a_suite_names_no_outside_judge(ran, judge):
+    table = {"concepts": ["neon"], "methods": [{"name": "uce"}], "judge": judge}
+    refused(lambda: make_suite(table, "s"), "payload:Bright")
+    assert not ran()
+    [unit] = make_suite(table, "s", allow_code=True).units
+    assert ran()
+    found = load_judge(Unit.from_json(unit.to_json()).judge)
+    assert (type(found).__name__, found.threshold) == ("Bright", 0.5 if judge == "payload:Bright" else 0.2)
+
+
+def test_a_stopping_rule_in_a_file_names_no_outside_judge(ran):
+    refused(lambda: build(Gone, {"judge": "payload:Bright"}, "gone"), "payload:Bright")
+    assert not ran()
+    assert all(build(Gone, {"judge": name}, "gone").judge == name for name in (*JUDGES, *(f"{name}:x" for name in JUDGES)))
 
 
 def test_a_method_that_is_typed_is_ones_own_wish(ran, configured):

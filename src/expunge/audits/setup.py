@@ -11,6 +11,7 @@ from expunge.audits.results import Audit, CellResult, Failure
 from expunge.audits.runner import Battery, Side
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
+from expunge.evaluation.judge_settings import JudgeSpec
 from expunge.evaluation.judges import Judge, judges_for
 from expunge.models.base import DiffusionModel
 from expunge.models.defaults import defaults_of
@@ -32,7 +33,7 @@ def prepare(
     control: Run | str | Path | None = None,
     attacks: Sequence[str] = (),
     auxiliary: str | Path | None = None,
-    judge: str | None = None,
+    judge: JudgeSpec | None = None,
     seed: int = 0,
     sampler: Sampler | None = None,
     out: str | Path | None = None,
@@ -160,7 +161,7 @@ def _is_control(control: Run, audited: Sequence[Concept]) -> bool:
     return not _list_absent(control).isdisjoint(c.identity for c in audited)
 
 
-def _load_judges(judge: str | None, model: DiffusionModel, concept: Concept, run: Path) -> tuple[Judge, ...]:
+def _load_judges(judge: JudgeSpec | None, model: DiffusionModel, concept: Concept, run: Path) -> tuple[Judge, ...]:
     if not (found := judges_for(judge, model, concept)):
         raise ExpungeError(
             f"No judge knows {concept.target!r}: {model.name} has none of its own, and an audit needs one.",

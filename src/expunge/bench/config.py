@@ -1,7 +1,8 @@
 """Read a suite from a TOML file and check all of it before any work begins.
 
 ```toml
-model = "canvas"                       # other keys of the top level: dtype, vocabulary, judge, metrics
+model = "canvas"                       # other keys of the top level: dtype, vocabulary, judge, metrics; a judge is a name, or
+                                       # a table with its settings: {name = "nudenet", threshold = 0.45}
 seeds = [0, 1, 2]
 concepts = ["neon", "ring"]            # reported; an entry may be a table: {target = "ring", anchor = "disc"};
                                        # a list is several at once; {targets = ["neon", "ring"], together = "sequential"}
@@ -47,6 +48,7 @@ from expunge.concepts.groups import Subject
 from expunge.concepts.tables import VOCABULARIES
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
+from expunge.evaluation.judge_settings import JudgeSpec, refuse_code, settings_of
 from expunge.evaluation.metrics import refuse_unknown
 from expunge.evaluation.protocol import Protocol
 from expunge.models.defaults import defaults_of
@@ -54,7 +56,8 @@ from expunge.names import NO_CONTROL, RETRAINED, suggest
 from expunge.runs.run import Run
 
 TYPES: dict[str, tuple[str, Any]] = {
-    **dict.fromkeys(("model", "dtype", "judge"), ("a text", str)),
+    **dict.fromkeys(("model", "dtype"), ("a text", str)),
+    "judge": ("a text or a table", str | Mapping),
     **dict.fromkeys(("metrics", "tuning"), ("a list of names", list | tuple)),
     **dict.fromkeys(("sampler", "search"), ("a table", Mapping)),
 }
@@ -114,6 +117,7 @@ def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) ->
     seeds, model, metrics = table.get("seeds", [0]), str(table.get("model", CANVAS)), table.get("metrics")
     read_seeds(seeds, name)
     refuse_unknown(metrics or ())
+    _check_judge(table.get("judge"), allow_code)
     vocabulary = _read_vocabulary(table.get("vocabulary"), model)
     concepts = tuple(read_subject(c, vocabulary) for c in table["concepts"])
     tuning = tuple(read_concept(c, vocabulary) for c in table.get("tuning", []))
@@ -152,6 +156,14 @@ def _check_types(table: Mapping[str, Any], name: str) -> None:
                 value=value,
                 hint=f"Try the form in {GUIDE}.",
             )
+
+
+def _check_judge(judge: JudgeSpec | None, allow_code: bool) -> None:
+    """Raise an error if a judge has settings that it does not take, or is code that may not be imported."""
+    if judge is not None:
+        if not allow_code:
+            refuse_code(judge)
+        settings_of(judge)
 
 
 def _check_suite(suite: Suite) -> None:

@@ -25,7 +25,8 @@ from expunge.bench.suite import Unit
 from expunge.concepts.tables import concept_from, target_of
 from expunge.errors import ExpungeError
 from expunge.evaluation.evaluate import evaluate
-from expunge.evaluation.judges import BY_NAME
+from expunge.evaluation.judge_settings import files_of, name_of
+from expunge.evaluation.judges import EMBEDDED
 from expunge.evaluation.metrics import METRICS
 from expunge.evaluation.protocol import Protocol
 from expunge.evaluation.results import Row
@@ -225,7 +226,7 @@ def _attacked_as(unit: Unit) -> dict[str, Any]:
     attacks = budget_of(unit).entries if unit.audit else ()
     found = control_of(unit)
     control = lying_at(str(found.folder / "delta.safetensors")) if found else []
-    judge = lying_at(unit.judge) if unit.judge and unit.judge not in BY_NAME else []
+    judge = _judge_files(unit)
     files = [list(file) for file in (*control, *judge, *(f for e in attacks for f in e.found_on_disk))]
     code = [attack_code(e.attack, ("expunge.models",)) for e in attacks]
     return {"audit": dict(unit.audit or {}), "files": files, "sampler": dict(unit.sampler), "judge": unit.judge, "code": code}
@@ -247,11 +248,16 @@ def budget_of(unit: Unit) -> Budget:
 def _measured_as(unit: Unit) -> dict[str, Any]:
     """What determines a unit's measurements: the protocol, the code that measures, and the state of files that the suite names as model
     or judge."""
-    own = [name for name in (unit.model, unit.judge) if name and name not in BY_NAME and defaults_of(name).folder is None]
-    files = [list(file) for name in own for file in lying_at(name)]
+    model = lying_at(unit.model) if unit.model and defaults_of(unit.model).folder is None else []
+    files = [list(file) for file in (*model, *_judge_files(unit))]
     code = code_digest("expunge.evaluation.evaluate", "expunge.models")
     asked = {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge, "code": code}
     return asked | ({"files": files} if files else {})
+
+
+def _judge_files(unit: Unit) -> list[tuple[str, int, int]]:
+    """The state of the files of a unit's judge; none of a judge of the package."""
+    return files_of(unit.judge) if unit.judge and name_of(unit.judge) not in EMBEDDED else []
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
 from expunge.concepts.tables import concept_table, target_of
 from expunge.config import version_of
+from expunge.evaluation.judge_settings import JudgeSpec
 from expunge.methods.config import Layer
 from expunge.names import RETRAINED, dashed
 from expunge.storage.code import code_digest
@@ -87,7 +88,7 @@ class Unit:
     seed: int
     model: str
     dtype: str
-    judge: str | None
+    judge: JudgeSpec | None
     metrics: tuple[str, ...] | None
     """None: all."""
     protocol: Mapping[str, Any]
@@ -125,7 +126,7 @@ class Suite:
     seeds: tuple[int, ...]
     model: str
     dtype: str
-    judge: str | None
+    judge: JudgeSpec | None
     metrics: tuple[str, ...] | None
     protocol: Mapping[str, Any]
     sampler: Mapping[str, Any]

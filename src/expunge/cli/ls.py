@@ -87,8 +87,10 @@ def _list_judges() -> None:
         ("second", "a judge of another architecture, trained on other images: shows whether a number is an artefact of main"),
         ("digits", "the judge of the embedded model of handwritten digits, and its default"),
         ("nudenet", "a detector of nudity, for that concept only: gives UA and UA_syn; pip install 'expunge[nudenet]'"),
+        ("NAME,SETTING=VALUE", "a judge with settings, such as nudenet,threshold=0.45; `expunge show nudenet` lists them"),
         ("FOLDER|ID", "an image classifier of transformers; its classes are matched to the names of the concept's kind: no CRA, no ORA"),
         ("FOLDER|ID", "CLIP, which chooses among the vocabulary's names in its prompt templates"),
+        ("package.module:Class", "a judge of your own, see docs/how-to/judge.md"),
     ]
     print_table("judges", ("name", "what it is"), rows)
 

@@ -48,7 +48,7 @@ SETTINGS = {
 }
 """Settings that are not a method's own, and their classes."""
 
-NAME = "Name of a method, attack, metric, preset, concept, scope, run or group of settings."
+NAME = "Name of a method, attack, metric, judge, preset, concept, scope, run or group of settings."
 
 
 def show(
@@ -58,8 +58,8 @@ def show(
 ) -> None:
     """Describe one method, attack, metric, preset, concept or run.
 
-    Shows a method's or an attack's settings, a concept's prompts and a run's card. NAME may also be a scope (the weights that are trained),
-    a group of settings (training, protocol, sampler, gone, budget, meter) or vocabulary, which explains the vocabulary file.
+    Shows a method's or an attack's settings, a concept's prompts and a run's card. NAME may also be a judge, a scope (the weights that are
+    trained), a group of settings (training, protocol, sampler, gone, budget, meter) or vocabulary, which explains the vocabulary file.
     """
     from expunge.evaluation.metrics import METRICS, describe, described
 
@@ -77,6 +77,10 @@ def show(
         print_docstring((type(METRICS[metric]).__doc__ if metric in METRICS else None) or describe(metric).meaning)
     elif name in presets:
         _show_preset(name, presets[name])
+    elif name in (judges := read("expunge.evaluation.judge_settings:JUDGES")):
+        print_docstring(judges[name].doc)
+        _print_settings("settings", settings_of(judges[name]), flags=False)
+        print_lines(f"next: expunge eval RUN --judge {name},SETTING=VALUE")
     elif name in SETTINGS:
         cls = read(SETTINGS[name])
         print_docstring(cls.doc)
@@ -89,7 +93,7 @@ def show(
         print_docstring(VOCABULARY)
         print_lines(EXAMPLE)
     else:
-        _show_concept(name, model, vocabulary, (*methods, *attacks, *metrics, *presets, *scopes, *SETTINGS, "vocabulary"))
+        _show_concept(name, model, vocabulary, (*methods, *attacks, *metrics, *presets, *scopes, *judges, *SETTINGS, "vocabulary"))
 
 
 def _show_method(name: str) -> None:

@@ -8,6 +8,7 @@ from annotated_types import Ge, Lt
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
+from expunge.config import NamesCode
 from expunge.errors import ExpungeError
 from expunge.evaluation.judges import Judge, judge_images, judges_for
 from expunge.models.base import DiffusionModel
@@ -36,8 +37,8 @@ class Gone(StoppingRule):
     """Images of each concept, spread over its prompts. More is surer and slower."""
     seen: Annotated[float, Ge(0), Lt(1)] = 0.0
     """The share of images that may still show the concept. Larger ends sooner."""
-    judge: str | None = None
-    """The judge: main or second of the canvas (main is the default there), a transformers image classifier, or CLIP."""
+    judge: Annotated[str | None, NamesCode(but=("nudenet",))] = None
+    """The judge, as for `expunge eval`: one of `expunge ls judges`. main is the default on the canvas."""
 
     def start(self, model: DiffusionModel, concept: Subject) -> Check:
         return _Checks(self.every, [self._check(model, part) for part in concept.parts])

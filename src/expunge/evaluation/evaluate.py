@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from expunge.concepts.concept import Concept
+from expunge.evaluation.error_rates import error_rates
 from expunge.evaluation.half_precision import Agreement, compare, compared_shots, half_precision
+from expunge.evaluation.judge_settings import JudgeSpec
 from expunge.evaluation.judged import Judged, real_features, write_pairs
 from expunge.evaluation.judges import judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
@@ -42,7 +44,7 @@ def evaluate(
     run: Run | str | Path,
     model: Model | None = None,
     *,
-    judge: str | None = None,
+    judge: JudgeSpec | None = None,
     protocol: Protocol = Protocol(),
     sampler: Sampler | None = None,
     metrics: Sequence[str] | None = None,
@@ -63,8 +65,10 @@ def evaluate(
     Args:
         run: A finished run, or its folder.
         model: The base model; default the one that the run's card names.
-        judge: "main" or "second" of the canvas (default there: both, the second as a check of the first), a transformers image classifier,
-            or CLIP. Without a judge, only metrics that need none are measured, and the images are written.
+        judge: "main" or "second" of the canvas (default there: both, the second as a check of the first), the folder or id of a
+            transformers image classifier or of CLIP, or another of `expunge ls judges` with its settings: "nudenet,threshold=0.45", or
+            {"name": "nudenet", "threshold": 0.45}. "package.module:Class" is one of your own. Without a judge, only metrics that need none
+            are measured, and the images are written.
         protocol: The number of images.
         sampler: The sampler; default the model's own.
         metrics: Names of the metrics; default all for which the budget has enough images.
@@ -119,7 +123,7 @@ def evaluate(
         with processes.alone_in(folder):
             results = _measure_run(run, settings, delta)
             if processes.is_main:
-                _write(results, settings, time.monotonic() - began)
+                _write(results, settings, card["id"], time.monotonic() - began)
             processes.wait()
     return results.rows
 
@@ -226,14 +230,17 @@ def _measure_stage(
     results.rows.extend(rows_of(evidence, card, settings.metrics, is_stage=True, budget=settings.protocol.budget))
 
 
-def _write(results: _Measurements, settings: Settings, seconds: float) -> None:
+def _write(results: _Measurements, settings: Settings, run: str, seconds: float) -> None:
     """Write all files but the images of pairs."""
+    rates = error_rates(s for s in results.samples if s.run == run)
     judges, full = settings.judges, settings.session.model.precision
     sampled_in = settings.render_dtype or full
     write_json(results.folder / "pictures.json", results.pairs)
     about = {
         "judge": judges[0].name if judges else None,
-        "judges": [{"name": judge.name, "weights": judge.weights} for judge in judges],
+        "judges": [
+            {"name": j.name, "weights": j.weights, "error_rates": [r.as_table() for r in rates if r.judge == j.name]} for j in judges
+        ],
         "sampler": asdict(settings.sampler) | {"scheduler": settings.session.model.scheduler_name},
         "protocol": settings.protocol.table,
         "render_dtype": sampled_in,

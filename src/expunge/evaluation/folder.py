@@ -13,7 +13,7 @@ from typing import Any
 from expunge.errors import ExpungeError
 from expunge.evaluation.results import Row
 from expunge.storage.files import inner_file
-from expunge.storage.json_files import as_number, as_table, as_text, as_texts, find_file, read_lines, read_list, read_object
+from expunge.storage.json_files import as_number, as_table, as_tables, as_text, as_texts, find_file, read_lines, read_list, read_object
 
 FOLDER = "evaluation"
 
@@ -56,6 +56,9 @@ class Evaluation:
     """The number of images of each prompt."""
     seconds: float | None
     notes: tuple[str, ...]
+    judges: tuple[Mapping[str, Any], ...] = ()
+    """Each judge's `name`, `weights`, and `error_rates` on the base model's images: for each `concept`, `false_negative` and
+    `false_positive`, each a table of `value`, `low`, `high` and `n`, or None without such images."""
 
 
 def read_evaluation(run: Path) -> Evaluation | None:
@@ -76,6 +79,7 @@ def read_evaluation(run: Path) -> Evaluation | None:
         as_table(settings.get("protocol")),
         as_number(settings.get("seconds")),
         as_texts(settings.get("notes")),
+        tuple(as_tables(settings.get("judges"))),
     )
 
 

@@ -46,6 +46,7 @@ class Judged:
                 *about, shot.probe, shot.prompt.prompt, shot.index, self.judge.name, dict(shot.prompt.labels), seen[i], base[i],
                 {k: round(v, 4) for k, v in sure[i].items()}, {k: round(v, 4) for k, v in base_sure[i].items()},
                 () if known.get(shot.prompt.labels.get(kind.name, ""), True) else (kind.name,),
+                _rounded(self.run.scores, i), _rounded(self.base.scores, i),
             )
             for i, shot in enumerate(self.shots)
         )  # fmt: skip
@@ -57,6 +58,11 @@ class Judged:
 
 def _by_image(columns: Mapping[str, tuple[Any, ...]], count: int) -> list[dict[str, Any]]:
     return [{kind: values[i] for kind, values in columns.items()} for i in range(count)]
+
+
+def _rounded(scores: Sequence[Mapping[str, float]], i: int) -> dict[str, float]:
+    """What a judge measured of an image, to 4 digits; empty of a judge without scores."""
+    return {name: round(value, 4) for name, value in scores[i].items()} if scores else {}
 
 
 def _array(features: Tensor | None) -> np.ndarray | None:

@@ -99,6 +99,9 @@ class Sample:
     base_confidence: Mapping[str, float] = field(default_factory=dict)
     unjudged: Sequence[str] = ()
     """The kinds of `wanted` whose member the judge has no label for. No metric counts them as right or wrong."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What the judge measured of the run's image, by name: of NudeNet the score of each part found, also of parts that do not count."""
+    base_scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_rows(folder: str | Path) -> list[Row]:

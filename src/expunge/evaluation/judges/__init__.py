@@ -7,5 +7,5 @@ from expunge.evaluation.judges.base import NOTHING, Images, Judge, Judgement, ju
 from expunge.evaluation.judges.canvas import CanvasJudge
 from expunge.evaluation.judges.classifier import ClassifierJudge
 from expunge.evaluation.judges.clip import CLIPJudge
-from expunge.evaluation.judges.loading import BY_NAME, CANVAS_JUDGES, NUDENET, judges_for, load_judge
+from expunge.evaluation.judges.loading import BY_NAME, CANVAS_JUDGES, EMBEDDED, judges_for, load_judge
 from expunge.evaluation.judges.nudenet import NudeNetJudge

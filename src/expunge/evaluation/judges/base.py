@@ -27,12 +27,15 @@ class Judgement:
     """What distances between sets of images are computed from; None of a judge without features."""
     confidence: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """By kind, the judge's confidence in each label, from 0 to 1; a kind is missing where the judge has none."""
+    scores: tuple[Mapping[str, float], ...] = ()
+    """What the judge measured of each image, by name, such as the score of each part that a detector found; empty without such scores."""
 
     def select(self, places: Sequence[int]) -> "Judgement":
         """What it says of the images at `places`, in that order."""
         seen = {kind: tuple(labels[i] for i in places) for kind, labels in self.seen.items()}
         confidence = {kind: tuple(values[i] for i in places) for kind, values in self.confidence.items()}
-        return Judgement(seen, None if self.features is None else self.features[list(places)], confidence)
+        features = None if self.features is None else self.features[list(places)]
+        return Judgement(seen, features, confidence, tuple(self.scores[i] for i in places) if self.scores else ())
 
 
 class Judge(Protocol):
@@ -70,7 +73,8 @@ def judge_chunks(judge: Judge, chunks: Iterable[Images], concept: Concept) -> Ju
     seen = {kind: tuple(label for p in parts for label in p.seen[kind]) for kind in parts[0].seen}
     confidence = {kind: tuple(c for p in parts for c in p.confidence[kind]) for kind in parts[0].confidence}
     features = [p.features for p in parts if p.features is not None]
-    return Judgement(seen, torch.cat(features) if features else None, confidence)
+    scores = tuple(of for p in parts for of in p.scores)
+    return Judgement(seen, torch.cat(features) if features else None, confidence, scores)
 
 
 def best_label(logits: Float[Tensor, "b labels"]) -> tuple[list[int], tuple[float, ...]]:

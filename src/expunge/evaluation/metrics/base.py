@@ -44,8 +44,14 @@ class Evidence:
 
     def of_base(self) -> "Evidence":
         """The same with the base model's images as the run's: from it follow the base model's own values."""
-        samples = tuple(replace(s, seen=s.base, confidence=s.base_confidence, base={}, base_confidence={}) for s in self.samples)
+        samples = tuple(_of_base(s) for s in self.samples)
         return replace(self, samples=samples, features=self.base_features)
+
+
+def _of_base(sample: Sample) -> Sample:
+    """The base model's image as if it were the run's."""
+    now = replace(sample, seen=sample.base, confidence=sample.base_confidence, scores=sample.base_scores)
+    return replace(now, base={}, base_confidence={}, base_scores={})
 
 
 @dataclass(frozen=True)
