@@ -18,7 +18,7 @@ ONLY_IN = {
     "accelerate": ("training/distributed.py",),
     "peft": ("models/low_rank.py",),
     "typer": ("cli/*",),
-    "ray": ("bench/executors.py",),
+    "ray": ("training/cluster.py",),
     "optuna": ("bench/tune.py",),
     "click": ("cli/*",),
     "expunge.cli": ("cli/*", "__main__.py"),

@@ -89,6 +89,8 @@ def audit(
     cache: "Store | str | Path | None" = None,
     progress: "Progress | None" = None,
     render_batch: "RenderBatch" = None,
+    workers: int = 1,
+    address: str | None = None,
 ) -> "Audit":
     """Attacks a run and, as a control, its base model, and writes one self-contained page.
 
@@ -113,6 +115,9 @@ def audit(
             nothing.
         render_batch: images that are sampled at once; default 40 on a CPU and for embedded models, else "auto": the number with
             which the device is fastest, measured once and kept in the cache. Larger needs more memory.
+        workers: processes that share the attacks, this one included, each with a model of its own: more need as much more memory, and on
+            CUDA each takes the next device. A pipeline in memory allows one.
+        address: of a Ray cluster ("auto", "ray://host:10001") that has the other workers; default: this machine has them.
 
     Returns:
         The audit; its findings, its rows, and its folder, which holds `index.html`.
@@ -121,11 +126,12 @@ def audit(
         ExpungeError: any bad input. An attack that cannot be made is listed in `failures` instead.
     """
     steps, page = import_module("expunge.audits.setup"), import_module("expunge.reports.pages.audit")
+    cells = import_module("expunge.audits.worker")
     battery = steps.prepare(
         run, budget, control=control, attacks=attacks, auxiliary=auxiliary, judge=judge, seed=seed, model=model, sampler=sampler, out=out,
         allow_code=allow_code, device=device, cache=cache, progress=progress, render_batch=render_batch,
     )  # fmt: skip
-    made = steps.conclude(battery, list(battery.run()))
+    made = steps.conclude(battery, list(cells.run(battery, workers, address)))
     page.write_audit_page(made)
     return made
 

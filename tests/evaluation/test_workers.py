@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import apart
 import pytest
@@ -22,8 +25,9 @@ from expunge.progress import Silent
 from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
+from expunge.training.cluster import import_path
 from expunge.training.session import Session
-from expunge.training.workers import Workers, places, started
+from expunge.training.workers import LocalWorkers, places, started
 
 FEW = {"sampler": Sampler(1, 1.0), "protocol": Protocol(prompts=4, target_seeds=2), "render_batch": 4, "device": "cpu"}
 
@@ -66,13 +70,13 @@ def test_a_worker_samples_what_the_evaluation_would(made: Run, alone: dict[str, 
     """All of it, if it is alone: the evaluation finds every image."""
     other, given = Listening(), []
 
-    class Helped(Workers):
+    class Helped(LocalWorkers):
         def send(self, job: str) -> None:
             super().send(job)
             work(Job(**json.loads(other.jobs[-1])), "cpu")
             given.append(len(images(tmp_path)))
 
-    def helped(count, device):
+    def helped(*given):
         return nullcontext(Helped((other,)))
 
     monkeypatch.setattr(evaluating, "started", helped)
@@ -120,7 +124,9 @@ def test_commands_that_share_a_cache_share_the_base_images(made: Run, alone: dic
 
 
 def test_a_worker_that_would_sample_other_images_says_so(made: Run, tmp_path: Path):
-    session = Session(load(made.card["model"]["name"]), Store(tmp_path), Silent(), render_batch=2, workers=Workers((other := Listening(),)))
+    session = Session(
+        load(made.card["model"]["name"]), Store(tmp_path), Silent(), render_batch=2, workers=LocalWorkers((other := Listening(),))
+    )
     with shared(session, plan(tiny.concept(), FEW["protocol"]), FEW["sampler"], "weights", {}) as batches:
         assert len(batches) > 1
     job = json.loads(other.jobs[0])
@@ -128,11 +134,55 @@ def test_a_worker_that_would_sample_other_images_says_so(made: Run, tmp_path: Pa
         work(Job(**job | {"names": "of another version"}), "cpu")
 
 
+class Remote:
+    """What `ray.remote` returns of a class, with the calls done at once in this process."""
+
+    made: ClassVar[list["Remote"]] = []
+
+    def __init__(self, kind: type) -> None:
+        self.kind, self.asked = kind, {}
+
+    def options(self, **asked: object) -> "Remote":
+        self.asked = asked
+        return self
+
+    def remote(self, *given: object) -> "Remote":
+        self.actor, self.killed = self.kind(*given), False
+        self.do = SimpleNamespace(remote=self.actor.do)
+        self.made.append(self)
+        return self
+
+
+def test_actors_of_a_cluster_sample_what_the_evaluation_would(made: Run, alone: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No Ray needed: a stand-in with its few names."""
+    stand_in = SimpleNamespace(is_initialized=lambda: True, remote=Remote, kill=lambda actor: setattr(actor, "killed", True))
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    Remote.made.clear()
+    evaluate(made, cache=tmp_path, workers=3, address="auto", **FEW)
+    assert images(tmp_path) == alone
+    assert [(one.asked["num_gpus"], one.actor.device, one.killed) for one in Remote.made] == [(0, "cpu", True)] * 2
+    with raises_error("one-worker-on-a-cluster", "auto"):
+        evaluate(made, cache=tmp_path, address="auto", **FEW)
+
+
+@pytest.mark.slow
+def test_a_real_cluster_samples_the_images_of_one_process(made: Run, alone: dict[str, bytes], tmp_path: Path):
+    ray = pytest.importorskip("ray")
+    ray.init(
+        num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False, runtime_env={"env_vars": import_path()}
+    )
+    try:
+        evaluate(made, cache=tmp_path, workers=2, address="auto", **FEW)
+    finally:
+        ray.shutdown()
+    assert images(tmp_path).keys() == alone.keys()
+
+
 def test_on_several_devices_each_process_has_the_next(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert places(4, torch.device("cuda:1")) == ["cuda:1", "cuda:2", "cuda:0", "cuda:1"]
     assert places(2, torch.device("cpu")) == ["cpu", "cpu"]
-    with started(1, torch.device("cpu")) as workers:
+    with started(1, torch.device("cpu"), "no.such.program") as workers:
         assert workers is None
 
 

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,8 @@ class Battery:
     seed: int
     sampler: Sampler
     kept: ResultStore
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """The arguments, as plain values, with which another process prepares the same battery."""
 
     @property
     def model(self) -> DiffusionModel:

@@ -68,7 +68,17 @@ def prepare(
         sides.append(Side("retrained", against.card, delta, against.folder, _list_absent(against)))
     judges = {c.target: _load_judges(judge, loaded, c, run.folder) for c in concepts}
     kept = ResultStore(Path(out) if out else run.folder / plan.folder_name(seed), session.cache)
-    return Battery(session, plan, tuple(sides), concepts, judges, seed, sampler or loaded.default_sampler, kept)
+    sampler = sampler or loaded.default_sampler
+    recipe = {
+        "run": _full(run.folder), "budget": plan.table, "name": plan.name, "model": loaded.name, "judge": judge, "seed": seed,
+        "control": _full(against.folder) if against else NO_CONTROL, "sampler": asdict(sampler), "out": _full(kept.folder),
+        "cache": _full(session.cache.root), "render_batch": render_batch, "allow_code": allow_code,
+    }  # fmt: skip
+    return Battery(session, plan, tuple(sides), concepts, judges, seed, sampler, kept, recipe)
+
+
+def _full(folder: Path) -> str:
+    return str(folder.resolve())
 
 
 def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:

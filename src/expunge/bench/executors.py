@@ -1,8 +1,6 @@
 """Where units are done: in this process, one after another, or on a Ray cluster. Both exchange JSON text."""
 
 import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
@@ -13,6 +11,7 @@ from expunge.bench.results import Outcome
 from expunge.bench.runner import Place, record_failure, work
 from expunge.bench.suite import Unit
 from expunge.errors import ExpungeError
+from expunge.training.cluster import connected, import_path
 
 
 class Engine(Protocol):
@@ -50,9 +49,7 @@ class Ray:
     def __call__(self, units: Sequence[Unit], place: Place) -> Iterator[Outcome]:
         ray = self._connect()
         # One thread for each unit, so that rows do not depend on the number of cores.
-        environment = {"OMP_NUM_THREADS": "1"}
-        if not self.address:  # a local cluster imports from the same places as this process
-            environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+        environment = {"OMP_NUM_THREADS": "1"} | ({} if self.address else import_path())
         remote = ray.remote(work).options(num_cpus=1, num_gpus=self.gpus, max_retries=self.retries, runtime_env={"env_vars": environment})
         waiting = {remote.remote(place.describe(unit)): unit for unit in units}
         while waiting:
@@ -65,32 +62,7 @@ class Ray:
             yield outcome
 
     def _connect(self) -> Any:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        try:
-            import ray
-        except ImportError as error:
-            raise ExpungeError(
-                "The engine ray needs the package ray, which is not installed.",
-                rule="ray-not-installed",
-                value="ray",
-                hint="Try pip install 'expunge[ray]', or leave --engine out.",
-            ) from error
-        if not ray.is_initialized():
-            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-            try:
-                if self.address:
-                    ray.init(self.address, **quiet)
-                else:
-                    ray.init(num_cpus=self.workers, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                line = str(error).strip().splitlines()[0]
-                raise ExpungeError(
-                    f"The Ray cluster {self.address or 'local'!r} cannot be reached: {line}.",
-                    rule="cluster-not-reached",
-                    value=self.address,
-                    hint="Try to start the cluster, or leave --address out.",
-                ) from error
+        ray = connected(self.address, self.workers)
         have = ray.cluster_resources()
         if self.gpus > have.get("GPU", 0):
             raise ExpungeError(

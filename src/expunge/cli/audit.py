@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import AllowCode, BaseModel, Device, Judge, RenderBatch, RunFolder, find_run_folder
+from expunge.cli.options import Address, AllowCode, BaseModel, Device, Judge, RenderBatch, RunFolder, find_run_folder
 
 FAILED = 1
 """The exit code if an attack failed."""
@@ -18,6 +18,7 @@ AUXILIARY = (
     "Images with captions to relearn from; no caption may name the concept. A folder holds metadata.jsonl, or a .txt for each image."
 )
 SEED = "Seed of the attacks and of the noise that images start from."
+WORKERS = "Processes that share the attacks, each with a model in memory; on several GPUs one for each."
 OUT = "Folder of the audit.  [default: RUN/audit, followed by the budget, the attacks and the seed if they are not the defaults]"
 
 
@@ -34,6 +35,8 @@ def audit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the attacks and their estimated cost, then exit.")] = False,
     device: Device = "auto",
     render_batch: RenderBatch = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help=WORKERS)] = 1,
+    address: Address = None,
     allow_code: AllowCode = False,
 ) -> None:
     """Attack a run to test whether the concept can be brought back.
@@ -43,6 +46,7 @@ def audit(
     `docs/how-to/audit.md` explains the attacks and the verdicts.
     """
     from expunge.audits.setup import conclude, prepare
+    from expunge.audits.worker import run as run_cells
     from expunge.cli.output import print_lines
     from expunge.cli.progress import report_failures
     from expunge.models.outline import assume_fingerprint, outline
@@ -75,7 +79,7 @@ def audit(
         _print_costs(battery, missing)
     if dry_run:
         return
-    events = list(report_failures(battery.run())) if missing else []
+    events = list(report_failures(run_cells(battery, workers, address))) if missing else []
     concluded = conclude(battery, events)
     _print_verdicts(concluded)
     print_lines(f"rows    {concluded.folder / 'rows.jsonl'}", f"page    {write_audit_page(concluded)}")

@@ -4,7 +4,18 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import BaseModel, Device, Guidance, Judge, RenderBatch, RunFolder, SamplerSteps, build_sampler, find_run_folder
+from expunge.cli.options import (
+    Address,
+    BaseModel,
+    Device,
+    Guidance,
+    Judge,
+    RenderBatch,
+    RunFolder,
+    SamplerSteps,
+    build_sampler,
+    find_run_folder,
+)
 
 PROMPTS = "Prompts of each prompt set at most, spread evenly over the set."
 SEEDS = "Images of each retained prompt. More images narrow the intervals."
@@ -41,6 +52,7 @@ def evaluate(
     budget: Annotated[str | None, typer.Option(metavar="quick|standard|full", help=BUDGET)] = None,
     until_width: Annotated[float | None, typer.Option(metavar="WIDTH", help=UNTIL_WIDTH)] = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help=WORKERS)] = 1,
+    address: Address = None,
     render_dtype: Annotated[str | None, typer.Option(metavar="bf16|fp16", help=RENDER_DTYPE)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the number of images and the estimated time, then exit.")] = False,
 ) -> None:
@@ -97,6 +109,7 @@ def evaluate(
         render_batch=render_batch,
         until_width=until_width,
         workers=workers,
+        address=address,
         render_dtype=render_dtype,
     )
     print_evaluation(rows, {s["id"]: s.get("of", s["target"]) for s in card.get("stages", ())})

@@ -21,6 +21,8 @@ Vocabulary = Annotated[str | None, typer.Option(metavar="FILE", help=VOCABULARY)
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Import code that a file names as package.module:NAME. For files that you trust.")
 ]
+ADDRESS = "Address of a Ray cluster that has the other workers, such as auto or ray://host:10001.  [default: this machine]"
+Address = Annotated[str | None, typer.Option(metavar="ADDRESS", help=ADDRESS)]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="Device: cpu, cuda, cuda:1, mps, or auto for the fastest one.")]
 RENDER = (
     "Images sampled at once, or auto: the number with which the device is fastest, measured once.  [default: at most 40 on a CPU and for "

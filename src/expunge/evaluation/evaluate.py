@@ -23,7 +23,6 @@ from expunge.evaluation.rows import AFTER_STAGES, notes_of_unknown, of_stages, r
 from expunge.evaluation.sequential import Stopping, refuse_width, widest
 from expunge.evaluation.settings import Settings, identify
 from expunge.evaluation.weights import weight_rows
-from expunge.evaluation.worker import refuse_memory
 from expunge.models.half import rounded
 from expunge.models.loading import Model
 from expunge.models.precision import DTYPES
@@ -35,8 +34,9 @@ from expunge.storage.files import write_json, write_lines
 from expunge.training.batch_size import RenderBatch
 from expunge.training.distributed import Processes, state_of_its_own
 from expunge.training.session import Session
-from expunge.training.workers import started
+from expunge.training.workers import refuse_workers, started
 
+WORKER = "expunge.evaluation.worker"
 NO_JUDGE = "No judge labelled the images, so metrics that need one are missing. Try --judge."
 
 
@@ -55,6 +55,7 @@ def evaluate(
     budget: BudgetName | None = None,
     until_width: float | None = None,
     workers: int = 1,
+    address: str | None = None,
     render_dtype: str | None = None,
 ) -> list[Row]:
     """Measure a run against its base model, and write `evaluation/` into the run's folder.
@@ -86,6 +87,8 @@ def evaluate(
             proportion to 1 / width² if many images change.
         workers: Processes that sample images, this one included, each with a model of its own: more need as much more memory, and on CUDA
             take the next devices in turn. The results are those of one process. The model must be a folder, a hub id or "canvas".
+        address: Of a Ray cluster ("auto", "ray://host:10001") that has the other workers, each with a GPU of its own on CUDA. All machines
+            see the cache and the model at the same path. Default: this machine has them.
         render_dtype: "bf16" or "fp16" samples images with the network in half precision. Before, 24 images of each concept and of each of
             both models are sampled in both precisions, and the notes say how many of their labels agree. Faster where the device is
             faster in it; takes as much more memory as the network in half precision. Default: the precision of the run.
@@ -108,7 +111,7 @@ def evaluate(
         model or card["model"]["name"], device=device, dtype=card["dtype"], cache=cache, progress=progress, render_batch=render_batch
     )
     network = session.model
-    refuse_memory(workers, network)
+    refuse_workers(workers, network, address)
     delta, concept = run.delta(network.fingerprint), run.concept()
     judges = judges_for(judge, network, *concept.parts)
     if until_width is not None:
@@ -116,7 +119,7 @@ def evaluate(
     half = half_precision(render_dtype, network, has_judge=bool(judges))
     settings = Settings(session, judges, protocol, sampler or network.default_sampler, metrics or protocol.metrics, until_width, half)
     folder = run.folder / "evaluation"
-    with state_of_its_own(), started(workers, network.device) as others:
+    with state_of_its_own(), started(workers, network.device, WORKER, address) as others:
         processes = Processes.launched(network.device)
         shown = session.progress if processes.is_main else Silent()
         settings = replace(settings, session=replace(session, distributed=processes, progress=shown, workers=others))

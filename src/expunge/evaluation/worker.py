@@ -1,10 +1,5 @@
-"""A process that samples images beside another one: `python -m expunge.evaluation.worker`, started by `Workers`.
+"""Images that several processes sample; `do` is what the others run (see `expunge.training.workers`)."""
 
-It reads the path of a job from each line of its input, and ends with its input.
-"""
-
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -121,36 +116,6 @@ def _loaded(name: str, device: str, dtype: str) -> DiffusionModel:
     return load(name, device, dtype)
 
 
-def refuse_memory(workers: int, model: DiffusionModel) -> None:
-    """Refuses a number of workers that is none, and workers for a model that they cannot load.
-
-    Raises:
-        ExpungeError: rule "no-workers" or "model-in-memory".
-    """
-    if workers < 1:
-        raise ExpungeError(f"{workers} processes sample nothing.", rule="no-workers", value=workers, hint="Try 1 or more.")
-    if workers > 1 and not (model.defaults.folder or model.files):
-        raise ExpungeError(
-            "Other processes cannot load a pipeline that is in the memory of this one.",
-            rule="model-in-memory",
-            value=model.name,
-            hint="Try to save it with save_pretrained and give the folder, or leave the workers out.",
-        )
-
-
-def main(device: str) -> None:
-    """Does the jobs that the input names."""
-    for line in sys.stdin:
-        try:
-            table = json.loads(Path(line.strip()).read_text(encoding="utf-8"))
-        except FileNotFoundError:  # done by others meanwhile
-            continue
-        try:
-            work(Job(**table), device)
-        except ExpungeError as error:
-            print(f"worker on {device}: {error}", file=sys.stderr, flush=True)
-            return
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+def do(job: dict[str, Any], device: str) -> None:
+    """Does a job that `shared` wrote; see `expunge.training.workers`."""
+    work(Job(**job), device)
