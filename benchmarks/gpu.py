@@ -68,7 +68,7 @@ def measured(name: str, batch: int, given: argparse.Namespace) -> dict[str, Any]
     """A line: one architecture at one batch size."""
     device, dtype = torch.device(given.device), DTYPES[given.dtype]
     model = load(ARCHITECTURES[name][given.small](dtype=dtype, device=given.device))
-    training = replace(MiMMU.training, steps=10**6, batch_size=batch, pictures=2, points=max(POINTS, batch), train_steps=2)
+    training = replace(MiMMU.training, steps=10**6, batch_size=batch, pictures=2, points=max(POINTS, batch), train_sampler_steps=2)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(model, Store(Path(folder)), Silent())
         batches = gather(session, Concept.find("Van Gogh", Vocabulary.general()), MiMMU().needs, training, 0)

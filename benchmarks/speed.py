@@ -59,7 +59,7 @@ RELEASED = {
 }
 """Steps and batch of the released settings; EraseDiff's batch is 16 there, and SalUn's and EraseDiff's steps follow from the data set."""
 FORMS: dict[str, dict[str, Any]] = {
-    "esd": {"erase_from": "null"},
+    "esd": {"surrogate": "null"},
     "ca": {"prior_weight": 0.0},
     "spm": {"surrogate": "null", "anchor_weight": 1000.0},
 }

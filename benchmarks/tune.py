@@ -1,4 +1,4 @@
-"""How the methods' defaults were found: `python benchmarks/tune.py esd --given --try erase_from=null,context --try whiten=0,1e-3`.
+"""How the methods' defaults were found: `python benchmarks/tune.py esd --given --try surrogate=null,context --try whiten=0,1e-3`.
 
 Tries every combination on a style and an object that no reported result uses, on pictures of a noise of their own, and prints
 what each forgets and spares. Settings of the method and of its training go by their names. With `--keep FILE` every trial becomes a

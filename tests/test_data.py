@@ -251,7 +251,7 @@ def test_asking_for_siblings_changes_no_other_part(tmp_path):
 def test_what_a_run_trains_on_may_be_sampled_otherwise(tmp_path):
     """As distilled models need it: few steps, and no guidance. 0 and 1 both mean none."""
     session = tiny.session(cache=Store(tmp_path / "store"))
-    training = Training(pictures=2, points=6, train_steps=3, train_guidance=0)
+    training = Training(pictures=2, points=6, train_sampler_steps=3, train_guidance=0)
     references = ReferenceCache()
     bank = trajectory_bank(session, tiny.concept(), training, 0, references)
     assert len(bank.points) % 3 == 0

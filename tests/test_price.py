@@ -56,7 +56,7 @@ CASES = {
     "pushed": (plan("mim-mu", lock=0.0, eta=0.5), Price(16, 32, 24)),
     "accumulated": (plan("mim-mu", TRAINING | {"accumulate": 2}, lock=0.0, eta=0.0), Price(16, 16, 24)),
     # Guidance predicts what ESD asks for: two trajectories of 4 steps give 8 points with both references.
-    "trajectory": (plan("esd", erase_from="null"), Price(2 * 4 * 2, 0, 24)),
+    "trajectory": (plan("esd", surrogate="null"), Price(2 * 4 * 2, 0, 24)),
     # Another concept's prompt in the place of the empty one: its reference at each of those points.
     "erased from another": (plan("esd"), Price(2 * 4 * 2, 8, 24)),
     # Pictures: 2 of the concept, 3 of what survives. Prepared: 8 references, 8 with gradient, 8 without. Then 16 with and 8 of the

@@ -168,8 +168,8 @@ def test_a_method_outside_the_package(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(tmp_path)
     from outside import Mine
 
-    assert settings_of(Mine)[7:] == [  # after ESD's own and the keyword-only ones that it shares
-        Setting("strength", "NUMBER", "above 0, at most 2", settings_of(Mine)[7].default, "How strong."),
+    assert settings_of(Mine)[8:] == [  # after ESD's own and the keyword-only ones that it shares
+        Setting("strength", "NUMBER", "above 0, at most 2", settings_of(Mine)[8].default, "How strong."),
         Setting("how", "a|b", "", "a", ""),
         Setting("count", "COUNT", "", None, "How many."),
         Setting("loud", "", "", False, ""),

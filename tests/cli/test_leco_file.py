@@ -36,7 +36,7 @@ def test_a_prompt_is_esd_with_the_empty_prompt_on_the_bare_name(file):
     assert tables["concept"] == {"target": "neon"}
     assert read_method_name(file, allow_code=False) == "esd"
     layer = Layer.of({key: tables[key] for key in ("method", "training")}, False)
-    assert layer.method == METHODS["esd"](negative_guidance=1.5, erase_from="null", variant="xattn-lora")
+    assert layer.method == METHODS["esd"](negative_guidance=1.5, surrogate="null", variant="xattn-lora")
     assert (layer.training.prompts, layer.training.batch_size) == ("bare", 2)
 
 

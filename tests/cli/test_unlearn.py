@@ -10,6 +10,7 @@ import pytest
 import tiny
 from cli.commandline import Said, say
 
+from expunge.cli import dry_run
 from expunge.models.scopes import SCOPES
 from expunge.progress import Progress
 
@@ -181,3 +182,13 @@ def test_an_interruption_says_how_to_go_on(unlearn: Unlearn, run: Path, tmp_path
     said = unlearn(*arguments)
     assert said.code == 0
     assert (tmp_path / "r" / "delta.safetensors").read_bytes() == (run / "delta.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["mim-mu", "uce"])
+def test_a_dry_run_lists_the_prompts_that_are_trained_on(method: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dry_run, "estimate_plan", lambda *_: None)  # its costs take seconds, and are tested elsewhere
+    monkeypatch.setattr(dry_run, "_print_costs", lambda _: None)
+    said = say("unlearn", method, "--target", "neon", "--synonym", "glow", "--prompts", "bare", "--device", "cpu", "--dry-run")
+    assert said.code == 0, said.err
+    listed = next(line for line in said.out.splitlines() if "to forget" in line)
+    assert "2 prompts: neon style; glow style" in listed

@@ -130,7 +130,7 @@ def cases() -> dict[str, Callable[[Place], Numbers]]:
         },
         "variant/f-dmu variational": {"concept": neon, "method": "f-dmu", "form": "variational", "training": FEWER},
         "variant/esd paper": {
-            "concept": neon, "method": "esd", "erase_from": "null", "training": FEWER | {"prompts": "bare", "schedule": "constant"}
+            "concept": neon, "method": "esd", "surrogate": "null", "training": FEWER | {"prompts": "bare", "schedule": "constant"}
         },
     }  # fmt: skip
     found: dict[str, Callable[[Place], Numbers]] = {name: partial(_unlearned, **given) for name, given in runs.items()}

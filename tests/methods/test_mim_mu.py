@@ -62,7 +62,7 @@ def test_with_the_null_target_eta_is_esds_negative_guidance():
     x = batch().forget
     as_trajectory = Point(x.x_t, x.t, x.cond, x.keys)
     ours = MiMMU(target_as="null", eta=0.7)(MODELS, batch())["forget"]
-    assert ours == ESD(erase_from="null", negative_guidance=0.7)(MODELS, batch(trajectory=as_trajectory))["forget"]
+    assert ours == ESD(surrogate="null", negative_guidance=0.7)(MODELS, batch(trajectory=as_trajectory))["forget"]
 
 
 @pytest.mark.parametrize("target_as", ["null", "context", "marginal"])

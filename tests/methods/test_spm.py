@@ -51,7 +51,7 @@ def test_other_prompts_are_anchored(weight):
 
 def test_with_the_null_surrogate_its_goal_is_esds():
     given, models = batch(), Models(Recorded(0.5), Recorded(0.0))
-    assert SPM(surrogate="null", eta=0.7)(models, given)["forget"] == ESD(erase_from="null", negative_guidance=0.7)(models, given)["forget"]
+    assert SPM(surrogate="null", eta=0.7)(models, given)["forget"] == ESD(surrogate="null", negative_guidance=0.7)(models, given)["forget"]
 
 
 def test_teacher_and_student_see_the_same_latents_where_peers_encode_twice():

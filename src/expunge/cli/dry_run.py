@@ -6,6 +6,7 @@ from pathlib import Path
 
 from expunge.cli.output import print_lines, print_table
 from expunge.diffusion.batch import NEEDS
+from expunge.methods.base import Edit, Which
 from expunge.methods.config import method_name
 from expunge.models.base import DiffusionModel
 from expunge.models.outline import is_identified
@@ -13,6 +14,7 @@ from expunge.models.scopes import Scope, size_of
 from expunge.progress import duration
 from expunge.runs.estimate import Estimate, estimate_plan
 from expunge.runs.plan import Plan
+from expunge.training.banks import trained_on
 from expunge.training.session import Session
 
 SHOWN = 3
@@ -25,7 +27,8 @@ def print_plan(plan: Plan, session: Session, out: Path | None) -> None:
     # A stage knows only the concepts before it, so the prompts of a sequence are those of its stages.
     stages = plan.stages or (plan,)
     concepts = [concept for stage in stages[:: 1 + len(plan.before)] for concept in stage.concept.parts]
-    forget = _interleave([[p.prompt for p in concept.forget()] for concept in concepts])
+    forget = _interleave([[p.prompt for p in of] for stage in stages for of in trained_on(stage.concept, prompts_of(stage))])
+    forget = list(dict.fromkeys(forget))  # several methods in turn may have the same prompts
     is_sequence = len(stages) > 1 and not plan.before
     rows = [
         (
@@ -49,6 +52,11 @@ def print_plan(plan: Plan, session: Session, out: Path | None) -> None:
         _print_costs(estimate_plan(plan, session))
     else:
         print_lines("A closed form takes no forward and no backward passes.")
+
+
+def prompts_of(stage: Plan) -> Which:
+    """Which prompts a stage forgets: its training says so, or its closed form."""
+    return stage.training.prompts if stage.training else stage.method.prompts if isinstance(stage.method, Edit) else "every"
 
 
 def _describe_scope(scope: Scope, model: DiffusionModel) -> list[tuple[str, str]]:
@@ -78,7 +86,7 @@ def _print_costs(found: Estimate) -> None:
     else:
         each, steps = stages[0].pace, sum(s.plan.training.steps for s in stages if s.plan.training)
         forward, both = (each.forward, each.both) if each else (None, None)
-        what = "trajectories" if "trajectory" in first.method.needs else "images"
+        what = "trajectories" if first.method.needs & {"trajectory", "surrogate_trajectory"} else "images"
         name = f"{what} of the concept: {'to generate' if total.pictures else 'in the cache'}"
         rows = [
             (name, total.pictures, 0, _times(total.pictures, forward)),

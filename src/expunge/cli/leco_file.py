@@ -47,7 +47,7 @@ def read_leco(tables: Mapping[str, Any], path: Path) -> dict[str, Any]:
     targets = [{"target": prompt["target"].strip()} for prompt in prompts]
     return {
         "concept": targets[0] if len(targets) == 1 else {"targets": targets},
-        "method": {"name": "esd", "negative_guidance": guidance, "erase_from": "null", "variant": "xattn-lora"},
+        "method": {"name": "esd", "negative_guidance": guidance, "surrogate": "null", "variant": "xattn-lora"},
         "training": {"prompts": "bare"} | ({} if batch is None else {"batch_size": batch}),
     }
 

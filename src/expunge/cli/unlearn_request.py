@@ -63,7 +63,8 @@ def resolve(method: str, given: Mapping[str, Any]) -> Request:
     if not allow_code and (named := config.code_named(cls, configured)):
         raise config.outside_code(named[0])
     built = config.build(cls, configured | _select(given, names), method, allow_code=True)
-    training = _build_training(built, (tables.get("training", {}) if is_same else {}) | _select(given, [f.name for f in fields(Training)]))
+    of_training = [f.name for f in fields(Training) if f.name not in names]  # a closed form may have `prompts` of its own
+    training = _build_training(built, (tables.get("training", {}) if is_same else {}) | _select(given, of_training))
     model = with_options(given["model"] or model_table.get("name") or CANVAS, given["model_variant"], given["model_config"])
     concept = find_concepts(tables.get("concept", {}), given, model)
     if given["anchor"] is not None and not built.needs & {"anchor", "anchor_pictures"}:

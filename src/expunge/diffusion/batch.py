@@ -14,14 +14,17 @@ Terms = dict[str, Float[Tensor, ""]]
 """Named scalar losses; their sum is minimised, each is logged."""
 
 Need = Literal[
-    "reference", "forget", "trajectory", "anchor_pictures", "surrogate", "retain", "context", "marginal", "sibling", "anchor", "spans"
-]
+    "reference", "forget", "trajectory", "surrogate_trajectory", "anchor_pictures", "surrogate", "retain",
+    "context", "marginal", "sibling", "anchor", "spans",
+]  # fmt: skip
 """What a method may ask for. `target` and `null` are always there."""
 
 NEEDS: dict[Need, str] = {
     "reference": "the base model's noise predictions",
     "forget": "images of the concept by the base model, noised",
     "trajectory": "points that the base model visits while it samples the concept under guidance",
+    "surrogate_trajectory": "points that the base model visits while it samples the marginal, where the method needs it, else the context, "
+    "else the empty prompt, each under the forget prompt",
     "anchor_pictures": "images of the anchor's prompts by the base model, each under the forget prompt, noised",
     "surrogate": "images of what may replace the concept, by the base model, each under the forget prompt, noised",
     "retain": "what must survive: images by the base model, noised, each under its prompt; for closed forms only the prompts",
@@ -33,7 +36,7 @@ NEEDS: dict[Need, str] = {
 }
 
 
-LEADS: tuple[Need, ...] = ("forget", "trajectory", "anchor_pictures", "surrogate")
+LEADS: tuple[Need, ...] = ("forget", "trajectory", "surrogate_trajectory", "anchor_pictures", "surrogate")
 """The parts whose rows belong to forget prompts. `context`, `marginal`, `sibling`, `anchor` and `spans` go row by row with the first."""
 
 
@@ -70,6 +73,12 @@ class Batch:
         return self._part("trajectory")  # type: ignore[return-value]
 
     @property
+    def surrogate_trajectory(self) -> Point:
+        """Points of guided sampling of the prompt without the concept, each under the forget prompt. What is sampled is `marginal`, where
+        the method needs that, else `context`, else `null`."""
+        return self._part("surrogate_trajectory")  # type: ignore[return-value]
+
+    @property
     def anchor_pictures(self) -> Noised:
         """Noised images of the anchor's prompts, each under the forget prompt whose anchor it is."""
         return self._part("anchor_pictures")  # type: ignore[return-value]
@@ -91,7 +100,8 @@ class Batch:
 
     @property
     def marginal(self) -> Cond:
-        """Row by row, that forget prompt with another concept of the same domain in its place; for `surrogate`, what the image shows."""
+        """Row by row, that forget prompt with another concept of the same domain in its place; for `surrogate`, what the image shows, and
+        for `surrogate_trajectory`, what is sampled."""
         return self._part("marginal")  # type: ignore[return-value]
 
     @property

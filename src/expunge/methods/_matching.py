@@ -8,9 +8,9 @@ squared difference m_i of the two predictions, its mean over the numbers of the 
 The gradient is that of mean_i D_f(M_i), up to a constant factor. For KL, w is 1 and L is the mean squared error. The weight depends on each
 point's own M_i, so points with a large difference are damped or amplified individually, which a mean over the batch would hide.
 
-Source: the idea is that of arXiv 2509.21167, which leaves the scale kappa open. Its calibration, the form by weights and the choice of lam
-are ours. With kappa = 8, squared Hellinger has the weight e^{-m} of the paper's gradient; with kappa = 1, chi^2 has e^m. Both are 1 to many
-digits for m of 0.001 to 0.01, by which predictions differ.
+Source: the idea is that of arXiv 2509.21167, which leaves the scale kappa open; its released code has kappa = C, the latent's channels. The
+calibration of kappa, the form by weights and the choice of lam are ours. With kappa = 8, squared Hellinger has the weight e^{-m} of the
+paper's gradient; with kappa = 1, chi^2 has e^m. Both are 1 to many digits for m of 0.001 to 0.01, by which predictions differ.
 """
 
 from abc import abstractmethod
@@ -60,7 +60,8 @@ class Matching(Objective):
     kappa: Annotated[float, Gt(0)] | Literal["auto", "exact"] = "auto"
     """Scale of the squared difference inside the divergence, M = kappa m; it has no effect on `kl`. `auto` sets it on the first batch, so
     that the median M there is `start`. `exact` is the scale of DDPM's reverse steps (with `time_weight` path; otherwise of the largest of
-    them). Larger departs more from the squared error: with a damping divergence, points with M above 8 have almost no gradient."""
+    them). 4 is the released code's scale, for latents of four channels. Larger departs more from the squared error: with a damping
+    divergence, points with M above 8 have almost no gradient."""
     start: Annotated[float, Gt(0)] | Literal["auto"] = "auto"
     """The median M of the first batch with `kappa` auto. `auto` is 2 for divergences that damp and 0.5 for those that amplify."""
     time_weight: Literal["flat", "path"] = "flat"

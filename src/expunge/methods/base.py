@@ -19,6 +19,9 @@ from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError
 from expunge.models.scopes import Scope
 
+Which = Literal["every", "bare"]
+"""Which prompts to forget: all, or those that contain a concept alone."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -34,6 +37,14 @@ class Training:
     schedule: Literal["constant", "cosine"] = "cosine"
     """Whether the learning rate is constant or falls to zero along half a cosine. With `cosine` less noise of the last batches remains in
     the weights, which damages less for the same forgetting."""
+    warmup: Annotated[int, Ge(1)] | None = None
+    """Steps over which the learning rate rises linearly from 0 before the schedule begins; none starts at the full rate. More limit the
+    first steps, in which Adam's running means are of few gradients. It must be less than `steps`."""
+    cycles: Annotated[int, Ge(1)] | None = None
+    """With `cosine`: how often the rate falls to zero, each time from the full rate again, as in SPM's released code; none is once."""
+    weight_decay: Annotated[float, Gt(0)] | None = None
+    """Decoupled weight decay (AdamW): each step shrinks the trained weights by this times the learning rate; none is Adam. Larger pulls the
+    trained weights to zero, not to the base model. Some released codes have it. It goes with neither masks nor `whiten`."""
     batch_size: Annotated[int, Ge(1)] = 16
     """Points on the noise path in each step, for each part that the method reads. Larger reduces the noise of the gradient and costs more
     time and memory."""
@@ -43,7 +54,7 @@ class Training:
     """Images (or trajectories) of the concept that the base model makes at the start, spread over the forget prompts; and as many surrogate
     or anchor images, for methods that use them. More vary more and take longer to make. A trajectory has a point for each step of the
     sampler, and no more trajectories are made than fill `points`."""
-    prompts: Literal["every", "bare"] = "every"
+    prompts: Which = "every"
     """The concept's prompts to train on: `every`, each name with each partner and alone; `bare`, each name alone, as in ESD's paper. `bare`
     is learnt faster and its prompts contain no other words, but forgetting with other words then depends on generalisation."""
     retain_pictures: Annotated[int, Ge(1)] = 128
@@ -52,7 +63,7 @@ class Training:
     points: Annotated[int, Ge(1)] = 512
     """Points on the noise path in the bank that batches are sampled from, with one bank for each part. More vary more; each costs a
     reference forward for every prompt whose prediction the method needs there."""
-    train_steps: Annotated[int, Ge(1)] | None = None
+    train_sampler_steps: Annotated[int, Ge(1)] | None = None
     """Denoising steps of the images and trajectories to train on; none takes those of the model. Distilled (turbo) models need few. More
     are finer and take longer, and a trajectory has a point for each."""
     train_guidance: Annotated[float, Ge(0)] | None = None
@@ -62,9 +73,9 @@ class Training:
     """Whether `steps`, `points`, `pictures` and `retain_pictures` are those of each concept where one run removes several jointly, so that
     the run has as many times more. Without it the concepts share them, and from three concepts on each is forgotten less. With it, the
     cost grows in proportion to the number of concepts. A run of one concept is the same either way."""
-    max_grad_norm: Annotated[float, Gt(0)] = 1.0
-    """Gradients are scaled down to this norm. With `whiten` above 0 it is the norm in whitened coordinates, which differs. Smaller limits
-    large steps more."""
+    max_grad_norm: Annotated[float, Gt(0)] | Literal["off"] = 1.0
+    """Gradients are scaled down to this norm; `off` leaves them as they are. With `whiten` above 0 it is the norm in whitened coordinates,
+    which differs. Smaller limits large steps more."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Decay of an exponential moving average of the trained weights, which then is the result; 0 has no average. Larger averages over more
     steps, and keeps the result nearer to the base model. For low-rank additions each factor is averaged by itself."""
@@ -85,6 +96,27 @@ class Training:
                 rule="uneven-batch",
                 value=self.accumulate,
                 hint=f"Try a divisor of {self.batch_size} for accumulate.",
+            )
+        if self.warmup is not None and self.warmup >= self.steps:
+            raise ExpungeError(
+                f"The warm-up of {self.warmup} steps leaves none of {self.steps} at the full rate.",
+                rule="warmup-too-long",
+                value=self.warmup,
+                hint=f"Try a warmup below {self.steps}.",
+            )
+        if self.weight_decay and self.whiten:
+            raise ExpungeError(
+                f"Weight decay shrinks weights in their own coordinates, and whitened steps have others (whiten is {self.whiten}).",
+                rule="decay-and-whitening",
+                value=self.weight_decay,
+                hint="Try --whiten 0, or leave the weight decay out.",
+            )
+        if self.cycles is not None and self.schedule == "constant":
+            raise ExpungeError(
+                f"A constant learning rate has no cycles, but cycles is {self.cycles}.",
+                rule="cycles-of-constant",
+                value=self.cycles,
+                hint="Try schedule cosine, or leave cycles out.",
             )
 
     def of_run(self, concepts: int) -> "Training":
@@ -161,10 +193,6 @@ class Objective(ABC):
         terms: the student's, computed with `models.fixed_companion`, and the negated one of the companion, with the student detached.
         """
         return None
-
-
-Which = Literal["every", "bare"]
-"""Which prompts to forget: all, or those that contain a concept alone."""
 
 
 @dataclass(frozen=True)

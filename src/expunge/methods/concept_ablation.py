@@ -29,8 +29,10 @@ class CA(Matching):
     Source: arXiv 2303.13516, the model-based variant, with keys and values of cross-attention. The paper's derivation has the base model in
     the goal. Its practical loss and the released code have the current model under a stopped gradient, which saves the memory of a second
     network. `goal_by` chooses between the two. Here both are one network, and the goal of the base model is computed once, so `reference`
-    is cheaper. The second term is the paper's regularisation; the released code has it for some concepts only, with this weight. Ours are
-    the choice of divergence and, by default, whitened steps. With `goal_by` reference and `prior_weight` 0 it is f-DMU with KL.
+    is cheaper. The second term is the paper's regularisation. The released code has it for few concepts and not for styles, and there its
+    first term is a sum over the channels of the latent while its second is a mean: its weight 1 is 0.25 here, for four channels. Ours are
+    the choice of divergence and, by default, whitened steps. With `goal_by` reference and `prior_weight` 0 it is f-DMU with KL. The preset
+    `ca-published` has the released settings.
     """
 
     goal_by: Literal["student", "reference"] = "student"

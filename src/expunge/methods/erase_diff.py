@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
@@ -36,11 +36,17 @@ class EraseDiff(Objective):
     than half of the time, and for Stable Diffusion it has a fixed lambda. The paper's L_f has noise of another distribution as its target
     (its DDPM code: uniform); its code for Stable Diffusion has the current model's prediction under another prompt. Ours are the base
     model's prediction as the target, on the same latents, and whitened steps. Whitened steps, Adam, and a separate lambda for each of the
-    `accumulate` parts of a batch satisfy the constraint approximately.
+    `accumulate` parts of a batch satisfy the constraint approximately. The preset `erase-diff-published` has the released settings.
     """
 
     eta: Annotated[float, Gt(0)] = 1.0
     """How fast L_f must fall, relative to a step along its own gradient. Larger forgets faster and damages more."""
+    multiplier: Annotated[float, Ge(0)] | None = None
+    """A constant lambda, as in the released code for Stable Diffusion (1 in its commands), in place of the smallest that `eta` allows.
+    Larger forgets faster and damages more; none computes it in each step."""
+    goal_by: Literal["reference", "student"] = "reference"
+    """Whose prediction under m is the goal of L_f: the base model's, or, as in the released code, that of the network itself, which changes
+    during training."""
     variant: Variant = "xattn"
     """Which weights are trained (`expunge ls scopes`). Training fewer weights damages less and forgets less."""
 
@@ -48,7 +54,8 @@ class EraseDiff(Objective):
 
     @property
     def needs(self) -> frozenset[Need]:
-        return frozenset({"forget", "marginal", "retain", "reference"})
+        shared: frozenset[Need] = frozenset({"forget", "marginal", "retain"})
+        return shared | {"reference"} if self.goal_by == "reference" else shared
 
     @property
     def scope(self) -> Scope:
@@ -56,12 +63,16 @@ class EraseDiff(Objective):
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, kept, weights = batch.forget, batch.retain, list(models.weights.values())
-        forget = squared_error(models.student(x), models.reference(x.given(batch.marginal))).mean()
+        prediction, network = models.student(x), models.reference if self.goal_by == "reference" else models.student
+        with torch.no_grad():
+            goal = network(x.given(batch.marginal))
+        forget = squared_error(prediction, goal).mean()
         f = _gradients(forget, weights, x.x_t.numel())
         retain = denoising_error(models, kept).mean()
         r = _gradients(retain, weights, kept.x_t.numel())
         size, along = _dot(f, f), _dot(f, r)
-        barrier = torch.where(size > 0, (self.eta - along / size).clamp(min=0), 0.0)
+        adaptive = torch.where(size > 0, (self.eta - along / size).clamp(min=0), 0.0)
+        barrier = adaptive if self.multiplier is None else torch.full_like(adaptive, self.multiplier)
         return {"retain": retain.detach() + _linear(weights, r), "forget": forget.detach() + barrier * _linear(weights, f)}
 
 

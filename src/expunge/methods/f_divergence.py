@@ -30,8 +30,11 @@ class FDMU(Matching):
 
     Source: arXiv 2509.21167 for the objective, for the closed forms of Gaussian steps, and for the variational form. The closed form of KL
     is the squared error. That of squared Hellinger, the paper's best trade-off, is the squared error times a factor that decreases with the
-    distance. Keys and values of cross-attention, and anchor images that are made once, are Concept Ablation's. Ours are the scale inside
-    the divergence, which the paper leaves open (see `kappa`), the form by weights, the discriminator and, by default, whitened steps.
+    distance. Keys and values of cross-attention, and anchor images that are made once, are Concept Ablation's. The released code fixes the
+    scale inside the divergence: e^{-d/8} and e^d, with d the squared error summed over the channels of the latent and averaged over its
+    places. That is `kappa` 4 for four channels, with `time_weight` flat (the preset `f-dmu-published`). There Hellinger's weight is nearly
+    1. Ours are a scale that the first batch sets (see `kappa`), the form by weights, the discriminator and, by default, whitened
+    steps.
 
     Raises:
         ExpungeError: the divergence has no variational form here.

@@ -141,7 +141,10 @@ class Estimate:
         model, training = self.session.model, stage.plan.training
         if model.device_kind != "cpu" or training is None:
             return 0
-        parts = sum(need in stage.plan.method.needs for need in ("forget", "trajectory", "anchor_pictures", "surrogate", "retain"))
+        parts = sum(
+            need in stage.plan.method.needs
+            for need in ("forget", "trajectory", "surrogate_trajectory", "anchor_pictures", "surrogate", "retain")
+        )
         return NUMBER * math.prod(model.latent_shape) * (3 * training.points * max(parts, 1) + stage.price.reference)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from expunge.concepts.groups import Subject
 from expunge.concepts.name_set import NameSet
 from expunge.diffusion.batch import Need
 from expunge.diffusion.types import Latents, Noised, Point
-from expunge.methods.base import Training
+from expunge.methods.base import Training, Which
 from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler, Visit
 from expunge.storage.cache import Store
@@ -31,6 +32,10 @@ PICTURES: dict[Need, str] = {
     "retain": "images that must survive",
 }
 """What a progress bar says while the images of a part are sampled."""
+
+
+Replaced = Literal["marginal", "context", "null"]
+"""What a trajectory without the concept is sampled with."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,15 @@ def surviving(concept: Subject) -> list[str]:
     return [p for p in concept.retain() if not words.search(p)]
 
 
-def _trained_on(concept: Subject, training: Training) -> list[list[ForgetPrompt]]:
-    """The prompts to forget, of each concept, that the training asks for."""
-    return [[p for p in c.forget() if training.prompts == "every" or p.is_bare] for c in concept.parts]
+def trained_on(concept: Subject, which: Which) -> list[list[ForgetPrompt]]:
+    """The prompts to forget, of each concept: every one, or those that hold the concept alone."""
+    return [[p for p in c.forget() if which == "every" or p.is_bare] for c in concept.parts]
 
 
 def _in_turn(concept: Subject, training: Training, count: int) -> list[ForgetPrompt]:
     """Prompts to forget, of each concept in turn: all of them over and over, or where there are more than are asked for, some of
     them, spread evenly, since a concept's other names come last."""
-    prompts = _trained_on(concept, training)
+    prompts = trained_on(concept, training.prompts)
     chosen = []
     for i in range(count):
         nth, at = divmod(i, len(prompts))
@@ -132,7 +137,7 @@ def _noised(
 
 def sampler_of(model: DiffusionModel, training: Training) -> Sampler:
     """How images and trajectories to train on are sampled: as the training says, else as the model is."""
-    usual, steps, guidance = model.default_sampler, training.train_steps, training.train_guidance
+    usual, steps, guidance = model.default_sampler, training.train_sampler_steps, training.train_guidance
     return Sampler(steps or usual.steps, usual.guidance_scale if guidance is None else guidance)
 
 
@@ -162,29 +167,44 @@ def noised(
     return Noised(model.path.add_noise(x_0, noise, t), t, cond, keys, model.path.goal(x_0, noise, t)), rows
 
 
-def trajectory_bank(session: Session, concept: Subject, training: Training, seed: int, references: ReferenceCache) -> Bank:
-    """Points that the base model visits while it samples the concept under guidance.
+def trajectory_bank(
+    session: Session,
+    concept: Subject,
+    training: Training,
+    seed: int,
+    references: ReferenceCache,
+    replaced: Replaced | None = None,
+) -> Bank:
+    """Points that the base model visits while it samples the concept under guidance; or, with `replaced`, the marginal, the context or the
+    empty prompt in its place. Each point is under its forget prompt.
 
     The two predictions that guidance needs at each point are the reference's outputs there, so they go into `references` at no cost.
     """
-    model, sampler, prompts = session.model, sampler_of(session.model, training), _trained_on(concept, training)
+    model, sampler, prompts = session.model, sampler_of(session.model, training), trained_on(concept, training.prompts)
     each = max(1, min(training.pictures, -(-training.points // sampler.steps)) // len(prompts))
     count = each * len(prompts)
     chosen = [of[i * len(of) // each % len(of)] for i in range(each) for of in prompts]
     seeds = [seed_of(seed, "trajectory", i) for i in range(count)]
     made_by = model.fingerprint, Renderer(session, RENDER_BATCH).key(__name__)
-    key = digest("visits", *made_by, [p.prompt for p in chosen], seeds, sampler.steps, sampler.guidance_scale)
-    shown = [p.prompt for p in chosen]
-    path = _stored(session.cache, key, shown, lambda: _trajectories(session, shown, seeds, sampler))
+    drawn = _drawn(chosen, torch.Generator().manual_seed(seed_of(seed, "surrogate_trajectory")))
+    sampled = {None: [p.prompt for p in chosen], "marginal": list(drawn), "context": [p.context for p in chosen], "null": [""] * count}[
+        replaced
+    ]
+    key = digest("visits", *made_by, sampled, seeds, sampler.steps, sampler.guidance_scale)
+    path = _stored(session.cache, key, sampled, lambda: _trajectories(session, sampled, seeds, sampler))
 
     visits = path["x_t"].shape[1]  # some schedulers, PNDM and Heun among them, visit more points than they have steps
     rows = tuple(p for p in chosen for _ in range(visits))
-    keys = tuple(f"trajectory/{i}/{k}" for i in range(count) for k in range(visits))
+    part = "surrogate_trajectory" if replaced else "trajectory"
+    keys = tuple(f"{part}/{i}/{k}" for i in range(count) for k in range(visits))
     point = Point(path["x_t"].flatten(0, 1), path["t"].repeat(count), model.encode([p.prompt for p in rows]).to("cpu"), keys)
-    references.put(list(zip(keys, point.cond.keys, strict=True)), path["given"].flatten(0, 1))
+    given = model.encode([prompt for prompt in sampled for _ in range(visits)]).keys if replaced else point.cond.keys
+    references.put(list(zip(keys, given, strict=True)), path["given"].flatten(0, 1))
     if "without" in path:  # a sampler without guidance asks for the prompt alone
         references.put([(k, model.null().keys[0]) for k in keys], path["without"].flatten(0, 1))
     references.take()  # they are in the store: no checkpoint needs to hold them
+    if replaced:
+        return _bank(point, rows, tuple(marginal for marginal in drawn for _ in range(visits)), seed_of(seed, part))
     return _bank(point, rows, _drawn(rows, torch.Generator().manual_seed(seed_of(seed, "marginal"))), seed)
 
 

@@ -12,7 +12,7 @@ from expunge.diffusion.types import Cond, Noised, Point, Spans
 from expunge.methods.base import Training
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
-from expunge.training.banks import Bank, forget_bank, retain_bank, stand_in_bank, trajectory_bank
+from expunge.training.banks import Bank, Replaced, forget_bank, retain_bank, stand_in_bank, trajectory_bank
 from expunge.training.networks import ReferenceCache
 from expunge.training.session import Session
 
@@ -89,6 +89,9 @@ def gather(session: Session, concept: Subject, needs: frozenset[Need], training:
                 banks[need] = forget_bank(session, concept, training, seed)
             case "trajectory":
                 banks[need] = trajectory_bank(session, concept, training, seed, references)
+            case "surrogate_trajectory":
+                replaced: Replaced = "marginal" if "marginal" in needs else "context" if "context" in needs else "null"
+                banks[need] = trajectory_bank(session, concept, training, seed, references, replaced)
             case "retain":
                 banks[need] = retain_bank(session, concept, training, seed)
             case _:

@@ -8,7 +8,7 @@ from expunge.methods.base import EditPrompts, Which
 from expunge.models.base import DiffusionModel
 from expunge.models.inputs import Group, conditions, groups
 from expunge.models.scopes import SCOPES, Scope
-from expunge.training.banks import surviving
+from expunge.training.banks import surviving, trained_on
 
 
 def edit_prompts(
@@ -20,7 +20,7 @@ def edit_prompts(
     In a sequence what it is to keep as it is read holds what was removed before, under every name: no other prompt has those words, and an
     edit that is free to change how they are read brings them back.
     """
-    forget = [p for p in concept.forget() if which == "every" or p.is_bare]
+    forget = [p for of in trained_on(concept, which) for p in of]
     together = {c.identity for c in concept.parts}
     before = [c for part in concept.parts for c in part.removed if c.identity not in together]
     retained = [*surviving(concept), *(p.prompt for c in before for p in c.by_every_name.forget())]

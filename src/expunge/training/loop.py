@@ -130,7 +130,8 @@ class Trainer:
         self.accelerator.unscale_gradients(optimizer)
         self._mask_gradients()
         self.preconditioner.change_gradients(trained)
-        norm = nn.utils.clip_grad_norm_(trained.values(), self.training.max_grad_norm)
+        limit = self.training.max_grad_norm
+        norm = nn.utils.clip_grad_norm_(trained.values(), math.inf if limit == "off" else limit)
         if self.accelerator.scaler is None and not torch.isfinite(norm):  # a scaler skips such a step and goes on
             raise self._not_finite(step, {})
         with self.preconditioner.stepping(trained):
@@ -169,6 +170,13 @@ class Trainer:
                 rule="mask-and-whitening",
                 value=self.training.whiten,
                 hint="Try --whiten 0.",
+            )
+        if masks and self.training.weight_decay:
+            raise ExpungeError(
+                f"This method masks entries of weights, and weight decay moves them too (it is {self.training.weight_decay}).",
+                rule="mask-and-decay",
+                value=self.training.weight_decay,
+                hint="Try it without weight decay.",
             )
         for name, mask in masks.items():
             if (gradient := self.state.trained[name].grad) is not None:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from expunge.errors import ExpungeError
 from expunge.methods.base import Objective, Training
@@ -23,7 +23,7 @@ class Accelerator(Protocol):
 
 
 class Optimizers:
-    """One Adam for each phase, made when the phase first occurs, and the loss scale of half precision.
+    """One Adam (or, with weight decay, AdamW) for each phase, made when the phase first occurs, and the loss scale of half precision.
 
     Each steps on all trained tensors and on the companion's parameters, with moments of its own.
     """
@@ -42,7 +42,7 @@ class Optimizers:
         """Every parameter that is optimized, by name."""
         self._groups: list[dict[str, Any]] = [{"params": list(trained.values())}]
         if own:
-            self._groups.append({"params": list(own.values()), "lr": method.companion_lr, "betas": COMPANION_BETAS})
+            self._groups.append({"params": list(own.values()), "lr": method.companion_lr, "betas": COMPANION_BETAS, "weight_decay": 0.0})
         self._phases: dict[str, Optimizer] = {}
 
     def at(self, step: int) -> Optimizer:
@@ -64,8 +64,8 @@ class Optimizers:
                 hint="Try another name in the method's `phase`.",
             )
         if phase not in self._phases:
-            # No weight decay: it would move the entries that a mask holds, whose gradient is zero.
-            made = Adam([dict(group) for group in self._groups], lr=self.training.lr)
+            groups, decay = [dict(group) for group in self._groups], self.training.weight_decay
+            made = AdamW(groups, lr=self.training.lr, weight_decay=decay) if decay else Adam(groups, lr=self.training.lr)
             # accelerate's wrapper is for a loss scale alone; its steps look modules up, which takes a twentieth of a small network's.
             self._phases[phase] = made if self.accelerator.scaler is None else self.accelerator.prepare(made)
         return self._phases[phase]
@@ -94,6 +94,10 @@ class Optimizers:
 
 def learning_rate(training: Training, step: int) -> float:
     """The learning rate of a step, 0 being the first."""
+    warmup = training.warmup or 0
+    if step < warmup:
+        return training.lr * step / warmup
     if training.schedule == "constant":
         return training.lr
-    return training.lr * (0.5 * (1 + math.cos(math.pi * (step / training.steps))))
+    done = (training.cycles or 1) * ((step - warmup) / (training.steps - warmup))
+    return training.lr * (0.5 * (1 + math.cos(math.pi * (done % 1))))

@@ -1,6 +1,10 @@
-"""Presets: named settings that were measured for a purpose.
+"""Presets: named settings, measured for a purpose or as published.
 
-Every setting is written out, so that a changed default does not change a preset.
+Every setting is written out, so that a changed default does not change a preset. Presets that end in `-published` have the settings of the
+authors' released code, converted where a loss is scaled otherwise here; `mim-mu-paper` has what is known of a paper without released code.
+Their comments say what is converted. What differs all the same: whole trajectories of the base model in place of partial ones that are
+sampled in every step, images by the base model in place of real ones, a bank of points in place of new noise in every step, moments in
+float32 in place of 8 bits, and prompts of the vocabulary.
 """
 
 from importlib import resources
@@ -10,7 +14,11 @@ from expunge import config
 from expunge.errors import ExpungeError
 from expunge.names import suggest
 
-PRESETS = ("relearn-tested", "relearn-resistant", "picture-then-name", "resistant", "many-concepts")
+PRESETS = (
+    "relearn-tested", "relearn-resistant", "picture-then-name", "resistant", "many-concepts",
+    "esd-published", "sdd-published", "ca-published", "uce-published", "f-dmu-published", "salun-published", "spm-published",
+    "erase-diff-published", "mim-mu-paper",
+)  # fmt: skip
 """The names of the presets. Each is a TOML file in this folder: a configuration without model and concept, and `about`, its purpose."""
 
 
