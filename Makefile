@@ -24,7 +24,7 @@ help: ## this list
 demo: $(VENV)/.installed ## erase a concept from the embedded model, measure it, write the report
 	$(BIN)/expunge demo $(ARGS)
 
-test: lint ## style, types and the tests
+test: lint $(VENV)/.installed-browser ## style, types and the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-test ## style and types alone
@@ -70,6 +70,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e '.[test]'
 	@touch $(VENV)/.installed $@
+
+# The system's Chromium, or else one that is downloaded. Without either, the tests of the studio are skipped and say why.
+$(VENV)/.installed-browser: tests/web/browser.py $(VENV)/.installed-test
+	$(BIN)/python tests/web/browser.py
+	@touch $@
 
 # diffusers imports bitsandbytes wherever it is installed, which takes seconds, so the usual tests do without.
 $(VENV)/.installed-slow: pyproject.toml constraints.txt | $(BIN)/pip

@@ -19,6 +19,8 @@ ONLY_IN = {
     "peft": ("models/low_rank.py",),
     "typer": ("cli/*",),
     "ray": ("training/cluster.py",),
+    "nicegui": ("web/*",),
+    "uvicorn": ("web/server.py",),
     "optuna": ("bench/tune.py",),
     "click": ("cli/*",),
     "expunge.cli": ("cli/*", "__main__.py"),

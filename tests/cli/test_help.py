@@ -26,6 +26,7 @@ VERBS = (
     "meter",
     "audit",
     "report",
+    "studio",
     "verify",
     "merge",
     "push",

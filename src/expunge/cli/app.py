@@ -26,6 +26,7 @@ from expunge.cli.push import push
 from expunge.cli.report import report
 from expunge.cli.sample import sample
 from expunge.cli.show import show
+from expunge.cli.studio import studio
 from expunge.cli.unlearn import unlearn
 from expunge.cli.verify import verify
 from expunge.errors import ExpungeError
@@ -45,6 +46,7 @@ VERBS = (
     "meter",
     "audit",
     "report",
+    "studio",
     "verify",
     "merge",
     "push",
@@ -111,6 +113,7 @@ app.command("eval")(evaluate)
 app.command("meter")(meter)
 app.command("audit")(audit)
 app.command("report")(report)
+app.command("studio")(studio)
 app.command("verify")(verify)
 app.command("merge")(merge)
 app.command("push")(push)

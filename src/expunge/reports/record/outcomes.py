@@ -40,8 +40,7 @@ class Outcome:
 
 def outcomes(conditions: tuple[Condition, ...], folder: Path, rows: tuple[Row, ...], concepts: list[str]) -> list[Outcome]:
     """The outcome of each condition for each concept, by each judge that measured it. What was not measured is not met."""
-    audits = [read_object(file) for name in _audits(folder) if (file := find_file(folder, name))]
-    found = []
+    audits, found = read_audits(folder), []
     for condition in conditions:
         for concept in concepts:
             of = _of_attack(condition, concept, audits) if condition.is_attack else _of_metric(condition, concept, rows)
@@ -49,8 +48,14 @@ def outcomes(conditions: tuple[Condition, ...], folder: Path, rows: tuple[Row, .
     return found
 
 
-def _audits(folder: Path) -> list[str]:
-    return sorted(f"{file.parent.name}/audit.json" for file in folder.glob("audit*/audit.json"))
+def read_audits(folder: Path) -> list[dict[str, Any]]:
+    """The `audit.json` of each audit in a run's folder, in the order of their names.
+
+    Raises:
+        ExpungeError: a file is broken, or leads out of the folder.
+    """
+    names = sorted(f"{file.parent.name}/audit.json" for file in folder.glob("audit*/audit.json"))
+    return [read_object(file) for name in names if (file := find_file(folder, name))]
 
 
 def _unmeasured(condition: Condition, concept: str, judge: str = "", note: str = "not measured") -> Outcome:
