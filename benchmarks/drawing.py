@@ -28,6 +28,7 @@ from expunge.concepts.concept import ProbePrompt
 from expunge.evaluation.protocol import Shot
 from expunge.evaluation.rendering import render
 from expunge.models.base import DiffusionModel
+from expunge.models.compiling import compiled
 from expunge.models.loading import load
 from expunge.models.sampling import Sampler
 from expunge.progress import Silent
@@ -38,13 +39,16 @@ FILE = Path(__file__).with_name("drawing.jsonl")
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "drawing.md"
 BATCHES = {"canvas": (1, 4, 16), "sd15": (1, 2)}
 SAMPLERS = {"canvas": Sampler(12, 3.0), "sd15": Sampler(2, 7.5)}
+COMPILED = ("canvas",)
+"""Models that are measured compiled too. It takes minutes for each batch of a large one."""
 SIZES = {"canvas": "the canvas, 32 px, 12 steps", "sd15": "the SD 1.5 architecture (860 M, random weights), 256 px, 2 steps"}
 HEAD = """# Speed of sampling
 
 Use this page to see what sampling by `expunge eval` costs beside diffusers' own pipeline. Both write PNG files; ours also names each image
 by everything that decides it. Medians over interleaved repetitions in one run (`benchmarks/drawing.py`). The ratio is that of images a
 second to diffusers at batch 1 in the same repetition, with the smallest and the largest. Seconds are of the processor, not of the clock,
-because other work ran on the machine; they still vary by a fifth. Memory is the peak above the loaded model.
+because other work ran on the machine; they still vary by a fifth. Memory is the peak above the loaded model. Compiling, which takes from
+seconds to minutes for each batch, is left out.
 
 Machine: {machines}.
 
@@ -53,7 +57,7 @@ the large one hardly. What makes an evaluation cheaper is to sample fewer images
 ([Evaluate at scale](../how-to/evaluate-at-scale.md)).
 """
 COLUMNS = "| | images at once | images a second | ratio | peak memory, MiB |\n|---|--:|--:|--:|--:|\n"
-WAYS = {"expunge": "`expunge`", "diffusers": "diffusers' pipeline"}
+WAYS = {"expunge": "`expunge`", "compiled": "`expunge`, `--compile`", "diffusers": "diffusers' pipeline"}
 
 
 def sd15() -> StableDiffusionPipeline:
@@ -97,7 +101,7 @@ def theirs(model: DiffusionModel, prompts: list[str], batch: int, sampler: Sampl
             image.save(folder / f"{start + i}.png")
 
 
-DRAW: dict[str, Callable[..., None]] = {"expunge": ours, "diffusers": theirs}
+DRAW: dict[str, Callable[..., None]] = {"expunge": ours, "compiled": ours, "diffusers": theirs}
 
 
 def peak() -> int:
@@ -111,7 +115,10 @@ def measure(model: DiffusionModel, name: str, way: str, batch: int, images: int,
     torch.set_num_threads(1)
     prompts = [("a ring in neon style", "a windmill in dots style")[i % 2] for i in range(images)]
     assert model.fingerprint  # a hash of all weights, which is no part of sampling
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other, compiled(model, way == "compiled") as failure:
+        assert failure is None, failure
+        if way == "compiled":  # once for each shape
+            ours(model, prompts[:batch], batch, SAMPLERS[name], Path(other))
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
         before, began = peak(), time.process_time()
         DRAW[way](model, prompts, batch, SAMPLERS[name], Path(folder))
@@ -129,7 +136,7 @@ def run(name: str, images: int, repetitions: int) -> None:
     for repetition in range(repetitions):
         for batch in BATCHES[name]:
             for way in DRAW:
-                if (name, way, batch, repetition) in done:
+                if (name, way, batch, repetition) in done or (way == "compiled" and name not in COMPILED):
                     continue
                 out = fork.SimpleQueue()
                 process = fork.Process(target=measure, args=(model, name, way, batch, images, out))

@@ -10,7 +10,8 @@ import torch
 from bench.conftest import Coin
 from raising import raises_error
 
-from expunge.evaluation.evaluate import count_images, evaluate
+from expunge.evaluation.counting import count_images
+from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.half_precision import COMPARED, compared_shots
 from expunge.evaluation.judges import Judgement
 from expunge.evaluation.protocol import BUDGETS, Protocol
@@ -122,7 +123,7 @@ def test_the_compared_images_are_of_the_evaluation_and_counted(made: tuple[Run, 
 def test_a_worker_samples_in_the_precision_of_the_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     tiny.pipeline().save_pretrained(tmp_path / "model")
     jobs: list[dict] = []
-    monkeypatch.setattr("expunge.training.workers.Workers.send", lambda self, job: jobs.append(json.loads(Path(job).read_text())))
+    monkeypatch.setattr("expunge.training.workers.LocalWorkers.send", lambda self, job: jobs.append(json.loads(Path(job).read_text())))
     run = unlearn(str(tmp_path / "model"), tiny.concept(), "uce", out=tmp_path / "run", cache=tmp_path / "cache", device="cpu")
     judged_by(Calm(), monkeypatch)
     evaluate(run, load(str(tmp_path / "model")), cache=tmp_path / "cache", workers=2, render_batch=4, render_dtype="bf16", **FEW)

@@ -1,5 +1,6 @@
 """`expunge eval RUN`: a run's metrics, beside those of its base model."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -29,6 +30,7 @@ UNTIL_WIDTH = (
     "allow for the number of rounds.  [default: make all images]"
 )
 WORKERS = "Processes that sample images, each with a model in memory; on several GPUs one for each."
+COMPILE = "Compile the network for sampling (torch.compile): the first image waits for minutes, and others may be faster."
 RENDER_DTYPE = (
     "Sample images with the network in half precision, if a judge labels at least 95 % of 24 images of each model and concept as in full "
     "precision.  [default: the run's precision]"
@@ -54,6 +56,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(metavar="N", min=1, help=WORKERS)] = 1,
     address: Address = None,
     render_dtype: Annotated[str | None, typer.Option(metavar="bf16|fp16", help=RENDER_DTYPE)] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help=COMPILE)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the number of images and the estimated time, then exit.")] = False,
 ) -> None:
     """Measure whether the concept is gone and what else changed.
@@ -66,7 +69,7 @@ def evaluate(
     from expunge.cli.evaluation_table import print_conclusion, print_evaluation
     from expunge.cli.output import print_lines
     from expunge.config import build
-    from expunge.evaluation.evaluate import count_images
+    from expunge.evaluation.counting import count_images
     from expunge.evaluation.evaluate import evaluate as evaluate_run
     from expunge.evaluation.half_precision import half_precision
     from expunge.evaluation.metrics import refuse_unknown
@@ -91,7 +94,7 @@ def evaluate(
     half = half_precision(render_dtype, loaded, has_judge=bool(judge or loaded.defaults.judges))
     if dry_run:
         assume_fingerprint(loaded, card["model"]["fingerprint"])
-        missing, total = count_images(finished, session, protocol, sampler, half)
+        missing, total = count_images(finished, replace(session, is_compiled=compiled), protocol, sampler, half)
         forwards = missing * loaded.forwards_per_image(sampler)
         seconds = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward
         print_lines(f"images    {missing:,} to generate, {total - missing:,} of {total:,} cached")
@@ -111,6 +114,7 @@ def evaluate(
         workers=workers,
         address=address,
         render_dtype=render_dtype,
+        compile_network=compiled,
     )
     print_evaluation(rows, {s["id"]: s.get("of", s["target"]) for s in card.get("stages", ())})
     print_conclusion(finished.folder)

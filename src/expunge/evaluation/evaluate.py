@@ -1,7 +1,7 @@
 """Measures a run: samples images of both models from the same noise, labels them by judges, and writes samples and rows."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,23 +9,22 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from expunge.concepts.concept import Concept
+from expunge.evaluation.counting import removed_by
 from expunge.evaluation.error_rates import error_rates
-from expunge.evaluation.half_precision import Agreement, compare, compared_shots, half_precision
+from expunge.evaluation.half_precision import Agreement, compare, half_precision
 from expunge.evaluation.judge_settings import JudgeSpec
 from expunge.evaluation.judged import Judged, real_features, write_pairs
 from expunge.evaluation.judges import judges_for
 from expunge.evaluation.metrics import METRICS, refuse_unknown
 from expunge.evaluation.protocol import BudgetName, Protocol, plan, rounds
 from expunge.evaluation.recognition import describe_unrecognised
-from expunge.evaluation.rendering import locate_images
 from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
 from expunge.evaluation.rows import AFTER_STAGES, notes_of_unknown, of_stages, rows_of
 from expunge.evaluation.sequential import Stopping, refuse_width, widest
-from expunge.evaluation.settings import Settings, identify
+from expunge.evaluation.settings import Settings
 from expunge.evaluation.weights import weight_rows
-from expunge.models.half import rounded
+from expunge.models.compiling import compiled
 from expunge.models.loading import Model
-from expunge.models.precision import DTYPES
 from expunge.models.sampling import Sampler
 from expunge.progress import Progress, Silent
 from expunge.runs.run import Run
@@ -57,6 +56,7 @@ def evaluate(
     workers: int = 1,
     address: str | None = None,
     render_dtype: str | None = None,
+    compile_network: bool = False,
 ) -> list[Row]:
     """Measure a run against its base model, and write `evaluation/` into the run's folder.
 
@@ -92,6 +92,9 @@ def evaluate(
         render_dtype: "bf16" or "fp16" samples images with the network in half precision. Before, 24 images of each concept and of each of
             both models are sampled in both precisions, and the notes say how many of their labels agree. Faster where the device is
             faster in it; takes as much more memory as the network in half precision. Default: the precision of the run.
+        compile_network: Sample with the network as `torch.compile` translates it. The first image waits for seconds to minutes, and the
+            others may be faster. Images differ in their last digits, so the cache keeps them apart. Where the network cannot be compiled,
+            a note says why.
 
     Returns:
         Rows of the base model (run "base") and of the run, in long format, as in `evaluation/rows.jsonl`. Rows of a stage have the stage's
@@ -119,12 +122,20 @@ def evaluate(
     half = half_precision(render_dtype, network, has_judge=bool(judges))
     settings = Settings(session, judges, protocol, sampler or network.default_sampler, metrics or protocol.metrics, until_width, half)
     folder = run.folder / "evaluation"
-    with state_of_its_own(), started(workers, network.device, WORKER, address) as others:
+    with (
+        state_of_its_own(),
+        started(workers, network.device, WORKER, address) as others,
+        compiled(network, compile_network) as uncompiled,
+    ):
         processes = Processes.launched(network.device)
         shown = session.progress if processes.is_main else Silent()
-        settings = replace(settings, session=replace(session, distributed=processes, progress=shown, workers=others))
+        is_compiled = compile_network and uncompiled is None
+        settings = replace(
+            settings, session=replace(session, distributed=processes, progress=shown, workers=others, is_compiled=is_compiled)
+        )
         with processes.alone_in(folder):
             results = _measure_run(run, settings, delta)
+            results.notes.extend([uncompiled] if uncompiled else [])
             if processes.is_main:
                 _write(results, settings, card["id"], time.monotonic() - began)
             processes.wait()
@@ -140,7 +151,7 @@ def _measure_run(run: Run, settings: Settings, delta: Mapping[str, Tensor]) -> "
         _measure(results, settings, card, delta, part, number if len(concept.parts) > 1 else None)
     weights = weight_rows(settings.session, delta, card, concept.target, settings.protocol.has_drift)
     results.rows.extend(replace(row, budget=settings.protocol.budget) for row in weights)
-    for stage, removed in _removed_by(run):
+    for stage, removed in removed_by(run):
         left = stage.delta(settings.session.model.fingerprint)
         for part in removed:
             _measure_stage(results, settings, stage.card, left, part)
@@ -161,6 +172,7 @@ class _Measurements:
     """By concept, when its evaluation ended, if it may end early."""
     agreements: list[Agreement] = field(default_factory=list)
     """By judge, whether labels are those of full precision, if images are in half precision."""
+    notes: list[str] = field(default_factory=list)
 
 
 def _measure(
@@ -251,6 +263,7 @@ def _write(results: _Measurements, settings: Settings, run: str, seconds: float)
         "notes": [
             *([*notes_of_unknown(results.rows), *describe_unrecognised(results.rows)] if judges else [NO_JUDGE]),
             *(agreement.note(sampled_in, full) for agreement in results.agreements),
+            *results.notes,
             *(_named(c, s.note, results) for c, s in results.stopping.items()),
         ],
     }
@@ -264,30 +277,3 @@ def _write(results: _Measurements, settings: Settings, run: str, seconds: float)
 def _named(concept: str, note: str, results: _Measurements) -> str:
     """A note with its concept, where there are several."""
     return f"{concept}: {note}" if len(results.stopping) > 1 else note
-
-
-def count_images(run: Run, session: Session, protocol: Protocol, sampler: Sampler, half: str | None = None) -> tuple[int, int]:
-    """The number of images that `evaluate` would sample and the number of all of them, by both models and after all stages.
-
-    Args:
-        half: the precision in which images are sampled, where it is not the model's; then those that are compared count twice.
-    """
-    model, parts = session.model, run.concept().parts
-    delta = run.delta(model.fingerprint)
-    planned = [(weights, plan(part, protocol)) for part in parts for weights in ({}, delta)]
-    for stage, removed in _removed_by(run):
-        left = stage.delta(model.fingerprint)
-        planned += [(left, [s for s in plan(p, protocol) if s.probe in AFTER_STAGES]) for p in removed]
-    compared = [(weights, compared_shots(part, protocol)) for part in parts for weights in ({}, delta)] if half else []
-    files = {f for weights, shots in compared for f in locate_images(session, shots, sampler, identify(model, weights))}
-    with rounded(model, DTYPES[half] if half else None):
-        files |= {f for weights, shots in planned for f in locate_images(session, shots, sampler, identify(model, weights))}
-    return sum(not file.exists() for file in files), len(files)
-
-
-def _removed_by(run: Run) -> Iterator[tuple[Run, tuple[Concept, ...]]]:
-    """Each stage, with the concepts that it and the stages before it were to remove."""
-    parts, removed = {p.identity: p for p in run.concept().parts}, dict[tuple[str, str], Concept]()
-    for stage in run.stages:
-        removed |= {p.identity: parts[p.identity] for p in stage.concept().parts}
-        yield stage, tuple(removed.values())

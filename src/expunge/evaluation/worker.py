@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from expunge.errors import ExpungeError
 from expunge.evaluation.protocol import Shot
 from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles, locate_images, maker
 from expunge.models.base import DiffusionModel
+from expunge.models.compiling import compiled
 from expunge.models.delta import swapped
 from expunge.models.half import rounded
 from expunge.models.loading import load
@@ -39,6 +40,7 @@ class Job:
     """What torch calls the precision of the network while it samples."""
     cache: str
     render_batch: RenderBatch
+    is_compiled: bool
     delta: str
     """The key of the changed weights in the cache; empty for the base model."""
     weights: str
@@ -72,8 +74,8 @@ def shared(
         session.cache.put(key, delta)
     model = session.model
     job = Job(
-        model.name, model.precision, str(model.dtype), str(session.cache.root.resolve()), session.render_batch, key, weights,
-        asdict(sampler), [(s.prompt.prompt, s.noise_seed) for s in shots], batches, digest(files.names),
+        model.name, model.precision, str(model.dtype), str(session.cache.root.resolve()), session.render_batch,
+        session.is_compiled, key, weights, asdict(sampler), [(s.prompt.prompt, s.noise_seed) for s in shots], batches, digest(files.names),
     )  # fmt: skip
     path = session.cache.root / "claims" / f"{digest('job', asdict(job))}.json"
     write_json(path, asdict(job))
@@ -92,8 +94,11 @@ def work(job: Job, device: str) -> None:
     """
     model = _loaded(job.model, device, job.dtype)
     session = Session(model, Store(Path(job.cache)), Silent(), render_batch=job.render_batch)
-    with rounded(model, getattr(torch, job.render_dtype.removeprefix("torch."))):
-        _sample(job, session, device)
+    with (
+        rounded(model, getattr(torch, job.render_dtype.removeprefix("torch."))),
+        compiled(model, job.is_compiled) as failure,
+    ):
+        _sample(job, replace(session, is_compiled=job.is_compiled and failure is None), device)
 
 
 def _sample(job: Job, session: Session, device: str) -> None:

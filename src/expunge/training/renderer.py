@@ -62,7 +62,8 @@ class Renderer:
         Args:
             modules: names of the modules that ask the model for it.
         """
-        return image_key(self.session.model, *modules) | {"render_batch": self.batch}
+        how = {"render_batch": self.batch} | ({"compiled": True} if self.session.is_compiled else {})
+        return image_key(self.session.model, *modules) | how
 
     def parts(self, count: int, title: str) -> Iterator[slice]:
         """Slices of `count` images, a batch at a time; shows how many the caller is done with."""

@@ -26,6 +26,8 @@ class Session:
     image depend on it."""
     workers: Workers | None = None
     """Further processes that take part in sampling images."""
+    is_compiled: bool = False
+    """Whether the network is compiled, which changes the last digits of an image."""
 
     def __post_init__(self) -> None:
         refuse_batch(self.render_batch)
