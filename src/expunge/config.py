@@ -126,12 +126,29 @@ def find_class(name: str, known: Mapping[str, type[T]], bases: tuple[type, ...],
     """
     if name in known:
         return known[name]
-    article = f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         raise ExpungeError(
-            f"{name!r} is not {article}.", rule=f"unknown-{what}", value=name, hint=suggest(name, known, f"`expunge ls {what}s`")
+            f"{name!r} is not {_article(what)}.", rule=f"unknown-{what}", value=name, hint=suggest(name, known, f"`expunge ls {what}s`")
         )
+    return import_class(name, bases, what, page, allow_code, is_dataclass=True)
+
+
+def _article(what: str) -> str:
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
+
+
+def import_class(
+    name: str, bases: tuple[type[T], ...], what: str, page: str, allow_code: bool = False, *, is_dataclass: bool = False
+) -> type[T]:
+    """Import a class by "package.module:Class". The arguments are those of `find_class`.
+
+    Args:
+        is_dataclass: whether it must be a dataclass.
+
+    Raises:
+        ExpungeError: rule "outside-code", it may not be imported; "not-importable", it cannot be; "wrong-class", it is something else.
+    """
+    module, _, attribute = name.partition(":")
     if not allow_code:
         raise outside_code(name)
     try:
@@ -143,10 +160,10 @@ def find_class(name: str, known: Mapping[str, type[T]], bases: tuple[type, ...],
             value=name,
             hint="Try package.module:Class with its folder on PYTHONPATH.",
         ) from error
-    if not (inspect.isclass(found) and issubclass(found, bases) and dataclasses.is_dataclass(found)):
+    if not (inspect.isclass(found) and issubclass(found, bases) and (dataclasses.is_dataclass(found) or not is_dataclass)):
         derived = " or ".join(base.__name__ for base in bases)
         raise ExpungeError(
-            f"{name!r} is not {article}: it is not a frozen dataclass derived from {derived}.",
+            f"{name!r} is not {_article(what)}: it is not a {'frozen dataclass' if is_dataclass else 'class'} derived from {derived}.",
             rule="wrong-class",
             value=name,
             hint=f"Try the example in {page}.",

@@ -4,7 +4,20 @@ A metric is a class with a `Description` in `about` and a `__call__` from `Evide
 `METRICS` holds those that `expunge.evaluate` computes, by name.
 """
 
-from expunge.evaluation.metrics import METRICS, OTHERS, Distance, Evidence, Metric, Score, Share, describe, measure
+from expunge.evaluation.metrics import (
+    METRICS,
+    NETWORKS,
+    OTHERS,
+    Distance,
+    Evidence,
+    Mean,
+    Measured,
+    Metric,
+    Score,
+    Share,
+    describe,
+    measure,
+)
 from expunge.evaluation.metrics.base import pool, shows
 from expunge.evaluation.metrics.description import Description
 from expunge.evaluation.recognition import is_recognised, unrecognised
@@ -14,11 +27,14 @@ from expunge.evaluation.statistics import Interval, PairedChange
 
 __all__ = [
     "METRICS",
+    "NETWORKS",
     "OTHERS",
     "Description",
     "Distance",
     "Evidence",
     "Interval",
+    "Mean",
+    "Measured",
     "Metric",
     "PairedChange",
     "Row",

@@ -5,7 +5,7 @@ import pytest
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Kind, Member, Vocabulary
-from expunge.evaluation.metrics import Evidence, Sample
+from expunge.evaluation.metrics import NETWORKS, Evidence, Measured, Sample
 
 STYLES = (
     Member("neon", ("glow",), "lines"),
@@ -45,4 +45,12 @@ def evidence() -> Evidence:
     generator = np.random.default_rng(0)
     samples = judged(Concept.find("neon", VOCABULARY).probes(), generator)
     features, base = (generator.standard_normal((len(samples), 5)).astype(np.float32) for _ in range(2))
-    return Evidence(samples, features + 1, base, generator.standard_normal((40, 5)).astype(np.float32))
+    networks = {key: _measured(key, len(samples), np.random.default_rng(i)) for i, key in enumerate(NETWORKS)}
+    return Evidence(samples, features + 1, base, generator.standard_normal((40, 5)).astype(np.float32), networks=networks)
+
+
+def _measured(key: str, n: int, generator: np.random.Generator) -> Measured:
+    """What a network could say of n images of each model: features, or a number between 0 and 100."""
+    if key in ("CLIP_score", "LPIPS"):
+        return Measured(generator.random((n, 1)), np.zeros((n, 1)) if key == "LPIPS" else generator.random((n, 1)))
+    return Measured(generator.standard_normal((n, 5)) + 1, generator.standard_normal((n, 5)), generator.standard_normal((40, 5)))

@@ -7,6 +7,8 @@ seeds = [0, 1, 2]
 concepts = ["neon", "ring"]            # reported; an entry may be a table: {target = "ring", anchor = "disc"};
                                        # a list is several at once; {targets = ["neon", "ring"], together = "sequential"}
 tuning = ["stripes", "crescent"]       # for `--search` only, never reported
+features = {FID = "inception-2015-12-05.pt", CMMD = "clip"}  # networks of metrics, as for `expunge eval --features`
+real = "pictures"                      # real images, for FID, KID, CMMD and FDD
 protocol = {target_seeds = 3}          # settings of `expunge show protocol`; the seed of its noise is the unit's own
 
 [[methods]]
@@ -41,6 +43,7 @@ from typing import Any
 
 from expunge import config
 from expunge.bench.entries import check_keys, read_concept, read_methods, read_seeds, read_subject
+from expunge.bench.measures import check_measures
 from expunge.bench.suite import AuditSettings, Search, Suite
 from expunge.canvas import CANVAS
 from expunge.concepts.concept import Concept
@@ -48,24 +51,22 @@ from expunge.concepts.groups import Subject
 from expunge.concepts.tables import VOCABULARIES
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
-from expunge.evaluation.judge_settings import JudgeSpec, refuse_code, settings_of
-from expunge.evaluation.metrics import refuse_unknown
 from expunge.evaluation.protocol import Protocol
 from expunge.models.defaults import defaults_of
 from expunge.names import NO_CONTROL, RETRAINED, suggest
 from expunge.runs.run import Run
 
 TYPES: dict[str, tuple[str, Any]] = {
-    **dict.fromkeys(("model", "dtype"), ("a text", str)),
+    **dict.fromkeys(("model", "dtype", "real"), ("a text", str)),
     "judge": ("a text or a table", str | Mapping),
     **dict.fromkeys(("metrics", "tuning"), ("a list of names", list | tuple)),
-    **dict.fromkeys(("sampler", "search"), ("a table", Mapping)),
+    **dict.fromkeys(("sampler", "search", "features"), ("a table", Mapping)),
 }
 """What values of keys are, where nothing else checks it."""
 
 KEYS = (
     "like", "labels", "model", "dtype", "vocabulary", "judge", "metrics", "seeds", "concepts", "tuning", "protocol", "sampler", "methods",
-    "audit", "search",
+    "audit", "search", "features", "real",
 )  # fmt: skip
 """The keys of a suite."""
 GUIDE = "docs/how-to/run-a-suite.md"
@@ -116,8 +117,7 @@ def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) ->
             )
     seeds, model, metrics = table.get("seeds", [0]), str(table.get("model", CANVAS)), table.get("metrics")
     read_seeds(seeds, name)
-    refuse_unknown(metrics or ())
-    _check_judge(table.get("judge"), allow_code)
+    check_measures(table, name, allow_code)
     vocabulary = _read_vocabulary(table.get("vocabulary"), model)
     concepts = tuple(read_subject(c, vocabulary) for c in table["concepts"])
     tuning = tuple(read_concept(c, vocabulary) for c in table.get("tuning", []))
@@ -140,6 +140,8 @@ def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) ->
         sampler=_read_sampler(table.get("sampler", {})),
         search=config.build(Search, table.get("search", {}), "search"),
         audit=_read_audit(table["audit"], reported, allow_code) if "audit" in table else None,
+        features=dict(table.get("features", {})),
+        real=table.get("real"),
     )
     _check_suite(suite)
     return suite
@@ -156,14 +158,6 @@ def _check_types(table: Mapping[str, Any], name: str) -> None:
                 value=value,
                 hint=f"Try the form in {GUIDE}.",
             )
-
-
-def _check_judge(judge: JudgeSpec | None, allow_code: bool) -> None:
-    """Raise an error if a judge has settings that it does not take, or is code that may not be imported."""
-    if judge is not None:
-        if not allow_code:
-            refuse_code(judge)
-        settings_of(judge)
 
 
 def _check_suite(suite: Suite) -> None:

@@ -5,6 +5,7 @@ A unit is determined by its JSON and its results are the files in its folder, so
 
 import ctypes
 import gc
+import inspect
 import json
 import sys
 import traceback
@@ -27,7 +28,7 @@ from expunge.errors import ExpungeError
 from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.judge_settings import files_of, name_of
 from expunge.evaluation.judges import EMBEDDED
-from expunge.evaluation.metrics import METRICS
+from expunge.evaluation.metrics import METRICS, Metric, measurable, resolve
 from expunge.evaluation.protocol import Protocol
 from expunge.evaluation.results import Row
 from expunge.models.base import DiffusionModel
@@ -74,7 +75,7 @@ class Place:
 
 def missing(unit: Unit, folder: Path) -> list[str]:
     """The metrics of a unit that are not computed yet, or were computed with another protocol or judge."""
-    wanted = list(unit.metrics or METRICS)
+    wanted = list(unit.metrics or measurable(unit.features, unit.real))
     found = read_result(folder)
     return [m for m in wanted if m not in found.get("metrics", ())] if found.get("measured_as") == _measured_as(unit) else wanted
 
@@ -180,6 +181,8 @@ def _measure(unit: Unit, run: Run, session: Session, before: dict[str, Any]) -> 
         protocol=Protocol(**unit.protocol),
         sampler=sampler_of(unit, session.model),
         metrics=asked,
+        features=unit.features,
+        real=unit.real,
         cache=session.cache,
         progress=session.progress,
     )
@@ -249,10 +252,16 @@ def _measured_as(unit: Unit) -> dict[str, Any]:
     """What determines a unit's measurements: the protocol, the code that measures, and the state of files that the suite names as model
     or judge."""
     model = lying_at(unit.model) if unit.model and defaults_of(unit.model).folder is None else []
-    files = [list(file) for file in (*model, *_judge_files(unit))]
+    named = (*unit.features.values(), *([unit.real] if unit.real else []), *map(inspect.getfile, _own_metrics(unit)))
+    files = [list(file) for file in (*model, *_judge_files(unit), *(found for name in named for found in lying_at(name)))]
     code = code_digest("expunge.evaluation.evaluate", "expunge.models")
     asked = {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge, "code": code}
-    return asked | ({"files": files} if files else {})
+    return asked | ({"files": files} if files else {}) | ({"features": dict(unit.features)} if unit.features else {})
+
+
+def _own_metrics(unit: Unit) -> list[type[Metric]]:
+    """The classes of a unit's metrics outside the package. They were allowed when the suite was read."""
+    return [type(METRICS[name]) for name in resolve([m for m in unit.metrics or () if ":" in m], allow_code=True)]
 
 
 def _judge_files(unit: Unit) -> list[tuple[str, int, int]]:

@@ -96,6 +96,10 @@ class Unit:
     audit: Mapping[str, Any] | None = None
     """The attacks, as the table of a budget, and the folder of the control; None: the run is not attacked."""
     before: tuple[Mapping[str, Any], ...] = ()
+    features: Mapping[str, str] = field(default_factory=dict)
+    """The networks of metrics, as for `expunge.evaluate`."""
+    real: str | None = None
+    """The folder of real images."""
 
     @property
     def name(self) -> str:
@@ -132,7 +136,9 @@ class Suite:
     sampler: Mapping[str, Any]
     search: Search
     audit: Mapping[str, Any] | None = None
-    """As of a unit."""
+    """As of a unit, like those below."""
+    features: Mapping[str, str] = field(default_factory=dict)
+    real: str | None = None
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -170,6 +176,8 @@ class Suite:
             protocol=dict(self.protocol) | {"seed": seed},
             sampler=self.sampler,
             before=entry.before,
+            features=self.features,
+            real=self.real,
         )
 
 

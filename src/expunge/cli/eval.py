@@ -1,6 +1,7 @@
 """`expunge eval RUN`: a run's metrics, beside those of its base model."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,12 @@ RENDER_DTYPE = (
     "Sample images with the network in half precision, if a judge labels at least 95 % of 24 images of each model and concept as in full "
     "precision.  [default: the run's precision]"
 )
+FEATURES = (
+    "Network of a metric that papers print, by metric: FID, KID, CMMD, FDD, CLIP_score or LPIPS. A folder or id of a transformers vision "
+    "model, or a file (see docs/how-to/judge.md). May be repeated."
+)
+REAL = "Folder of real images, from which FID, KID, CMMD and FDD are measured."
+METRIC = "Metric to compute, by name or as package.module:Class. May be repeated.  [default: all]"
 SEED = "Seed of the noise that images start from; both models get the same noise."
 
 
@@ -48,7 +55,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(metavar="N", help=SEED)] = 0,
     steps: SamplerSteps = None,
     guidance: Guidance = None,
-    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Metric to compute. May be repeated.  [default: all]")] = None,
+    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help=METRIC)] = None,
+    features: Annotated[list[str] | None, typer.Option(metavar="METRIC=NETWORK", help=FEATURES)] = None,
+    real: Annotated[Path | None, typer.Option(metavar="FOLDER", help=REAL)] = None,
     device: Device = "auto",
     render_batch: RenderBatch = None,
     budget: Annotated[str | None, typer.Option(metavar="quick|standard|full", help=BUDGET)] = None,
@@ -72,7 +81,7 @@ def evaluate(
     from expunge.evaluation.counting import count_images
     from expunge.evaluation.evaluate import evaluate as evaluate_run
     from expunge.evaluation.half_precision import half_precision
-    from expunge.evaluation.metrics import refuse_unknown
+    from expunge.evaluation.metrics import refuse_networks, resolve
     from expunge.evaluation.protocol import Protocol
     from expunge.models.outline import assume_fingerprint
     from expunge.models.scopes import SCOPES
@@ -85,7 +94,8 @@ def evaluate(
     protocol = build(
         Protocol, {"prompts": prompts, "seeds": seeds, "target_seeds": target_seeds, "seed": seed, "budget": budget or "full"}, "protocol"
     )
-    refuse_unknown(metric or ())  # before a model is loaded
+    networks = dict(pair.partition("=")[::2] for pair in features or ())
+    refuse_networks(networks, str(real) if real else None, resolve(metric or (), allow_code=True))  # before a model is loaded
     card = finished.card
     base = model or card["model"]["name"]
     session = Session.open(base, device=device, dtype=card["dtype"], render_batch=render_batch, weights=not dry_run)
@@ -109,6 +119,8 @@ def evaluate(
         protocol=protocol,
         sampler=sampler,
         metrics=metric,
+        features=networks,
+        real=real,
         render_batch=render_batch,
         until_width=until_width,
         workers=workers,

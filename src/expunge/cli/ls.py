@@ -64,10 +64,16 @@ def _list_metrics() -> None:
     from expunge.evaluation.metrics import described
 
     rows = [
-        (d.name, "" if d.better == "neither" else d.better, " + ".join(p for p in PROBES if p in d.probes), d.title)
+        (
+            d.name,
+            "" if d.better == "neither" else d.better,
+            " + ".join(p for p in PROBES if p in d.probes),
+            ", ".join(d.papers),
+            d.title,
+        )
         for d in described().values()
     ]
-    print_table("metrics", ("name", "better", "prompt sets", "what it is"), rows)
+    print_table("metrics", ("name", "better", "prompt sets", "arXiv", "what it is"), rows)
 
 
 def _list_concepts(model: str, vocabulary: str | None) -> None:

@@ -15,7 +15,8 @@ from expunge.evaluation.half_precision import Agreement, compare, half_precision
 from expunge.evaluation.judge_settings import JudgeSpec
 from expunge.evaluation.judged import Judged, real_features, write_pairs
 from expunge.evaluation.judges import judges_for
-from expunge.evaluation.metrics import METRICS, refuse_unknown
+from expunge.evaluation.metrics import METRICS, measurable, refuse_networks, resolve
+from expunge.evaluation.networked import Networks
 from expunge.evaluation.protocol import BudgetName, Protocol, plan, rounds
 from expunge.evaluation.recognition import describe_unrecognised
 from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
@@ -47,6 +48,8 @@ def evaluate(
     protocol: Protocol = Protocol(),
     sampler: Sampler | None = None,
     metrics: Sequence[str] | None = None,
+    features: Mapping[str, str] | None = None,
+    real: str | Path | None = None,
     device: str = "auto",
     cache: Store | str | Path | None = None,
     progress: Progress | None = None,
@@ -72,7 +75,11 @@ def evaluate(
             are measured, and the images are written.
         protocol: The number of images.
         sampler: The sampler; default the model's own.
-        metrics: Names of the metrics; default all for which the budget has enough images.
+        metrics: Names of the metrics, or "package.module:Class" for one of your own; default all for which the budget has enough images.
+        features: Networks of the metrics that papers print, by metric: FID, KID (default FID's), CMMD, FDD, CLIP_score, LPIPS. A network is
+            the folder or id of a transformers vision model, or a file (see docs/how-to/judge.md). Without its network, a metric is not
+            measured.
+        real: A folder of real images, from which FID, KID, CMMD and FDD are measured.
         device: The device, if the model is loaded here; "auto" takes the fastest one. A pipeline in memory is not moved.
         cache: The folder in which images are cached by content, so that an interrupted evaluation continues and the base model is sampled
             once; default `$EXPUNGE_CACHE`, else `~/.cache/expunge`.
@@ -102,14 +109,18 @@ def evaluate(
         `evaluation/samples.jsonl`.
 
     Raises:
-        ExpungeError: the run is not finished or has another base model; a metric, judge or budget is unknown; `until_width` without a
-            judge; several workers for a pipeline in memory; another process measures the run; `render_dtype` without a judge, or fewer
-            than 95 % of a judge's labels agree between the precisions.
+        ExpungeError: the run is not finished or has another base model; a metric, judge or budget is unknown; a network cannot be read, or
+            a chosen metric has none; `until_width` without a judge; several workers for a pipeline in memory; another process measures the
+            run; `render_dtype` without a judge, or fewer than 95 % of a judge's labels agree between the precisions.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     card, began = run.card, time.monotonic()
-    refuse_unknown(metrics or ())
+    features = features or {}
+    names = resolve(metrics, allow_code=True) if metrics else None
+    refuse_networks(features, None if real is None else str(real), names)
     protocol = replace(protocol, budget=budget) if budget else protocol
+    if names is None and protocol.metrics:
+        names = (*protocol.metrics, *(m for m in measurable(features, str(real or "")) if METRICS[m].about.network))
     session = Session.open(
         model or card["model"]["name"], device=device, dtype=card["dtype"], cache=cache, progress=progress, render_batch=render_batch
     )
@@ -120,7 +131,8 @@ def evaluate(
     if until_width is not None:
         refuse_width(until_width, has_judge=bool(judges))
     half = half_precision(render_dtype, network, has_judge=bool(judges))
-    settings = Settings(session, judges, protocol, sampler or network.default_sampler, metrics or protocol.metrics, until_width, half)
+    networks = Networks.open(features, real, names or tuple(METRICS), network.device)
+    settings = Settings(session, judges, protocol, sampler or network.default_sampler, names, until_width, half, networks)
     folder = run.folder / "evaluation"
     with (
         state_of_its_own(),
@@ -205,6 +217,9 @@ def _measure(
         results.first.setdefault(concept.target, judged)
         results.samples.extend(samples)
         results.rows.extend(rows)
+    if settings.networks.loaded:
+        evidence = settings.networks.measure(settings.session, concept, shots, (base, after), card["id"], looks)
+        results.rows.extend(rows_of(evidence, card, settings.metrics_of_networks, budget=settings.protocol.budget))
     within, of = ("", {}) if number is None else (f"{number:02d}/", {"concept": concept.target})
     if settings.session.distributed.is_main:
         pairs = write_pairs(results.folder, within, shots, (base, after), results.first.get(concept.target))
@@ -256,6 +271,8 @@ def _write(results: _Measurements, settings: Settings, run: str, seconds: float)
         "judges": [
             {"name": j.name, "weights": j.weights, "error_rates": [r.as_table() for r in rates if r.judge == j.name]} for j in judges
         ],
+        "networks": settings.networks.table,
+        "real": str(settings.networks.real) if settings.networks.real else None,
         "sampler": asdict(settings.sampler) | {"scheduler": settings.session.model.scheduler_name},
         "protocol": settings.protocol.table,
         "render_dtype": sampled_in,

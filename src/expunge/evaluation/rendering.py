@@ -66,10 +66,8 @@ class ImageFiles:
             ExpungeError: rule "lost-image", its file is missing or damaged.
         """
         try:
-            with Image.open(self.files[index]) as image:
-                width, height = image.size
-                pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            return read_pixels(self.files[index])
+        except UNREADABLE as error:
             self.files[index].unlink(missing_ok=True)
             raise ExpungeError(
                 f"The image {self.files[index]} was lost from the cache, or is damaged.",
@@ -77,7 +75,6 @@ class ImageFiles:
                 value=str(self.files[index]),
                 hint="Try the same command again: it samples what is missing.",
             ) from error
-        return pixels.view(height, width, 3).permute(2, 0, 1)
 
     def chunks(self, size: int) -> Iterator[Pictures]:
         """All images, at most `size` at a time."""
@@ -139,6 +136,18 @@ def _locate(session: Session, sampler: Sampler, weights: str, images: Sequence[t
     made_by: Mapping[str, object] = Renderer(session, RENDER_BATCH).key(__name__)
     folder, how = session.cache.root / "pictures", asdict(sampler)
     return [folder / f"{digest(weights, cond, noise_seed, how, made_by)}.png" for cond, noise_seed in images]
+
+
+UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError)
+"""What `read_pixels` raises for a file that is missing, damaged or no image."""
+
+
+def read_pixels(file: Path) -> Picture:
+    """An image file, in three channels of 8 bits."""
+    with Image.open(file) as image:
+        width, height = image.size
+        pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+    return pixels.view(height, width, 3).permute(2, 0, 1)
 
 
 def png(picture: Picture) -> bytes:

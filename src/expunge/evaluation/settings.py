@@ -1,13 +1,14 @@
 """What all measurements of an evaluation share, and how they get their images and labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from expunge.concepts.concept import Concept
 from expunge.evaluation.judges import Judge, Judgement, judge_chunks
 from expunge.evaluation.metrics import METRICS
+from expunge.evaluation.networked import Networks
 from expunge.evaluation.protocol import Protocol, Shot
 from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles, render
 from expunge.evaluation.worker import shared
@@ -33,6 +34,7 @@ class Settings:
     until_width: float | None = None
     render_dtype: str | None = None
     """The precision in which images are sampled; None: that of the model."""
+    networks: Networks = field(default_factory=Networks)
 
     def render(self, delta: Mapping[str, Tensor], shots: Sequence[Shot], title: str) -> ImageFiles:
         """Images by the model with the weights `delta`."""
@@ -50,7 +52,13 @@ class Settings:
 
     def metrics_of(self, *, first: bool) -> list[str]:
         """The metrics of a judge. Only the first judge's features are used for distances."""
-        return [m for m in self.metrics or METRICS if first or "features" not in METRICS[m].about.needs]
+        own = [m for m in self.metrics or METRICS if not METRICS[m].about.network]
+        return [m for m in own if first or "features" not in METRICS[m].about.needs]
+
+    @property
+    def metrics_of_networks(self) -> list[str]:
+        """The metrics that networks measure, and no judge."""
+        return [m for m in self.metrics or METRICS if METRICS[m].about.network]
 
 
 def identify(model: DiffusionModel, delta: Mapping[str, Tensor]) -> str:

@@ -263,6 +263,28 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return around(fmean(values), stdev(values) / math.sqrt(len(values)))
 
 
+def clustered_mean(values: Sequence[float], groups: Sequence[Hashable]) -> Interval:
+    """`mean_interval` of values that belong together in groups, as images of one prompt do: mean ± 1.96 se, with
+
+        se² = k / (k - 1) sum_i (n_i / n)² (m_i - m)²,    m_i the mean of the n_i values of group i of k, m that of all n
+
+    It is `mean_interval` where each group is one value, or there is only one group.
+
+    Raises:
+        ValueError: fewer than two values.
+
+    >>> clustered_mean([1, 1, 3, 3], "aabb") == around(2, 1.0), clustered_mean([1, 1, 3, 3], "abcd") == mean_interval([1, 1, 3, 3])
+    (True, True)
+    """
+    n, of = len(values), defaultdict[Hashable, list[float]](list)
+    for value, group in zip(values, groups, strict=True):
+        of[group].append(value)
+    k, mean = len(of), fmean(values)
+    if k < 2 or k == n:
+        return mean_interval(values)
+    return around(mean, math.sqrt(k / (k - 1) * sum((len(g) / n) ** 2 * (fmean(g) - mean) ** 2 for g in of.values())))
+
+
 def student_interval(values: Sequence[float]) -> Interval:
     """Mean ± t(n - 1) s / sqrt(n): `mean_interval` where values are few.
 

@@ -30,6 +30,7 @@ class UA(Share):
         aim="forget",
         probes=("target",),
         needs=("labels",),
+        papers=("2402.11846",),
         high=1.0,
     )
 
@@ -73,6 +74,7 @@ class IRA(Share):
         aim="retain",
         probes=("siblings", "same_domain"),
         needs=("labels",),
+        papers=("2402.11846",),
         high=1.0,
     )
 
@@ -99,6 +101,7 @@ class CRA(Share):
         aim="retain",
         probes=("target", "siblings", "same_domain"),
         needs=("labels",),
+        papers=("2402.11846",),
         high=1.0,
     )
 
@@ -123,6 +126,7 @@ class NRA(IRA):
         aim="retain",
         probes=("siblings",),
         needs=("labels",),
+        papers=("2603.00992",),
         high=1.0,
     )
 
@@ -145,6 +149,7 @@ class ORA(Share):
         aim="retain",
         probes=("same_domain", "cross_domain"),
         needs=("labels",),
+        papers=("2603.00992",),
         high=1.0,
     )
 

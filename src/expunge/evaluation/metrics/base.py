@@ -5,7 +5,7 @@ No model, file or device is known here, and no torch: rendering and judging are 
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,15 +15,27 @@ from expunge.concepts.concept import PROBES
 from expunge.errors import ExpungeError
 from expunge.evaluation.metrics.description import Description
 from expunge.evaluation.results import Sample
-from expunge.evaluation.statistics import Interval, PairedChange, clustered, grouped, level_of, paired_change
+from expunge.evaluation.statistics import Interval, PairedChange, clustered, clustered_mean, grouped, level_of, paired_change
 
 RETAINED = ("siblings", "same_domain", "cross_domain")
 """The probes that erasure should leave as they were."""
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What one network says of the images: features, or one number for each image (d = 1)."""
+
+    run: Float[np.ndarray, "n d"]
+    """Of the run's images, a row for each sample."""
+    base: Float[np.ndarray, "n d"] | None = None
+    """Of the base model's images of the same prompts and noise."""
+    real: Float[np.ndarray, "m d"] | None = None
+    """Of real images."""
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """All that is known of one run's images, by one judge, for one concept."""
+    """All that is known of one run's images, by one judge or by networks, for one concept."""
 
     samples: tuple[Sample, ...]
     features: Float[np.ndarray, "n d"] | None = None
@@ -34,18 +46,28 @@ class Evidence:
     """Those of fresh real images, where the world has them."""
     looks: int = 1
     """The number of rounds after which the evaluation may end. More rounds make wider intervals."""
+    networks: Mapping[str, Measured] = field(default_factory=dict)
+    """What networks say of the images, by the key of `--features`: `Description.network`."""
 
     def __post_init__(self) -> None:
         if unknown := {s.probe for s in self.samples} - PROBES.keys():
             raise ValueError(f"a probe is one of {', '.join(PROBES)}: {', '.join(sorted(unknown))} is none")
-        for name, features in (("features", self.features), ("base_features", self.base_features)):
+        sides = [("features", self.features), ("base_features", self.base_features)]
+        for name, features in (*sides, *((name, of) for name, m in self.networks.items() for of in (m.run, m.base))):
             if features is not None and len(features) != len(self.samples):
                 raise ValueError(f"each sample has a row of {name}: there are {len(self.samples)} samples and {len(features)} rows")
 
     def of_base(self) -> "Evidence":
         """The same with the base model's images as the run's: from it follow the base model's own values."""
         samples = tuple(_of_base(s) for s in self.samples)
-        return replace(self, samples=samples, features=self.base_features)
+        networks = {k: replace(m, run=m.base) for k, m in self.networks.items() if m.base is not None}
+        return replace(self, samples=samples, features=self.base_features, networks=networks)
+
+    def measured(self, network: str) -> Measured | None:
+        """What a network says of the images; without a name, the judge's features. None where nothing was measured."""
+        if network:
+            return self.networks.get(network)
+        return None if self.features is None else Measured(self.features, self.base_features, self.drawings)
 
 
 def _of_base(sample: Sample) -> Sample:
@@ -154,7 +176,7 @@ def concepts(samples: Sequence[Sample]) -> list[str]:
 
 
 class Distance(Metric):
-    """How far features of the retained images lie from others: the base model's, paired, or those of fresh real images."""
+    """How far features of the retained images lie from others: the base model's, paired, or those of real images."""
 
     @abstractmethod
     def between(self, ours: Float[np.ndarray, "n d"], others: Float[np.ndarray, "m d"]) -> Interval:
@@ -162,14 +184,25 @@ class Distance(Metric):
 
     def __call__(self, evidence: Evidence) -> list[Score]:
         places = pool(evidence.samples, self.about.probes)
-        if evidence.features is None:
+        if (measured := evidence.measured(self.about.network)) is None:
             return []
-        ours = evidence.features[places]
+        ours = measured.run[places]
         if self.about.from_base:
-            others = None if evidence.base_features is None else evidence.base_features[places]
+            others = None if measured.base is None else measured.base[places]
         else:
-            others = evidence.drawings
+            others = measured.real
         if others is None or min(len(ours), len(others)) < 3:
             return []
         found = self.between(ours, others)
         return [self.score(found if evidence.looks == 1 else found.widened(level_of(evidence.looks)), len(ours))]
+
+
+class Mean(Metric):
+    """The mean over images of one number of each, as a network gives it. Its interval is clustered by prompt."""
+
+    def __call__(self, evidence: Evidence) -> list[Score]:
+        places = pool(evidence.samples, self.about.probes)
+        if (measured := evidence.measured(self.about.network)) is None or len(places) < 2:
+            return []
+        found = clustered_mean(measured.run[places, 0].tolist(), [evidence.samples[i].prompt for i in places])
+        return [self.score(found if evidence.looks == 1 else found.widened(level_of(evidence.looks)), len(places))]

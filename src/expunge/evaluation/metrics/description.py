@@ -7,7 +7,8 @@ from typing import Literal
 Form = Literal["share", "distance", "mean"]
 Better = Literal["higher", "lower", "neither"]
 Aim = Literal["forget", "retain", "recover"]
-Need = Literal["labels", "features", "base", "drawings", "weights", "attack"]
+Need = Literal["labels", "features", "base", "drawings", "real", "network", "weights", "attack"]
+Network = Literal["", "FID", "KID", "CMMD", "FDD", "CLIP_score", "LPIPS"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,13 @@ class Description:
     probes: tuple[str, ...] = ()
     """The prompt sets whose images it reads, of `expunge.concepts.concept.PROBES`."""
     needs: tuple[Need, ...] = ()
-    """labels or features of a judge; base: the base model's images of the same noise; drawings: fresh real images; weights: the model
-    itself; attack: an attacked model. Where one is missing, the metric gives no number."""
+    """labels or features of a judge; base: the base model's images of the same noise; drawings: fresh real images that the model
+    brings; real: a folder of real images (`--real`); network: the one of `network`; weights: the model itself; attack: an attacked model.
+    Where one is missing, the metric gives no number."""
+    network: Network = ""
+    """The key under which `--features` names the network that measures it; empty if none is needed."""
+    papers: tuple[str, ...] = ()
+    """arXiv ids of the papers that define it; empty if it is ours."""
     low: float = 0.0
     """The least value that it can take."""
     high: float = math.inf

@@ -53,6 +53,7 @@ class FIDBase(Frechet):
         aim="retain",
         probes=RETAINED,
         needs=("features", "base"),
+        papers=("1706.08500",),
         from_base=True,
         column="FID to base",
     )
@@ -76,6 +77,7 @@ class FIDDrawn(Frechet):
         aim="retain",
         probes=RETAINED,
         needs=("features", "drawings"),
+        papers=("1706.08500",),
         column="FID to drawings",
     )
 
@@ -98,6 +100,7 @@ class KIDBase(Kernel):
         aim="retain",
         probes=RETAINED,
         needs=("features", "base"),
+        papers=("1801.01401",),
         low=-math.inf,
         from_base=True,
         column="KID to base ×10³",
@@ -121,6 +124,7 @@ class KIDDrawn(Kernel):
         aim="retain",
         probes=RETAINED,
         needs=("features", "drawings"),
+        papers=("1801.01401",),
         low=-math.inf,
         column="KID to drawings ×10³",
         scale=1e3,

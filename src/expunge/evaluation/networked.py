@@ -1,0 +1,136 @@
+"""What networks say of an evaluation's images, for metrics that read no labels: FID, KID, CMMD, FDD, CLIP score and LPIPS."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expunge.concepts.concept import Concept
+from expunge.errors import ExpungeError
+from expunge.evaluation.metrics import METRICS, Evidence, Measured, networks_of
+from expunge.evaluation.networks import load_network
+from expunge.evaluation.protocol import Shot
+from expunge.evaluation.rendering import RENDER_BATCH, UNREADABLE, ImageFiles, Picture, read_pixels
+from expunge.evaluation.results import Sample
+from expunge.storage.cache import Store
+from expunge.storage.files import lying_at
+from expunge.storage.hashing import digest
+from expunge.training.renderer import Renderer
+from expunge.training.session import Session
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+"""Endings of the files that are real images."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of an evaluation by key of `--features`, and the folder of real images."""
+
+    loaded: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    real: Path | None = None
+
+    @classmethod
+    def open(cls, features: Mapping[str, str], real: str | Path | None, metrics: Sequence[str], device: torch.device) -> "Networks":
+        """The networks that the metrics read.
+
+        Raises:
+            ExpungeError: a network cannot be read; the folder has no images.
+        """
+        keys = {METRICS[name].about.network for name in metrics}
+        names: dict[str, str] = {key: name for key, name in networks_of(features).items() if key in keys}
+        if real is not None and not list_images(Path(real)):
+            raise ExpungeError(
+                f"There is no image under {str(real)!r}.",
+                rule="no-real-images",
+                value=str(real),
+                hint=f"Try a folder with files that end in {', '.join(ENDINGS)}.",
+            )
+        return cls({key: load_network(key, name, device) for key, name in names.items()}, names, Path(real) if real else None)
+
+    @property
+    def table(self) -> dict[str, dict[str, str]]:
+        """For `evaluation.json`: by key the network's name and its weights."""
+        return {key: {"name": self.names[key], "weights": network.weights} for key, network in self.loaded.items()}
+
+    def measure(
+        self, session: Session, concept: Concept, shots: Sequence[Shot], images: tuple[ImageFiles, ImageFiles], run: str, looks: int = 1
+    ) -> Evidence:
+        """The evidence of all networks on one concept's images.
+
+        Args:
+            images: the base model's and the run's.
+            run: its id.
+        """
+        base, after = images
+        batch = Renderer(session, RENDER_BATCH).batch
+        kind = concept.vocabulary.kinds[concept.kind]
+        about = run, concept.target, kind.name, kind.partner
+        samples = tuple(Sample(*about, s.probe, s.prompt.prompt, s.index, "none", dict(s.prompt.labels), {}) for s in shots)
+        found = {key: self._measured(key, network, shots, (base, after), batch, session.cache) for key, network in self.loaded.items()}
+        return Evidence(samples, networks=found, looks=looks)
+
+    def _measured(
+        self, key: str, network: Any, shots: Sequence[Shot], images: tuple[ImageFiles, ImageFiles], batch: int, cache: Store
+    ) -> Measured:
+        base, after = images
+        if key == "LPIPS":
+            apart = _column(network(x, y) for x, y in zip(after.chunks(batch), base.chunks(batch), strict=True))
+            return Measured(apart, torch.zeros(len(apart), 1).numpy())
+        if key == "CLIP_score":
+            prompts = [s.prompt.prompt for s in shots]
+            both = (
+                _column(network(x, prompts[i * batch : (i + 1) * batch]) for i, x in enumerate(of.chunks(batch))) for of in (after, base)
+            )
+            return Measured(*both)
+        ours, theirs = (torch.cat([network(x) for x in of.chunks(batch)]).numpy() for of in (after, base))
+        return Measured(ours, theirs, _real(network, self.real, batch, cache).numpy() if self.real else None)
+
+
+def _column(parts: Iterator[Tensor]) -> Any:
+    return torch.cat(list(parts))[:, None].numpy()
+
+
+def _real(network: Any, folder: Path, batch: int, cache: Store) -> Tensor:
+    """The features of all images under a folder; kept in the cache under the network's weights and the files' names, sizes and times."""
+    key = digest("real features", type(network).__name__, network.weights, lying_at(str(folder)))
+    if kept := cache.get(key):
+        return kept["features"]
+    files = list_images(folder)
+    parts = [features_of_files(network, files[i : i + batch]) for i in range(0, len(files), batch)]
+    features = torch.cat(parts)
+    cache.put(key, {"features": features}, shows=())
+    return features
+
+
+def features_of_files(network: Callable[[Any], Tensor], files: Sequence[Path]) -> Tensor:
+    """Features of image files. Those of one size are computed together."""
+    images = [read_image(file) for file in files]
+    if len({image.shape for image in images}) == 1:
+        return network(torch.stack(images))
+    return torch.cat([network(image[None]) for image in images])
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files under a folder, in the order of their names."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+
+
+def read_image(file: Path) -> Picture:
+    """An image file, in three channels of 8 bits.
+
+    Raises:
+        ExpungeError: rule "unreadable-image".
+    """
+    try:
+        return read_pixels(file)
+    except UNREADABLE as error:
+        raise ExpungeError(
+            f"{file} cannot be read as an image: {error}.",
+            rule="unreadable-image",
+            value=str(file),
+            hint="Try another folder, or without that file.",
+        ) from error
