@@ -14,8 +14,8 @@ Terms = dict[str, Float[Tensor, ""]]
 """Named scalar losses; their sum is minimised, each is logged."""
 
 Need = Literal[
-    "reference", "forget", "trajectory", "surrogate_trajectory", "anchor_pictures", "surrogate", "retain",
-    "context", "marginal", "sibling", "anchor", "spans",
+    "reference", "forget", "trajectory", "surrogate_trajectory", "anchor_pictures", "surrogate", "replaced", "retain", "anything",
+    "context", "marginal", "sibling", "anchor", "replacement", "replaced_as", "other_words", "spans",
 ]  # fmt: skip
 """What a method may ask for. `target` and `null` are always there."""
 
@@ -28,10 +28,15 @@ NEEDS: dict[Need, str] = {
     "anchor_pictures": "images of the anchor's prompts by the base model, each under the forget prompt, noised",
     "surrogate": "images of what may replace the concept, by the base model, each under the forget prompt, noised",
     "retain": "what must survive: images by the base model, noised, each under its prompt; for closed forms only the prompts",
+    "replaced": "images of one member that replaces the concept, by the base model, each under the forget prompt, noised",
+    "anything": "images by the base model of prompts made at random from the tokenizer's words, noised, each under its prompt",
     "context": "each forget prompt with the concept deleted",
     "marginal": "each forget prompt with another concept of the same domain in the concept's place",
     "sibling": "each forget prompt with another member of the concept's family in the concept's place; the marginal, where there is none",
     "anchor": "each forget prompt with the anchor in the concept's place",
+    "replacement": "each forget prompt with the one member that replaces the concept: the anchor, or one far from it",
+    "replaced_as": "the prompt of each image of `replaced`",
+    "other_words": "the prompt of each image of `replaced` with a random word of the tokenizer in the concept's place",
     "spans": "what each token of each forget prompt is: the concept's, the end, padding or another",
 }
 
@@ -94,6 +99,16 @@ class Batch:
         return self._part("retain")  # type: ignore[return-value]
 
     @property
+    def replaced(self) -> Noised:
+        """Noised images of the member that replaces the concept, each under the forget prompt in which it replaces it."""
+        return self._part("replaced")  # type: ignore[return-value]
+
+    @property
+    def anything(self) -> Noised:
+        """Noised images of random prompts, each under its own prompt."""
+        return self._part("anything")  # type: ignore[return-value]
+
+    @property
     def context(self) -> Cond:
         """Row by row, the forget prompt of the first declared of `LEADS` with the concept deleted."""
         return self._part("context")  # type: ignore[return-value]
@@ -113,6 +128,21 @@ class Batch:
     def anchor(self) -> Cond:
         """Row by row, that forget prompt with the anchor in the concept's place."""
         return self._part("anchor")  # type: ignore[return-value]
+
+    @property
+    def replacement(self) -> Cond:
+        """Row by row, that forget prompt with the member that replaces the concept: its anchor, or one far from it."""
+        return self._part("replacement")  # type: ignore[return-value]
+
+    @property
+    def replaced_as(self) -> Cond:
+        """Row by row, the prompt that each image of `replaced` was made of."""
+        return self._part("replaced_as")  # type: ignore[return-value]
+
+    @property
+    def other_words(self) -> Cond:
+        """Row by row, the forget prompt of each image of `replaced` with a random word of the tokenizer in the concept's place."""
+        return self._part("other_words")  # type: ignore[return-value]
 
     @property
     def spans(self) -> Spans:

@@ -31,6 +31,16 @@ def no_attention(point: Point) -> Maps:
     )
 
 
+def no_recalled(point: Point) -> Latents:
+    """The default of `Models.recalled`, which raises an error."""
+    raise ExpungeError(
+        "The method reads the student under the base model's reading of prompts, which this `Models` does not have.",
+        rule="models-without-recalled",
+        value=None,
+        hint="Try giving `Models` a `recalled`, as the trainer does.",
+    )
+
+
 @dataclass(frozen=True)
 class Models:
     """The same network under several weights, and what else a method works with.
@@ -42,6 +52,9 @@ class Models:
     reference: Network
     ema: Network = no_mean
     """The running mean of the student's weights, without gradient; only where `Training.ema` is above 0."""
+    recalled: Network = no_recalled
+    """The student with the base model's weights where prompts are read, with gradient into the others: what a word that restores the
+    reading of a prompt would give."""
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     """The trained tensors, live: losses on them carry gradient. Under a low-rank scope, the factors."""
     initial: Mapping[str, Tensor] = field(default_factory=dict)

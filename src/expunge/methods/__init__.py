@@ -17,6 +17,7 @@ from expunge.methods.salun import SalUn
 from expunge.methods.sdd import SDD
 from expunge.methods.selective_amnesia import SA
 from expunge.methods.spm import SPM
+from expunge.methods.supplant import Supplant
 from expunge.methods.uce import UCE
 from expunge.models.scopes import SCOPES, Scope
 
@@ -44,6 +45,7 @@ __all__ = [
     "RandomLabel",
     "SalUn",
     "Scope",
+    "Supplant",
     "Training",
     "denoising_error",
     "squared_error",
@@ -55,6 +57,7 @@ METHODS: dict[str, type[Method]] = {
     "f-dmu": FDMU,
     "dimum": DiMUM,
     "pure": PURE,
+    "supplant": Supplant,
     "esd": ESD,
     "sdd": SDD,
     "ca": CA,

@@ -84,6 +84,10 @@ class Training:
     share of their mean variance added to each direction (docs/explanation/whitening.md). Smaller separates similar words more, so that a
     concept is removed with less damage to its siblings, and changes weights more. 0 is Adam alone, and so is every value on a
     class-conditional model, whose labels have no direction in common."""
+    whiten_layers: bool = False
+    """Whether `whiten` is for every linear layer and convolution that is trained, each in coordinates in which its own input is white on
+    random prompts (`anything`), and not for keys and values alone (docs/explanation/supplant.md). Takes a step's matrix products with a
+    matrix as wide as each layer's input, and the memory for it."""
     gradient_checkpointing: bool = False
     """Whether to recompute activations in the backward pass, which saves memory and costs one more forward pass."""
     checkpoint_every: Annotated[int, Ge(1)] = 50

@@ -22,6 +22,7 @@ from expunge.storage.cache import Store
 from expunge.training.batches import gather
 from expunge.training.counters import counted
 from expunge.training.hooks import make_companion
+from expunge.training.layerwise import calls as layerwise_calls
 from expunge.training.networks import EMA, Reference, Student
 from expunge.training.preconditioner import calls as preconditioner_calls
 from expunge.training.session import Session
@@ -119,7 +120,7 @@ def _price(plan: Plan, session: Session) -> Price:
         # A silent network has no layers; what counts is that it is called.
         return [student(point).flatten(1).mean(1)[:, None, None, None].expand(-1, 1, 1, point.cond.states.shape[1])]
 
-    models = Models(student, reference, ema, state.trained, state.initial, {}, companion, model.path, attention)
+    models = Models(student, reference, ema, student, state.trained, state.initial, {}, companion, model.path, attention)
     models = replace(models, notes=method.prepare(models, batches))
     for step in range(training.steps):
         logged: dict[str, float] = {}
@@ -127,7 +128,10 @@ def _price(plan: Plan, session: Session) -> Price:
             for name, value in method(models, batch).items():
                 logged[name] = logged.get(name, 0.0) + value.item() / training.accumulate
         models = replace(models, notes={**models.notes, **method.update(models.notes, logged)})
-    pictures += preconditioner_calls(model, plan.concept, training.whiten, method.scope)
+    if training.whiten and training.whiten_layers:
+        pictures += layerwise_calls(len(batches.banks["anything"].points))
+    else:
+        pictures += preconditioner_calls(model, plan.concept, training.whiten, method.scope)
     return Price(pictures, reference.calls, student.with_gradient, student.without_gradient + ema.calls)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Origin, Subject, Together
+from expunge.diffusion.batch import LEADS
 from expunge.errors import ExpungeError
 from expunge.methods.base import Method, Training
 from expunge.methods.config import Before
@@ -141,10 +142,7 @@ class Estimate:
         model, training = self.session.model, stage.plan.training
         if model.device_kind != "cpu" or training is None:
             return 0
-        parts = sum(
-            need in stage.plan.method.needs
-            for need in ("forget", "trajectory", "surrogate_trajectory", "anchor_pictures", "surrogate", "retain")
-        )
+        parts = sum(need in stage.plan.method.needs for need in (*LEADS, "replaced", "retain", "anything"))
         return NUMBER * math.prod(model.latent_shape) * (3 * training.points * max(parts, 1) + stage.price.reference)
 
 

@@ -299,7 +299,7 @@ def _check(plan: Plan, model: DiffusionModel) -> None:
             value="previous",
             hint="Try leaving --reference out.",
         )
-    if training:
+    if training and not training.whiten_layers:
         refuse_whitening(model, plan.method.scope, training.whiten)
     prompts = [p.prompt for p in plan.concept.forget()]  # unknown and truncated words show here
     if isinstance(plan.method, Edit):

@@ -29,7 +29,9 @@ PICTURES: dict[Need, str] = {
     "forget": "images of the concept",
     "anchor_pictures": "images of the anchor",
     "surrogate": "images of others in its place",
+    "replaced": "images of the replacement",
     "retain": "images that must survive",
+    "anything": "images of random prompts",
 }
 """What a progress bar says while the images of a part are sampled."""
 
@@ -49,6 +51,10 @@ class Bank:
     """Row by row, a random prompt of `ForgetPrompt.marginals`: fixed for each point, so that its reference is computed once."""
     siblings: tuple[str, ...] = ()
     """Row by row, a random prompt of `ForgetPrompt.siblings`; where there are none, the marginal."""
+    replacements: tuple[str, ...] = ()
+    """Row by row, the forget prompt with the replacement in the concept's place; empty where no method reads it."""
+    other_words: tuple[str, ...] = ()
+    """Row by row, the forget prompt with a random word in the concept's place; empty where no method reads it."""
 
     @cached_property
     def groups(self) -> list[list[int]]:
@@ -83,6 +89,18 @@ def stand_in_bank(session: Session, concept: Subject, need: Need, training: Trai
     seeds = [seed_of(seed, need, "picture", i) for i in range(len(chosen))]
     points, which = _noised(session, training, need, (made_of, [p.prompt for p in chosen], seeds), generator)
     return _bank(points, tuple(chosen[i] for i in which), tuple(drawn[i] for i in which), seed_of(seed, need))
+
+
+def replaced_bank(
+    session: Session, concept: Subject, replacement: Callable[[ForgetPrompt], str], training: Training, seed: int
+) -> Bank:  # fmt: skip
+    """Images by the base model of what replaces the concept, each under the forget prompt."""
+    chosen = _in_turn(concept, training, min(training.pictures, training.points))
+    made_of = [replacement(p) for p in chosen]
+    seeds = [seed_of(seed, "replaced", "picture", i) for i in range(len(chosen))]
+    generator = torch.Generator().manual_seed(seed_of(seed, "replaced", "noise"))
+    points, which = _noised(session, training, "replaced", (made_of, [p.prompt for p in chosen], seeds), generator)
+    return Bank(points, tuple(chosen[i] for i in which), replacements=tuple(made_of[i] for i in which))
 
 
 def retain_bank(session: Session, concept: Subject, training: Training, seed: int) -> Bank:

@@ -1,7 +1,7 @@
 """The batch of step k: a function of the seed and the step alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -12,8 +12,10 @@ from expunge.diffusion.types import Cond, Noised, Point, Spans
 from expunge.methods.base import Training
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
-from expunge.training.banks import Bank, Replaced, forget_bank, retain_bank, stand_in_bank, trajectory_bank
+from expunge.training.anything import anything_bank, other_words
+from expunge.training.banks import Bank, Replaced, forget_bank, replaced_bank, retain_bank, stand_in_bank, trajectory_bank
 from expunge.training.networks import ReferenceCache
+from expunge.training.replacement import choose
 from expunge.training.session import Session
 
 
@@ -55,15 +57,23 @@ class Batches:
                 "marginal": [bank.marginals[i] for i in rows],
                 "sibling": [bank.siblings[i] for i in rows],
                 "anchor": [p.anchor for p in prompts],
+                "replacement": [bank.replacements[i] for i in rows] if bank.replacements else [],
             }
             parts |= {need: encode(texts) for need, texts in conds.items() if need in self.needs}
             if "spans" in self.needs:
                 parts["spans"] = self.model.tokens([p.prompt for p in prompts], self.concept.names)
+        if self.needs & REPLACED:
+            bank, rows = self.banks["replaced"], at["replaced"]
+            of_replaced: dict[Need, tuple[str, ...]] = {"replaced_as": bank.replacements, "other_words": bank.other_words}
+            parts |= {need: encode([texts[i] for i in rows]) for need, texts in of_replaced.items() if need in self.needs}
         return Batch(step, encode(self.concept.bare), self.model.null(), parts)
 
 
-CONDS: frozenset[Need] = frozenset({"context", "marginal", "sibling", "anchor", "spans"})
+CONDS: frozenset[Need] = frozenset({"context", "marginal", "sibling", "anchor", "replacement", "spans"})
 """The needs that are prompts or about them, which go row by row with those of a part."""
+
+REPLACED: frozenset[Need] = frozenset({"replaced_as", "other_words"})
+"""The needs that are prompts of the images of `replaced`, row by row."""
 
 
 def _lead(needs: frozenset[Need]) -> Need:
@@ -96,6 +106,16 @@ def gather(session: Session, concept: Subject, needs: frozenset[Need], training:
                 banks[need] = retain_bank(session, concept, training, seed)
             case _:
                 banks[need] = stand_in_bank(session, concept, need, training, seed)
+    if needs & {"replacement", "replaced", *REPLACED}:
+        shown = banks.get("forget") or forget_bank(session, concept, training, seed)
+        replacement = choose(session.model, concept, shown)
+        banks |= {need: replacement.beside(bank) for need, bank in banks.items() if bank.prompts}
+        bank = replaced_bank(session, concept, replacement, training, seed)
+        if "other_words" in needs:
+            bank = replace(bank, other_words=other_words(session.model, concept, bank.points.cond.keys, seed))
+        banks |= {"replaced": bank} if needs & {"replaced", *REPLACED} else {}
+    if "anything" in needs or training.whiten_layers:
+        banks["anything"] = anything_bank(session, concept, training, seed)
     return Batches(session.model, concept, needs, banks, seed, training.batch_size, references)
 
 

@@ -17,10 +17,11 @@ from expunge.training.checkpoint import Checkpoint
 from expunge.training.counters import Costs, Spent
 from expunge.training.distributed import refuse_uneven
 from expunge.training.hooks import Hooks
+from expunge.training.layerwise import layer_whitening
 from expunge.training.log import StepLog
-from expunge.training.networks import EMA, Reference, Student
+from expunge.training.networks import EMA, Recalled, Reference, Student
 from expunge.training.optimizers import Optimizers
-from expunge.training.preconditioner import make_preconditioner
+from expunge.training.preconditioner import Preconditioner, make_preconditioner, readers
 from expunge.training.session import Session
 from expunge.training.state import TrainState
 from expunge.training.steps import Step
@@ -79,14 +80,22 @@ class Trainer:
         refuse_uneven(training, self.processes.count)
         self.accelerator = self.processes.accelerator(model.precision, model.device)
         self.student, self.ema = Student(model, state), EMA(model, state)
+        self.recalled = Recalled(self.student, state, readers(model, method.scope))
         self.reference = Reference(model, state, batches.references)
         self.hooks, self.log = Hooks(method, batches), StepLog()
         self.optimizers = Optimizers(state.trained, self.hooks.companion, method, training, self.accelerator)
-        self.preconditioner = make_preconditioner(model, batches.concept, training.whiten, method.scope)
+        self.preconditioner = self._make_preconditioner()
         self.costs = Costs(spent or Spent(), self.student, self.processes)
         parts = (self.state, self.hooks, self.optimizers, self.log, self.costs)
         self.checkpoint = Checkpoint(folder, parts, self.hooks, batches.references, self.processes)
         self.checkpoint.restore()
+
+    def _make_preconditioner(self) -> Preconditioner:
+        ridge, batches = self.training.whiten, self.batches
+        if ridge and self.training.whiten_layers:
+            with swapped(self.state.net, self.state.reference):
+                return layer_whitening(self.model, batches.banks["anything"].points, self.state.trained, ridge)
+        return make_preconditioner(self.model, batches.concept, ridge, self.method.scope)
 
     @property
     def steps_done(self) -> int:
@@ -96,7 +105,7 @@ class Trainer:
     def models(self) -> Models:
         """What the method is given at this moment."""
         model, state, hooks = self.model, self.state, self.hooks
-        networks = self.student, self.reference, self.ema
+        networks = self.student, self.reference, self.ema, self.recalled
         return Models(*networks, state.trained, state.initial, dict(hooks.notes), hooks.companion, model.path, self.student.attention)
 
     def fit(self) -> Iterator[Step]:

@@ -1,5 +1,6 @@
 """The network under each set of weights that training calls it with."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -20,15 +21,16 @@ class Student:
         self.without_gradient = 0
 
     def __call__(self, point: Point) -> Latents:
-        self._count(point)
+        self.count(point)
         return self.model.predict(point, self._weights).float()
 
     def attention(self, point: Point) -> Maps:
         """The attention maps on the way to a prediction. A call counts as a prediction."""
-        self._count(point)
+        self.count(point)
         return [layer.float() for layer in self.model.attention(point, self._weights)]
 
-    def _count(self, point: Point) -> None:
+    def count(self, point: Point) -> None:
+        """Counts the samples of a call."""
         if torch.is_grad_enabled():
             self.with_gradient += len(point)
         else:
@@ -38,6 +40,24 @@ class Student:
     def _weights(self) -> dict[str, Tensor] | None:
         """The weights to pass in the call: those of a low-rank scope. Other scopes are trained in place."""
         return self.state.called(self.state.trained) if self.state and self.state.rank else None
+
+
+class Recalled:
+    """The network under the weights in training, but for those that read prompts, which are the reference's; with gradient."""
+
+    def __init__(self, student: Student, state: TrainState, reading: Collection[str]):
+        self.student, self.state = student, state
+        self.reading = frozenset(reading)
+
+    def __call__(self, point: Point) -> Latents:
+        self.student.count(point)
+        state = self.state
+        kept = {name: state.reference.get(name, state.base[name]) for name in state.base if name in self.reading}
+        others = {name: p for name, p in state.called(state.trained).items() if state.rank and not self._reads(name)}
+        return self.student.model.predict(point, kept | others).float()
+
+    def _reads(self, name: str) -> bool:
+        return name.removesuffix(".A").removesuffix(".B") in self.reading
 
 
 class EMA:

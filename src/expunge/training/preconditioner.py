@@ -64,7 +64,7 @@ class Identity(Preconditioner):
 
 
 class Whitening(Preconditioner):
-    """Steps on D in W = W_0 + D U, for weights W that read words; on the others themselves.
+    """Steps on D in W = W_0 + D U for some weights W; on the others themselves.
 
     Args:
         u: U of each of those weights, by its name.
@@ -78,7 +78,7 @@ class Whitening(Preconditioner):
         self._of: Mapping[str, nn.Parameter] | None = None
 
     def _whitened(self, trained: Mapping[str, nn.Parameter]) -> list[tuple[str, nn.Parameter]]:
-        """The weights that read words, or their low-rank factors that do, with the names of the weights."""
+        """The weights that have a U, or their low-rank factors that read the same, with the names of the weights."""
         if self._of is not trained:  # their names are searched once, and not at every step
             self._of = trained
             self._read = [(weight, p) for name, p in trained.items() if (weight := name.removesuffix(".A")) in self.u]
@@ -87,7 +87,7 @@ class Whitening(Preconditioner):
     def change_gradients(self, trained: Mapping[str, nn.Parameter]) -> None:
         for name, parameter in self._whitened(trained):
             if parameter.grad is not None:
-                parameter.grad = parameter.grad @ self.u[name].to(parameter.grad)
+                parameter.grad = turned(parameter.grad, self.u[name])
 
     @contextmanager
     def stepping(self, trained: Mapping[str, nn.Parameter]) -> Iterator[None]:
@@ -95,7 +95,15 @@ class Whitening(Preconditioner):
         yield
         with torch.no_grad():
             for (name, parameter), old in zip(self._whitened(trained), before, strict=True):
-                torch.add(old, (parameter - old) @ self.u[name].to(parameter), out=parameter.data)
+                torch.add(old, turned(parameter - old, self.u[name]), out=parameter.data)
+
+
+def turned(weight: Tensor, u: Float[Tensor, "width width"]) -> Tensor:
+    """W U. What a row of a convolution's kernel holds is in one axis, or, where U is of one pixel's channels, only those are multiplied."""
+    u = u.to(weight)
+    if weight[0].numel() == len(u):
+        return (weight.flatten(1) @ u).view_as(weight)
+    return (weight.movedim(1, -1) @ u).movedim(-1, 1)
 
 
 def make_preconditioner(model: DiffusionModel, concept: Subject, ridge: float, scope: Scope) -> Preconditioner:
@@ -107,7 +115,7 @@ def make_preconditioner(model: DiffusionModel, concept: Subject, ridge: float, s
     found = groups(model, reading)
     direct, hooked = ([group for group in found if group.reads_states is reads] for reads in (True, False))
     u = [whitener(tokens(model, concept), ridge) for _ in direct]
-    u += [_whitener(second, ridge).float() for second in (second_moments(model, concept, hooked) if hooked else ())]
+    u += [whitener_of(second.double(), ridge).float() for second in (second_moments(model, concept, hooked) if hooked else ())]
     each = {name: value.to(model.device) for group, value in zip((*direct, *hooked), u, strict=True) for name in group.weights(reading)}
     return Whitening(each)
 
@@ -153,12 +161,12 @@ def prompts_of(concept: Subject, count: int) -> list[str]:
 def whitener(c: Float[Tensor, "n width"], ridge: float) -> Float[Tensor, "width width"]:
     """U of the module's docstring. With a larger `ridge` it is nearer to the identity."""
     wide = c.cpu().double()  # in double precision, which some accelerators lack
-    return _whitener(wide.T @ wide / len(wide), ridge).to(c)
+    return whitener_of(wide.T @ wide / len(wide), ridge).to(c)
 
 
-def _whitener(second: Float[Tensor, "width width"], ridge: float) -> Float[Tensor, "width width"]:
-    """The same of E[c c^T]."""
-    values, vectors = torch.linalg.eigh(second.cpu().double())
+def whitener_of(second: Float[Tensor, "width width"], ridge: float) -> Float[Tensor, "width width"]:
+    """The same of E[c c^T], in its precision."""
+    values, vectors = torch.linalg.eigh(second.cpu())
     values = values.clamp(min=0)
     scale = (values + ridge * values.mean()).rsqrt()
     scale = scale * (values.sum() / (scale.square() * values).sum()).sqrt()

@@ -1,0 +1,83 @@
+"""Supplant: one definite replacement, learned in layerwise whitened steps."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge
+
+from expunge.diffusion.batch import Batch, Need, Terms
+from expunge.diffusion.losses import squared_error
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import together
+from expunge.methods.base import Objective, Training, Variant
+from expunge.models.scopes import SCOPES, Scope
+
+
+@dataclass(frozen=True)
+class Supplant(Objective):
+    """Replace the concept by one distant member of its kind, in steps whitened in every layer (Supplant).
+
+    Choose it where the concept must not return when the model is fine-tuned on other images, and where the vocabulary does not list
+    everything that must survive: it needs no retain set. It trains all weights, so it takes more memory than methods on cross-attention.
+    What the concept's prompts generate instead is one other member, for the canvas's *pentagon* an asterisk (docs/results/flagship.md).
+
+        L =  name  E || eps_theta(x_t, t, c_f) - sg[ eps_theta(x_t, t, c_r) ] ||^2        x_0: images of the concept
+           + image E || eps_theta'(x_t, t, c_f) - sg[ eps_theta(x_t, t, c_r) ] ||^2       x_0: images of the concept
+           + show  E || eps_theta(x_t, t, c_f) - eps_*(x_t, t, c_r) ||^2                  x_0: images of the replacement
+           + lock  E || eps_theta(x_t, t, c_w) - eps_*(x_t, t, c_w) ||^2                  x_0: images of the replacement
+           + keep  E || eps_theta(x_t, t, c_a) - eps_*(x_t, t, c_a) ||^2                  x_0: images of random prompts c_a
+
+    c_r is the concept's prompt with the replacement in its place: the anchor, if one is given, else the member of its kind under which the
+    base model predicts most differently on images of the concept. c_w is the same with a random word of the tokenizer, and c_a is made of
+    random words. theta' is theta with the base model's weights where prompts are read (keys and values): an attacker who restores how the
+    name is read, by a learned word for example, then still finds no image of the concept. The derivation is in
+    docs/explanation/supplant.md.
+
+    Source: ours in this form. From SalUn (arXiv 2310.12508) is the goal that moves with the student, so that images of the concept may be
+    forgotten under any prompt; from DiMUM (arXiv 2512.03564) that the replacement is learned on its own images; from K-FAC (arXiv
+    1503.05671) and PGU (arXiv 2604.21041) the steps (`whiten_layers`). STEREO (arXiv 2408.16807) learns words that bring the concept back
+    and erases them too; theta' takes the place of the best such word, and costs no inner loop.
+    """
+
+    name: Annotated[float, Ge(0)] = 1.0
+    """Weight of the first term, which disconnects the name. Larger forgets sooner and drags names that are read like it along."""
+    image: Annotated[float, Ge(0)] = 1.0
+    """Weight of the second term, which removes the image. Larger leaves less to a learned word, and damages what looks like the concept
+    more."""
+    show: Annotated[float, Ge(0)] = 1.0
+    """Weight of the third term, which shows the replacement. Larger generates it more cleanly under the concept's prompts."""
+    lock: Annotated[float, Ge(0)] = 3.0
+    """Weight of the fourth term, which keeps all other words in the concept's place. Larger preserves siblings more and forgets more
+    slowly."""
+    keep: Annotated[float, Ge(0)] = 2.0
+    """Weight of the last term, which keeps the predictions on images of random prompts. Larger preserves everything more and forgets more
+    slowly."""
+    variant: Variant = "full"
+    """Which weights are trained (`expunge ls scopes`). Fewer leave the image in the others."""
+
+    training: ClassVar[Training] = Training(
+        steps=60, lr=3e-4, batch_size=8, points=768, retain_pictures=256, whiten=1e-3, whiten_layers=True
+    )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"forget", "replacement", "replaced", "replaced_as", "other_words", "anything", "reference"})
+
+    @property
+    def scope(self) -> Scope:
+        return SCOPES[self.variant]
+
+    def __call__(self, models: Models, batch: Batch) -> Terms:
+        x, replaced, kept = batch.forget, batch.replaced, batch.anything
+        others = replaced.given(batch.other_words)
+        with torch.no_grad():
+            goal = models.student(x.given(batch.replacement))
+        removed, shown, locked, spared = together(models.student, x, replaced, others, kept)
+        return {
+            "name": self.name * squared_error(removed, goal).mean(),
+            "image": self.image * squared_error(models.recalled(x), goal).mean(),
+            "show": self.show * squared_error(shown, models.reference(replaced.given(batch.replaced_as))).mean(),
+            "lock": self.lock * squared_error(locked, models.reference(others)).mean(),
+            "keep": self.keep * squared_error(spared, models.reference(kept)).mean(),
+        }

@@ -1,0 +1,111 @@
+"""Anything that the model may be asked: prompts made at random from its tokenizer's own words, and images of them.
+
+Retention that reads a vocabulary spares that vocabulary. These prompts name nothing that a user would have to list, so what they spare does
+not depend on a list.
+"""
+
+import re
+from collections.abc import Sequence
+
+import torch
+
+from expunge.concepts.groups import Subject
+from expunge.errors import ExpungeError
+from expunge.methods.base import Training
+from expunge.models.base import DiffusionModel
+from expunge.storage.hashing import seed_of
+from expunge.training.banks import Bank, noised, pictured, sampler_of
+from expunge.training.session import Session
+
+EMPTY = 16
+"""One in so many prompts is the empty one: the model without a prompt."""
+
+OTHERS = 4
+"""Besides the concept's name, one in so many words of a prompt is replaced too."""
+
+
+def anything_bank(session: Session, concept: Subject, training: Training, seed: int) -> Bank:
+    """Images by the base model of random prompts, noised at times spread evenly over the path, each under its own prompt."""
+    count = min(training.retain_pictures, training.points)
+    prompts = anything(session.model, concept, count, seed)
+    seeds = [seed_of(seed, "anything", "picture", i) for i in range(count)]
+    clean = pictured(session, "anything", prompts, seeds, sampler_of(session.model, training))
+    generator = torch.Generator().manual_seed(seed_of(seed, "anything", "noise"))
+    return Bank(noised(session.model, "anything", clean, prompts, training.points, generator)[0])
+
+
+def anything(model: DiffusionModel, concept: Subject, count: int, seed: int) -> list[str]:
+    """Random prompts: those of the concept with a word of the tokenizer in place of its name, and of some of their other words; some empty.
+
+    None holds a word of the concept's given names, or of any name of a concept that was removed before.
+
+    Raises:
+        ExpungeError: the tokenizer has no other words, or the model reads labels.
+    """
+    prompts = [p.prompt for part in concept.parts for p in part.forget()]
+    words, generator = tokenizer_words(model, _names(concept)), torch.Generator().manual_seed(seed_of(seed, "anything"))
+    made = []
+    for i in range(count):
+        renamed = _renamed(prompts[_pick(len(prompts), generator)], concept, words, generator).split()
+        varied = [words[_pick(len(words), generator)] if _pick(OTHERS, generator) == 0 else word for word in renamed]
+        made.append("" if i % EMPTY == 0 else " ".join(varied))
+    return made
+
+
+def other_words(model: DiffusionModel, concept: Subject, prompts: Sequence[str], seed: int) -> tuple[str, ...]:
+    """Each of the concept's prompts with a random word of the tokenizer in place of its name.
+
+    Raises:
+        ExpungeError: as `anything`.
+    """
+    words, generator = tokenizer_words(model, _names(concept)), torch.Generator().manual_seed(seed_of(seed, "other words"))
+    return tuple(_renamed(prompt, concept, words, generator) for prompt in prompts)
+
+
+def _renamed(prompt: str, concept: Subject, words: Sequence[str], generator: torch.Generator) -> str:
+    word = words[_pick(len(words), generator)]
+    names = sorted((name for part in concept.parts for name in part.names), key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, names)), word, prompt)
+
+
+def _names(concept: Subject) -> set[str]:
+    """The given names, and every known name of what was removed before."""
+    removed = (name for part in concept.parts for c in part.removed for name in c.known)
+    return {*(name for part in concept.parts for name in part.names), *removed}
+
+
+def _pick(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
+
+
+def tokenizer_words(model: DiffusionModel, names: set[str]) -> list[str]:
+    """The words of two letters or more that are one token each, without those that hold a word of `names` or are held by one.
+
+    Raises:
+        ExpungeError: there is none, or the model reads labels.
+    """
+    hint = "Try another method, such as mim-mu."
+    if model.reads_labels:
+        raise ExpungeError(
+            f"Random prompts are made of a tokenizer's words, and a {model.family} model reads labels.",
+            rule="anything-of-labels",
+            value=model.family,
+            hint=hint,
+        )
+    tokenizer = model.readings[0].tokenizer
+    taken = {part for name in names for part in re.findall(r"\w+", name.casefold())}
+    spelt = {text.strip() for text in tokenizer.batch_decode([[i] for i in range(len(tokenizer))])}
+    free = sorted(
+        text
+        for text in spelt
+        if re.fullmatch("[a-z]{2,}", text) and not any(text == part or (len(part) > 2 and part in text) for part in taken)
+    )
+    ids = tokenizer(free, add_special_tokens=False).input_ids if free else []
+    if found := [text for text, one in zip(free, ids, strict=True) if len(one) == 1]:
+        return found
+    raise ExpungeError(
+        "The tokenizer has no words beside the concept's own, and random prompts are made of them.",
+        rule="no-words-for-prompts",
+        value=sorted(names),
+        hint=hint,
+    )

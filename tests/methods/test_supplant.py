@@ -1,0 +1,163 @@
+"""Supplant on numbers small enough to do by hand, and its replacement."""
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from expunge.diffusion.batch import Batch
+from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Noised
+from expunge.methods.base import Training
+from expunge.methods.supplant import Supplant
+from expunge.models.scopes import SCOPES
+from expunge.runs.unlearn import unlearn
+from expunge.storage.cache import Store
+from expunge.training.batches import gather
+from expunge.training.loop import Trainer
+from expunge.training.replacement import Replacements, choose, farthest
+from expunge.training.state import TrainState
+
+EPS = {"neon": 3.0, "ink": 1.0, "rose": -1.0}
+READS_WORDS = ".attn2.to_k.", ".attn2.to_v."
+TRAINING = tiny.TRAINING | {"retain_pictures": 8}
+
+
+def cond(key: str) -> Cond:
+    return Cond(torch.zeros(1, 2, 4), (key,))
+
+
+def network(offset: float):
+    """A network that predicts a constant: its prompt's number plus `offset`."""
+    return lambda point: torch.stack([torch.full((1, 2, 2), EPS[k] + offset) for k in point.cond.keys])
+
+
+def noised(key: str) -> Noised:
+    return Noised(torch.zeros(1, 1, 2, 2), torch.tensor([5]), cond(key), ("p",), torch.zeros(1, 1, 2, 2))
+
+
+def batch() -> Batch:
+    prompts = {"replacement": cond("ink"), "replaced_as": cond("ink"), "other_words": cond("rose")}
+    return Batch(0, cond("neon"), cond(""), {"forget": noised("neon"), "replaced": noised("neon"), "anything": noised("rose"), **prompts})
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_terms(offset):
+    """The goal on the concept's images moves with the student, the others are the base model's."""
+    method, models = (
+        Supplant(name=2.0, image=5.0, show=3.0, lock=6.0, keep=4.0),
+        Models(network(offset), network(0.0), recalled=network(1.0)),
+    )
+    expected = {
+        "name": 2.0 * 2.0**2,
+        "image": 5.0 * (3.0 + 1.0 - (1.0 + offset)) ** 2,
+        "show": 3.0 * (2.0 + offset) ** 2,
+        "lock": 6.0 * offset**2,
+        "keep": 4.0 * offset**2,
+    }
+    assert {name: value.item() for name, value in method(models, batch()).items()} == expected
+
+
+def test_only_the_concepts_prompt_moves_on_its_images():
+    said = {key: torch.nn.Parameter(torch.tensor(value)) for key, value in EPS.items()}
+    student = lambda point: torch.stack([said[key].expand(1, 2, 2) for key in point.cond.keys])  # noqa: E731
+    terms = Supplant()(Models(student, network(0.0), recalled=student), batch())
+    (terms["name"] + terms["image"]).backward()
+    assert said["neon"].grad.item() == 2 * 2 * (3 - 1)
+    assert said["ink"].grad is None
+
+
+def test_the_image_is_removed_under_the_base_models_reading_of_the_name():
+    """The student's own reading may change as it likes: the term does not, and has no gradient into it."""
+    model, method = tiny.model(), Supplant()
+    given = gather(tiny.session(model), tiny.concept(), method.needs, Training(**TRAINING), 0)
+    state = TrainState(model, method.scope)
+    try:
+        trainer = Trainer(tiny.session(model), method, Training(**TRAINING, whiten=0.0), given, state)
+        x, reading = given(0).forget, [name for name in state.trained if any(part in name for part in READS_WORDS)]
+        before = trainer.recalled(x)
+        for name in reading:
+            state.trained[name].data += 1
+        assert torch.equal(trainer.recalled(x), before)
+        assert not torch.equal(trainer.student(x), before)
+        trainer.recalled(x).sum().backward()
+        assert [name for name, p in state.trained.items() if p.grad is None] == reading
+    finally:
+        state.release()
+
+
+@pytest.fixture(scope="module")
+def made():
+    return gather(tiny.session(), tiny.concept("neon", synonyms=("glow",)), Supplant().needs, Training(**TRAINING), 0)
+
+
+def test_one_member_replaces_the_concept_everywhere(made):
+    """In every prompt, under both names, and in the images."""
+    prompts = {p.prompt: p for p in made.concept.forget()}
+    places = set()
+    for name in ("forget", "replaced"):
+        bank = made.banks[name]
+        for own, other in zip(bank.points.cond.keys, bank.replacements, strict=True):
+            places.add(prompts[own].marginals.index(other))
+    assert len(places) == 1
+    given = made(0)
+    assert [prompts[k].marginals.index(o) for k, o in zip(given.forget.cond.keys, given.replacement.keys, strict=True)] == [*places] * 4
+    assert [prompts[k].marginals.index(o) for k, o in zip(given.replaced.cond.keys, given.replaced_as.keys, strict=True)] == [*places] * 4
+
+
+def test_the_replacement_is_the_member_that_is_predicted_most_differently(made, monkeypatch):
+    """Against a network that predicts the position of the prompt's style in the vocabulary."""
+    bank, concept = made.banks["forget"], made.concept
+    order = [m.name for m in concept.others]
+    marks = {name: float(len(order) - abs(place - 4)) for place, name in enumerate(order)} | {"neon": 0.0, "glow": 0.0}
+
+    def predict(point, weights=None):
+        marked = [next(v for n, v in marks.items() if n in key.split()) for key in point.cond.keys]
+        return torch.tensor(marked)[:, None, None, None].expand(-1, 4, 8, 8)
+
+    monkeypatch.setattr(made.model, "predict", predict)
+    assert farthest(made.model, concept, bank, bank.groups[0]) == 4
+
+
+def test_an_anchor_is_the_replacement(made):
+    concept = replace(made.concept, anchor="sketch")
+    bank = replace(
+        made.banks["forget"], prompts=tuple({p.prompt: p for p in concept.forget()}[k] for k in made.banks["forget"].points.cond.keys)
+    )
+    replaced = choose(made.model, concept, bank).beside(bank).replacements
+    assert all("sketch" in other for other in replaced)
+
+
+def test_where_nothing_may_replace_it_the_prompt_loses_the_concept(made):
+    prompt = replace(made.concept.forget()[0], marginals=())
+    assert Replacements({})(replace(prompt, anchor=prompt.context)) == prompt.context
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(steps, start, total):
+    for step in steps:
+        yield step
+        if step.step == 5:
+            raise Interrupted
+
+
+def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path):
+    """Its whitening is computed anew, from the same images."""
+
+    def run(folder, watch=None):
+        training = TRAINING | {"checkpoint_every": 2}
+        options = {"out": folder, "cache": Store(tmp_path / "store"), "progress": tiny.watching(watch)}
+        unlearn(tiny.model(), tiny.concept(), "supplant", training=training, **options)
+        return (folder / "delta.safetensors").read_bytes(), (folder / "log.jsonl").read_bytes()
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "resumed", interrupt)
+    assert run(tmp_path / "resumed") == run(tmp_path / "straight")
+
+
+def test_it_trains_everything_by_default():
+    assert Supplant().scope == SCOPES["full"]
