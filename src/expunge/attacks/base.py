@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -76,6 +76,9 @@ class Attacked:
     """Every tensor in which the attacked model differs from the base model, including the victim's `delta`."""
 
 
+Access = Literal["words", "gradients", "weights"]
+
+
 class Attack(ABC):
     """An attack yields readings of increasing strength. The first is the victim itself, at strength 0."""
 
@@ -87,6 +90,11 @@ class Attack(ABC):
     """Whether the attacker trains on images of the concept. Given enough steps, such an attack teaches the concept to any model."""
     threat: ClassVar[str] = ""
     """What the attacker must have, in a few words: "the weights", "only the prompt"."""
+
+    @classmethod
+    def access(cls) -> Access:
+        """What the attacker needs, from least to most: words alone, gradients or outputs of the weights, or weights that it changes."""
+        return "weights" if cls.changes_weights else "gradients" if "the weights" in cls.threat else "words"
 
     @property
     @abstractmethod

@@ -67,6 +67,16 @@ class Entry:
         return {k: v if isinstance(v, bool | int | float | str | list | dict) else str(v) for k, v in _list_settings(self.attack).items()}
 
     @property
+    def teaches(self) -> bool:
+        """Whether the attack teaches the concept to any model."""
+        return type(self.attack).teaches
+
+    @property
+    def access(self) -> str:
+        """What the attacker needs; see `Attack.access`."""
+        return type(self.attack).access()
+
+    @property
     def found_on_disk(self) -> list[tuple[str, int, int]]:
         """Name, size and time of every file that the settings name, also through a folder. Changed files make another attack."""
         free = [name for name, kind in get_type_hints(type(self.attack)).items() if kind in (str, str | None)]  # not a Literal

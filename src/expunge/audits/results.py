@@ -14,6 +14,7 @@ from expunge.storage.files import write_atomically, write_json, write_lines
 
 if TYPE_CHECKING:
     from expunge.audits.budget import Budget  # which imports the attacks, and with them torch
+    from expunge.audits.saved import SavedBudget
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Audit:
     """The card of the audited run."""
     control: Mapping[str, Any] | None
     """The card of the retrained control, if there is one."""
-    budget: "Budget"
+    budget: "Budget | SavedBudget"
+    """With what was attacked: of an audit that was read from its files, what they say of it."""
     seed: int
     judges: tuple[str, ...]
     sampler: Mapping[str, Any]
@@ -65,6 +67,8 @@ class Audit:
     """Registered attacks that the budget does not name."""
     model: str = ""
     """The folder or id that the base model was loaded from."""
+    command: str = ""
+    """The command line that makes the same audit again."""
 
     @property
     def rows(self) -> list[Row]:
@@ -95,8 +99,12 @@ class Audit:
             of = {d.role: Curve(entry.label, d.result, judge) for d in self.done if (d.label, d.result.concept) == (entry.label, concept)}
             if "unlearned" in of and "base" in of:
                 tried.append((of["unlearned"], of["base"], of.get("retrained")))
-        teaches = any(type(e.attack).teaches for e in self.budget.entries if e.name == attack)
+        teaches = any(e.teaches for e in self.budget.entries if e.name == attack)
         return find(tried, self.chances[concept], teaches) if tried else None
+
+    def access_of(self, attack: str) -> str:
+        """What the attacker needs for an attack of the budget; see `Attack.access`."""
+        return next((e.access for e in self.budget.entries if e.name == attack), "weights")
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -128,6 +136,7 @@ class Audit:
                 "at_large": f.at_large,
                 "cut_short": f.unlearned.result.cut,
                 "threat": f.unlearned.result.threat,
+                "access": self.access_of(f.attack),
             }
             for f in self.findings
         ]
@@ -149,7 +158,10 @@ class Audit:
         return {**most.rate(judge)._asdict(), "strength": most.strength, "pictures": most.n}
 
     def write(self) -> None:
-        """Write `rows.jsonl`, `audit.json`, and `budget.toml`, with which the audit can be repeated, into the folder."""
+        """Write `rows.jsonl`, `audit.json`, and `budget.toml`, with which the audit can be repeated, into the folder.
+
+        With `cells/` these files are all that `expunge.audits.saved.read_audit` needs.
+        """
         about = {
             "run": self.card["id"],
             "control": self.control["id"] if self.control else None,
@@ -160,6 +172,11 @@ class Audit:
             "findings": self.table,
             "failures": [asdict(f) for f in self.failures],
             "untried": self.untried,
+            "chances": dict(self.chances),
+            "cells": [{"id": d.result.id, "label": d.label, "role": d.role, "run": d.run, "method": d.method} for d in self.done],
+            "teaching": sorted({e.name for e in self.budget.entries if e.teaches}),
+            "model": self.model,
+            "command": self.command,
         }
         write_lines(self.folder / "rows.jsonl", map(asdict, self.rows))
         write_atomically(self.folder / "budget.toml", config.to_toml(self.budget.table).encode())

@@ -38,6 +38,8 @@ from expunge.training.session import Session
 
 EXAMPLES = 6
 """Images of a reading that the page shows."""
+PLAIN = 24
+"""Images that are kept of a control without an attack, so that one of them has the prompt and the noise of any example of the run."""
 TIMING_BATCH = 8
 """Samples in the batch that is timed."""
 ROUNDING = 1e-6
@@ -236,7 +238,7 @@ class Battery:
         taught = self._judge_training_images(cell, victim) if cell.side.role == "unlearned" else None
         done = Result(
             cell.id, cell.entry.name, cell.entry.settings, attack.unit, attack.threat, victim.fingerprint, cell.concept.target, names,
-            _select_examples(readings, names[0]), count.samples, backwards, round(time.monotonic() - began, 2), taught, cut,
+            _select_examples(readings, names[0], cell.side.role), count.samples, backwards, round(time.monotonic() - began, 2), taught, cut,
         )  # fmt: skip
         self.kept.put(done, shared=cell.side.role != "unlearned")
 
@@ -304,13 +306,16 @@ def attack_code(attack: Attack, model: Iterable[str]) -> str:
     return code_digest(*sorted({*modules_of(attack), *model, *judging}), alone=[__name__])
 
 
-def _select_examples(readings: Sequence[Reading], judge: str) -> tuple[Reading, ...]:
+def _select_examples(readings: Sequence[Reading], judge: str, role: Role) -> tuple[Reading, ...]:
     """The readings with at most `EXAMPLES` images to show in the best, the first and the last, and none in the others.
 
     They are the first images of the best reading, those in which the judge sees the concept before the others, and the images with the
-    same indices of the first and the last reading.
+    same indices of the first and the last reading. Of a control the first reading has its first `PLAIN` images.
     """
     best = best_of(readings, judge)
     places = [s.place for s in sorted(best.shown, key=lambda s: (not s.hit, s.place))[:EXAMPLES]]
     chosen = (readings[0], best, readings[-1])
-    return tuple(replace(r, shown=tuple(s for p in places for s in r.shown if s.place == p and r in chosen)) for r in readings)
+    found = [replace(r, shown=tuple(s for p in places for s in r.shown if s.place == p and r in chosen)) for r in readings]
+    if role != "unlearned":
+        found[0] = replace(readings[0], shown=readings[0].shown[:PLAIN])
+    return tuple(found)

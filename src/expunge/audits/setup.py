@@ -1,11 +1,12 @@
 """Prepares and concludes audits: resolves names and reports mistakes before any work begins, and collects results at the end."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from expunge.attacks import ATTACKS
 from expunge.audits.budget import Budget, read_budget
+from expunge.audits.command import command_of
 from expunge.audits.cells import Event, ResultStore
 from expunge.audits.results import Audit, CellResult, Failure
 from expunge.audits.runner import Battery, Side
@@ -111,6 +112,7 @@ def conclude(battery: Battery, events: Iterable[Event] = ()) -> Audit:
         untried=tuple(name for name in ATTACKS if name not in {e.name for e in battery.budget.entries}),
         model=battery.model.name,
     )
+    audit = replace(audit, command=command_of(audit, battery.budget))
     audit.write()
     return audit
 
