@@ -61,15 +61,26 @@ _HOMES = {
 }  # fmt: skip
 
 
-def report(runs: "Run | str | Path | Sequence[Run | str | Path]", out: str | Path = "report.html") -> Path:
-    """Writes one self-contained page about one run or several, and returns its path.
+def report(
+    runs: "Run | str | Path | Sequence[Run | str | Path]",
+    out: str | Path = "report.html",
+    *,
+    pictures: bool = True,
+    blur: bool | None = None,
+) -> Path:
+    """Writes one self-contained page about a run with its evaluation and audits, or about several runs side by side; returns its path.
+
+    Args:
+        out: the file to write.
+        pictures: whether the page has images.
+        blur: whether images are blurred until the reader clears a box on the page; by default those of concepts of the kind `unsafe`.
 
     Raises:
         ExpungeError: a folder that is no run, or a page that cannot be written.
     """
     write = import_module("expunge.reports.pages.run").write_report
     several = runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
-    return write([Path(r) if isinstance(r, str | Path) else r.folder for r in several], Path(out))
+    return write([Path(r) if isinstance(r, str | Path) else r.folder for r in several], Path(out), pictures, blur)
 
 
 def audit(
@@ -91,8 +102,10 @@ def audit(
     render_batch: "RenderBatch" = None,
     workers: int = 1,
     address: str | None = None,
+    pictures: bool = True,
+    blur: bool | None = None,
 ) -> "Audit":
-    """Attacks a run and, as a control, its base model, and writes one self-contained page.
+    """Attacks a run and, as a control, its base model, and writes one self-contained page of the run's evaluation and this audit.
 
     Finished attacks are kept: the same call continues after an interruption and computes nothing twice.
 
@@ -118,6 +131,8 @@ def audit(
         workers: processes that share the attacks, this one included, each with a model of its own: more need as much more memory, and on
             CUDA each takes the next device. A pipeline in memory allows one.
         address: of a Ray cluster ("auto", "ray://host:10001") that has the other workers; default: this machine has them.
+        pictures: whether the page has images.
+        blur: whether images are blurred until the reader clears a box on the page; by default those of concepts of the kind `unsafe`.
 
     Returns:
         The audit; its findings, its rows, and its folder, which holds `index.html`.
@@ -125,14 +140,14 @@ def audit(
     Raises:
         ExpungeError: any bad input. An attack that cannot be made is listed in `failures` instead.
     """
-    steps, page = import_module("expunge.audits.setup"), import_module("expunge.reports.pages.audit")
+    steps, page = import_module("expunge.audits.setup"), import_module("expunge.reports.pages.run")
     cells = import_module("expunge.audits.worker")
     battery = steps.prepare(
         run, budget, control=control, attacks=attacks, auxiliary=auxiliary, judge=judge, seed=seed, model=model, sampler=sampler, out=out,
         allow_code=allow_code, device=device, cache=cache, progress=progress, render_batch=render_batch,
     )  # fmt: skip
     made = steps.conclude(battery, list(cells.run(battery, workers, address)))
-    page.write_audit_page(made)
+    page.write_audit_page(made, pictures, blur)
     return made
 
 

@@ -11,7 +11,7 @@ from audit.toys import CALLS
 from cli.commandline import say
 
 from expunge.attacks import ATTACKS
-from expunge.reports.pages.audit import command_of
+from expunge.audits.command import command_of
 
 TOYS = """
 pictures = 8
@@ -52,9 +52,8 @@ def test_the_page_says_how_to_repeat_it(audit, made, toys, tmp_path):
 
 def test_what_is_the_runs_own_need_not_be_repeated(made, tmp_path):
     def told(**given: object) -> str:
-        return command_of(
-            replace(invented(made.folder / "audit-seed-1"), card=made.card, seed=1, sources={"unlearned": made.folder}, **given)
-        )
+        of = replace(invented(made.folder / "audit-seed-1"), card=made.card, seed=1, sources={"unlearned": made.folder}, **given)
+        return command_of(of, of.budget)
 
     usual = f"expunge audit {made.folder} --seed 1 --control none"
     assert told(model=made.card["model"]["name"]) == usual

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from expunge.attacks import ATTACKS
 from expunge.audits.budget import Budget, read_budget
-from expunge.audits.command import command_of
 from expunge.audits.cells import Event, ResultStore
+from expunge.audits.command import command_of
 from expunge.audits.results import Audit, CellResult, Failure
 from expunge.audits.runner import Battery, Side
 from expunge.concepts.concept import Concept

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from expunge.cli.options import Address, AllowCode, BaseModel, Device, Judge, RenderBatch, RunFolder, find_run_folder
+from expunge.cli.options import (
+    Address, AllowCode, BaseModel, Blur, Device, Judge, NoPictures, RenderBatch, RunFolder, find_run_folder,
+)  # fmt: skip
 
 FAILED = 1
 """The exit code if an attack failed."""
@@ -32,6 +34,8 @@ def audit(
     seed: Annotated[int, typer.Option(metavar="N", help=SEED)] = 0,
     model: BaseModel = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help=OUT)] = None,
+    no_pictures: NoPictures = False,
+    blur: Blur = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the attacks and their estimated cost, then exit.")] = False,
     device: Device = "auto",
     render_batch: RenderBatch = None,
@@ -42,7 +46,8 @@ def audit(
     """Attack a run to test whether the concept can be brought back.
 
     Each attack is made on the run and, as controls, on the base model and on a model that was trained without the concept, if there is
-    one. The result is one page for a reviewer. Finished attacks are kept: the same command continues after an interruption.
+    one. The result is the run's page for a reviewer, with its evaluation and this audit. Finished attacks are kept: the same command
+    continues after an interruption.
     `docs/how-to/audit.md` explains the attacks and the verdicts.
     """
     from expunge.audits.setup import conclude, prepare
@@ -51,7 +56,7 @@ def audit(
     from expunge.cli.progress import report_failures
     from expunge.models.outline import assume_fingerprint, outline
     from expunge.names import NO_CONTROL
-    from expunge.reports.pages.audit import write_audit_page
+    from expunge.reports.pages.run import write_audit_page
     from expunge.runs.run import Run
 
     folder, base = find_run_folder(run), None
@@ -82,7 +87,7 @@ def audit(
     events = list(report_failures(run_cells(battery, workers, address))) if missing else []
     concluded = conclude(battery, events)
     _print_verdicts(concluded)
-    print_lines(f"rows    {concluded.folder / 'rows.jsonl'}", f"page    {write_audit_page(concluded)}")
+    print_lines(f"rows    {concluded.folder / 'rows.jsonl'}", f"page    {write_audit_page(concluded, not no_pictures, blur)}")
     if any(f.applicable for f in concluded.failures):
         raise typer.Exit(FAILED)
 

@@ -44,6 +44,9 @@ SamplerSteps = Annotated[int | None, typer.Option("--steps", metavar="N", help=S
 GUIDANCE = "Scale of classifier-free guidance; 1 is none.  [default: the model's]"
 Guidance = Annotated[float | None, typer.Option(metavar="NUMBER", help=GUIDANCE)]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or the id of a run under runs/.", show_default=False)]
+NoPictures = Annotated[bool, typer.Option("--no-pictures", help="Leave every image out of the page.")]
+BLUR = "Blur the images until the reader clears a box on the page.  [default: blur for concepts of the kind `unsafe`]"
+Blur = Annotated[bool | None, typer.Option("--blur/--no-blur", help=BLUR)]
 RunFolders = Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, or ids of runs under runs/.", show_default=False)]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.options import RunFolders, find_run_folder
+from expunge.cli.options import Blur, NoPictures, RunFolders, find_run_folder
 from expunge.errors import ExpungeError
 
 NOT_MET = 3
@@ -15,6 +15,8 @@ NOT_MET = 3
 def report(
     runs: RunFolders,
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="File to write.")] = Path("report.html"),
+    no_pictures: NoPictures = False,
+    blur: Blur = None,
     record: Annotated[
         bool, typer.Option("--record", help="Write RUN/record.html and RUN/record.json instead: what an auditor signs, with digests.")
     ] = False,
@@ -26,7 +28,8 @@ def report(
 ) -> None:
     """Write a page about runs, or the record of one run.
 
-    The page holds images, numbers, settings and costs, and needs no network. Runs on the same concept are compared side by side.
+    The page of one run answers three questions from its evaluation and its audits: is the concept gone, what else changed, does it come
+    back. Several runs are compared side by side. The page holds its images, and needs no network and no script.
 
     A record has no images. It holds the acceptance criterion and whether it is met, all numbers, what was attacked and what was not,
     every prompt and seed, and SHA-256 digests, which `expunge verify` checks. The exit code is 3 if the criterion is not met.
@@ -39,7 +42,7 @@ def report(
         if accept or merged:
             name, value = ("--accept", accept) if accept else ("--merged", str(merged))
             raise ExpungeError(f"{name} is for a record.", rule="option-without-record", value=value, hint="Try adding --record.")
-        print_lines(f"report  {write_report(folders, out)}")
+        print_lines(f"report  {write_report(folders, out, not no_pictures, blur)}")
         return
     if len(folders) > 1:
         raise ExpungeError(

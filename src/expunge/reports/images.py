@@ -48,6 +48,8 @@ class Strip:
     prompt: str
     seed: int | None
     frames: tuple[Frame, ...]
+    attacked: str = ""
+    """The attack's prompt of the last image, if it is another."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,18 @@ def albums(group: Group, limit: int | None = None) -> list[Album]:
     for probe in sorted(dict.fromkeys(probe for probe, _, _ in keys), key=rank_of_probe):
         of_probe = [key for key in keys if key[0] == probe]
         chosen = spread(of_probe, min(limit, len(of_probe)))
-        strips = tuple(_strip(group, [pairs.get(key) for pairs in found]) for key in chosen)
+        labels = tuple(column.label for column in group.columns)
+        captions = ("base model", "erased") if len(labels) == 1 else ("", "")
+        kind = group.columns[0].view.card.kind
+        strips = tuple(_strip([pairs.get(key) for pairs in found], kind, labels, captions) for key in chosen)
         title, line = PROBE_TITLES.get(probe, (probe or "Other prompts", ""))
         made.append(Album(probe, title, line, strips, len(of_probe)))
     return made
+
+
+def pair_strip(pair: ImagePair, kind: str | None) -> Strip:
+    """One pair of images of a run that should not show a concept of this kind."""
+    return _strip([pair], kind, ("erased model",), ("base model", "erased"))
 
 
 def embed(file: Path | None) -> str | None:
@@ -101,17 +111,14 @@ def embed(file: Path | None) -> str | None:
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-def _strip(group: Group, pairs: Sequence[ImagePair | None]) -> Strip:
+def _strip(pairs: Sequence[ImagePair | None], kind: str | None, labels: Sequence[str], captions: tuple[str, str]) -> Strip:
     first = next(p for p in pairs if p)
     prompt = f"“{first.prompt}”" if first.prompt else "empty prompt"
-    kind = group.columns[0].view.card.kind
     base = next((p.base for p in pairs if p and p.base), None)
-    captions = ("base model", "unlearned") if len(pairs) == 1 else ("", "")
     frames = [Frame(embed(base), f"Base model: {prompt}", captions[0], _marks(first.wanted, first.seen_base))]
-    for column, pair in zip(group.columns, pairs, strict=True):
-        gone = kind if first.probe in FORGET_PROBES else None
-        marks = _marks(first.wanted, pair.seen if pair else {}, gone)
-        frames.append(Frame(embed(pair.unlearned) if pair else None, f"{column.label}: {prompt}", captions[1], marks))
+    for label, pair in zip(labels, pairs, strict=True):
+        marks = _marks(first.wanted, pair.seen if pair else {}, kind if first.probe in FORGET_PROBES else None)
+        frames.append(Frame(embed(pair.unlearned) if pair else None, f"{label}: {prompt}", captions[1], marks))
     return Strip(first.prompt, first.seed, tuple(frames))
 
 

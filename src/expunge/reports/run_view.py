@@ -1,11 +1,28 @@
 """What a page shows of a run: all of it, or the part that belongs to one of its concepts."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from expunge.audits.results import Audit
+from expunge.audits.saved import read_audit
 from expunge.evaluation.folder import Evaluation, read_evaluation
 from expunge.runs.folder import Card
 from expunge.runs.run import Run
+from expunge.storage.json_files import find_file, read_object
+
+
+@dataclass(frozen=True)
+class AuditView:
+    """An audit of a run as a page shows it."""
+
+    name: str
+    """Of its folder."""
+    table: Mapping[str, Any]
+    """The content of `audit.json`."""
+    audit: Audit | None
+    """With every reading; None of older audits."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +37,7 @@ class RunView:
     """The other concepts of a run that removed several, if one of them is shown."""
     part: int = 0
     """Which of several concepts is shown."""
+    audits: tuple[AuditView, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -33,7 +51,16 @@ def read_view(folder: Path) -> RunView:
         ExpungeError: no `card.json`; a broken file; a link out of the folder.
     """
     run = Run(folder)
-    return RunView(run, run.unchecked_card, read_evaluation(folder))
+    card = run.unchecked_card
+    names = sorted(f.parent.name for f in folder.glob("audit*/audit.json"))
+    audits = [AuditView(n, read_object(f), read_audit(folder / n, card)) for n in names if (f := find_file(folder, f"{n}/audit.json"))]
+    return RunView(run, card, read_evaluation(folder), audits=tuple(audits))
+
+
+def with_audit(view: RunView, audit: Audit) -> RunView:
+    """The run with this audit alone."""
+    table = {"findings": audit.table, "failures": [asdict(f) for f in audit.failures]}
+    return replace(view, audits=(AuditView(audit.folder.name, table, audit),))
 
 
 def split_by_concept(view: RunView) -> list[RunView]:

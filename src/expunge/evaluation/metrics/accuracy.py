@@ -119,7 +119,7 @@ class NRA(IRA):
     about = Description(
         name="NRA",
         title="the target's nearest neighbours still recognised",
-        plain="Siblings",
+        plain="Most similar concepts",
         meaning="Neighbour retain accuracy: IRA of the concept's siblings alone.",
         form="share",
         better="higher",

@@ -92,8 +92,8 @@ class InformationSection:
     """Why these nats are no mutual information, of a distilled model; else empty."""
 
 
-def information_section(run: Run) -> InformationSection | None:
-    """What was measured of a run, or None if nothing was.
+def information_section(run: Run, pictures: bool = True) -> InformationSection | None:
+    """What was measured of a run, or None if nothing was; without images and their maps unless `pictures`.
 
     Raises:
         ExpungeError: a broken file, or a link out of the run's folder.
@@ -111,7 +111,7 @@ def information_section(run: Run) -> InformationSection | None:
         tuple(TargetLines(t, tuple(_lines([r for r in rows if r.concept == t], INFORMATION_PROBES))) for t in targets),
         tuple(_charts(concepts, rows)),
         tuple(_lines([r for r in rows if r.probe in named], named)),
-        tuple(_map_pair(entry, run.folder) for entry in as_tables(about.get("maps"))),
+        tuple(_map_pair(entry, run.folder) for entry in as_tables(about.get("maps")) if pictures),
         tuple(_facts(about)),
         str(about.get("note") or ""),
     )

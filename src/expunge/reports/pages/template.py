@@ -22,7 +22,38 @@ def fill(template: str, /, **values: Any) -> str:
     )
     environment.filters |= {"count": count, "probe_names": probe_names, "with_code": with_code, "arrow": arrow_of}
     shared = {"style": Markup(_resource("page.css")), "symbols": MARKER_SYMBOLS, "colours": len(RUNS), "edge": EDGE}
-    return environment.get_template(template).render(**shared | values)
+    return label_cells(environment.get_template(template).render(**shared | values))
+
+
+def label_cells(page: str) -> str:
+    """The page with the heading of its column in each cell of a table, as `data-label`: on a phone a row is a card.
+
+    >>> label_cells('<table class="metrics"><thead><tr><th>A</th><th>B</th></thead><tr><th>1</th><td>2</td></tr></table>')[-52:]
+    '<tr><th>1</th><td data-label="B">2</td></tr></table>'
+    """
+    return re.sub(r'<table class="(?:metrics|verdicts)\b.*?</table>', lambda table: _label(table[0]), page, flags=re.DOTALL)
+
+
+def _label(table: str) -> str:
+    head, end, body = table.partition("</thead>")
+    labels = [_plain(cell) for cell in re.findall(r"<th\b[^>]*>(.*?)</th>", head, flags=re.DOTALL)]
+
+    def row(found: re.Match) -> str:
+        cells = iter(labels)
+
+        def cell(opening: re.Match) -> str:
+            label = next(cells, "")
+            return opening[0] if opening[1] == "th" or not label else f'<td data-label="{label}"{opening[2]}>'
+
+        return re.sub(r"<(t[dh])\b([^>]*)>", cell, found[0])
+
+    return head + end + re.sub(r"<tr\b.*?</tr>", row, body, flags=re.DOTALL) if end else table
+
+
+def _plain(heading: str) -> str:
+    """A heading without markup and without what is hidden from readers of its text."""
+    text = re.sub(r'<span class="(?:swatch|arrow)[^>]*>.*?</span>|<small>.*?</small>|<[^>]+>', " ", heading, flags=re.DOTALL)
+    return " ".join(text.split()).replace('"', "&quot;")
 
 
 def with_code(text: str) -> Markup:

@@ -1,7 +1,7 @@
 """Collects the record of a run, as JSON, from the files of its folder. Imports no torch."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +9,8 @@ from typing import Any
 
 from expunge.errors import ExpungeError
 from expunge.evaluation.criterion import Condition, parse_criterion
-from expunge.evaluation.recognition import recognised_share
 from expunge.evaluation.results import SAMPLES
-from expunge.evaluation.statistics import Interval
+from expunge.reports.judges import judges_of
 from expunge.reports.record.digests import digests_of
 from expunge.reports.record.outcomes import Outcome, outcomes
 from expunge.reports.run_view import RunView, read_view, split_by_concept
@@ -79,7 +78,7 @@ def build_record(
         "base": {"name": card.model, "fingerprint": card.fingerprint, "files": digests_of(base) if base else {}},
         "merged": {"files": digests_of(merged)} if merged else None,
         "environment": {"device": card.device, "dtype": card.dtype, "platform": platform.platform(), "versions": dict(card.versions)},
-        "judges": _judges(view),
+        "judges": [asdict(judge) for judge in judges_of(view)],
         "threat_model": {
             "tried": tried,
             "attackers": sorted({str(f.get("threat")) for audit in audits for f in as_tables(audit.get("findings")) if f.get("threat")}),
@@ -116,23 +115,6 @@ def _acceptance(
 def _concept(view: RunView) -> dict[str, Any]:
     card = view.card
     return {"target": card.target, "kind": card.kind, "synonyms": list(card.synonyms), "anchor": card.anchor}
-
-
-def _judges(view: RunView) -> list[dict[str, Any]]:
-    """Each judge with its weights' digest, and its error rate on the base model's images by metric."""
-    assert view.evaluation
-    found: dict[str, dict[str, float]] = {}
-    for row in view.evaluation.rows:
-        share = recognised_share(row.metric, Interval(row.value, row.ci_low, row.ci_high))
-        if row.run == "base" and row.judge != "none" and share:
-            found.setdefault(row.judge, {})[f"{row.metric}, {row.concept}"] = round(1 - share.value, 6)
-    weights = {str(j.get("name")): j.get("weights") for j in as_tables(_settings(view).get("judges"))}
-    return [{"name": name, "weights": weights.get(name), "errors_on_base": errors} for name, errors in found.items()]
-
-
-def _settings(view: RunView) -> Mapping[str, Any]:
-    file = find_file(view.folder, "evaluation/evaluation.json")
-    return read_object(file) if file else {}
 
 
 def _prompts(folder: Path) -> list[dict[str, Any]]:

@@ -83,6 +83,10 @@ class Answer:
     """One line, for a table."""
     statements: tuple[Statement, ...]
     remark: str = ""
+    brief: str = ""
+    """A few words that follow “Removed:”, “Damage:” or “Recovery:” in the status line; the summary, if empty."""
+    sentence: str = ""
+    """The answer in one sentence with its numbers."""
     has_basis: bool = True
     """Whether it was measured on run and base model by a judge that recognises the base model's images."""
 

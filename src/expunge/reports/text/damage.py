@@ -10,7 +10,7 @@ from expunge.reports.glossary import retain_metrics, title_of
 from expunge.reports.tables import Compared
 from expunge.reports.text.answers import LITTLE, MUCH, ROOM, Answer, Statement, Status
 
-QUESTION = "What else is damaged?"
+QUESTION = "What else changed?"
 DRIFT = "null_drift"
 UNRECOGNISED = "The judge does not recognise what these prompts name in the base model's images. Choose another judge."
 
@@ -38,26 +38,47 @@ def damage(found: Compared) -> Answer:
     remark = f"Not judged: {listed(unfit)}. {UNRECOGNISED}" if unfit else ""
     if falls and max(falls)[0] >= LITTLE:
         worst, metric = max(falls)
-        return Answer(QUESTION, "bad", "Damage shown", f"{metric} fell by {percentage_points(worst)}", supports, remark)
+        what = f"{metric} fell by {percentage_points(worst)}"
+        return Answer(QUESTION, "bad", "Damage shown", what, supports, remark, f"yes, {what}", _fell(found, metric, worst))
     if drift and drift.row and drift.status == "bad":
-        return Answer(QUESTION, "bad", "Damage shown", _drifted(drift.row), supports, remark)
+        what = _drifted(drift.row)
+        return Answer(QUESTION, "bad", "Damage shown", what, supports, remark, f"yes, {what}", drift.text)
     if not compared:
         badge, what = ("Judge unfit", "no metric is judged") if unfit else ("Not measured", "nothing to compare")
         remark = remark or "No retain metric could be compared with the base model, so damage is unknown."
-        return Answer(QUESTION, "unknown", badge, what, supports, remark, has_basis=False)
+        brief = "unknown, the judge is unfit" if unfit else "not measured"
+        return Answer(QUESTION, "unknown", badge, what, supports, remark, brief, remark, has_basis=False)
     if falls:
         worst, metric = max(falls)
-        return Answer(QUESTION, "fair", "Little damage", f"{metric} fell by {percentage_points(worst)}", supports, remark)
+        what = f"{metric} fell by {percentage_points(worst)}"
+        return Answer(QUESTION, "fair", "Little damage", what, supports, remark, f"little, {what}", _fell(found, metric, worst))
+    groups = f"any of {plural(compared, 'group')}" if compared > 1 else "the only group"
+    sentence = f"No fall is shown in {groups} of other prompts; the intervals leave room for a fall of {percentage_points(room)}."
     measured = f"no fall shown in {plural(compared, 'metric')}"
     if room >= ROOM:
         more = "More images narrow the intervals, for example `expunge eval RUN --seeds 4`."
         summary = f"{measured}, up to {percentage_points(room)} possible"
-        return Answer(QUESTION, "unknown", "Cannot tell", summary, supports, " ".join(filter(None, (remark, more))))
+        brief = f"unknown, a fall of {percentage_points(room)} is possible"
+        return Answer(QUESTION, "unknown", "Cannot tell", summary, supports, " ".join(filter(None, (remark, more))), brief, sentence)
     if drift and drift.row and drift.status == "fair":
-        return Answer(QUESTION, "fair", "Little damage", _drifted(drift.row), supports, remark)
+        what = _drifted(drift.row)
+        return Answer(QUESTION, "fair", "Little damage", what, supports, remark, f"little, {what}", drift.text)
     if unfit:
-        return Answer(QUESTION, "unknown", "Cannot tell", f"{measured}, {plural(len(unfit), 'metric')} not judged", supports, remark)
-    return Answer(QUESTION, "good", "No damage shown", f"{measured}, up to {percentage_points(room)} possible", supports, remark)
+        summary = f"{measured}, {plural(len(unfit), 'metric')} not judged"
+        return Answer(QUESTION, "unknown", "Cannot tell", summary, supports, remark, f"unknown, {summary}", f"{sentence} {remark}")
+    summary = f"{measured}, up to {percentage_points(room)} possible"
+    return Answer(QUESTION, "good", "No damage shown", summary, supports, remark, "none found", sentence)
+
+
+def _fell(found: Compared, metric: str, by: float) -> str:
+    """The sentence of the metric that fell most."""
+    row, base = found.find(metric)
+    if row is None or base is None:
+        return ""
+    return (
+        f"The judge sees what the prompt names in {number(row.value, True)} of the images of {title_of(metric).lower()}, against "
+        f"{number(base.value, True)} before unlearning: a fall of {percentage_points(by)}."
+    )
 
 
 def _retained(row: Row, base: Row | None) -> Statement:

@@ -12,8 +12,12 @@ from expunge.reports.tables import Compared
 from expunge.reports.text.answers import Answer, Statement, Status, level
 from expunge.runs.folder import Card
 
-QUESTION = "Is the concept removed?"
+QUESTION = "Is it gone?"
 BADGES: dict[Status, str] = {"good": "Removed", "fair": "Partly removed", "bad": "Not removed", "unknown": "Cannot tell"}
+BRIEFS: dict[str, str] = {
+    "Removed": "yes", "Partly removed": "in part", "Removed by name only": "its name only", "Not removed": "no",
+    "Cannot tell": "unknown, no effect shown",
+}  # fmt: skip
 UNRECOGNISED = "The judge does not recognise the concept in the base model's images. Choose another judge."
 
 
@@ -24,12 +28,13 @@ def removal(card: Card, found: Compared) -> Answer:
     other, other_base = found.find("UA_syn")
     if own is None or not math.isfinite(own.value):
         remark = "UA was not measured, so the effect of unlearning is unknown."
-        return Answer(QUESTION, "unknown", "Not measured", "no UA", (), remark, has_basis=False)
+        return Answer(QUESTION, "unknown", "Not measured", "no UA", (), remark, "not measured", remark, has_basis=False)
     summary = f"UA {number(own.value, True)}" + (f", with a synonym {number(other.value, True)}" if other is not None else "")
     first = _statement(own, own_base, concept)
     if own_base is not None and not is_recognised(own_base):
         summary += f"; base model {number(own_base.value, True)}"
-        return Answer(QUESTION, "unknown", "Judge unfit", summary, (first,), UNRECOGNISED, has_basis=False)
+        brief = "unknown, the judge is unfit"
+        return Answer(QUESTION, "unknown", "Judge unfit", summary, (first,), UNRECOGNISED, brief, UNRECOGNISED, has_basis=False)
     statements, status, badge = [first], first.status, BADGES[first.status]
     if other is not None and math.isfinite(other.value):
         second = _statement(other, other_base, concept)
@@ -39,7 +44,14 @@ def removal(card: Card, found: Compared) -> Answer:
         remark = _synonyms(card.synonyms)
     else:
         remark = "Synonyms were not measured, so it is unknown whether the method removed the concept or only its name."
-    return Answer(QUESTION, status, badge, summary, tuple(statements), remark, has_basis=own_base is not None)
+    sentence = _sentence(own, own_base, other, concept)
+    return Answer(QUESTION, status, badge, summary, tuple(statements), remark, BRIEFS[badge], sentence, has_basis=own_base is not None)
+
+
+def _sentence(own: Row, base: Row | None, other: Row | None, concept: str) -> str:
+    text = f"The judge sees {concept} in {number(1 - own.value, True)} of the images whose prompts name it"
+    text += f", against {number(1 - base.value, True)} before unlearning" if base else "; the base model was not measured"
+    return f"{text} (prompts with a synonym: {number(1 - other.value, True)})." if other else f"{text}."
 
 
 def _synonyms(given: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ A sentence claims no more than was measured. What counts as a difference is deci
 is shown, the sentence gives the largest fall that the intervals allow.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from expunge.reports.run_view import RunView
@@ -26,14 +27,14 @@ def answers(view: RunView) -> list[Answer]:
 
 
 def status_line(view: RunView) -> str:
-    """The verdict in one line: "Removal: removed (UA 98.9 %). Damage: little damage (IRA fell by 2.2 points). ..." """
-    removed, damaged, back = answers(view)
-    return " ".join(f"{name}: {_brief(answer)}." for name, answer in (("Removal", removed), ("Damage", damaged), ("Recovery", back)))
+    """The verdict in one line: "Removed: yes. Damage: none found. Recovery: yes, by textual inversion, 15 of 16." """
+    return in_one_line(answers(view))
 
 
-def _brief(answer: Answer) -> str:
-    badge = f"{answer.badge[:1].lower()}{answer.badge[1:]}"
-    return f"{badge} ({answer.summary})" if answer.summary else badge
+def in_one_line(three: Sequence[Answer]) -> str:
+    """The status line of a run from its three answers."""
+    names = ("Removed", "Damage", "Recovery")
+    return " ".join(f"{name}: {answer.brief or answer.summary}." for name, answer in zip(names, three, strict=True))
 
 
 def agree(first: Answer, second: Answer, judges: tuple[str, str]) -> Answer:
@@ -49,7 +50,16 @@ def agree(first: Answer, second: Answer, judges: tuple[str, str]) -> Answer:
     worse = min(first, second, key=lambda answer: WORST_FIRST.index(answer.status))
     others = (replace(s, lead=f"{s.lead}, judge “{judges[1]}”") for s in second.statements)
     statements, remark = (*first.statements, *others), f"{first.remark} The judges disagree: {said}.".lstrip()
-    return replace(first, status=worse.status, badge=f"{worse.badge}, judges disagree", summary=said, statements=statements, remark=remark)
+    return replace(
+        first,
+        status=worse.status,
+        badge=f"{worse.badge}, judges disagree",
+        summary=said,
+        statements=statements,
+        remark=remark,
+        brief=f"{worse.brief or worse.summary}, but the judges disagree",
+        sentence=worse.sentence,
+    )
 
 
 def _said(judge: str, answer: Answer) -> str:

@@ -1,6 +1,5 @@
-"""The page of an audit: can the concept be brought back, by what, and how that is known."""
+"""What a run's page shows of its audits: each attack with its verdict, its curves and its images."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,20 +7,17 @@ from markupsafe import Markup
 
 from expunge.audits.cells import Reading
 from expunge.audits.results import Audit
-from expunge.audits.verdict import RULES, TITLES, Curve, Finding
-from expunge.canvas.control import SHIPPED
+from expunge.audits.verdict import Curve, Finding
 from expunge.evaluation.statistics import Interval
-from expunge.names import NO_CONTROL
 from expunge.progress import duration
 from expunge.reports.charts.recovery import RecoveryLine, recovery_chart
 from expunge.reports.format import DASH, count, flat, interval, number
 from expunge.reports.images import Frame, Mark, Strip, embed
-from expunge.reports.pages.template import fill, origin_of
 from expunge.reports.tables import Value
 from expunge.reports.text.answers import Answer
+from expunge.reports.text.attackers import ACCESS, PLAIN
 from expunge.reports.text.conclusions import MODEL_NAMES, answer_of, strength_of, summarise
-from expunge.runs.folder import Card
-from expunge.storage.files import inner_file, write_atomically
+from expunge.storage.files import inner_file
 
 UNLEARNED_COLOUR, RETRAINED_COLOUR = 0, 2
 """The colours of these models; the base model has the same as on every page."""
@@ -76,64 +72,46 @@ class AttackSection:
         return [f"{c.area:.2f}" if c else DASH for c in (found.unlearned, found.base, found.control)]
 
 
-def write_audit_page(audit: Audit) -> Path:
-    """Writes the page into the audit's folder, and returns its path. It contains all it shows and runs no script; the same audit gives
-    the same bytes.
+@dataclass(frozen=True)
+class AuditSection:
+    """Everything that the page shows of one audit."""
 
-    Raises:
-        ExpungeError: the file cannot be written.
-    """
-    out = audit.folder / "index.html"
-    write_atomically(out, render_audit_page(audit).encode())
-    return out
+    audit: Audit
+    summary: list[str]
+    attacks: list[AttackSection]
+    costs: list[tuple[str, ...]]
+    total: tuple[str, ...]
+    settings: list[tuple[str, str]]
+    entries: list[tuple[str, list[tuple[str, str]]]]
+    """By the label of an attack, its settings."""
+    chances: dict[str, str]
+    """By concept, the share that a guess would give."""
 
 
-def render_audit_page(audit: Audit) -> str:
-    """The text of the page."""
-    several = len(audit.chances) > 1
-    forwards, backwards, seconds = audit.totals()
-    card = Card(audit.card)
-    return fill(
-        "audit.html.jinja",
-        card=card,
-        origin=origin_of([card]),
-        concepts=list(audit.chances),
-        audit=audit,
-        summary=summarise(audit),
-        sections=[_section(audit, f, several) for f in audit.findings],
-        several=several,
-        rules=[(TITLES[state], rule) for state, rule in RULES.items()],
-        failed=TITLES["failed"],
-        names=MODEL_NAMES,
-        chances={concept: number(chance, True) for concept, chance in audit.chances.items()},
-        costs=[_cost(d.label, d.result.concept, d.role, d.result.forwards, d.result.backwards, d.result.seconds) for d in audit.done],
-        total=_cost("together", "", "", forwards, backwards, seconds),
-        entries=[(e.label, flat({"attack": e.name, **e.settings})) for e in audit.budget.entries],
-        settings=_settings(audit),
-        versions=_versions(card),
-        command=command_of(audit),
-        second=audit.judges[1] if len(audit.judges) > 1 else None,
-        unlearned_colour=UNLEARNED_COLOUR,
-        retrained_colour=RETRAINED_COLOUR,
+def audit_section(audit: Audit, pictures: bool) -> AuditSection:
+    """Everything that the page shows of an audit; without images unless `pictures`."""
+    several, order = len(audit.chances) > 1, {name: at for at, name in enumerate([*PLAIN])}
+    access = list(ACCESS)
+    found = sorted(audit.findings, key=lambda f: (access.index(_access(audit, f)), order.get(f.attack, len(order))))
+    done = [(d.label, d.result.concept, d.role, d.result.forwards, d.result.backwards, d.result.seconds) for d in audit.done]
+    return AuditSection(
+        audit,
+        summarise(audit),
+        [_section(audit, f, several, pictures) for f in found],
+        [_cost(*cell) for cell in done],
+        _cost("together", "", "", *audit.totals()),
+        _settings(audit),
+        [(e.label, flat({"attack": e.name, **e.settings})) for e in audit.budget.entries],
+        {concept: number(chance, True) for concept, chance in audit.chances.items()},
     )
 
 
-def command_of(audit: Audit) -> str:
-    """The command line that makes the same audit again."""
-    flags = list(audit.budget.flags)
-    if not audit.budget.is_builtin and not Path(flags[1]).is_file():  # a budget that was never a file: the one in the audit's folder
-        flags = ["--budget", str(audit.folder / "budget.toml")]
-    words = ["expunge", "audit", str(audit.sources.get("unlearned", audit.card["id"])), *flags, "--seed", str(audit.seed)]
-    control = audit.sources.get("retrained")
-    words += [] if control == SHIPPED else ["--control", str(control or NO_CONTROL)]
-    words += ["--judge", audit.judges[0]] if len(audit.judges) == 1 else []
-    words += ["--model", audit.model] if audit.model and audit.model != audit.card["model"]["name"] else []
-    run = audit.sources.get("unlearned")
-    words += ["--out", str(audit.folder)] if run and audit.folder != run / audit.budget.folder_name(audit.seed) else []
-    return shlex.join(words)
+def _access(audit: Audit, finding: Finding) -> str:
+    found = audit.access_of(finding.attack)
+    return found if found in ACCESS else "weights"
 
 
-def _section(audit: Audit, finding: Finding, several: bool) -> AttackSection:
+def _section(audit: Audit, finding: Finding, several: bool, pictures: bool) -> AttackSection:
     mine, base, control = finding.unlearned, finding.base, finding.control
     lines = [RecoveryLine(None, base.points), *(RecoveryLine(UNLEARNED_COLOUR, c.points, faint=True) for c in finding.others)]
     lines += [RecoveryLine(RETRAINED_COLOUR, control.points)] if control else []
@@ -147,7 +125,7 @@ def _section(audit: Audit, finding: Finding, several: bool) -> AttackSection:
         _share(base.best.rate(base.judge), base.best.n),
         _share(control.highest_until(mine.best.strength), control.best.n) if control else None,
         recovery_chart(lines, mine.result.unit, audit.chances[finding.concept], title),
-        _strips(audit.folder, mine),
+        _strips(audit.folder, mine) if pictures else (),
     )
 
 
@@ -179,16 +157,3 @@ def _settings(audit: Audit) -> list[tuple[str, str]]:
     control = audit.control["id"] if audit.control else DASH
     facts = [("budget", audit.budget.name), ("images of each reading", str(audit.budget.pictures)), ("seed", str(audit.seed))]
     return [*facts, ("judge", ", ".join(audit.judges)), *flat(dict(audit.sampler)), ("retrained model", control)]
-
-
-def _versions(card: Card) -> list[tuple[str, str]]:
-    about = {
-        "run": card.id,
-        "date": card.date,
-        "method": card.method,
-        "model": card.model,
-        "fingerprint": card.fingerprint,
-        "seed of the run": None if card.seed is None else str(card.seed),
-        "dtype": card.dtype,
-    }
-    return [(k, v or DASH) for k, v in about.items()] + flat(card.versions)
