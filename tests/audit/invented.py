@@ -1,7 +1,7 @@
 """Audits made up by hand, whose every number is known."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +10,8 @@ from expunge.audits.budget import Budget, Entry
 from expunge.audits.cells import ExampleImage, HitCount, Reading, Result
 from expunge.audits.results import Audit, CellResult, Failure
 from expunge.audits.verdict import Curve
+from expunge.storage.files import write_json
+from expunge.storage.hashing import digest
 
 CARD = {
     "id": "mim-mu-neon-0123456789",
@@ -66,7 +68,7 @@ def result(
     )
     usual = {"settings": {"lr": 3e-4}, "unit": "steps", "threat": "the weights", "forwards": 1200, "backwards": 800, "seconds": 12.5}
     return Result(
-        id=f"{name}-{concept}",
+        id=digest(name, strengths, hits, second, n, concept, str(given)),
         attack=name,
         victim="v",
         concept=concept,
@@ -112,3 +114,12 @@ def done(label: str, hits: Sequence[int], base: Sequence[int], control: Sequence
         if control is None
         else [*found, CellResult(label, "retrained", "retrain-neon-1", "retrain", result(control, name=name, **given | {"shown": None}))]
     )
+
+
+def kept(made: Audit, run: Path) -> Audit:
+    """The audit of the run in a folder, with its cells and files written as `expunge audit` does."""
+    made = replace(made, folder=run / "audit", sources={"unlearned": run})
+    for cell in made.done:
+        write_json(made.folder / "cells" / f"{cell.result.id}.json", asdict(cell.result))
+    made.write()
+    return made

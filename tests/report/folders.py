@@ -68,7 +68,7 @@ def make_run(
     evaluated: bool = True,
 ) -> Path:
     """Writes one run folder; `card` is laid over a full card. By default every eighth of `prompts()`, enough for most tests."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     full: dict[str, Any] = {
         "id": "r1", "status": "done", "method": "mim-mu", "scope": "xattn", "config": {"eta": 0.25, "context": True},
         "training": {"steps": steps, "lr": 0.0003, "batch_size": 16},

@@ -56,10 +56,7 @@ def measured(run: Path, name: str = "neon", sibling: str = "outline", maps: bool
 def test_a_report_has_the_section_if_it_was_measured(run_folder: Make, tmp_path: Path):
     page = Markup.of(write_report([measured(run_folder())], tmp_path / "report.html"))
     assert (page.unclosed, page.dangers) == ([], [])
-    sections = page.values("section", "id")
-    assert [a.removeprefix("#") for a in page.values("a", "href")] == sections == [
-        "verdict", "images", "metrics", "information", "training", "settings", "glossary"
-    ]  # fmt: skip
+    assert page.values("details", "id").count("information") == 1
     numbers = page.values("data", "value")
     assert {"-16.0", "-0.5", "0.875", "64.0"} <= set(numbers)
     for text in ("neon, alone", "“a ring in outline style”", "20.2 nats", "−5.36 to 7.07"):

@@ -1,5 +1,6 @@
 """The page as a whole: harmless, self-contained, complete, tolerant, and written whole or not at all."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from report.folders import make_run, prompts, row, rows
 from report.markup import Markup
 
 from expunge.errors import ExpungeError
+from expunge.reports.pages.questions import questions
 from expunge.reports.pages.run import write_report
+from expunge.reports.run_view import read_view
 
 Make = Callable[..., Path]
 HOSTILE = "</title></style><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
@@ -65,10 +68,8 @@ def test_markup_is_sound(run_folder: Make, tmp_path: Path):
     headings = [t for t in page.tags if t in ("h1", "h2", "h3")]
     assert headings[0] == "h1"
     assert headings.count("h1") == 1
-    sections = page.values("section", "id")
-    assert [a.removeprefix("#") for a in page.values("a", "href")] == sections == [
-        "verdict", "images", "metrics", "training", "settings", "glossary"
-    ]  # fmt: skip
+    assert page.values("section", "id") == ["gone", "changed", "back"]
+    assert page.values("details", "id") == ["sentences", "images", "numbers", "training", "settings", "glossary"]
     assert len(page.values("img", "alt")) == len(page.values("img", "src"))
     assert all(page.values("img", "alt"))
 
@@ -143,13 +144,60 @@ def test_an_empty_card_and_empty_rows_make_a_page(run_folder: Make, tmp_path: Pa
     (run / "card.json").write_text("{}")
     page = Markup.of(write_report([run], tmp_path / "report.html"))
     assert page.text.startswith("Removing an unnamed concept from an unnamed model with an unnamed method")
-    assert page.text.count("Not measured") == 3
+    assert "Removed: not measured. Damage: not measured. Recovery: not measured" in page.text
     assert "–" in page.text
 
 
 def test_an_unfinished_run_says_so(run_folder: Make, tmp_path: Path):
     page = Markup.of(write_report([run_folder(card={"status": "running"}, evaluated=False)], tmp_path / "report.html"))
     assert "(running)" in page.text
+
+
+def test_a_page_without_pictures_has_none(run_folder: Make, tmp_path: Path):
+    page = Markup.of(write_report([run_folder()], tmp_path / "report.html", pictures=False))
+    assert (page.tags.count("img"), page.tags.count("input"), page.unclosed) == (0, 0, [])
+    assert "data:image" not in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "blur", "is_blurred"), [("style", None, False), ("unsafe", None, True), ("unsafe", False, False), ("style", True, True)]
+)
+def test_images_of_unsafe_concepts_are_blurred_unless_the_user_decides(
+    run_folder: Make, tmp_path: Path, kind: str, blur: bool | None, is_blurred: bool
+):
+    run = run_folder(card={"concept": {"target": "neon", "kind": kind}})
+    other = run_folder("other", card={"id": "other"})
+    for runs in ([run], [run, other]):
+        page = Markup.of(write_report(runs, tmp_path / "report.html", blur=blur))
+        assert [name for tag, name, _ in page.attributes if tag == "input" and name == "checked"] == ["checked"] * is_blurred
+
+
+def test_the_head_has_the_digests_of_what_was_made_and_of_what_judged(run_folder: Make, tmp_path: Path):
+    run = run_folder()
+    (run / "delta.safetensors").write_bytes(b"weights")
+    about = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    (run / "evaluation" / "evaluation.json").write_text(json.dumps(about | {"judges": [{"name": "main", "weights": "a1b2"}]}))
+    text = Markup.of(write_report([run], tmp_path / "report.html")).text.split("Is it gone?")[0]
+    assert hashlib.sha256(b"weights").hexdigest() in text
+    assert "sha256:9f2c41d07a" in text
+    assert "a1b2" in text
+    assert "misses 2.2\u202f% to 3.3\u202f%" in text  # UA of the base model 0.0222, and 1 - 0.9667 of IRA and CRA
+
+
+def test_every_cell_of_a_table_has_the_heading_of_its_column(run_folder: Make, tmp_path: Path):
+    page = Markup.of(write_report([run_folder()], tmp_path / "report.html"))
+    labels = page.values("td", "data-label")
+    assert len(labels) == page.tags.count("td")
+    assert set(labels) == {"mim-mu", "Base model", "n", "Difference", "Second judge", "Second judge: base model"}
+
+
+def test_a_chart_has_the_largest_fall_first(run_folder: Make):
+    chart = questions(read_view(run_folder()))[1].chart
+    assert chart is not None
+    assert [(line.note, line.text) for line in chart.groups[0].lines] == [
+        ("NRA", "87.2\u202f%"), ("IRA", "93.9\u202f%"), ("ORA", "96.1\u202f%"), ("CRA", "97.2\u202f%")
+    ]  # fmt: skip
+    assert [(dot.who, dot.value) for dot in chart.groups[0].lines[0].dots] == [("base", 0.9722), ("run", 0.8722)]
 
 
 def test_the_same_runs_give_the_same_bytes(run_folder: Make, tmp_path: Path):
@@ -160,7 +208,9 @@ def test_the_same_runs_give_the_same_bytes(run_folder: Make, tmp_path: Path):
 
 def test_the_page_has_the_date_and_the_versions_of_its_runs(run_folder: Make, tmp_path: Path):
     runs = [run_folder("a", card={"id": "a"}), run_folder("b", card={"id": "b", "date": "2026-12-01", "versions": {"expunge": "0.2.0"}})]
-    assert "2026-11-28 · expunge 0.1.0 · torch 2.13.0" in Markup.of(write_report(runs[:1], tmp_path / "report.html")).text
+    single = Markup.of(write_report(runs[:1], tmp_path / "report.html")).text
+    assert "2026-11-28" in single
+    assert "expunge 0.1.0, torch 2.13.0" in single
     assert "2026-11-28 to 2026-12-01 · expunge 0.1.0 and 0.2.0 · torch" in Markup.of(write_report(runs, tmp_path / "report.html")).text
     old = run_folder("c", card={"date": None, "versions": {}})
     assert "origin" not in Markup.of(write_report([old], tmp_path / "report.html")).values("p", "class")
@@ -205,9 +255,9 @@ def test_images_outside_the_run_are_not_embedded(run_folder: Make, tmp_path: Pat
     def embedded() -> int:
         return len(Markup.of(write_report([run], tmp_path / "report.html")).values("img", "src"))
 
-    assert embedded() == 2 * len(listed)
+    assert embedded() == 2 * len(listed) + 2  # a pair at the top
     file.write_text(json.dumps([entry | {"base": "../../../secret.png"} for entry in listed]))
-    assert embedded() == len(listed)
+    assert embedded() == len(listed) + 1
 
 
 def test_an_audit_outside_the_run_is_not_read(run_folder: Make, tmp_path: Path):

@@ -248,4 +248,7 @@ def test_an_attack_that_was_not_done_does_not_count_as_resisted(run_folder: Make
 
 def test_the_status_line_has_all_three_answers(run_folder: Make):
     line = status_line(read_view(run_folder(measured=[BASE_UA, row("UA", 0.98, 0.95, 0.99, "target")])))
-    assert line == "Removal: removed (UA 98.0\u202f%). Damage: not measured (nothing to compare). Recovery: not measured (no attack tried)."
+    assert line == "Removed: yes. Damage: not measured. Recovery: not measured, no attack was tried."
+    line = status_line(read_view(run_folder("r2")))
+    damaged = "Damage: yes, NRA fell by 10.0 points. Recovery: yes, 58.9\u202f% after fine-tuning on other images."
+    assert line == f"Removed: in part, but the judges disagree. {damaged}"
