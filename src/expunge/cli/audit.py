@@ -7,8 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from expunge.cli.options import (
-    Address, AllowCode, BaseModel, Blur, Device, Judge, NoPictures, RenderBatch, RunFolder, find_run_folder,
-)  # fmt: skip
+    Address,
+    AllowCode,
+    BaseModel,
+    Blur,
+    Device,
+    Judge,
+    NoPictures,
+    RenderBatch,
+    RunFolder,
+    find_run_folder,
+)
 
 FAILED = 1
 """The exit code if an attack failed."""
