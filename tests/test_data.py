@@ -65,6 +65,11 @@ def test_rows_belong_together(tmp_path):
             assert anchor == prompt.replace("neon", "sketch")
 
 
+def test_a_bank_has_each_prompt_once_in_memory(tmp_path):
+    points = forget_bank(tiny.session(cache=Store(tmp_path)), tiny.concept(), Training(**tiny.TRAINING), 0).points
+    assert len(points.cond.distinct) == len(set(points.cond.keys)) < len(points)
+
+
 def test_noised_points_are_on_the_path(tmp_path):
     made = batches(tmp_path, {"forget"})
     x = made.banks["forget"].points

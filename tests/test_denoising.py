@@ -8,7 +8,7 @@ from expunge.diffusion.batch import Batch
 from expunge.diffusion.losses import denoising_error
 from expunge.diffusion.networks import Models
 from expunge.diffusion.noise_path import Discrete, Flow, NoisePath
-from expunge.diffusion.types import Cond, Noised
+from expunge.diffusion.types import Cond, Noised, Repeated
 from expunge.methods.concept_ablation import CA
 from expunge.methods.dimum import DiMUM
 from expunge.methods.erase_diff import EraseDiff
@@ -69,3 +69,21 @@ def test_whoever_compares_predictions_does_so_in_the_models_own_measure(method, 
     for name in terms:
         assert plain[name] != 0
         assert plain[name] == as_v[name] == as_flow[name]
+
+
+def test_repeated_rows_are_those_of_the_condition_and_take_its_memory_once():
+    distinct = Cond(torch.randn(2, 3, 4), ("ring", "neon"), {"pooled": torch.randn(2, 5), "mask": torch.tensor([[1, 1, 0], [1, 1, 1]])})
+    at = [1, 0, 1, 1]
+    plain, repeated = distinct[at], Repeated(distinct, at)
+    assert repeated.keys == plain.keys
+    assert len(repeated) == 4
+    assert repeated.lengths == plain.lengths == [3, 2, 3, 3]
+    for rows in ([2, 0], slice(1, 3), slice(None)):
+        mine, other = repeated[rows], plain[rows]
+        assert mine.keys == other.keys
+        assert torch.equal(mine.states, other.states)
+        assert {k: v.tolist() for k, v in mine.extra.items()} == {k: v.tolist() for k, v in other.extra.items()}
+    assert torch.equal(repeated.tokens, plain.tokens)
+    assert repeated.to(dtype=torch.float16).states.dtype == torch.float16
+    assert repeated.to("cpu").distinct.states.data_ptr() == distinct.states.data_ptr()
+    assert torch.equal(Cond.cat([repeated, plain]).states, torch.cat([plain.states, plain.states]))

@@ -1,6 +1,6 @@
 """Encoded prompts, points on the noise path, and what a network is called with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -85,6 +85,40 @@ class Cond:
     def tokens(self) -> Float[Tensor, "n width"]:
         """The states of all tokens of all rows, without padding."""
         return self.states[self.extra["mask"].bool()] if "mask" in self.extra else self.states.flatten(0, 1)
+
+
+class Repeated(Cond):
+    """Rows of another condition, in any order and number, gathered when they are read.
+
+    Choose it where many points share few prompts: it takes the memory of the prompts alone, while a `Cond` has a copy for each point (8 MB
+    each for the 512 tokens of a T5). `states` and `extra` gather all rows; `cond[rows]` gathers these rows alone.
+    """
+
+    def __init__(self, distinct: Cond, at: Sequence[int]) -> None:
+        object.__setattr__(self, "distinct", distinct)
+        object.__setattr__(self, "at", list(at))
+        object.__setattr__(self, "keys", tuple(distinct.keys[i] for i in at))
+
+    distinct: Cond
+    at: list[int]
+    """The row of `distinct` that each row is."""
+
+    @property
+    def states(self) -> Float[Tensor, "b tokens width"]:  # type: ignore[override]
+        """All rows' states."""
+        return self.distinct.states[self.at]
+
+    @property
+    def extra(self) -> Mapping[str, Tensor]:  # type: ignore[override]
+        """All rows' further tensors."""
+        return {k: v[self.at] for k, v in self.distinct.extra.items()}
+
+    def __getitem__(self, rows: list[int] | slice) -> Cond:
+        return self.distinct[self.at[rows] if isinstance(rows, slice) else [self.at[i] for i in rows]]
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cond:
+        """On a device; floating-point tensors in a dtype."""
+        return Repeated(self.distinct.to(device, dtype), self.at)
 
 
 def _padded(value: Tensor, length: int) -> Tensor:

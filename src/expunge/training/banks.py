@@ -12,7 +12,7 @@ from expunge.concepts.concept import ForgetPrompt
 from expunge.concepts.groups import Subject
 from expunge.concepts.name_set import NameSet
 from expunge.diffusion.batch import Need
-from expunge.diffusion.types import Latents, Noised, Point
+from expunge.diffusion.types import Cond, Latents, Noised, Point, Repeated
 from expunge.methods.base import Training, Which
 from expunge.models.base import DiffusionModel
 from expunge.models.sampling import Sampler, Visit
@@ -180,7 +180,7 @@ def noised(
     noise = torch.randn(count, *clean.shape[1:], generator=generator)
     x_0 = clean[which]
     rows = which.tolist()
-    cond = model.encode([shown[i] for i in rows]).to("cpu")
+    cond = _encoded(model, [shown[i] for i in rows]).to("cpu")
     keys = tuple(f"{need}/{i}" for i in range(count))
     return Noised(model.path.add_noise(x_0, noise, t), t, cond, keys, model.path.goal(x_0, noise, t)), rows
 
@@ -215,8 +215,8 @@ def trajectory_bank(
     rows = tuple(p for p in chosen for _ in range(visits))
     part = "surrogate_trajectory" if replaced else "trajectory"
     keys = tuple(f"{part}/{i}/{k}" for i in range(count) for k in range(visits))
-    point = Point(path["x_t"].flatten(0, 1), path["t"].repeat(count), model.encode([p.prompt for p in rows]).to("cpu"), keys)
-    given = model.encode([prompt for prompt in sampled for _ in range(visits)]).keys if replaced else point.cond.keys
+    point = Point(path["x_t"].flatten(0, 1), path["t"].repeat(count), _encoded(model, [p.prompt for p in rows]).to("cpu"), keys)
+    given = _encoded(model, [prompt for prompt in sampled for _ in range(visits)]).keys if replaced else point.cond.keys
     references.put(list(zip(keys, given, strict=True)), path["given"].flatten(0, 1))
     if "without" in path:  # a sampler without guidance asks for the prompt alone
         references.put([(k, model.null().keys[0]) for k in keys], path["without"].flatten(0, 1))
@@ -245,15 +245,21 @@ def _stored(cache: Store, key: str, shows: Sequence[str], make: Callable[[], dic
     return found
 
 
+def _encoded(model: DiffusionModel, prompts: Sequence[str]) -> Cond:
+    """The prompts' rows, each distinct one once in memory."""
+    rows = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    return Repeated(model.encode(list(rows)), [rows[prompt] for prompt in prompts])
+
+
 def _latents(session: Session, prompts: list[str], seeds: list[int], sampler: Sampler, title: str) -> Latents:
-    model, cond, parts = session.model, session.model.encode(prompts), []
+    model, cond, parts = session.model, _encoded(session.model, prompts), []
     for part in Renderer(session, RENDER_BATCH).parts(len(prompts), title):
         parts.append(model.sample_latents(cond[part], seeds[part], sampler).cpu())
     return torch.cat(parts)
 
 
 def _trajectories(session: Session, prompts: list[str], seeds: list[int], sampler: Sampler) -> dict[str, Tensor]:
-    model, cond, walks = session.model, session.model.encode(prompts), []
+    model, cond, walks = session.model, _encoded(session.model, prompts), []
     for part in Renderer(session, RENDER_BATCH).parts(len(prompts), "trajectories of the concept"):
         walks.append([v for v in model.walk(cond[part], seeds[part], sampler) if isinstance(v, Visit)])
     stack = {
