@@ -253,7 +253,7 @@ def test_no_judge_runs_code_from_the_hub():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
     ]
-    assert len(calls) == 6
+    assert len(calls) == 8
     for call in calls:
         assert {k.arg: ast.unparse(k.value) for k in call.keywords}["trust_remote_code"] == "False"
 

@@ -20,7 +20,7 @@ from expunge.concepts.tables import concept_table
 from expunge.config import version_of
 from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError, Inapplicable, NonFiniteLoss
-from expunge.evaluation.judges import Judge, judge_chunks
+from expunge.evaluation.judges import Judge, calibrate_all, judge_chunks
 from expunge.evaluation.rendering import RENDER_BATCH, locate_row_images, render_rows
 from expunge.evaluation.statistics import grouped
 from expunge.models.base import DiffusionModel
@@ -188,6 +188,8 @@ class Battery:
     def _events(self) -> Iterator[Event]:
         """The events of all missing cells."""
         missing = self.missing()
+        for concept in self.concepts if missing else ():  # before an attack counts its passes
+            calibrate_all(self.judges[concept.target], concept)
         costs = self.costs(missing)
         total, done = sum(c.seconds for c in costs.values()) or 1.0, 0.0
         queue, passed = deque(missing), set[str]()

@@ -1,7 +1,8 @@
 """Prepares and concludes audits: resolves names and reports mistakes before any work begins, and collects results at the end."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from expunge.attacks import ATTACKS
@@ -13,7 +14,10 @@ from expunge.audits.runner import Battery, Side
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
 from expunge.evaluation.judge_settings import JudgeSpec
-from expunge.evaluation.judges import Judge, judges_for
+from expunge.evaluation.judges import Images, Judge, judges_for, on_base_model
+from expunge.evaluation.judges.calibrated import Draw
+from expunge.evaluation.protocol import Shot
+from expunge.evaluation.rendering import RENDER_BATCH, render
 from expunge.models.base import DiffusionModel
 from expunge.models.defaults import defaults_of
 from expunge.models.loading import Model
@@ -23,6 +27,7 @@ from expunge.progress import Progress
 from expunge.runs.run import Run
 from expunge.storage.cache import Store
 from expunge.training.batch_size import RenderBatch
+from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 
 
@@ -67,9 +72,10 @@ def prepare(
     if against is not None:
         delta = against.delta(loaded.fingerprint)
         sides.append(Side("retrained", against.card, delta, against.folder, _list_absent(against)))
-    judges = {c.target: _load_judges(judge, loaded, c, run.folder) for c in concepts}
     kept = ResultStore(Path(out) if out else run.folder / plan.folder_name(seed), session.cache)
     sampler = sampler or loaded.default_sampler
+    loading = partial(_load_judges, judge, run=run.folder, draw=partial(_base_images, session, sampler))
+    judges = {c.target: loading(loaded, c) for c in concepts}
     recipe = {
         "run": _full(run.folder), "budget": plan.table, "name": plan.name, "model": loaded.name, "judge": judge, "seed": seed,
         "control": _full(against.folder) if against else NO_CONTROL, "sampler": asdict(sampler), "out": _full(kept.folder),
@@ -173,7 +179,13 @@ def _is_control(control: Run, audited: Sequence[Concept]) -> bool:
     return not _list_absent(control).isdisjoint(c.identity for c in audited)
 
 
-def _load_judges(judge: JudgeSpec | None, model: DiffusionModel, concept: Concept, run: Path) -> tuple[Judge, ...]:
+def _base_images(session: Session, sampler: Sampler, shots: Sequence[Shot]) -> Iterator[Images]:
+    """The base model's images of shots that calibrate judges, in chunks."""
+    images = render(session, shots, sampler, session.model.fingerprint, "images that calibrate the judge")
+    return images.chunks(Renderer(session, RENDER_BATCH).batch)
+
+
+def _load_judges(judge: JudgeSpec | None, model: DiffusionModel, concept: Concept, run: Path, draw: Draw) -> tuple[Judge, ...]:
     if not (found := judges_for(judge, model, concept)):
         raise ExpungeError(
             f"No judge knows {concept.target!r}: {model.name} has none of its own, and an audit needs one.",
@@ -182,4 +194,4 @@ def _load_judges(judge: JudgeSpec | None, model: DiffusionModel, concept: Concep
             hint=f"Try --judge with the folder or id of a transformers image classifier or of CLIP (zero-shot), or nudenet for nudity; "
             f"`expunge meter {run}` needs none.",
         )
-    return found
+    return on_base_model(found, draw)

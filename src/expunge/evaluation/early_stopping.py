@@ -1,7 +1,8 @@
 """Ends a run when a judge no longer sees the concept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Lt
@@ -10,7 +11,9 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
 from expunge.config import NamesCode
 from expunge.errors import ExpungeError
-from expunge.evaluation.judges import Judge, judge_images, judges_for
+from expunge.evaluation.judges import Images, Judge, calibrate_all, judge_images, judges_for, on_base_model
+from expunge.evaluation.protocol import Shot
+from expunge.evaluation.rendering import RENDER_BATCH, maker
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
 from expunge.training.stopping import Check, StoppingRule
@@ -37,7 +40,7 @@ class Gone(StoppingRule):
     """Images of each concept, spread over its prompts. More is surer and slower."""
     seen: Annotated[float, Ge(0), Lt(1)] = 0.0
     """The share of images that may still show the concept. Larger ends sooner."""
-    judge: Annotated[str | None, NamesCode(but=("nudenet",))] = None
+    judge: Annotated[str | None, NamesCode(but=("nudenet", "vlm", "reference"))] = None
     """The judge, as for `expunge eval`: one of `expunge ls judges`. main is the default on the canvas."""
 
     def start(self, model: DiffusionModel, concept: Subject) -> Check:
@@ -51,10 +54,19 @@ class Gone(StoppingRule):
                 value=model.name,
                 hint="Try --judge with an image classifier or CLIP.",
             )
+        judges = on_base_model(judges, partial(_sampled, model))
+        calibrate_all(judges, concept)
         prompts = [p.prompt for p in concept.probes()["target"]]
         chosen = [prompts[i * len(prompts) // self.pictures % len(prompts)] for i in range(self.pictures)]
         seeds = [seed_of("probe", prompt, i) for i, prompt in enumerate(chosen)]
         return _ConceptCheck(model, concept, judges[0], chosen, seeds, self.seen * self.pictures)
+
+
+def _sampled(model: DiffusionModel, shots: Sequence[Shot]) -> Iterator[Images]:
+    """The model's images of shots, in chunks."""
+    make = maker(model, shots, model.default_sampler)
+    for start in range(0, len(shots), RENDER_BATCH):
+        yield make(list(range(start, min(start + RENDER_BATCH, len(shots)))))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from expunge.evaluation.error_rates import error_rates
 from expunge.evaluation.half_precision import Agreement, compare, half_precision
 from expunge.evaluation.judge_settings import JudgeSpec
 from expunge.evaluation.judged import Judged, real_features, write_pairs
-from expunge.evaluation.judges import judges_for
+from expunge.evaluation.judges import ThresholdJudge, judges_for, on_base_model
 from expunge.evaluation.metrics import METRICS, measurable, refuse_networks, resolve
 from expunge.evaluation.networked import Networks
 from expunge.evaluation.protocol import BudgetName, Protocol, plan, rounds
@@ -145,6 +145,7 @@ def evaluate(
         settings = replace(
             settings, session=replace(session, distributed=processes, progress=shown, workers=others, is_compiled=is_compiled)
         )
+        settings = replace(settings, judges=on_base_model(judges, settings.base_images))
         with processes.alone_in(folder):
             results = _measure_run(run, settings, delta)
             results.notes.extend([uncompiled] if uncompiled else [])
@@ -269,7 +270,9 @@ def _write(results: _Measurements, settings: Settings, run: str, seconds: float)
     about = {
         "judge": judges[0].name if judges else None,
         "judges": [
-            {"name": j.name, "weights": j.weights, "error_rates": [r.as_table() for r in rates if r.judge == j.name]} for j in judges
+            {"name": j.name, "weights": j.weights, "error_rates": [r.as_table() for r in rates if r.judge == j.name]}
+            | ({"calibration": j.calibrations} if isinstance(j, ThresholdJudge) else {})
+            for j in judges
         ],
         "networks": settings.networks.table,
         "real": str(settings.networks.real) if settings.networks.real else None,

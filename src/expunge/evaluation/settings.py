@@ -1,12 +1,12 @@
 """What all measurements of an evaluation share, and how they get their images and labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from expunge.concepts.concept import Concept
-from expunge.evaluation.judges import Judge, Judgement, judge_chunks
+from expunge.evaluation.judges import Images, Judge, Judgement, judge_chunks
 from expunge.evaluation.metrics import METRICS
 from expunge.evaluation.networked import Networks
 from expunge.evaluation.protocol import Protocol, Shot
@@ -45,6 +45,11 @@ class Settings:
             swapped(network, delta),
         ):
             return render(self.session, shots, self.sampler, weights, title, batches)
+
+    def base_images(self, shots: Sequence[Shot]) -> Iterator[Images]:
+        """The base model's images of shots that calibrate judges, in chunks."""
+        images = self.render({}, shots, "images that calibrate the judge")
+        return images.chunks(Renderer(self.session, RENDER_BATCH).batch)
 
     def labels(self, judge: Judge, images: ImageFiles, concept: Concept) -> Judgement:
         """The labels of a judge, computed in the session's batches."""

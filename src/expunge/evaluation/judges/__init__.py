@@ -4,6 +4,7 @@ A judge changes nothing and renders nothing; which concept it is asked for is an
 """
 
 from expunge.evaluation.judges.base import NOTHING, Images, Judge, Judgement, judge_chunks, judge_images
+from expunge.evaluation.judges.calibrated import Calibration, Scorer, ThresholdJudge, calibrate_all, on_base_model
 from expunge.evaluation.judges.canvas import CanvasJudge
 from expunge.evaluation.judges.classifier import ClassifierJudge
 from expunge.evaluation.judges.clip import CLIPJudge
