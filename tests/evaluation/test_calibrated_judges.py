@@ -20,6 +20,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from expunge.audits.budget import make_budget
+from expunge.audits.setup import prepare
 from expunge.canvas.draw import draw
 from expunge.canvas.prompts import STYLE_LABELS
 from expunge.concepts.concept import Concept
@@ -195,6 +197,20 @@ def test_an_evaluation_by_examples_reports_its_errors_and_its_threshold(neon: st
 def test_a_stopping_rule_calibrates_its_judge_before_the_first_step(neon: str):
     [check] = Gone(judge=neon, pictures=1).start(tiny.model(), tiny.concept()).concepts
     assert check.judge.calibrations[0]["images_with"] == 16
+
+
+def test_an_audit_calibrates_when_it_runs_and_not_when_it_is_planned(neon: str, tmp_path: Path):
+    store = Store(tmp_path / "store")
+    run = unlearn(tiny.model(), tiny.concept(), "uce", out=tmp_path / "run", cache=store)
+    budget = make_budget({"pictures": 1, "attacks": [{"name": "few-shot", "steps": 1, "batch_size": 1, "pictures": 1}]}, "x")
+    battery = prepare(run, budget, model=tiny.model(), judge=neon, cache=store)
+    [judge] = battery.judges["neon"]
+    assert len(battery.missing()) == len(battery.cells)
+    assert judge.calibrations == []
+    first = next(battery.run())
+    assert first.error == ""
+    assert judge.calibrations[0]["images_with"] == 16
+    assert judge.chance(tiny.concept()) == judge.calibrations[0]["seen_without"]
 
 
 # --- vision-language models ----------------------------------------------------------------------------------------------------
