@@ -35,6 +35,9 @@ from expunge.methods import METHODS
 from expunge.methods._matching import Matching
 from expunge.methods.base import Method, Objective, Training
 
+sys.path.append(str(Path(__file__).parent))
+from run_notebook import as_markdown, read
+
 FOLDER = Path(__file__).parent / "reference"
 CHECKED = Path(__file__).parents[1] / "tests" / "families" / "record.json"
 TRIALS = Path(__file__).parents[1] / "benchmarks" / "tuning.jsonl"
@@ -46,7 +49,17 @@ def pages() -> dict[str, str]:
     made = {f"methods/{name}.md": method_page(name, cls) for name, cls in METHODS.items()}
     made |= {"methods/index.md": method_index(), "attacks.md": attack_page(), "metrics.md": metric_page()}
     made |= {"cli.md": cli_page(), "api.md": api_page(), "errors.md": error_page(), "models.md": model_page()}
+    made |= {"../tutorial/notebook.md": notebook_page()}
     return {path: text.rstrip() + "\n" for path, text in made.items()}
+
+
+# The notebook
+
+
+def notebook_page() -> str:
+    """The notebook of the tutorial with its outputs, as a page."""
+    title, *parts = as_markdown(read())
+    return page(title, "[Download the notebook](notebook.ipynb).", *parts)
 
 
 # Models

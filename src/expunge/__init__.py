@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from expunge.evaluation.judge_settings import JudgeSpec
     from expunge.evaluation.metrics import METRICS
     from expunge.evaluation.protocol import Protocol
+    from expunge.evaluation.shown import images
     from expunge.methods import METHODS
     from expunge.methods.base import Training
     from expunge.methods.presets import preset
@@ -53,7 +54,8 @@ _HOMES = {
     "Protocol": "evaluation.protocol", "Run": "runs.run", "Sampler": "models.sampling", "Several": "concepts.groups",
     "StoppingRule": "training.stopping", "TextEraser": "models.text_eraser", "Training": "methods.base",
     "Vocabulary": "concepts.vocabulary", "adopt": "runs.adopt",
-    "compose": "runs.compose", "estimate": "runs.estimate", "evaluate": "evaluation.evaluate", "load": "runs.export",
+    "compose": "runs.compose", "estimate": "runs.estimate", "evaluate": "evaluation.evaluate", "images": "evaluation.shown",
+    "load": "runs.export",
     "measure_information": "evaluation.information.retention", "merge": "runs.export", "preset": "methods.presets",
     "purge": "runs.purge", "push": "runs.export",
     "unlearn": "runs.unlearn", "write_difference": "runs.export", "write_lora": "runs.export",

@@ -10,9 +10,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any, Protocol, Self, TypeVar
 
 T = TypeVar("T")
+
+IN_CELL = 0.25
+"""Least seconds between two changes of a bar in a notebook."""
 
 
 class HasLoss(Protocol):
@@ -36,8 +40,8 @@ class Task(Protocol):
 class Progress:
     """Shows tasks that take long. `Silent` shows none.
 
-    A terminal gets a bar with the time left, in colour unless `NO_COLOR` is set, as wide as the terminal or `COLUMNS`. A file or a pipe
-    gets a line now and then.
+    A terminal gets a bar with the time left, in colour unless `NO_COLOR` is set, as wide as the terminal or `COLUMNS`. A notebook gets a
+    bar below its cell. A file or a pipe gets a line now and then.
     """
 
     title: str = ""
@@ -66,8 +70,13 @@ class Progress:
             done: units that an earlier attempt has done.
         """
         shown = f"{self.title}{title}"
-        is_terminal = sys.stderr.isatty()
-        task: _Bar | _Lines = _Bar(shown, total, done, self.delay) if is_terminal else _Lines(shown, total, done, self.delay, self.every)
+        task: _Bar | _Lines
+        if sys.stderr.isatty():
+            task = _Bar(shown, total, done, self.delay)
+        elif _in_notebook():
+            task = _CellBar(shown, total, done, self.delay, IN_CELL)
+        else:
+            task = _Lines(shown, total, done, self.delay, self.every)
         try:
             yield task
         finally:
@@ -118,10 +127,40 @@ class _Lines:
         self._printed = now
         left = took / (self.done - self._first) * (self.total - self.done)
         pace = f"in {duration(took)}" if is_done else f"{duration(left)} left"
-        print(f"{self.title}: {self.done} of {self.total}, {pace}{note and f', {note}'}", file=sys.stderr, flush=True)
+        self.show(f"{self.title}: {self.done} of {self.total}, {pace}{note and f', {note}'}")
+
+    def show(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         pass
+
+
+class _CellBar(_Lines):
+    """A bar below a notebook's cell. It goes when the task ends, so that a saved notebook keeps results alone."""
+
+    _display: Any = None
+
+    def show(self, line: str) -> None:
+        from IPython.display import HTML, display
+
+        bar = HTML(f'<progress value="{self.done}" max="{self.total}"></progress> <small>{escape(line)}</small>')
+        if self._display is None:
+            self._display = display(bar, display_id=True)
+        else:
+            self._display.update(bar)
+
+    def close(self) -> None:
+        from IPython.display import HTML
+
+        if self._display is not None:
+            self._display.update(HTML(""))
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this, which shows HTML. A terminal's IPython has none."""
+    shell = sys.modules.get("IPython")
+    return getattr(shell.get_ipython() if shell else None, "kernel", None) is not None
 
 
 class _Bar:

@@ -10,6 +10,9 @@ from expunge import config
 from expunge.audits.cells import Result, Role
 from expunge.audits.verdict import TITLES, Curve, Finding, find
 from expunge.evaluation.results import Row
+from expunge.evaluation.shown import Rows
+from expunge.evaluation.statistics import Interval
+from expunge.notebook import html_table, with_interval
 from expunge.storage.files import write_atomically, write_json, write_lines
 
 if TYPE_CHECKING:
@@ -71,15 +74,15 @@ class Audit:
     """The command line that makes the same audit again."""
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> Rows:
         """The attack success rate of every reading by every judge, in long format."""
-        return [
+        return Rows(
             Row(
                 d.run, d.method, d.result.concept, self.card["seed"], "target", "ASR", *reading.rate(judge), reading.n,
                 d.label, reading.strength, judge,
             )
             for d in self.done for judge in d.result.judges for reading in d.result.readings
-        ]  # fmt: skip
+        )  # fmt: skip
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -140,6 +143,28 @@ class Audit:
             }
             for f in self.findings
         ]
+
+    def _repr_html_(self) -> str:
+        shares = ("before", "at best", "base model", "retrained")
+        lines = [
+            (
+                f.unlearned.label,
+                f.concept,
+                TITLES[f.state],
+                *(with_interval(*rate) if rate else "–" for rate in self._rates(f)),
+                f.unlearned.best.n,
+            )
+            for f in self.findings
+        ]
+        title = f"Audit of {self.card['id']}: share of images with the concept, with 95 % intervals"
+        return html_table(title, ("attack", "concept", "verdict", *shares, "images"), lines)
+
+    @staticmethod
+    def _rates(finding: Finding) -> tuple[Interval | None, ...]:
+        """The shares before the attack, at its best, of the base model and of the retrained one."""
+        best, control = finding.unlearned.best, finding.control
+        retrained = control.highest_until(best.strength) if control else None
+        return finding.unlearned.before, finding.rate, finding.base.best.rate(finding.base.judge), retrained
 
     @staticmethod
     def _rate_unasked(finding: Finding) -> dict[str, float] | None:

@@ -23,6 +23,7 @@ from expunge.evaluation.results import ROWS, SAMPLES, Row, Sample
 from expunge.evaluation.rows import AFTER_STAGES, notes_of_unknown, of_stages, rows_of
 from expunge.evaluation.sequential import Stopping, refuse_width, widest
 from expunge.evaluation.settings import Settings
+from expunge.evaluation.shown import Rows
 from expunge.evaluation.weights import weight_rows
 from expunge.models.compiling import compiled
 from expunge.models.loading import Model
@@ -60,7 +61,7 @@ def evaluate(
     address: str | None = None,
     render_dtype: str | None = None,
     compile_network: bool = False,
-) -> list[Row]:
+) -> Rows:
     """Measure a run against its base model, and write `evaluation/` into the run's folder.
 
     Each of several concepts has its own rows, and the other removed concepts are not among those that should remain. If the run has stages,
@@ -152,7 +153,7 @@ def evaluate(
             if processes.is_main:
                 _write(results, settings, card["id"], time.monotonic() - began)
             processes.wait()
-    return results.rows
+    return Rows(results.rows)
 
 
 def _measure_run(run: Run, settings: Settings, delta: Mapping[str, Tensor]) -> "_Measurements":

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from expunge.concepts.groups import Subject
 from expunge.concepts.tables import concept_from
 from expunge.errors import ExpungeError
+from expunge.notebook import html_table
+from expunge.progress import duration
 from expunge.runs.folder import Card, read_card, read_config, read_steps
 from expunge.storage.files import inside
 from expunge.storage.lock import alone_in
@@ -80,6 +82,21 @@ class Run:
             ExpungeError: a line of the log is broken.
         """
         return read_steps(self.folder)
+
+    def _repr_html_(self) -> str:
+        card = self.unchecked_card
+        trained = f"{len(self.steps)} steps, " if self.steps else ""
+        facts = {
+            "method": card.method,
+            "base model": card.model,
+            "status": card.status,
+            "trained": f"{trained}{duration(card.seconds)}",
+            "change of the weights": None if card.relative_change is None else f"{card.relative_change:.3%}",
+            "seed": card.seed,
+            "folder": self.folder,
+        }
+        lines = [(name, value) for name, value in facts.items() if value is not None]
+        return html_table(f"Run {card.id}: {card.target or 'an unnamed concept'} removed", (), lines)
 
     def delta(self, base: str | None = None) -> "dict[str, Tensor]":
         """The changed tensors; with `base`, only for the model with that fingerprint.

@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).parents[1]
 DECIDES_NOTHING = frozenset(
     f"expunge.{name}"
     for name in (
-        "__init__", "errors", "names", "config", "progress", "storage.files", "storage.lock", "storage.cache", "storage.code",
+        "__init__", "errors", "names", "config", "progress", "notebook", "storage.files", "storage.lock", "storage.cache", "storage.code",
         "models.__init__", "models.families", "methods.__init__", "methods.config", "attacks.__init__",
         "storage.places", "models.finite", "models.guard", "models.unusual", "runs", "audits", "bench", "reports", "cli",
     )
