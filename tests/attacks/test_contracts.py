@@ -27,6 +27,10 @@ SMALL: dict[str, dict] = {
     "prompt-search": {"iterations": 6, "tries": 2, "points": 1},
     "p4d": {"iterations": 6, "tries": 2, "points": 1},
     "ring-a-bell": {"eta": 2, "steps": 3, "tries": 2},
+    "img2img": {"shares": [0.5]},
+    "inpainting": {"shares": [0.5]},
+    "ddim-inversion": {"calls": [1]},
+    "noise-search": {"candidates": [1]},
 }
 """Settings under which an attack is over at once; those that are not named here are quick as they are."""
 
@@ -78,6 +82,10 @@ def test_readings_rise_as_announced_and_hold_all_that_differs(name, tmp_path):
         assert attacked.delta.keys() <= reading.weights.keys() <= parameters.keys()
         assert all(w.shape == parameters[n].shape and w.dtype == torch.float32 for n, w in reading.weights.items())
         assert len(reading.cond) == len(reading.noise_seeds)
+        parts = (
+            [part for part in (reading.start.noise, reading.start.clean, reading.start.shown) if part is not None] if reading.start else []
+        )
+        assert all(len(part) == len(reading.cond) for part in parts)
     assert found == list(attack.strengths)
     assert found[0] == 0
     assert all(a < b for a, b in pairwise(found))
@@ -110,6 +118,9 @@ def test_equal_seeds_give_equal_readings(name, tmp_path):
         assert (a.strength, a.cond.keys, a.noise_seeds, a.weights.keys()) == (b.strength, b.cond.keys, b.noise_seeds, b.weights.keys())
         assert torch.equal(a.cond.states, b.cond.states)
         assert all(torch.equal(a.weights[n], b.weights[n]) for n in a.weights)
+        begun, again = (r.start.tensors if r.start else {} for r in (a, b))
+        assert begun.keys() == again.keys()
+        assert all(torch.equal(begun[n], again[n]) for n in begun)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

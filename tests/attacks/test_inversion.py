@@ -111,3 +111,18 @@ def test_synonyms_that_were_erased_too_are_not_what_is_shown(tmp_path):
     """A picture under a synonym would have no place for the new word."""
     attacked = Victim(victim(tmp_path).session, tiny.concept("neon", synonyms=("glow",)), pictures=2)
     assert not any("glow" in p.prompt for p in Inversion(shown=12)._make_bank(attacked).prompts)
+
+
+def test_a_restart_begins_elsewhere_on_other_images_and_is_judged_from_the_same_noise(tmp_path):
+    attacked, words = victim(tmp_path), Words(tiny.model())
+    attacks = [Inversion(steps=1, tokens=2, repeat=n, **SMALL) for n in (None, 0, 1)]
+    starts = [attack._start(words, attacked.concept, attacked.seed_for(attack.repeat)) for attack in attacks]
+    assert torch.equal(starts[0], compute_start(words, attacked.concept).repeat(2, 1))
+    assert not torch.equal(starts[1], starts[2])
+    assert not torch.equal(starts[1][0], starts[1][1])
+    spread = (starts[1] - starts[0]).square().mean().sqrt() / starts[0].std()
+    assert 0.1 < spread < 3  # as far as words lie from their mean, and no further
+    clean = [attack._make_bank(attacked).points.x_t for attack in attacks]
+    assert not torch.equal(clean[0], clean[1])
+    _, reading = attacks[1](attacked)
+    assert reading.noise_seeds == tuple(attacked.noise_seeds)

@@ -249,3 +249,32 @@ def test_pictures_are_those_that_no_method_has_retained(tmp_path):
     assert len(files) == 2
     assert len(clean) == 4
     assert len(retained.points) == 16
+
+
+def test_a_repeat_trains_on_other_images_and_is_judged_from_the_same_noise(tmp_path):
+    attacked = victim(tmp_path)
+    settings = {"steps": 1, "batch_size": 2, "pictures": 3}
+    (_, plain), (_, first), (_, second) = (list(Relearn(**settings, repeat=n)(attacked)) for n in (None, 1, 2))
+    assert plain.noise_seeds == first.noise_seeds == second.noise_seeds
+    kept = [Relearn(**settings, repeat=n)._make_auxiliary_set(attacked) for n in (None, 1, 2)]
+    assert not any(torch.equal(a[0], b[0]) for a, b in ((kept[0], kept[1]), (kept[1], kept[2])))
+    assert kept[0][1] == kept[1][1]  # the same prompts
+    assert not same([dict(first.weights)], [dict(second.weights)])
+
+
+def test_whitened_relearning_steps_on_what_reads_words_in_other_coordinates_and_on_the_rest_as_adam(tmp_path):
+    attacked = victim(tmp_path)
+    settings = {"steps": 1, "batch_size": 2, "pictures": 3, "variant": "xattn"}
+    [_, plain], [_, white] = (list(Relearn(**settings, whiten=ridge)(attacked)) for ridge in (None, 1e-3))
+    before = {name: attacked.delta.get(name, p) for name, p in attacked.model.network.named_parameters()}
+    assert plain.weights.keys() == white.weights.keys()
+    for name, value in plain.weights.items():
+        if name in before and ".to_q." in name:  # Adam's first step has the size of the rate, whatever the gradient is clipped to
+            torch.testing.assert_close(white.weights[name] - before[name], value - before[name], rtol=1e-2, atol=1e-6)
+        if ".to_k." in name:
+            assert not torch.allclose(white.weights[name] - before[name], value - before[name], rtol=0.1, atol=1e-6)
+
+
+def test_relearning_in_whitened_steps_needs_weights_that_read_words(tmp_path):
+    with raises_error("nothing-to-whiten", 1e-3, "--whiten 0"):
+        list(Relearn(steps=1, variant="non-xattn", whiten=1e-3)(victim(tmp_path)))

@@ -10,6 +10,7 @@ from raising import raises_error
 
 from expunge.attacks import ATTACKS
 from expunge.attacks.base import Victim
+from expunge.attacks.relearn import Relearn
 from expunge.audits.budget import builtin, find_attack, make_budget, read_budget
 from expunge.storage.cache import Store
 
@@ -113,14 +114,34 @@ def test_every_budget_that_comes_along_is_priced(name: str, tmp_path: Path):
 def test_the_larger_budgets_try_all_that_there_is():
     tried = {name: {e.name for e in read_budget(name).entries} for name in builtin()}
     assert tried["quick"] < tried["standard"] == tried["full"] == set(ATTACKS)
+    assert (tried["relearning"], tried["adaptive"]) == ({"relearn"}, {"inversion", "relearn"})
     sizes = [len(read_budget(name).entries) for name in builtin()]
-    assert sizes == [9, 24, 29]  # as docs/how-to/audit.md has them
-    assert [read_budget(name).pictures for name in builtin()] == [16, 48, 96]
+    assert sizes == [12, 33, 45, 18, 8]  # as docs/how-to/audit.md has them
+    assert [read_budget(name).pictures for name in builtin()] == [16, 48, 96, 33, 16]
+
+
+def _is_plain(attack: Relearn) -> bool:
+    return (attack.data, attack.whiten, attack.repeat) == ("base", None, None)
+
+
+def test_the_budget_of_relearning_varies_everything_that_an_attacker_may():
+    tried = [e.attack for e in read_budget("relearning").entries]
+    assert all(len({a.lr for a in tried if a.variant == v and _is_plain(a)}) >= 2 for v in ("xattn-kv", "xattn", "xattn-lora", "full"))
+    assert {a.data for a in tried} == {"base", "retain"}
+    assert {a.repeat for a in tried} == {None, 1, 2}
+    assert any(a.whiten for a in tried)
+    assert len(set(tried)) == len(tried)
+
+
+def test_the_adaptive_budget_restarts_a_learned_word_of_four_tokens():
+    words = [e.attack for e in read_budget("adaptive").entries if e.name == "inversion"]
+    assert {(a.tokens, a.repeat) for a in words} == {(n, r) for n in (1, 4) for r in (None, 1, 2)}
+    assert {(a.shown, a.steps) for a in words} == {(16, 300)}
 
 
 @pytest.mark.parametrize("name", ["standard", "full"])
 def test_the_larger_budgets_relearn_in_every_set_of_weights_at_two_rates_or_more(name: str):
-    tried = [(e.attack.variant, e.attack.lr) for e in read_budget(name).entries if e.name == "relearn" and e.attack.data == "base"]
+    tried = [(e.attack.variant, e.attack.lr) for e in read_budget(name).entries if e.name == "relearn" and _is_plain(e.attack)]
     assert all(sum(v == variant for v, _ in tried) >= 2 for variant in ("xattn-kv", "xattn", "xattn-lora", "full"))
     assert len(set(tried)) == len(tried)
 

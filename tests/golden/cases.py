@@ -69,6 +69,10 @@ ATTACK = {
     "p4d": {"iterations": 2, "tries": 2, "tokens": 2},
     "ring-a-bell": {"eta": 1, "steps": 2, "tries": 2, "tokens": 2},
     "wording": {"form": "paraphrases"},
+    "img2img": {"shares": [0.4]},
+    "inpainting": {"shares": [0.5]},
+    "ddim-inversion": {"calls": [2]},
+    "noise-search": {"candidates": [2]},
 }
 """Smallest settings of each attack."""
 JUDGED = 4

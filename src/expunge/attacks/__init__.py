@@ -4,8 +4,12 @@ An attack only yields prompts and weights. `audits` samples the images, has them
 """
 
 from expunge.attacks.base import Attack, Attacked, Victim
+from expunge.attacks.ddim_inversion import DDIMInversion
 from expunge.attacks.few_shot import FewShot
+from expunge.attacks.img2img import Img2Img
+from expunge.attacks.inpainting import Inpainting
 from expunge.attacks.inversion import Inversion
+from expunge.attacks.noise_search import NoiseSearch
 from expunge.attacks.prompt_search import P4D, PromptSearch
 from expunge.attacks.relearn import Relearn
 from expunge.attacks.ring_a_bell import RingABell
@@ -18,10 +22,14 @@ __all__ = [
     "P4D",
     "Attack",
     "Attacked",
+    "DDIMInversion",
     "FewShot",
+    "Img2Img",
     "Inapplicable",
+    "Inpainting",
     "Inversion",
     "Noise",
+    "NoiseSearch",
     "PromptSearch",
     "Prune",
     "Quantise",
@@ -38,6 +46,10 @@ ATTACKS: dict[str, type[Attack]] = {
     "prune": Prune,
     "noise": Noise,
     "inversion": Inversion,
+    "img2img": Img2Img,
+    "inpainting": Inpainting,
+    "ddim-inversion": DDIMInversion,
+    "noise-search": NoiseSearch,
     "prompt-search": PromptSearch,
     "p4d": P4D,
     "ring-a-bell": RingABell,

@@ -60,9 +60,19 @@ def list_strengths(at: Sequence[int], steps: int) -> tuple[float, ...]:
 
 
 def fine_tune(
-    victim: Victim, objective: Denoise, bank: Bank, lr: float, batch_size: int, strengths: Sequence[float]
-) -> Iterator[Attacked]:  # fmt: skip
+    victim: Victim,
+    objective: Denoise,
+    bank: Bank,
+    strengths: Sequence[float],
+    *,
+    lr: float,
+    batch_size: int,
+    whiten: float = 0.0,
+    seed: int | None = None,
+) -> Iterator[Attacked]:
     """Train the victim on the bank's points, and yield a reading with its weights after each number of steps in `strengths`, from 0.
+
+    The order of the batches follows `seed`, by default the victim's.
 
     If the victim has a folder, an interrupted attack continues from its last checkpoint and yields the same readings again, from the
     first. The folder is removed after the last reading.
@@ -71,18 +81,21 @@ def fine_tune(
         ExpungeError: rule "missing-reading", the folder lacks the weights of a reading that the checkpoint is past.
     """
     model, net = victim.model, victim.model.network
-    training = Training(steps=int(strengths[-1]), lr=lr, schedule="constant", batch_size=batch_size, checkpoint_every=CHECKPOINT_EVERY)
+    seed = victim.seed if seed is None else seed
+    training = Training(
+        steps=int(strengths[-1]), lr=lr, schedule="constant", batch_size=batch_size, checkpoint_every=CHECKPOINT_EVERY, whiten=whiten
+    )
     # The name depends on the training points too. It is computed before the weights, and with them the fingerprint, change.
     points = content({"x_t": bank.points.x_t})
-    name = digest(victim.fingerprint, victim.seed, asdict(objective), asdict(training), points, bank.points.cond.keys)
+    name = digest(victim.fingerprint, seed, asdict(objective), asdict(training), points, bank.points.cond.keys)
     folder = victim.folder / name if victim.folder else None
     yield make_reading(victim, 0.0, {})
 
     # Copies, because the trainer changes the network's tensors in place.
     with swapped(net, {n: v.clone() for n, v in victim.delta.items()}):
-        state = TrainState(model, objective.scope, seed_of(victim.seed, "attack"))
+        state = TrainState(model, objective.scope, seed_of(seed, "attack"))
         try:
-            batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, victim.seed, training.batch_size)
+            batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, seed, training.batch_size)
             trainer = Trainer(victim.session, objective, training, batches, state, folder)
             steps = trainer.fit()
             with model.mixed(trainer.accelerator.autocast):  # the caller samples each reading's images in it too

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,7 +16,10 @@ from torch import Tensor
 
 from expunge.concepts.concept import Concept
 from expunge.diffusion.types import Cond, Latents
+from expunge.errors import ExpungeError
+from expunge.evaluation.judges import Judge
 from expunge.models.base import DiffusionModel
+from expunge.models.sampling import Sampler, Start
 from expunge.storage.hashing import seed_of
 from expunge.storage.tensors import content
 from expunge.training.session import Session
@@ -37,6 +41,10 @@ class Victim:
     """Images by which each reading is judged. More narrow the intervals."""
     folder: Path | None = None
     """The folder of the checkpoints of an attack that trains; None keeps no checkpoints."""
+    judge: Judge | None = None
+    """What an attacker looks at images with who chooses among them: the audit's first judge."""
+    sampler: Sampler | None = None
+    """How the images of readings are sampled; None is the model's own."""
 
     @property
     def model(self) -> DiffusionModel:
@@ -52,6 +60,11 @@ class Victim:
         """The prompts that name the concept, repeated in order, and the noise seed of each: `pictures` of both."""
         prompts = [p.prompt for p in self.concept.probes()["target"]]
         return [prompts[i % len(prompts)] for i in range(self.pictures)], self.noise_seeds
+
+    def seed_for(self, repeat: int | None) -> int:
+        """The seed of what an attack trains on and how: the victim's, or one of its own for each `repeat`. Images are judged from the same
+        noise in all."""
+        return self.seed if repeat is None else seed_of("repeat", self.seed, repeat)
 
     @property
     def noise_seeds(self) -> list[int]:
@@ -74,6 +87,8 @@ class Attacked:
     noise_seeds: tuple[int, ...]
     weights: Mapping[str, Tensor]
     """Every tensor in which the attacked model differs from the base model, including the victim's `delta`."""
+    start: Start | None = None
+    """Where sampling begins, if not from the noise of the seeds: from an image, or from chosen noise. One row for each image."""
 
 
 Access = Literal["words", "gradients", "weights"]
@@ -87,7 +102,8 @@ class Attack(ABC):
     changes_weights: ClassVar[bool] = True
     """Whether the readings change the victim's weights."""
     teaches: ClassVar[bool] = False
-    """Whether the attacker trains on images of the concept. Given enough steps, such an attack teaches the concept to any model."""
+    """Whether the attacker trains on images of the concept, or gives them to the model. Given enough of it, such an attack makes any model
+    show the concept."""
     threat: ClassVar[str] = ""
     """What the attacker must have, in a few words: "the weights", "only the prompt"."""
 
@@ -128,3 +144,20 @@ def make_reading(victim: Victim, strength: float, weights: Mapping[str, Tensor])
     """A reading under plain prompts, with the victim's weights except for those in `weights`."""
     prompts, seeds = victim.asked()
     return Attacked(strength, victim.model.encode(prompts), tuple(seeds), {**victim.delta, **weights})
+
+
+def refuse_unordered(attack: Attack) -> None:
+    """Refuses settings by which the strengths of an attack do not rise from 0.
+
+    Raises:
+        ExpungeError: rule "unordered-strengths".
+    """
+    strengths = attack.strengths
+    if len(strengths) < 2 or any(a >= b for a, b in pairwise(strengths)):
+        given = ", ".join(f"{s:g}" for s in strengths[1:]) or "none"
+        raise ExpungeError(
+            f"The strengths of the readings do not increase from above 0: they are {given} ({attack.unit}).",
+            rule="unordered-strengths",
+            value=strengths[1:],
+            hint="Try at least one strength, in increasing order.",
+        )

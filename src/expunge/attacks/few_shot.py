@@ -57,8 +57,8 @@ class FewShot(Attack):
         return trained + count_forwards(victim, self._make_bank), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        objective = Denoise("forget", self.variant)
-        yield from fine_tune(victim, objective, self._make_bank(victim), self.lr, self.batch_size, self.strengths)
+        objective, bank = Denoise("forget", self.variant), self._make_bank(victim)
+        yield from fine_tune(victim, objective, bank, self.strengths, lr=self.lr, batch_size=self.batch_size)
 
     def _make_bank(self, victim: Victim) -> Bank:
         banked = Training(pictures=self.pictures, points=max(POINTS, self.pictures))

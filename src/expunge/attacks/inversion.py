@@ -59,6 +59,9 @@ class Inversion(Attack):
     """Optimizer steps. With more, the word describes the images better, including the partners in them."""
     batch_size: Annotated[int, Ge(1)] = 8
     """Points on the noise path in each step. More reduces the variance of each step and costs proportionally more."""
+    repeat: Annotated[int, Ge(0)] | None = None
+    """Another start, other images and another order of batches for each number: a restart. None starts at the mean of the other members.
+    Several entries of a budget that differ in it are one attacker with restarts, whose best counts."""
 
     teaches: ClassVar[bool] = True
     changes_weights: ClassVar[bool] = False
@@ -82,12 +85,13 @@ class Inversion(Attack):
         assert isinstance(points, Noised)
         yield make_reading(victim, 0.0, {})
 
-        vectors = compute_start(words, victim.concept).repeat(self.tokens, 1).requires_grad_()
+        seed = victim.seed_for(self.repeat)
+        vectors = self._start(words, victim.concept, seed).requires_grad_()
         optimizer = torch.optim.Adam([vectors], lr=self.lr)
         for done, strength in pairwise(self.strengths):
             with swapped(model.network, victim.delta):
                 for step in victim.session.progress.track(range(int(done), int(strength)), f"a new word for {victim.concept.target}"):
-                    at = picks(seed_of("inversion", victim.seed), step, len(bank.points), self.batch_size)
+                    at = picks(seed_of("inversion", seed), step, len(bank.points), self.batch_size)
                     rows = written[[row_of[bank.prompts[i].prompt] for i in at]]
                     blank = ("",) * len(at)
                     cond = words.condition(rows, blank, vectors.expand(len(at), -1, -1))
@@ -106,7 +110,16 @@ class Inversion(Attack):
     def _make_bank(self, victim: Victim) -> Bank:
         concept, banked = replace(victim.concept, synonyms=()), Training(pictures=self.shown, points=max(POINTS, self.shown))
         # Seeds of its own, so that no image is one that a method was trained on.
-        return forget_bank(victim.session, concept, banked, seed_of("inversion", victim.seed))
+        return forget_bank(victim.session, concept, banked, seed_of("inversion", victim.seed_for(self.repeat)))
+
+    def _start(self, words: Words, concept: Concept, seed: int) -> Float[Tensor, "tokens width"]:
+        """The first vectors. Those of a restart are moved at random, by as much as the vectors of words differ from their mean."""
+        start = compute_start(words, concept).repeat(self.tokens, 1)
+        if self.repeat is None:
+            return start
+        generator = torch.Generator().manual_seed(seed_of("inversion", seed, "start"))
+        spread = _list_others(words, concept).std(0, unbiased=False)
+        return start + spread * torch.randn(start.shape, generator=generator).to(start)
 
 
 def _make_templates(concept: Concept) -> dict[str, str]:
@@ -120,7 +133,12 @@ def compute_start(words: Words, concept: Concept) -> Float[Tensor, "1 width"]:
 
     If the kind has no other member, the mean over the concept's partners.
     """
+    return _list_others(words, concept).mean(0, keepdim=True)
+
+
+def _list_others(words: Words, concept: Concept) -> Float[Tensor, "others width"]:
+    """The mean vector of each name that `compute_start` takes."""
     kind = concept.vocabulary.kinds[concept.kind]
     others = [m.name for m in kind.members if m != concept.member] or [m.name for m in concept.partners]
     ids = [words.tokenizer(name, add_special_tokens=False).input_ids for name in others]
-    return torch.stack([words.vectors(torch.tensor(i, device=words.device)).mean(0) for i in ids]).mean(0, keepdim=True)
+    return torch.stack([words.vectors(torch.tensor(i, device=words.device)).mean(0) for i in ids])

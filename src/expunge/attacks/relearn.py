@@ -15,8 +15,10 @@ from expunge.diffusion.types import Latents
 from expunge.errors import Inapplicable
 from expunge.evaluation.protocol import spread
 from expunge.methods.base import Variant
+from expunge.models.scopes import SCOPES
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import Bank, noised, pictured
+from expunge.training.preconditioner import calls, refuse_whitening
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Relearn(Attack):
     Choose it to test whether a concept is removed or only hidden. Anyone who fine-tunes a model for another purpose does the same, without
     knowing what was removed. Compare it with the same attack on the base model, which never loses the concept, and on a model that was
     trained without the concept, which cannot recover it. Without these two a curve means little. Try at least two learning rates and two
-    variants.
+    variants, fresh images and several repeats, as the budget `relearning` does; `whiten` is for an attacker who knows how a concept was
+    removed.
 
     A larger strength is more of the same training. Batches depend only on the seed, so a run of fewer steps is the beginning of a longer
     run.
@@ -55,6 +58,12 @@ class Relearn(Attack):
     """Points on the noise path in each step. More reduces the variance of each step and costs proportionally more."""
     pictures: Annotated[int, Ge(1)] = 256
     """Maximum number of images in the auxiliary set. More are closer to the training distribution, and cost more to make."""
+    whiten: Annotated[float, Gt(0)] | None = None
+    """An attacker who knows the method: steps in the coordinates of `--whiten` with this ridge, in which a concept's words differ from
+    others' as much as anything. It takes the concept's name. Smaller separates similar words more; none is Adam alone."""
+    repeat: Annotated[int, Ge(0)] | None = None
+    """Another auxiliary set, other noise and another order of batches for each number; none is those of the audit's seed. Several entries
+    of a budget that differ in it show what depends on chance."""
 
     threat: ClassVar[str] = "the weights, and images of anything else"
     AT: ClassVar[tuple[int, ...]] = (0, 25, 50, 100, 200, 500, 1000)
@@ -65,12 +74,16 @@ class Relearn(Attack):
         return list_strengths(self.AT, self.steps)
 
     def cost(self, victim: Victim) -> tuple[int, int]:
-        trained = self.steps * self.batch_size
-        return trained + (count_forwards(victim, self._make_auxiliary_set) if self.data == "base" else 0), trained
+        trained, scope = self.steps * self.batch_size, SCOPES[self.variant]
+        made = count_forwards(victim, self._make_auxiliary_set) if self.data == "base" else 0
+        return trained + made + calls(victim.model, victim.concept, self.whiten or 0.0, scope), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        objective = Denoise("retain", self.variant)
-        yield from fine_tune(victim, objective, self._make_bank(victim), self.lr, self.batch_size, self.strengths)
+        refuse_whitening(victim.model, SCOPES[self.variant], self.whiten or 0.0)
+        yield from fine_tune(
+            victim, Denoise("retain", self.variant), self._make_bank(victim), self.strengths,
+            lr=self.lr, batch_size=self.batch_size, whiten=self.whiten or 0.0, seed=victim.seed_for(self.repeat),
+        )  # fmt: skip
 
     def trained_on(self, victim: Victim) -> Latents:
         return self._make_auxiliary_set(victim)[0]
@@ -78,16 +91,19 @@ class Relearn(Attack):
     def _make_bank(self, victim: Victim) -> Bank:
         clean, captions = self._make_auxiliary_set(victim)
         refuse_naming(victim.concept, captions)
-        count, generator = max(POINTS, len(captions)), torch.Generator().manual_seed(seed_of("relearn", victim.seed, "noise"))
+        count, generator = (
+            max(POINTS, len(captions)),
+            torch.Generator().manual_seed(seed_of("relearn", victim.seed_for(self.repeat), "noise")),
+        )
         return Bank(noised(victim.model, "retain", clean, captions, count, generator)[0])
 
     def _make_auxiliary_set(self, victim: Victim) -> tuple[Latents, list[str]]:
         """The auxiliary set: clean latents, and a caption of each."""
-        model, concept, count = victim.model, victim.concept, self.pictures
+        model, concept, count, seed = victim.model, victim.concept, self.pictures, victim.seed_for(self.repeat)
         # Seeds of its own, so that no image is one that a method was trained to retain.
         if self.data == "base":
             prompts = spread(list_other_prompts(concept), count)
-            seeds = [seed_of("relearn", victim.seed, "picture", i) for i in range(count)]
+            seeds = [seed_of("relearn", seed, "picture", i) for i in range(count)]
             return pictured(victim.session, "retain", prompts, seeds), prompts
         if self.data == "retain":
             if not model.defaults.has_real_images or concept.vocabulary != model.defaults.vocabulary():
@@ -97,7 +113,7 @@ class Relearn(Attack):
                     value=model.name,
                     hint="Try data = 'base', or images of your own.",
                 )
-            drawings, captions = draw_without(concept, count, seed_of("relearn", victim.seed, "drawings"))
+            drawings, captions = draw_without(concept, count, seed_of("relearn", seed, "drawings"))
             return model.encode_images(drawings), captions
         images = list_images(self.data)
         refuse_naming(concept, [one.caption for one in images], [one.source for one in images])

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated, ClassVar
 
 import torch
@@ -11,8 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float
 from torch import Tensor
 
-from expunge.attacks.base import Attack, Attacked, Victim, make_reading
-from expunge.errors import ExpungeError
+from expunge.attacks.base import Attack, Attacked, Victim, make_reading, refuse_unordered
 from expunge.storage.hashing import seed_of
 
 PUBLISHED_BITS = 16
@@ -25,14 +23,7 @@ class WeightPerturbation(Attack):
     threat: ClassVar[str] = "the weights, and no data"
 
     def __post_init__(self) -> None:
-        if len(self.strengths) < 2 or any(a >= b for a, b in pairwise(self.strengths)):
-            given = ", ".join(f"{s:g}" for s in self.strengths[1:]) or "none"
-            raise ExpungeError(
-                f"The strengths of the readings do not increase from above 0: they are {given} ({self.unit}).",
-                rule="unordered-strengths",
-                value=self.strengths[1:],
-                hint="Try at least one strength, in increasing order.",
-            )
+        refuse_unordered(self)
 
     def cost(self, victim: Victim) -> tuple[int, int]:
         return 0, 0

@@ -186,8 +186,8 @@ class Budget:
 
 
 def builtin() -> list[str]:
-    """The names of the package's budgets, in increasing size."""
-    return ["quick", "standard", "full"]
+    """The names of the package's budgets: of every attack in increasing size, then those of one sort of attacker."""
+    return ["quick", "standard", "full", "relearning", "adaptive"]
 
 
 def read_budget(name: str | Path, allow_code: bool = False) -> Budget:

@@ -25,7 +25,7 @@ from expunge.evaluation.rendering import RENDER_BATCH, locate_row_images, render
 from expunge.evaluation.statistics import grouped
 from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
-from expunge.models.sampling import Sampler
+from expunge.models.sampling import Sampler, Start
 from expunge.models.scopes import SCOPES
 from expunge.runs.cost import Pace, pace
 from expunge.storage.code import code_digest, modules_of
@@ -134,7 +134,8 @@ class Battery:
 
     def victim(self, cell: Cell) -> Victim:
         """The attacked model of a cell."""
-        return Victim(self.session, cell.concept, cell.side.delta, self.seed, self.budget.pictures, self.kept.work(cell.id))
+        given = self.seed, self.budget.pictures, self.kept.work(cell.id), cell.judges[0], self.sampler
+        return Victim(self.session, cell.concept, cell.side.delta, *given)
 
     def missing(self) -> list[Cell]:
         """The cells that have no result yet."""
@@ -263,7 +264,7 @@ class Battery:
         weights = {name: w.detach().cpu() for name, w in found.weights.items()}
         made_by = f"{self.model.fingerprint}+{content(weights)}" if weights else self.model.fingerprint
         name = cell.concept.member.name
-        files, labels = self._render_and_judge(cell, found.cond, found.noise_seeds, found.weights, made_by)
+        files, labels = self._render_and_judge(cell, found.cond, found.noise_seeds, found.weights, made_by, found.start)
         first = labels[cell.judges[0].name]
         shown = tuple(ExampleImage(found.cond.keys[i], i, file.name, first[i], first[i] == name) for i, file in enumerate(files))
         hits = {judge: seen.count(name) for judge, seen in labels.items()}
@@ -279,12 +280,12 @@ class Battery:
         return HitCount(self.unasked, {judge: seen.count(cell.concept.member.name) for judge, seen in labels.items()})
 
     def _render_and_judge(
-        self, cell: Cell, cond: Cond, seeds: Sequence[int], weights: Mapping[str, Tensor], made_by: str
+        self, cell: Cell, cond: Cond, seeds: Sequence[int], weights: Mapping[str, Tensor], made_by: str, start: Start | None = None
     ) -> tuple[list[Path], dict[str, Sequence[str]]]:
         """Sample images under `weights`. Returns their files and, by judge, their labels of the concept's kind."""
-        files = locate_row_images(self.session, cond, seeds, self.sampler, made_by)
+        files = locate_row_images(self.session, cond, seeds, self.sampler, made_by, start)
         with swapped(self.model.network, weights):
-            images = render_rows(self.session, cond, seeds, self.sampler, files, cell.name)
+            images = render_rows(self.session, cond, seeds, self.sampler, files, cell.name, start)
         judged = {j.name: judge_chunks(j, images.chunks(Renderer(self.session, RENDER_BATCH).batch), cell.concept) for j in cell.judges}
         return files, {name: judgement.seen[cell.concept.kind] for name, judgement in judged.items()}
 

@@ -95,6 +95,19 @@ class NoisePath(ABC):
             case _:
                 return signal * x_t - sigma * prediction
 
+    def eps(self, prediction: Latents, x_t: Latents, t: Times) -> Latents:
+        """The noise that a prediction at x_t means. Not finite for `sample` where there is no noise."""
+        signal, sigma = self.coefficients(t, x_t)
+        match self.predicts:
+            case "epsilon":
+                return prediction
+            case "sample":
+                return (x_t - signal * prediction) / sigma
+            case "flow":
+                return x_t + signal * prediction
+            case _:
+                return sigma * x_t + signal * prediction
+
     def eps_scale(self, t: Times) -> PerPoint:
         """d eps / d prediction: what an error in the prediction is as an error in the noise, up to its sign, in float64.
 

@@ -15,7 +15,7 @@ from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError
 from expunge.evaluation.protocol import Shot
 from expunge.models.base import DiffusionModel
-from expunge.models.sampling import Sampler
+from expunge.models.sampling import Sampler, Start
 from expunge.storage.files import write_atomically
 from expunge.storage.hashing import digest
 from expunge.storage.tensors import content
@@ -105,13 +105,20 @@ def render(
 
 
 def render_rows(
-    session: Session, cond: Cond, noise_seeds: Sequence[int], sampler: Sampler, files: Sequence[Path], title: str
+    session: Session,
+    cond: Cond,
+    noise_seeds: Sequence[int],
+    sampler: Sampler,
+    files: Sequence[Path],
+    title: str,
+    start: Start | None = None,
 ) -> ImageFiles:
     """Images of encoded prompts, one for each row, cached in `files` (see `locate_row_images`). For conditions that are no text."""
     model = session.model
 
     def make(part: list[int]) -> Pictures:
-        return model.decode(model.sample_latents(cond[part].to(model.device), [noise_seeds[i] for i in part], sampler))
+        begin = None if start is None else start[part]
+        return model.decode(model.sample_latents(cond[part].to(model.device), [noise_seeds[i] for i in part], sampler, begin))
 
     images = ImageFiles(files)
     Renderer(session, RENDER_BATCH).keep(images, make, title)
@@ -123,11 +130,15 @@ def locate_images(session: Session, shots: Sequence[Shot], sampler: Sampler, wei
     return _locate(session, sampler, weights, [(s.prompt.prompt, s.noise_seed) for s in shots])
 
 
-def locate_row_images(session: Session, cond: Cond, noise_seeds: Sequence[int], sampler: Sampler, weights: str) -> list[Path]:
+def locate_row_images(
+    session: Session, cond: Cond, noise_seeds: Sequence[int], sampler: Sampler, weights: str, start: Start | None = None
+) -> list[Path]:
     """The file in which the image of each encoded prompt is cached. It depends on the numbers, because one text can have several
-    encodings."""
+    encodings, and on where sampling begins."""
     rows = (cond[[i]] for i in range(len(cond)))
     digests = [content({k: v.detach().cpu() for k, v in {"states": row.states, **row.extra}.items()}) for row in rows]
+    if start is not None:
+        digests = [digest(of, content(start[[i]].tensors)) for i, of in enumerate(digests)]
     return _locate(session, sampler, weights, list(zip(digests, noise_seeds, strict=True)))
 
 

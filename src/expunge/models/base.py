@@ -1,6 +1,5 @@
 """What every model family offers, and the machinery that they share. A family is one short class in a file of its own."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -25,7 +24,7 @@ from expunge.models.precision import DTYPES
 from expunge.models.prompts import check_words, fitting, spans
 from expunge.models.recomputing import Under, as_trained
 from expunge.models.resting import Resting
-from expunge.models.sampling import Sampler, Visit, walk
+from expunge.models.sampling import Sampler, Start, Visit, timed, walk
 from expunge.models.scopes import Scope, matching
 from expunge.models.unusual import forward_of
 from expunge.models.wrapped import unwrapped
@@ -260,10 +259,13 @@ class DiffusionModel(Family):
         rows = [torch.randn(1, *self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(rows).to(self.device)
 
-    def walk(self, cond: Cond, seeds: list[int], sampler: Sampler) -> Iterator[Visit | Latents]:
+    def walk(self, cond: Cond, seeds: list[int], sampler: Sampler, start: Start | None = None) -> Iterator[Visit | Latents]:
         """Samples step by step: yields a `Visit` for each step and at last the clean latents.
 
         Both predictions that guidance needs come from one batched call.
+
+        Args:
+            start: where sampling begins, if not from the noise of the seeds alone.
 
         Raises:
             ExpungeError: guidance of a distilled model that has none.
@@ -281,22 +283,18 @@ class DiffusionModel(Family):
             without, given = out.chunk(2) if is_guided else (None, out)
             return given, without
 
-        scheduler = copy.deepcopy(self.pipeline.scheduler)
-        try:
-            self.set_times(scheduler, sampler.steps)
-        except (ValueError, IndexError, RuntimeError) as error:
-            raise ExpungeError(
-                f"A {self.scheduler_name} cannot take {sampler.steps} steps: {' '.join(str(error).split()).rstrip('.')}.",
-                rule="sampler-steps",
-                value=sampler.steps,
-                hint="Try another number with --steps, or --train-steps for what a run trains on.",
-            ) from error
         guided = partial(self.guided, scale=sampler.guidance_scale)
-        return walk(scheduler, predict, guided, self.noise(seeds), seeds)
+        start = Start() if start is None else start.to(self.device)
+        noise = self.noise(seeds) if start.noise is None else start.noise
+        return walk(self.scheduler_for(sampler), predict, guided, noise, seeds, start)
 
-    def sample_latents(self, cond: Cond, seeds: list[int], sampler: Sampler) -> Latents:
+    def scheduler_for(self, sampler: Sampler) -> Any:
+        """A scheduler of diffusers with the sampler's times, for one use."""
+        return timed(self.pipeline.scheduler, self.set_times, sampler)
+
+    def sample_latents(self, cond: Cond, seeds: list[int], sampler: Sampler, start: Start | None = None) -> Latents:
         """Clean latents of one image for each prompt and seed."""
-        *_, clean = self.walk(cond, seeds, sampler)
+        *_, clean = self.walk(cond, seeds, sampler, start)
         assert isinstance(clean, Tensor)
         return clean
 
