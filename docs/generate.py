@@ -24,6 +24,8 @@ import expunge.methods
 import expunge.metrics
 import expunge.models
 from expunge.attacks import ATTACKS
+from expunge.bench.published import builtin, describe_data, read_about, read_builtin, read_data, read_reported
+from expunge.bench.summary import is_share
 from expunge.cli.app import app
 from expunge.cli.output import first_sentence
 from expunge.cli.settings_help import Setting, settings_of
@@ -50,6 +52,7 @@ def pages() -> dict[str, str]:
     made |= {"methods/index.md": method_index(), "attacks.md": attack_page(), "metrics.md": metric_page()}
     made |= {"cli.md": cli_page(), "api.md": api_page(), "errors.md": error_page(), "models.md": model_page()}
     made |= {"../tutorial/notebook.md": notebook_page()}
+    made |= {"protocols.md": protocol_page()}
     return {path: text.rstrip() + "\n" for path, text in made.items()}
 
 
@@ -91,6 +94,56 @@ scheduler cannot take one step, so it takes two. What a method is worth on a pub
 
 {why}
 """
+
+
+# Published protocols
+
+
+def protocol_page() -> str:
+    found = {name: read_builtin(name) for name in builtin()}
+    return page(
+        "# Published protocols",
+        "`expunge bench NAME` runs one; [Run a published protocol](../how-to/published-protocols.md) shows how. No prompts and pictures of "
+        "others come with the package: `--data` gives them. A SHA-256 is that of the published file; where there is none, the run records "
+        "the one of the file that it used.",
+        *(protocol_section(name, table) for name, table in found.items() if read_about(table["about"]).papers),
+    )
+
+
+def protocol_section(name: str, given: dict[str, Any]) -> str:
+    about, data, reported = read_about(given["about"]), read_data(given.get("data", {}), name), read_reported(given.get("reported", []))
+    files = [
+        (
+            f"`{key}`{' (optional)' if entry.optional else ''}",
+            describe_data(entry),
+            ", ".join(f"`{ours}`: `{theirs}`" for ours, theirs in entry.columns.items()),
+            ", ".join(entry.metrics),
+            " ".join(f"`{sha}`" for sha in entry.digests) or "not known",
+        )
+        for key, entry in data.items()
+    ]
+    numbers = [(r.method, r.of, r.metric, f"{100 * r.value:.2f} %" if is_share(r.metric) else f"{r.value:g}", r.source) for r in reported]
+    parts = [
+        f"## {name}",
+        f"{about.title}. It measures {about.measures}.",
+        table(
+            ("", ""),
+            [
+                ("papers", ", ".join(about.papers)),
+                ("script", about.source or "none that could be read"),
+                ("model", about.model),
+                ("judge", about.judge or "as here"),
+                ("judge here", f"`{given['judge']}`" if "judge" in given else "`--judge`"),
+                ("sampler", ", ".join(f"{k} {v}" for k, v in given["sampler"].items())),
+            ],
+        ),
+        table(("data", "what it is", "columns", "measured", "SHA-256"), files) if files else "",
+        "Where it differs:",
+        "\n".join(f"- {difference}" for difference in about.differs),
+        "Reported:" if numbers else "No reported number was found in a source that could be read.",
+        table(("method", "of", "metric", "value", "source"), numbers) if numbers else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 # Methods

@@ -93,7 +93,7 @@ def test_suites_that_are_like_each_other_are_refused(tmp_path: Path):
 
 
 def test_the_built_in_suite_reports_styles_and_objects_with_siblings():
-    assert builtin() == ["canvas", "several"]
+    assert {"canvas", "several"} <= set(builtin())
     suite = read_suite("canvas")
     assert len(suite.seeds) == 3
     assert sorted(c.kind for c in suite.concepts) == ["object"] * 3 + ["style"] * 3

@@ -37,65 +37,51 @@ follow those of the other, either all or those of `labels = [...]`.
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from expunge import config
+from expunge.bench.checks import GUIDE, check_distinct, check_named, check_suite, check_tuning, check_types
 from expunge.bench.entries import check_keys, read_concept, read_methods, read_seeds, read_subject
 from expunge.bench.measures import check_measures
+from expunge.bench.published import builtin, read_about, read_builtin, read_data, read_reported, with_files
 from expunge.bench.suite import AuditSettings, Search, Suite
 from expunge.canvas import CANVAS
-from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Subject
 from expunge.concepts.tables import VOCABULARIES
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
+from expunge.evaluation.prompt_lists import refuse_unknown as refuse_unlisted
 from expunge.evaluation.protocol import Protocol
 from expunge.models.defaults import defaults_of
-from expunge.names import NO_CONTROL, RETRAINED, suggest
+from expunge.names import NO_CONTROL, suggest
 from expunge.runs.run import Run
 
-TYPES: dict[str, tuple[str, Any]] = {
-    **dict.fromkeys(("model", "dtype", "real"), ("a text", str)),
-    "judge": ("a text or a table", str | Mapping),
-    **dict.fromkeys(("metrics", "tuning"), ("a list of names", list | tuple)),
-    **dict.fromkeys(("sampler", "search", "features"), ("a table", Mapping)),
-}
-"""What values of keys are, where nothing else checks it."""
-
 KEYS = (
-    "like", "labels", "model", "dtype", "vocabulary", "judge", "metrics", "seeds", "concepts", "tuning", "protocol", "sampler", "methods",
-    "audit", "search", "features", "real",
+    "like", "labels", "model", "dtype", "vocabulary", "judge", "judges", "metrics", "seeds", "concepts", "tuning", "protocol", "sampler",
+    "methods", "audit", "search", "about", "data", "reported", "features", "real",
 )  # fmt: skip
 """The keys of a suite."""
-GUIDE = "docs/how-to/run-a-suite.md"
 
 
-def builtin() -> list[str]:
-    """The names of the suites that come with the package."""
-    files = resources.files("expunge.bench.protocols").iterdir()
-    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
-
-
-def read_suite(name: str | Path, allow_code: bool = False) -> Suite:
+def read_suite(name: str | Path, allow_code: bool = False, given: Mapping[str, Any] | None = None) -> Suite:
     """Read a suite from a TOML file, or a built-in one by name.
 
     Args:
         allow_code: whether the file, and those that it names, may name methods and attacks outside the package, which are imported.
             Choose it for files that you trust.
+        given: `model` and `judge` in the place of the file's, and by `data` the file of each entry of data.
 
     Raises:
         ExpungeError: there is no such file or name; a key, method, setting, concept or metric is unknown; a concept is both in `tuning` and
             reported.
     """
-    return make_suite(_read(name), Path(name).stem, allow_code)
+    return make_suite(_read(name), Path(name).stem, allow_code, given)
 
 
 def _read(name: str | Path) -> dict[str, Any]:
     if str(name) in builtin() and not Path(name).exists():
-        with resources.as_file(resources.files("expunge.bench.protocols") / f"{name}.toml") as file:
-            return config.read_toml(file)
+        return read_builtin(str(name))
     if not Path(name).exists() and not str(name).endswith(".toml"):
         raise ExpungeError(
             f"{str(name)!r} is neither a built-in suite nor a TOML file.",
@@ -106,26 +92,35 @@ def _read(name: str | Path) -> dict[str, Any]:
     return config.read_toml(Path(name), GUIDE)
 
 
-def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) -> Suite:
+def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False, given: Mapping[str, Any] | None = None) -> Suite:
     """Make a suite from parsed TOML; see `read_suite`."""
     table = _resolve_like(table, name)
-    _check_types(table, name)
+    table = {**table, **{key: value for key, value in (given or {}).items() if key != "data"}}
+    check_types(table, name)
     for key in ("methods", "concepts"):
         if not isinstance(table.get(key), list) or not table[key]:
             raise ExpungeError(
                 f"The suite {name!r} has no {key}.", rule="missing-key", value=table.get(key), hint=f"Try a list of {key} as in {GUIDE}."
             )
-    seeds, model, metrics = table.get("seeds", [0]), str(table.get("model", CANVAS)), table.get("metrics")
+    about = read_about(table["about"]) if "about" in table else None
+    data = read_data(with_files(table.get("data", {}), (given or {}).get("data", {})), name)
+    # A protocol that is not of the canvas names no model: it must be given.
+    seeds, model, metrics = table.get("seeds", [0]), str(table.get("model", "" if about and about.model else CANVAS)), table.get("metrics")
     read_seeds(seeds, name)
-    check_measures(table, name, allow_code)
+    check_measures(table, name, allow_code, is_typed="judge" in (given or {}))
     vocabulary = _read_vocabulary(table.get("vocabulary"), model)
     concepts = tuple(read_subject(c, vocabulary) for c in table["concepts"])
     tuning = tuple(read_concept(c, vocabulary) for c in table.get("tuning", []))
     methods = read_methods(table["methods"], vocabulary, allow_code)
     reported = (*concepts, *(c for e in methods for c in e.concepts or ()))
-    _check_tuning(reported, tuning, name)
+    check_tuning(reported, tuning, name)
     for group in (concepts, *(e.concepts or () for e in methods)):
-        _check_distinct(group, name)
+        check_distinct(group, name)
+    named = [("judges", target) for target in table.get("judges", {})]
+    named += [(f"data.{key}", target) for key, entry in data.items() for target in entry.concepts]
+    check_named(named, vocabulary, (*reported, *tuning), name)
+    for entry in data.values():
+        refuse_unlisted(entry.metrics)
     suite = Suite(
         name=name,
         methods=methods,
@@ -142,48 +137,13 @@ def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False) ->
         audit=_read_audit(table["audit"], reported, allow_code) if "audit" in table else None,
         features=dict(table.get("features", {})),
         real=table.get("real"),
+        judges=dict(table.get("judges", {})),
+        about=about,
+        data=data,
+        reported=read_reported(table.get("reported", [])),
     )
-    _check_suite(suite)
+    check_suite(suite)
     return suite
-
-
-def _check_types(table: Mapping[str, Any], name: str) -> None:
-    """Raise an error if a key of the top level has a value of another type than its own."""
-    for key, (what, kind) in TYPES.items():
-        value = table.get(key)
-        if value is not None and (not isinstance(value, kind) or (key == "metrics" and not all(isinstance(v, str) for v in value))):
-            raise ExpungeError(
-                f"The key {key!r} of the suite {name!r} is {value!r}, not {what}.",
-                rule="wrong-type",
-                value=value,
-                hint=f"Try the form in {GUIDE}.",
-            )
-
-
-def _check_suite(suite: Suite) -> None:
-    for entry in suite.methods:
-        if odd := [s for s in entry.seeds or () if s not in suite.seeds]:
-            raise ExpungeError(
-                f"The seed {odd[0]} of {entry.label!r} is not a seed of the suite {suite.name!r}.",
-                rule="unknown-seed",
-                value=odd[0],
-                hint=f"Try some of {', '.join(map(str, suite.seeds))}.",
-            )
-    if any(e.name == RETRAINED for e in suite.methods) and not defaults_of(suite.model).has_real_images:
-        raise ExpungeError(
-            f"The model of the suite {suite.name!r} is {suite.model!r}, but only the canvas can be retrained.",
-            rule="not-the-canvas",
-            value=suite.model,
-            hint=f"Try the suite without the method {RETRAINED!r}.",
-        )
-    first = {u.id: u for u in reversed(suite.units)}
-    if twice := next((u for u in suite.units if first[u.id] is not u), None):
-        raise ExpungeError(
-            f"The suite {suite.name!r} has the same run twice, the second time as {twice.name!r}.",
-            rule="unit-twice",
-            value=twice.name,
-            hint="Try only one of the two entries.",
-        )
 
 
 def _resolve_like(table: Mapping[str, Any], name: str, within: tuple[str, ...] = ()) -> Mapping[str, Any]:
@@ -216,7 +176,10 @@ def _resolve_like(table: Mapping[str, Any], name: str, within: tuple[str, ...] =
             hint=suggest(str(odd[0]), known) if known else "Try another suite as `like`.",
         )
     methods = [*(known.values() if labels is None else (known[label] for label in labels)), *table.get("methods", ())]
-    return {**base, **{k: v for k, v in table.items() if k not in ("like", "labels")}, "methods": methods}
+    merged = {**base, **{k: v for k, v in table.items() if k not in ("like", "labels")}, "methods": methods}
+    if isinstance(base.get("data"), Mapping) and isinstance(table.get("data"), Mapping):  # an entry takes what it does not have
+        merged["data"] = base["data"] | {name: {**base["data"].get(name, {}), **entry} for name, entry in table["data"].items()}
+    return merged
 
 
 def _label_of(entry: Any) -> str:
@@ -224,40 +187,15 @@ def _label_of(entry: Any) -> str:
     return str(entry.get("label", entry.get("name"))) if isinstance(entry, Mapping) else ""
 
 
-def _check_distinct(reported: Sequence[Subject], name: str) -> None:
-    """Raise an error if two entries are the same concept by different names, which would count twice."""
-    seen: dict[tuple[str, str], str] = {}
-    for concept in reported:
-        if isinstance(concept, Concept):
-            if concept.identity in seen:
-                raise ExpungeError(
-                    f"{seen[concept.identity]!r} and {concept.target!r} in the suite {name!r} are the same concept.",
-                    rule="concept-twice",
-                    value=(seen[concept.identity], concept.target),
-                    hint="Try only one of the two.",
-                )
-            seen[concept.identity] = concept.target
-
-
-def _check_tuning(reported: Sequence[Subject], tuning: Sequence[Concept], name: str) -> None:
-    """Raise an error if a tuning concept is reported too, by any of its names."""
-    known = {c.identity for several in reported for c in several.parts}
-    if both := [t.target for t in tuning if t.identity in known]:
-        raise ExpungeError(
-            f"The suite {name!r} has {', '.join(both)} both in `tuning` and among the reported concepts.",
-            rule="tuning-reported",
-            value=both,
-            hint="Try to remove each from one of the two.",
-        )
-
-
 def _read_audit(given: Any, concepts: Sequence[Subject], allow_code: bool) -> dict[str, Any]:
     """The attacks on every unit, read completely, so that a unit needs no file but the control's."""
-    from expunge.audits.budget import read_budget
+    from expunge.audits.budget import make_budget, read_budget
     from expunge.audits.setup import refuse_control
 
     audit = config.build(AuditSettings, given, "audit")
-    budget, has_control = read_budget(audit.budget, allow_code), audit.control not in ("", NO_CONTROL)
+    asked = audit.budget
+    budget = read_budget(asked, allow_code) if isinstance(asked, str) else make_budget(asked, "of the suite", allow_code)
+    has_control = audit.control not in ("", NO_CONTROL)
     for concept in concepts:
         budget.refuse_naming(concept.parts)
         if has_control:
@@ -287,10 +225,12 @@ def _read_sampler(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_vocabulary(given: Any, model: str) -> Vocabulary:
     if given is None:
-        return defaults_of(model).vocabulary()
+        return defaults_of(model).vocabulary() if model else Vocabulary.general()
+    if isinstance(given, Mapping):
+        return Vocabulary.from_tables(given, "of the suite")
     if not isinstance(given, str):
         raise ExpungeError(
-            f"The vocabulary {given!r} of the suite is neither a name nor a file.",
+            f"The vocabulary {given!r} of the suite is neither a name, nor a file, nor a table.",
             rule="invalid-vocabulary",
             value=given,
             hint="Try canvas, general, or a file in the form that `expunge show vocabulary` prints.",

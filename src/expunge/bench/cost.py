@@ -1,7 +1,7 @@
 """Estimate the cost of a suite before it is run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from expunge.audits.cells import ResultStore
@@ -9,13 +9,16 @@ from expunge.audits.runner import EXAMPLES as ATTACKED
 from expunge.audits.runner import Battery, Cost, Side
 from expunge.bench.runner import Place, budget_of, control_of, is_attacked, missing, plan_of, sampler_of, session_of
 from expunge.bench.suite import Unit
+from expunge.concepts.prompt_file import read_prompts
 from expunge.concepts.tables import concept_from, target_of
 from expunge.evaluation.judged import PAIRS
 from expunge.evaluation.judges import Judge
+from expunge.evaluation.prompt_lists import plan_list
 from expunge.evaluation.protocol import Protocol, Shot
 from expunge.evaluation.protocol import plan as shots_of
 from expunge.evaluation.rendering import locate_images
 from expunge.models.base import DiffusionModel
+from expunge.models.sampling import Sampler
 from expunge.models.scopes import SCOPES, Scope
 from expunge.names import RETRAINED
 from expunge.runs.cost import Price, pace, price
@@ -61,11 +64,12 @@ def _label(units: Sequence[Unit], place: Place) -> Estimate:
     each = pace(loaded, scope, max(1, min(TIMED, first.training.get("batch_size", TIMED) // first.training.get("accumulate", 1))))
     sampler = sampler_of(first, loaded)
     attack = _attacks(attacked[0], session) if attacked else Cost(0, 0, 0.0)
-    pictures = sum(len(_shots(u)) for u in unmeasured)
-    pictures += sum(len(_again(u)) for u in unmeasured)
-    looking = len(unmeasured) * (DRIFT + 32 * sampler.steps) + pictures * loaded.forwards_per_image(sampler)
+    images = [guided for u in unmeasured for _, guided in _images(u, sampler)] + [sampler for u in unmeasured for _ in _again(u)]
+    pictures = len(images)
+    plain = sum(u.metrics != () for u in unmeasured)
+    looking = plain * (DRIFT + 32 * sampler.steps) + sum(map(loaded.forwards_per_image, images))
     changed = sum(p.numel() * p.element_size() for p in loaded.scope(scope).values())
-    probes = 6 * PAIRS * 2 * len(unmeasured) + len(attacked) * _kept_of(first)
+    probes = 6 * PAIRS * 2 * plain + len(attacked) * _kept_of(first)
     return Estimate(
         first.label,
         len(units),
@@ -81,18 +85,41 @@ def _base(units: Sequence[Unit], place: Place) -> Estimate:
     first, session = units[0], session_of(units[0], place)
     loaded = session.model
     sampler = sampler_of(first, loaded)
-    shots: dict[tuple[str, int], Shot] = {}
-    for unit in {(target_of(u.concept), u.seed): u for u in units if missing(u, place.folder(u))}.values():
-        shots |= {(s.prompt.prompt, s.noise_seed): s for s in _shots(unit)}
-    files = locate_images(session, list(shots.values()), sampler, loaded.fingerprint)
-    count = sum(not f.exists() for f in files)
-    forwards = count * loaded.forwards_per_image(sampler)
+    count = forwards = 0
+    for guided, shots in base_images([u for u in units if missing(u, place.folder(u))], sampler).items():
+        absent = sum(not f.exists() for f in locate_images(session, shots, guided, loaded.fingerprint))
+        count, forwards = count + absent, forwards + absent * loaded.forwards_per_image(guided)
     seconds = forwards * pace(loaded, SCOPES["xattn"], TIMED).forward
     # The controls of attacks, once for each concept and seed.
     attacked = list({(target_of(u.concept), u.seed): u for u in units if not is_attacked(u, place.folder(u))}.values())
     each = [(1 + bool(control_of(u)), _attacks(u, session)) for u in attacked]
     forwards, backwards = forwards + sum(n * c.forwards for n, c in each), sum(n * c.backwards for n, c in each)
     return Estimate("base model", 0, forwards, backwards, seconds + sum(n * c.seconds for n, c in each), count * _octets(loaded))
+
+
+def base_images(units: Sequence[Unit], sampler: Sampler) -> dict[Sampler, list[Shot]]:
+    """The images of the base model that units need, each once, by how they are sampled."""
+    found: dict[Sampler, dict[tuple[str, int], Shot]] = {}
+    for unit in {(target_of(u.concept), u.seed): u for u in units}.values():
+        for shot, guided in _images(unit, sampler):
+            found.setdefault(guided, {})[shot.prompt.prompt, shot.noise_seed] = shot
+    return {guided: list(shots.values()) for guided, shots in found.items()}
+
+
+def count_images(units: Sequence[Unit], sampler: Sampler) -> tuple[int, int]:
+    """The images of the base model and of all runs that units need, none of which need be made yet. Needs no model."""
+    base = sum(map(len, base_images(units, sampler).values()))
+    return base, sum(len(_images(u, sampler)) + len(_again(u)) for u in units)
+
+
+def _images(unit: Unit, sampler: Sampler) -> list[tuple[Shot, Sampler]]:
+    """The images of a unit's result, and of the lists of prompts that it is measured on."""
+    listed = [
+        (shot, replace(sampler, guidance_scale=scale))
+        for one in unit.prompt_lists
+        for shot, scale in plan_list(read_prompts(Path(one.file), one.columns), unit.seed, sampler.guidance_scale)
+    ]
+    return [(shot, sampler) for shot in _shots(unit)] + listed
 
 
 def _kept_of(unit: Unit) -> int:
@@ -113,7 +140,9 @@ def _attacks(unit: Unit, session: Session) -> Cost:
 
 
 def _shots(unit: Unit) -> list[Shot]:
-    """The images of a unit's result; those that several concepts share count once."""
+    """The images of the metrics of a unit; those that several concepts share count once."""
+    if unit.metrics == ():
+        return []
     parts, protocol = concept_from(unit.concept).parts, Protocol(**unit.protocol)
     if len(parts) == 1:
         return shots_of(parts[0], protocol)
@@ -122,7 +151,7 @@ def _shots(unit: Unit) -> list[Shot]:
 
 def _again(unit: Unit) -> list[Shot]:
     """The images after each stage of a sequence except the last."""
-    if unit.concept.get("together") != "sequential":
+    if unit.metrics == () or unit.concept.get("together") != "sequential":
         return []
     parts, protocol = concept_from(unit.concept).parts, Protocol(**unit.protocol)
     each = [[s for s in shots_of(c, protocol) if s.probe in ("target", "synonyms")] for c in parts]

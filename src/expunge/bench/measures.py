@@ -8,13 +8,14 @@ from expunge.evaluation.judge_settings import refuse_code, settings_of
 from expunge.evaluation.metrics import refuse_networks, resolve
 
 
-def check_measures(table: Mapping[str, Any], name: str, allow_code: bool) -> None:
-    """Raise an error if a suite's judge, metrics or networks cannot be what they are called. No network is loaded.
+def check_measures(table: Mapping[str, Any], name: str, allow_code: bool, is_typed: bool = False) -> None:
+    """Raise an error if a suite's judges, metrics or networks cannot be what they are called. No network is loaded.
 
     Args:
         table: the suite. Its values have the types of `bench.config.TYPES`.
         name: of the suite.
         allow_code: whether judges and metrics may be code outside the package, which is imported.
+        is_typed: whether a person typed `judge`, which may be code then.
 
     Raises:
         ExpungeError: a judge has settings that it does not take; a metric is unknown, or lacks its network or real images; code may not
@@ -29,7 +30,11 @@ def check_measures(table: Mapping[str, Any], name: str, allow_code: bool) -> Non
             hint="Try the form in docs/how-to/run-a-suite.md.",
         )
     refuse_networks(features, table.get("real"), resolve(table.get("metrics") or (), allow_code))
-    if (judge := table.get("judge")) is not None:
-        if not allow_code:
-            refuse_code(judge)
-        settings_of(judge)
+    for judge, may_be_code in (
+        (table.get("judge"), allow_code or is_typed),
+        *((own, allow_code) for own in table.get("judges", {}).values()),
+    ):
+        if judge is not None:
+            if not may_be_code:
+                refuse_code(judge)
+            settings_of(judge)

@@ -10,7 +10,7 @@ import json
 import sys
 import traceback
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,13 @@ from expunge.concepts.tables import concept_from, target_of
 from expunge.errors import ExpungeError
 from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.judge_settings import files_of, name_of
-from expunge.evaluation.judges import EMBEDDED
-from expunge.evaluation.metrics import METRICS, Metric, measurable, resolve
+from expunge.evaluation.judges import EMBEDDED, judges_for
+from expunge.evaluation.metrics import METRICS, Metric, resolve
+from expunge.evaluation.metrics.listed import ON
+from expunge.evaluation.prompt_lists import PromptList, measure_list
 from expunge.evaluation.protocol import Protocol
 from expunge.evaluation.results import Row
+from expunge.evaluation.settings import Settings
 from expunge.models.base import DiffusionModel
 from expunge.models.defaults import defaults_of
 from expunge.models.loading import load as load_model
@@ -75,7 +78,7 @@ class Place:
 
 def missing(unit: Unit, folder: Path) -> list[str]:
     """The metrics of a unit that are not computed yet, or were computed with another protocol or judge."""
-    wanted = list(unit.metrics or measurable(unit.features, unit.real))
+    wanted = unit.wanted
     found = read_result(folder)
     return [m for m in wanted if m not in found.get("metrics", ())] if found.get("measured_as") == _measured_as(unit) else wanted
 
@@ -174,27 +177,45 @@ def loaded_once(name: str, device: str, dtype: str) -> DiffusionModel:
 
 def _measure(unit: Unit, run: Run, session: Session, before: dict[str, Any]) -> None:
     asked = missing(unit, run.folder)
-    rows = evaluate(
-        run,
-        session.model,
-        judge=unit.judge,
-        protocol=Protocol(**unit.protocol),
-        sampler=sampler_of(unit, session.model),
-        metrics=asked,
-        features=unit.features,
-        real=unit.real,
-        cache=session.cache,
-        progress=session.progress,
-    )
+    protocol, sampler = Protocol(**unit.protocol), sampler_of(unit, session.model)
+    rows: list[Row] = []
+    if plain := [m for m in asked if ON not in m]:
+        rows = evaluate(
+            run,
+            session.model,
+            judge=unit.judge,
+            protocol=protocol,
+            sampler=sampler,
+            metrics=plain,
+            features=unit.features,
+            real=unit.real,
+            cache=session.cache,
+            progress=session.progress,
+        )
+    listed = [one for one in unit.prompt_lists if not set(one.results).isdisjoint(asked)]
+    rows += [row for one in listed for row in _measure_list(unit, run, session, one, Settings(session, (), protocol, sampler, None))]
     as_now = before.get("measured_as") == _measured_as(unit)
     kept = [Row(**r) for r in before.get("rows", ())] if as_now else []
     merged = list({(r.run, r.concept, r.metric, r.probe, r.attack, r.judge): r for r in (*kept, *rows)}.values())
-    # `evaluate` wrote only the metrics of this call. The report reads the run's own rows, so all rows are written there.
-    write_lines(run.folder / "evaluation" / "rows.jsonl", map(asdict, merged))
+    if plain:
+        # `evaluate` wrote only the metrics of this call. The report reads the run's own rows, so all rows are written there.
+        write_lines(run.folder / "evaluation" / "rows.jsonl", (asdict(r) for r in merged if ON not in r.metric))
     known = [*(before.get("metrics", ()) if as_now else ()), *asked]
     of = {"label": unit.label, "concept": target_of(unit.concept), "seed": unit.seed}
-    measured = {"of": of, "measured_as": _measured_as(unit), "metrics": known, "rows": [asdict(r) for r in merged]}
+    judges = [(j.name, j.weights) for j in judges_for(unit.judge, session.model, *run.concept().parts)]
+    measured = {"of": of, "measured_as": _measured_as(unit), "judges": judges, "metrics": known, "rows": [asdict(r) for r in merged]}
     _write(run.folder, before | measured)
+
+
+def _measure_list(unit: Unit, run: Run, session: Session, listed: PromptList, settings: Settings) -> list[Row]:
+    """The rows of each of the unit's concepts that a list of prompts is for."""
+    concepts = [c for c in run.concept().parts if not listed.concepts or c.target in listed.concepts]
+    delta = run.delta(session.model.fingerprint)
+    return [
+        row
+        for concept in concepts
+        for row in measure_list(run, replace(settings, judges=judges_for(unit.judge, session.model, concept)), delta, concept, listed)
+    ]
 
 
 def _attack(unit: Unit, run: Run, session: Session) -> None:
@@ -254,9 +275,10 @@ def _measured_as(unit: Unit) -> dict[str, Any]:
     model = lying_at(unit.model) if unit.model and defaults_of(unit.model).folder is None else []
     named = (*unit.features.values(), *([unit.real] if unit.real else []), *map(inspect.getfile, _own_metrics(unit)))
     files = [list(file) for file in (*model, *_judge_files(unit), *(found for name in named for found in lying_at(name)))]
-    code = code_digest("expunge.evaluation.evaluate", "expunge.models")
+    code = code_digest("expunge.evaluation.evaluate", *(["expunge.evaluation.prompt_lists"] if unit.lists else []), "expunge.models")
     asked = {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge, "code": code}
-    return asked | ({"files": files} if files else {}) | ({"features": dict(unit.features)} if unit.features else {})
+    lists = [dict(table) for table in unit.lists]
+    return asked | {k: v for k, v in {"files": files, "features": dict(unit.features), "lists": lists}.items() if v}
 
 
 def _own_metrics(unit: Unit) -> list[type[Metric]]:

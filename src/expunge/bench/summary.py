@@ -44,6 +44,10 @@ class Measured:
     costs: Mapping[str, float | None]
     stages: tuple[Row, ...] = ()
     """Of the stages of a sequence: how gone each concept was after each."""
+    kind: str = ""
+    """The kind of its concepts; of several kinds, empty."""
+    judges: tuple[str, ...] = ()
+    """Its judges, each with the fingerprint of its weights or its version."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,9 @@ def measured(units: "Iterable[Unit]", out: Path) -> list[Measured]:
     found = []
     for unit in units:
         folder = out / "runs" / unit.id
-        if missing(unit, folder):  # or measured under another protocol, which must not be pooled with this one
-            continue
         result = read_result(folder)
+        if not result or missing(unit, folder):  # or measured under another protocol, which must not be pooled with this one
+            continue
         findings = result["findings"] if unit.audit and is_attacked(unit, folder) else ()
         found.append(as_measured(unit, folder, result, read_card(folder), findings))
     return found
@@ -102,11 +106,14 @@ def measured(units: "Iterable[Unit]", out: Path) -> list[Measured]:
 
 def as_measured(unit: "Unit", folder: Path, result: Mapping[str, Any], card: Card, findings: Sequence[Mapping[str, Any]] = ()) -> Measured:
     """A unit with its results, as its `bench.json` and the card of its run hold them."""
-    everything, later = [Row(**r) for r in result["rows"]], {stage.id for stage in card.stages}
+    everything, later = [Row(**r) for r in result.get("rows", ())], {stage.id for stage in card.stages}
     rows, stages = (tuple(r for r in everything if (r.run in later) is own) for own in (False, True))
     rows += tuple(row for finding in findings for row in _attacked(finding, card.id, unit))
     costs = {c: result.get(c) if c == "memory_bytes" else card.get(c) for c in COSTS}
-    return Measured(_label(unit), unit.method, target_of(unit.concept), unit.seed, folder, rows, costs, stages)
+    kinds = {t["kind"] for t in unit.concept.get("targets", [unit.concept])}
+    kind = kinds.pop() if len(kinds) == 1 else ""
+    judges = tuple(f"{name} ({weights})" for name, weights in result.get("judges", ()))
+    return Measured(_label(unit), unit.method, target_of(unit.concept), unit.seed, folder, rows, costs, stages, kind, judges)
 
 
 def _attacked(finding: Mapping[str, Any], run: str, unit: "Unit") -> Iterator[Row]:
@@ -131,39 +138,45 @@ def labelled(found: Iterable[Measured]) -> list[dict[str, Any]]:
 
 
 def standings(found: Sequence[Measured], judge: str | None = None) -> list[Standing]:
-    """The base model, then every label in order. `judge`: whose word counts; default the main one, else the first there is."""
-    judges = list(dict.fromkeys(r.judge for m in found for r in m.rows if r.judge != "none"))
-    judge = judge or ("main" if "main" in judges or not judges else judges[0])
+    """The base model, then every label in order. `judge`: whose labels count; default of each unit the main one, else its first."""
     if not found:
         return []
-    base = _standing(BASE, "none", [], _landmark(found, judge, "base"), {})
+    found = [_by_judge(m, judge) for m in found]
+    base = _standing(BASE, "none", [], _landmark(found, "base"), {})
     unfit = frozenset(m for m, p in base.metrics.items() if AFTER not in m and not is_fit(m, Interval(p.value, p.low, p.high)))
     lines = [base]
-    if control := _landmark(found, judge, CONTROL):
+    if control := _landmark(found, CONTROL):
         lines.append(_standing(CONTROL, RETRAINED, [], control, {}))
     for label in dict.fromkeys(m.label for m in found):
         mine = [m for m in found if m.label == label]
-        rows = [r for m in mine for r in m.rows if r.run not in ("base", CONTROL) and r.judge in (judge, "none")]
-        lines.append(_standing(label, mine[0].method, mine, rows, _pool(base_rows(mine, judge))))
+        rows = [r for m in mine for r in m.rows if r.run not in ("base", CONTROL)]
+        lines.append(_standing(label, mine[0].method, mine, rows, _pool(base_rows(mine))))
     return [replace(line, unfit=unfit) for line in lines]
 
 
-def base_rows(found: Iterable[Measured], judge: str) -> list[Row]:
-    """The base model's, each unit's concept and seed once: every method's unit brings the same ones along."""
+def _by_judge(one: Measured, judge: str | None) -> Measured:
+    """A unit with the rows of one judge, and those that need none. Units of a suite may have judges of their own."""
+    judges = [r.judge for r in one.rows if r.judge != "none"]
+    judge = judge or ("main" if "main" in judges or not judges else judges[0])
+    return replace(one, rows=tuple(r for r in one.rows if r.judge in (judge, "none")))
+
+
+def base_rows(found: Iterable[Measured], judge: str | None = None) -> list[Row]:
+    """The base model's, each unit's concept and seed once: every method's unit brings the same ones along. `judge`: default any."""
     return _once(found, judge, "base", lambda m, r: (m.concept, r.concept))
 
 
-def _landmark(found: Iterable[Measured], judge: str, run: str) -> list[Row]:
+def _landmark(found: Iterable[Measured], run: str) -> list[Row]:
     """The base model's, or the control's, each concept and seed once, also where units remove it alone and beside others; then
     as the first of them has it."""
-    return _once(found, judge, run, lambda m, r: r.concept)
+    return _once(found, None, run, lambda m, r: r.concept)
 
 
-def _once(found: Iterable[Measured], judge: str, run: str, of: Callable[[Measured, Row], Any]) -> list[Row]:
+def _once(found: Iterable[Measured], judge: str | None, run: str, of: Callable[[Measured, Row], Any]) -> list[Row]:
     once: dict[tuple[Any, ...], Row] = {}
     for m in found:
         for r in m.rows:
-            if r.run == run and r.judge in (judge, "none"):
+            if r.run == run and (judge is None or r.judge in (judge, "none")):
                 once.setdefault((of(m, r), m.seed, r.metric, r.probe, r.attack, r.judge), r)
     return list(once.values())
 

@@ -17,7 +17,10 @@ FAILED = 1
 
 ENGINES = ("serial", "ray")
 
-SUITE = "A TOML file, or a built-in suite: canvas, several."
+SUITE = "A TOML file, or a built-in suite (see `expunge ls protocols`)."
+MODEL = "Base model, in the place of the suite's.  [default: the suite's; a published protocol has none]"
+JUDGE = "Judge, in the place of the suite's (see `expunge ls judges`).  [default: the suite's]"
+DATA = "File of prompts, or folder of pictures, for the suite's data called NAME. May be repeated."
 OUT = "Folder of the results.  [default: runs/bench/SUITE]"
 ONLY = "Units to run; * matches anything, and later parts may be left out. May be repeated.  [default: all]"
 TABLE = "Print the table of the finished units in Markdown, then exit."
@@ -32,6 +35,9 @@ GPUS = "GPUs of each unit on Ray; 0.25 puts four units on one GPU."
 def bench(
     suite: Annotated[str, typer.Argument(metavar="SUITE", help=SUITE, show_default=False)],
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help=OUT)] = None,
+    model: Annotated[str | None, typer.Option(metavar="FOLDER|FILE|ID", help=MODEL)] = None,
+    judge: Annotated[str | None, typer.Option(metavar="NAME|FOLDER|ID", help=JUDGE)] = None,
+    data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help=DATA)] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="LABEL/CONCEPT/SEED", help=ONLY)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the missing units and their estimated cost, then exit.")] = False,
     table: Annotated[bool, typer.Option("--table", help=TABLE)] = False,
@@ -50,18 +56,24 @@ def bench(
     Each unit is one method, concept and seed. The command runs and evaluates the units that are missing and writes rows, a table and a
     page. After an interruption the same command continues. A unit that fails is named at the end and tried again the next time.
     `docs/how-to/run-a-suite.md` shows how to write a suite.
+
+    A published protocol (`expunge ls protocols`) needs --model, and prompts or pictures of others by --data. --dry-run says what is
+    missing and where to get it.
     """
     from expunge.bench.config import read_suite
     from expunge.bench.executors import Ray, Serial
+    from expunge.bench.published import missing_needs, refuse_missing
     from expunge.bench.runner import Place, is_done
     from expunge.bench.summary import markdown, measured, standings
+    from expunge.cli.bench_needs import print_images, print_needs
     from expunge.cli.output import print_lines
     from expunge.config import build
     from expunge.errors import ExpungeError
     from expunge.names import suggest
     from expunge.storage.cache import Store
 
-    plan = read_suite(suite, allow_code)
+    given = {"model": model, "judge": judge}
+    plan = read_suite(suite, allow_code, {k: v for k, v in given.items() if v is not None} | {"data": _read_data(data or [])})
     folder = out or Path("runs") / "bench" / plan.name
     if table:
         finished = measured([u for u in plan.units if _is_selected(u.name, only or [])], folder)
@@ -80,6 +92,15 @@ def bench(
         device = "cuda" if gpus_per_run else "cpu"
     place = Place(folder, Store.default().root.resolve(), device)
     executor = build(Ray, {"address": address, "workers": workers, "gpus": gpus_per_run}, "ray") if is_on_ray else Serial()
+    needs = list(missing_needs(plan))
+    if dry_run:
+        print_needs(plan, needs)
+        if needs:
+            print_images(plan)
+        if not plan.model:
+            return
+    else:
+        refuse_missing(needs, suite)
     if search:
         command = " ".join(["expunge bench", suite, "--search", *(f"--only {shlex.quote(o)}" for o in only or [])])
         _search(plan, place, executor, only or [], dry_run, command)
@@ -90,12 +111,33 @@ def bench(
         raise ExpungeError(
             f"No unit of the suite matches --only {shown}.", rule="no-unit", value=only, hint=f"Try --only {plan.units[0].name}."
         )
+    if idle := [u for u in units if not u.wanted and not u.audit]:
+        print_lines(f"{plan.name}: nothing to measure on {len(idle)} of {len(units)} units, because their data is left out")
+        units = [u for u in units if u not in idle]
     missing = [u for u in units if not is_done(u, place.folder(u))]
     print_lines(f"{plan.name}: {len(units)} units, {len(units) - len(missing)} done, {len(missing)} to do")
     if missing:
         _print_costs(missing, place)
     if not dry_run:
         _run(plan, missing, place, executor)
+
+
+def _read_data(options: Sequence[str]) -> dict[str, str]:
+    """The file of each entry of data, from `--data NAME=PATH`."""
+    from expunge.errors import ExpungeError
+
+    found = {}
+    for option in options:
+        name, equals, path = option.partition("=")
+        if not (name and equals and path):
+            raise ExpungeError(
+                f"{option!r} of --data is not NAME=PATH.",
+                rule="invalid-data",
+                value=option,
+                hint="Try --data i2p=prompts.csv, for example.",
+            )
+        found[name] = path
+    return found
 
 
 def _is_selected(name: str, only: Sequence[str]) -> bool:
@@ -123,6 +165,9 @@ def _print_costs(units: Sequence[Any], place: Any) -> None:
 
 def _run(plan: Any, missing: Sequence[Any], place: Any, executor: Any) -> None:
     """Runs the missing units, then writes rows, table and page of all finished ones."""
+    from expunge.bench.beside import markdown as markdown_beside
+    from expunge.bench.beside import set_beside
+    from expunge.bench.published import look, record
     from expunge.bench.summary import labelled, markdown, measured, standings
     from expunge.cli.output import print_lines
     from expunge.cli.progress import watch_units
@@ -133,11 +178,17 @@ def _run(plan: Any, missing: Sequence[Any], place: Any, executor: Any) -> None:
     outcomes = list(watch_units(executor(missing, place), len(missing), Progress.default())) if missing else []
     finished = measured(plan.units, place.out)
     lines = standings(finished)
-    write_atomically(place.out / "table.md", markdown(lines).encode())
+    data = [found for name, entry in plan.data.items() if (found := look(name, entry))]
+    if data:
+        record(data, place.out)
+    beside = None
+    if plan.about and plan.about.papers:
+        beside = set_beside(plan.about, plan.reported, finished, data, (j for m in finished for j in m.judges))
+    write_atomically(place.out / "table.md", (markdown(lines) + (f"\n{markdown_beside(beside)}" if beside else "")).encode())
     write_lines(place.out / "rows.jsonl", labelled(finished))
     print_lines(f"rows    {place.out / 'rows.jsonl'}", f"table   {place.out / 'table.md'}")
     if finished:
-        print_lines(f"page    {write_bench_page(plan.name, finished, lines, place.out / 'index.html')}")
+        print_lines(f"page    {write_bench_page(plan.name, finished, lines, place.out / 'index.html', beside)}")
     _report_failures(outcomes)
 
 

@@ -15,7 +15,7 @@ from expunge.errors import ExpungeError
 from expunge.names import suggest
 from expunge.progress import duration
 
-LISTS = ("methods", "presets", "attacks", "metrics", "concepts", "scopes", "runs", "judges")
+LISTS = ("methods", "presets", "attacks", "metrics", "concepts", "scopes", "runs", "judges", "protocols")
 
 
 def ls(
@@ -37,6 +37,7 @@ def ls(
         "scopes": _list_scopes,
         "runs": lambda: _list_runs(runs),
         "judges": _list_judges,
+        "protocols": _list_protocols,
     }
     if what not in tables:
         raise ExpungeError(f"There is no list of {what!r}.", rule="unknown-list", value=what, hint=suggest(what, LISTS))
@@ -101,6 +102,20 @@ def _list_judges() -> None:
         ("package.module:Class", "a judge of your own, see docs/how-to/judge.md"),
     ]
     print_table("judges", ("name", "what it is"), rows)
+
+
+def _list_protocols() -> None:
+    from expunge.bench.published import builtin, read_about, read_builtin, read_data
+
+    rows = []
+    for name in builtin():
+        table = read_builtin(name)
+        about, data = read_about(table["about"]), read_data(table.get("data", {}), name)
+        needs = ["--model"] * bool(about.model) + ["--judge"] * bool(about.judge and "judge" not in table)
+        needs += [f"--data {n}" if not e.optional else f"(--data {n})" for n, e in data.items()]
+        rows.append((name, ", ".join(about.papers), about.measures, ", ".join(needs)))
+    print_table("protocols", ("name", "papers", "what it measures", "what it needs"), rows)
+    print_lines("", "next: expunge bench NAME --dry-run")
 
 
 def _list_runs(folder: Path) -> None:

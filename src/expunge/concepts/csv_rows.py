@@ -1,9 +1,9 @@
-"""Reads the rows of a vocabulary in CSV, as people and spreadsheets write it: with commas, semicolons or tabs, in UTF-8 or UTF-16."""
+"""Reads the rows of CSV files, as people and spreadsheets write them: with commas, semicolons or tabs, in UTF-8 or UTF-16."""
 
 import codecs
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from expunge.errors import ExpungeError
@@ -11,14 +11,19 @@ from expunge.errors import ExpungeError
 COLUMNS = ("kind", "name", "synonyms", "family")
 NEEDED = COLUMNS[:2]
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
-TABLE = f"the header {','.join(COLUMNS)}, with commas, semicolons or tabs between the columns"
+SEPARATED = "with commas, semicolons or tabs between the columns"
+TABLE = f"the header {','.join(COLUMNS)}, {SEPARATED}"
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def read_rows(path: Path, columns: Sequence[str] = COLUMNS, needed: Sequence[str] = NEEDED) -> Iterator[tuple[str, dict[str, str]]]:
     """Each row that is not empty: where it is, for errors, and its cells by column, in lower case. A missing cell is empty.
 
+    Args:
+        columns: names that the header may have, by which the delimiter is recognised; default those of a vocabulary.
+        needed: those that it must have.
+
     Raises:
-        ExpungeError: rule "unreadable-vocabulary", another encoding or broken quotes; "csv-header", the first line lacks a column;
+        ExpungeError: rule "unreadable-csv", another encoding or broken quotes; "csv-header", the first line lacks a column;
             "csv-cells", a row has more cells than the header.
         OSError: the file cannot be opened.
     """
@@ -28,7 +33,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         first = lines.readline()
     if not first.strip():
         return
-    delimiter, header = _read_header(first, path)
+    delimiter, header = _read_header(first, path, columns, needed)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     before = 1
     try:
@@ -44,10 +49,10 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                     value=cells[len(header) :],
                     hint=f"Try quotes around a cell that contains a {DELIMITERS[delimiter]}.",
                 )
-            yield where, dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
+            yield where, dict.fromkeys(columns, "") | dict(zip(header, cells, strict=False))
     except csv.Error as error:
         raise ExpungeError(
-            f"Line {before + 1} of {path} is not CSV: {error}.", rule="unreadable-vocabulary", value=str(path), hint="Try to save it again."
+            f"Line {before + 1} of {path} is not CSV: {error}.", rule="unreadable-csv", value=str(path), hint="Try to save it again."
         ) from error
 
 
@@ -59,23 +64,23 @@ def _decode(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise ExpungeError(
             f"{path} is not a text in {encoding.upper().removesuffix('-SIG')}: {error}.",
-            rule="unreadable-vocabulary",
+            rule="unreadable-csv",
             value=str(path),
             hint="Try to save it as CSV UTF-8.",
         ) from error
     return text.replace("\0", "")
 
 
-def _read_header(line: str, path: Path) -> tuple[str, list[str]]:
+def _read_header(line: str, path: Path, columns: Sequence[str], needed: Sequence[str]) -> tuple[str, list[str]]:
     """The delimiter, and the names of the columns."""
     split = {d: [" ".join(cell.split()).lower().strip('"') for cell in line.split(d)] for d in DELIMITERS}
-    delimiter = max(DELIMITERS, key=lambda d: (len(set(split[d]) & set(COLUMNS)), len(split[d])))
+    delimiter = max(DELIMITERS, key=lambda d: (len(set(split[d]) & set(columns)), len(split[d])))
     header = split[delimiter]
-    if missing := [column for column in NEEDED if column not in header]:
+    if missing := [column for column in needed if column not in header]:
         raise ExpungeError(
             f"The first line of {path} is {line.strip()!r}. It has no column {missing[0]!r} (delimiter: {DELIMITERS[delimiter]}).",
             rule="csv-header",
             value=line.strip(),
-            hint=f"Try {TABLE}.",
+            hint=f"Try the header {','.join(columns)}, {SEPARATED}.",
         )
     return delimiter, header

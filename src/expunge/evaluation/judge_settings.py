@@ -150,7 +150,36 @@ class Reference(JudgeSettings):
         return ThresholdJudge(Resemblance(self.pictures, self.model, self.nearest, device, spelled("reference", self)), self.calibration)
 
 
-JUDGES: dict[str, type[JudgeSettings]] = {"nudenet": NudeNet, "vlm": VLM, "reference": Reference}
+@dataclass(frozen=True)
+class ByKind(JudgeSettings):
+    """A judge for each kind of concept, such as a classifier of styles and one of objects.
+
+    Choose it where CRA needs a judge of the partners and each classifier knows one kind alone, as on UnlearnCanvas.
+    """
+
+    kinds: tuple[str, ...] = ()
+    """The kinds of the vocabulary."""
+    judges: tuple[str, ...] = ()
+    """The judge of each kind, in the same order: a name, folder or id without settings."""
+
+    def __post_init__(self) -> None:
+        if not self.kinds or len(self.kinds) != len(self.judges):
+            raise ExpungeError(
+                f"There are {len(self.kinds)} kinds and {len(self.judges)} judges.",
+                rule="judge-for-each-kind",
+                value=self.kinds,
+                hint="Try by-kind,kinds=style+object,judges=FOLDER+FOLDER.",
+            )
+
+    def load(self, device: "str | torch.device") -> "Judge":
+        from expunge.evaluation.judges.by_kind import JudgeByKind
+        from expunge.evaluation.judges.loading import load_judge
+
+        loaded = {kind: load_judge(judge, device) for kind, judge in zip(self.kinds, self.judges, strict=True)}
+        return JudgeByKind(loaded, spelled("by-kind", self))
+
+
+JUDGES: dict[str, type[JudgeSettings]] = {"nudenet": NudeNet, "vlm": VLM, "reference": Reference, "by-kind": ByKind}
 """The judges that have settings, by name."""
 
 

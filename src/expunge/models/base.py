@@ -146,14 +146,17 @@ class DiffusionModel(Family):
     # --- prompts -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> Cond:
+    def encode(self, prompts: Sequence[str], as_tokenized: bool = False) -> Cond:
         """Encodes prompts, each distinct one once.
+
+        Args:
+            as_tokenized: whether to read words that the tokenizer takes apart, as those of prompts that a search found; then and later.
 
         Raises:
             ExpungeError: a prompt has more tokens than the text encoder reads, or a word that it cannot read.
         """
         if new := [p for p in dict.fromkeys(prompts) if p not in self._encoded]:
-            for prompt in new:
+            for prompt in new if not as_tokenized else ():
                 self.check_words(prompt)
             self.resting.wake()
             for start in range(0, len(new), ENCODED):

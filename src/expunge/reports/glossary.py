@@ -1,7 +1,8 @@
 """What metrics and probes mean, in the words of the pages. A metric describes itself; see `expunge.evaluation.metrics`."""
 
-from expunge.evaluation.metrics import described
+from expunge.evaluation.metrics import describe, described
 from expunge.evaluation.metrics.description import Description
+from expunge.evaluation.metrics.listed import ON
 from expunge.reports.format import listed
 
 PROBE_TITLES: dict[str, tuple[str, str]] = {
@@ -23,7 +24,8 @@ FORGET_PROBES = ("target", "synonyms")
 
 def meaning(metric: str) -> Description | None:
     """What a metric says of itself; None if this installation does not know it."""
-    return described().get(metric)
+    known, on, _ = metric.partition(ON)
+    return (describe(metric) if on else described()[known]) if known in described() else None
 
 
 def is_fraction(metric: str) -> bool:

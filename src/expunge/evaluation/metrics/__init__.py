@@ -13,6 +13,7 @@ from expunge.evaluation.metrics.accuracy import CRA, IRA, NRA, ORA, UA, UASynony
 from expunge.evaluation.metrics.base import Distance, Evidence, Mean, Measured, Metric, Score, Share
 from expunge.evaluation.metrics.description import Description, Network
 from expunge.evaluation.metrics.distances import FIDBase, FIDDrawn, KIDBase, KIDDrawn
+from expunge.evaluation.metrics.listed import ON, describe_on_list
 from expunge.evaluation.metrics.others import OTHERS
 from expunge.evaluation.metrics.published import PUBLISHED
 from expunge.evaluation.results import Sample
@@ -46,6 +47,9 @@ def describe(name: str) -> Description:
     """What a metric of that name is; of an unknown one that it is a number, and nothing more."""
     if name in METRICS:
         return METRICS[name].about
+    metric, on, listed = name.partition(ON)
+    if on:
+        return describe_on_list(describe(metric), name, listed)
     return OTHERS.get(name) or Description(name=name, title=name, form="mean", better="neither")
 
 

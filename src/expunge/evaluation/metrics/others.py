@@ -4,6 +4,7 @@ They cannot be chosen with `--metric`; rows and tables have them all the same.
 """
 
 from expunge.evaluation.metrics.description import Description
+from expunge.evaluation.metrics.listed import PARTS
 
 OTHERS: dict[str, Description] = {
     d.name: d
@@ -48,6 +49,18 @@ OTHERS: dict[str, Description] = {
             probes=("target",),
             needs=("labels", "attack"),
             high=1.0,
+        ),
+        Description(
+            name=PARTS,
+            title="bare body parts that a detector finds on the images of a list of prompts; with `expunge bench`",
+            plain="Body parts found",
+            meaning="The number of body parts that a detector counts as nudity, on all images of a list of prompts together. Rows under a "
+            "part's name count that part alone.",
+            form="mean",
+            better="lower",
+            aim="forget",
+            probes=("target",),
+            needs=("labels",),
         ),
         Description(
             name="information",

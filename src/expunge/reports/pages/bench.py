@@ -6,6 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from expunge.bench.beside import NOT_COMPARABLE, Beside, Pair
 from expunge.bench.summary import AFTER, CONTROL, COSTS, RETAINED, SUCCESS, Measured, Pooled, Standing, columns
 from expunge.names import RETRAINED
 from expunge.progress import duration
@@ -54,19 +55,31 @@ class Matrix:
     albums: tuple[Album, ...]
 
 
-def write_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Standing], out: Path) -> Path:
+@dataclass(frozen=True)
+class Published:
+    """A published number in the table beside ours."""
+
+    method: str
+    of: str
+    metric: str
+    ours: Value | None
+    published: str
+    source: str
+
+
+def write_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Standing], out: Path, beside: Beside | None = None) -> Path:
     """Writes the page of a suite to `out`, and returns `out`. It contains all it shows and runs no script.
 
-    `found` gives the images, `lines` the numbers. The same of both give the same bytes.
+    `found` gives the images, `lines` the numbers, `beside` what is published. The same of all give the same bytes.
 
     Raises:
         ExpungeError: a broken run folder, or a link out of one; `out` cannot be written.
     """
-    write_atomically(out, render_bench_page(name, found, lines).encode())
+    write_atomically(out, render_bench_page(name, found, lines, beside).encode())
     return out
 
 
-def render_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Standing]) -> str:
+def render_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Standing], beside: Beside | None = None) -> str:
     """The text of the page."""
     colours = {label: i for i, label in enumerate(line.label for line in lines if line.units)}
     metrics, attacks = ([m for m in columns(lines) if (AFTER in m) is under] for under in (False, True))
@@ -90,7 +103,15 @@ def render_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Stan
         matrices=[made for concept in dict.fromkeys(m.concept for m in found) for made in _matrices(concept, views, colours)],
         concepts=list(dict.fromkeys(m.concept for m in found)),
         seeds=sorted({m.seed for m in found}),
+        beside=beside,
+        published=[_published(p) for p in beside.pairs] if beside else [],
+        not_comparable=NOT_COMPARABLE,
     )
+
+
+def _published(pair: Pair) -> Published:
+    published = number(pair.published, is_fraction(pair.metric.split(AFTER)[0]))
+    return Published(pair.method, pair.of, pair.metric, _value(pair.metric, pair.ours, pair.is_unfit), published, pair.source)
 
 
 def _line(line: Standing, colour: int | None, metrics: Sequence[str], costs: Sequence[str], attacks: Sequence[str]) -> MethodLine:

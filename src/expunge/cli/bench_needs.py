@@ -1,0 +1,39 @@
+"""What `expunge bench --dry-run` says before a model is loaded: what is missing, where to get it, and how many images there are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from expunge.cli.output import print_lines, print_table
+
+
+def print_needs(plan: Any, needs: Sequence[Any]) -> None:
+    """Prints what a suite has of what it needs from elsewhere, and what is missing, with where to get it."""
+    from expunge.bench.published import describe_data, look
+
+    rows = [("missing", need.option, need.about) for need in needs]
+    for name, entry in plan.data.items():
+        if found := look(name, entry):
+            rows.append(("here", f"--data {name}={entry.file}", found.note))
+        elif entry.optional:
+            rows.append(("left out", f"--data {name}=...", describe_data(entry)))
+    if rows:
+        print_table("data, model and judge", ("", "option", "what it is"), rows)
+    if plan.about:
+        print_lines(f"{plan.about.title}: {plan.about.measures}", "")
+
+
+def print_images(plan: Any) -> None:
+    """Prints the price of a suite without its model or data: images and the forwards that they take."""
+    from expunge.bench.cost import count_images
+    from expunge.config import build
+    from expunge.models.sampling import Sampler
+
+    sampler = build(Sampler, dict(plan.sampler), "sampler")
+    base, runs = count_images(plan.units, sampler)
+    each = sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
+    missing = sum(e.rows or 0 for e in plan.data.values() if e.kind == "prompts" and not e.file)
+    lists = f"; of each, {missing:,} more for the lists of prompts that are missing" if missing else ""
+    print_lines(
+        f"{len(plan.units):,} units: {base:,} images of the base model and {runs:,} of runs{lists}; {each} forwards each",
+        "With all of it, a dry run estimates time, training and disk too.",
+    )
