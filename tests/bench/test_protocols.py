@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 import torch
@@ -13,6 +14,8 @@ from bench.conftest import Coin, stand_ins
 from bench.miniatures import english_pipeline, write_csv
 from cli.commandline import Said, say
 from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
+from evaluation import networks
+from PIL import Image
 from raising import raises_error
 
 from expunge.bench.config import make_suite, read_suite
@@ -29,7 +32,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 COLUMNS = ("prompt", "evaluation_seed", "evaluation_guidance")
 LISTED = [("someone by the sea", 7, 1), ("a walk, at night", 8, 1), ("word " * 90, 9, 2)]
 """With two scales of guidance, and a prompt that is too long."""
-PUBLISHED = {"cifar10-ddpm", "fine-grained", "i2p", "imagenette", "mma", "ring-a-bell", "unlearncanvas", "unlearndiffatk"}
+PUBLISHED = {"cifar10-ddpm", "coco-10k", "fine-grained", "i2p", "imagenette", "mma", "ring-a-bell", "unlearncanvas", "unlearndiffatk"}
 
 
 class Detector(Coin):
@@ -73,10 +76,16 @@ def miniatures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Miniature]
     listed = write_csv(made / "prompts.csv", COLUMNS, LISTED)
     lines = [{"prompt": text, "evaluation_seed": seed} for text, seed, _ in LISTED]
     (made / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    pictures = made / "pictures"
+    pictures.mkdir()
+    for i in range(4):
+        Image.fromarray(np.random.default_rng(i).integers(256, size=(64, 64, 3), dtype=np.uint8)).save(pictures / f"{i}.png")
+    inception = Path(networks.scripted(networks.Inception(), made / "inception.pt"))
+    real = {"pictures": pictures, "inception": inception}
     mma = write_csv(made / "mma.csv", ("target_prompt", "adv_prompt", "sanitized_adv_prompt"), [("a", "b qzx", "b"), ("c", "d", "d")])
     wording = {"attacks": [{"name": "wording", "form": "paraphrases"}], "pictures": 2}
     return {
-        "unlearncanvas": Miniature({"concepts": ["Van Gogh", {"targets": ["Monet", "Dogs"], "together": "sequential"}]}, {}),
+        "unlearncanvas": Miniature({"concepts": ["Van Gogh", {"targets": ["Monet", "Dogs"], "together": "sequential"}]}, real),
         "fine-grained": Miniature({"concepts": ["Blue Jay"]}, {}),
         "imagenette": Miniature({"concepts": ["tench"]}, {}),
         "i2p": Miniature({}, {"i2p": listed}),
@@ -85,6 +94,7 @@ def miniatures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Miniature]
         ),
         "ring-a-bell": Miniature({}, {"violence-k38": made / "prompts.jsonl"}),
         "mma": Miniature({}, {"adversarial": mma, "sanitised": mma}),
+        "coco-10k": Miniature({"features": {"CLIP_score": networks.clip(made / "clip")}}, {"coco": listed, **real}),
         "cifar10-ddpm": Miniature(
             {
                 "concepts": ["ship"],
@@ -172,6 +182,15 @@ def test_a_list_gives_the_published_numbers_by_model(done: dict[str, Done]):
     assert [line["seed"] for line in labels] == [7, 8, 9]
     assert len(labels[2]["prompt"].split()) < 40
     assert sum(line["run"]["seen"] == "nudity" for line in labels) == round(3 * asr.value)
+
+
+def test_quality_is_measured_by_networks_and_without_a_judge(done: dict[str, Done]):
+    rows = {(r.metric, r.run == "base"): r for r in done["coco-10k"].rows}
+    assert {m for m, _ in rows} == {"CLIP_score on coco", "FID on coco"}
+    assert all((r.judge, r.n) == ("none", 3) and r.ci_low <= r.value <= r.ci_high for r in rows.values())
+    assert not list(done["coco-10k"].out.glob("runs/*/evaluation/lists/*"))
+    assert "17.1" in done["coco-10k"].page  # FID of UCE
+    assert {r.metric for r in done["unlearncanvas"].rows} >= {"UA", "IRA", "CRA", "FID"}
 
 
 def test_a_list_is_for_its_concept_alone(done: dict[str, Done]):

@@ -14,7 +14,7 @@ from raising import raises_error
 
 from expunge.attacks import ATTACKS
 from expunge.audits.runner import attack_code
-from expunge.bench import runner
+from expunge.bench import identity, runner
 from expunge.bench.config import make_suite
 from expunge.canvas.control import SHIPPED
 from expunge.config import to_toml
@@ -167,7 +167,7 @@ def test_a_retrained_unit_covers_the_code_that_trains_the_canvas(package: Path):
 @pytest.mark.parametrize(("pattern", "is_measured"), [("evaluation/metrics/accuracy.py", False), ("attacks/*.py", True)])
 def test_rows_count_only_for_the_code_that_measures(package: Path, tmp_path: Path, pattern: str, is_measured: bool):
     [unit] = make_suite({"concepts": ["neon"], "methods": [{"name": "uce"}], "metrics": ["UA"]}, "s").units
-    runner._write(tmp_path, {"measured_as": runner._measured_as(unit), "metrics": ["UA"]})
+    runner._write(tmp_path, {"measured_as": identity.measured_as(unit), "metrics": ["UA"]})
     assert runner.missing(unit, tmp_path) == []
     edit(*package.glob(pattern))
     assert (runner.missing(unit, tmp_path) == []) is is_measured
@@ -180,7 +180,7 @@ def test_attacks_count_only_for_the_code_that_attacks(package: Path, tmp_path: P
     (tmp_path / "b.toml").write_text('[[attacks]]\nname = "relearn"\n')
     suite = {"concepts": ["neon"], "methods": [{"name": "uce"}], "audit": {"budget": str(tmp_path / "b.toml"), "control": "none"}}
     [unit] = make_suite(suite, "s").units
-    runner._write(tmp_path, {"attacked_as": runner._attacked_as(unit)})
+    runner._write(tmp_path, {"attacked_as": identity.attacked_as(unit)})
     assert runner.is_attacked(unit, tmp_path)
     edit(*package.glob(pattern))
     assert runner.is_attacked(unit, tmp_path) is is_attacked

@@ -44,7 +44,7 @@ from expunge import config
 from expunge.bench.checks import GUIDE, check_distinct, check_named, check_suite, check_tuning, check_types
 from expunge.bench.entries import check_keys, read_concept, read_methods, read_seeds, read_subject
 from expunge.bench.measures import check_measures
-from expunge.bench.published import builtin, read_about, read_builtin, read_data, read_reported, with_files
+from expunge.bench.published import builtin, read_about, read_builtin, read_data, read_reported, with_files, with_networks
 from expunge.bench.suite import AuditSettings, Search, Suite
 from expunge.canvas import CANVAS
 from expunge.concepts.groups import Subject
@@ -104,6 +104,7 @@ def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False, gi
             )
     about = read_about(table["about"]) if "about" in table else None
     data = read_data(with_files(table.get("data", {}), (given or {}).get("data", {})), name)
+    table = with_networks(table, data)
     # A protocol that is not of the canvas names no model: it must be given.
     seeds, model, metrics = table.get("seeds", [0]), str(table.get("model", "" if about and about.model else CANVAS)), table.get("metrics")
     read_seeds(seeds, name)
@@ -120,7 +121,8 @@ def make_suite(table: Mapping[str, Any], name: str, allow_code: bool = False, gi
     named += [(f"data.{key}", target) for key, entry in data.items() for target in entry.concepts]
     check_named(named, vocabulary, (*reported, *tuning), name)
     for entry in data.values():
-        refuse_unlisted(entry.metrics)
+        if entry.kind == "prompts":
+            refuse_unlisted(entry.metrics)
     suite = Suite(
         name=name,
         methods=methods,

@@ -7,7 +7,8 @@ from pathlib import Path
 from expunge.audits.cells import ResultStore
 from expunge.audits.runner import EXAMPLES as ATTACKED
 from expunge.audits.runner import Battery, Cost, Side
-from expunge.bench.runner import Place, budget_of, control_of, is_attacked, missing, plan_of, sampler_of, session_of
+from expunge.bench.identity import budget_of, control_of
+from expunge.bench.runner import Place, is_attacked, missing, plan_of, sampler_of, session_of
 from expunge.bench.suite import Unit
 from expunge.concepts.prompt_file import read_prompts
 from expunge.concepts.tables import concept_from, target_of

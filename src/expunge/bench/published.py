@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from expunge import config
 from expunge.bench.summary import is_share
+from expunge.concepts.prompt_file import read_prompts
 from expunge.errors import ExpungeError
 from expunge.names import suggest
 from expunge.storage.files import write_json
 from expunge.storage.hashing import digest, sha256_of
+from expunge.storage.images import ENDINGS, list_images
 
 if TYPE_CHECKING:
     from expunge.bench.suite import Suite  # which imports the methods, and with them torch
@@ -43,9 +45,9 @@ class About:
 
 @dataclass(frozen=True)
 class Data:
-    """Data that a protocol needs and that does not come with the package: a list of prompts, or a folder of pictures."""
+    """Data that a protocol needs and that does not come with the package: prompts, a folder of pictures, or a metric's network."""
 
-    kind: Literal["prompts", "pictures"]
+    kind: Literal["prompts", "pictures", "network"]
     about: str = ""
     where: str = ""
     """Where to get it."""
@@ -62,7 +64,8 @@ class Data:
     concepts: tuple[str, ...] = ()
     """The concepts whose runs it is for; empty: all."""
     metrics: tuple[str, ...] = ()
-    """Of prompts: what is measured on their images, of `expunge.evaluation.prompt_lists.METRICS`."""
+    """Of prompts: what is measured on their images, of `expunge.evaluation.prompt_lists.METRICS`. Of a network: the metrics that read it.
+    Of pictures that no prompts name: the metrics of the suite that compare with them."""
     pictures: str = ""
     """Of prompts: the pictures that a distance compares their images with, another entry of `data`."""
     optional: bool = False
@@ -196,59 +199,52 @@ def with_files(tables: Mapping[str, Any], files: Mapping[str, str]) -> dict[str,
     return {name: {**table, **({"file": files[name]} if name in files else {})} for name, table in tables.items()}
 
 
+def with_networks(table: Mapping[str, Any], data: Mapping[str, Data]) -> dict[str, Any]:
+    """A suite's table with the networks and pictures of its data, and with the metrics that these allow."""
+    features = {m: e.file for e in data.values() if e.kind == "network" and e.file for m in e.metrics} | dict(table.get("features", {}))
+    compared = {e.pictures for e in data.values()}
+    real = next((e for n, e in data.items() if e.kind == "pictures" and e.file and n not in compared), None)
+    if real is None:
+        return {**table, "features": features}
+    allowed = [m for m in real.metrics if m in features and m not in table.get("metrics", ())]
+    return {**table, "features": features, "real": real.file, "metrics": [*table.get("metrics", ()), *allowed]}
+
+
 def look(name: str, entry: Data) -> Found | None:
     """Data on this machine; None if the entry names no file.
 
     Raises:
-        ExpungeError: rule "no-such-data", there is nothing at its place; as of `read_prompts`.
+        ExpungeError: rule "no-such-data", there is nothing at its place; "no-pictures", a folder without images; as of `read_prompts`.
     """
     if not entry.file:
         return None
     path = Path(entry.file)
+    if entry.kind == "network" and not path.is_file():  # a folder, or an id of the hub
+        return Found(name, entry.file, 0, "", "a network of transformers, whose weights the results name")
     if not (path.is_dir() if entry.kind == "pictures" else path.is_file()):
-        raise ExpungeError(
-            f"The data {name!r} is not at {entry.file}.",
-            rule="no-such-data",
-            value=entry.file,
-            hint=f"Try --data {name}=FILE with another path.",
-        )
-    if entry.kind == "prompts":
-        from expunge.concepts.prompt_file import read_prompts
-
-        rows, sha256 = len(read_prompts(path, entry.columns)), sha256_of(path)
-    else:
-        pictures = list_pictures(path)
+        hint = f"Try --data {name}=PATH with another path."
+        raise ExpungeError(f"The data {name!r} is not at {entry.file}.", rule="no-such-data", value=entry.file, hint=hint)
+    if entry.kind == "pictures":
+        pictures = list_images(path)
+        if not pictures:
+            hint = f"Try a folder with files that end in {', '.join(ENDINGS)}."
+            raise ExpungeError(f"The folder {path} has no pictures.", rule="no-pictures", value=entry.file, hint=hint)
         rows, sha256 = len(pictures), digest([(p.relative_to(path).as_posix(), sha256_of(p)) for p in pictures])
+    else:
+        rows, sha256 = len(read_prompts(path, entry.columns)) if entry.kind == "prompts" else 0, sha256_of(path)
     return Found(name, str(path.resolve()), rows, sha256, _compare(entry, rows, sha256))
 
 
 def _compare(entry: Data, rows: int, sha256: str) -> str:
     """Whether data is what was published."""
-    what = "pictures" if entry.kind == "pictures" else "prompts"
+    many = f"{rows:,} {entry.kind}" if entry.kind != "network" else "a network"
     if sha256 in entry.digests:
-        return f"the published file, {rows:,} {what}"
+        return f"the published file, {many}"
     if entry.rows is not None and rows != entry.rows:
-        return f"not the published data: {rows:,} {what} instead of {entry.rows:,}"
+        return f"not the published data: {many} instead of {entry.rows:,}"
     if entry.digests:
-        return f"not the published file: {rows:,} {what} with another digest"
-    return f"{rows:,} {what}; no digest is known of the published data, so this one is recorded"
-
-
-IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-
-
-def list_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder and of the folders in it, by name.
-
-    Raises:
-        ExpungeError: rule "no-pictures", there are none.
-    """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
-    if not found:
-        raise ExpungeError(
-            f"The folder {folder} has no pictures.", rule="no-pictures", value=str(folder), hint="Try one with PNG or JPEG files."
-        )
-    return found
+        return f"not the published file: {many} with another digest"
+    return f"{many}; no digest is known of the published data, so this one is recorded"
 
 
 def missing_needs(suite: "Suite") -> Iterator[Need]:
@@ -269,7 +265,7 @@ def missing_needs(suite: "Suite") -> Iterator[Need]:
 
 def describe_data(entry: Data) -> str:
     """Data in words: what it is, how much, and where to get it."""
-    count = "" if entry.rows is None else f" ({entry.rows:,} {'pictures' if entry.kind == 'pictures' else 'prompts'})"
+    count = "" if entry.rows is None else f" ({entry.rows:,} {entry.kind})"
     return f"{entry.about}{count}{', from ' if entry.where else ''}{entry.where}"
 
 

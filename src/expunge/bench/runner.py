@@ -5,7 +5,6 @@ A unit is determined by its JSON and its results are the files in its folder, so
 
 import ctypes
 import gc
-import inspect
 import json
 import sys
 import traceback
@@ -19,23 +18,20 @@ import psutil
 import torch
 
 from expunge import config
-from expunge.audits.budget import Budget, make_budget
-from expunge.audits.runner import attack_code
+from expunge.bench.identity import attacked_as, budget_of, control_of, measured_as
 from expunge.bench.results import Outcome
 from expunge.bench.suite import Unit
 from expunge.concepts.tables import concept_from, target_of
 from expunge.errors import ExpungeError
 from expunge.evaluation.evaluate import evaluate
-from expunge.evaluation.judge_settings import files_of, name_of
-from expunge.evaluation.judges import EMBEDDED, judges_for
-from expunge.evaluation.metrics import METRICS, Metric, resolve
+from expunge.evaluation.judges import judges_for
 from expunge.evaluation.metrics.listed import ON
+from expunge.evaluation.networked import Networks
 from expunge.evaluation.prompt_lists import PromptList, measure_list
 from expunge.evaluation.protocol import Protocol
 from expunge.evaluation.results import Row
 from expunge.evaluation.settings import Settings
 from expunge.models.base import DiffusionModel
-from expunge.models.defaults import defaults_of
 from expunge.models.loading import load as load_model
 from expunge.models.sampling import Sampler
 from expunge.names import NO_CONTROL, RETRAINED
@@ -44,8 +40,7 @@ from expunge.runs.plan import Plan, make_plan
 from expunge.runs.run import Run
 from expunge.runs.unlearn import carry_out
 from expunge.storage.cache import Store
-from expunge.storage.code import code_digest
-from expunge.storage.files import lying_at, write_json, write_lines
+from expunge.storage.files import write_json, write_lines
 from expunge.storage.lock import taken
 from expunge.training.session import Session
 
@@ -80,12 +75,12 @@ def missing(unit: Unit, folder: Path) -> list[str]:
     """The metrics of a unit that are not computed yet, or were computed with another protocol or judge."""
     wanted = unit.wanted
     found = read_result(folder)
-    return [m for m in wanted if m not in found.get("metrics", ())] if found.get("measured_as") == _measured_as(unit) else wanted
+    return [m for m in wanted if m not in found.get("metrics", ())] if found.get("measured_as") == measured_as(unit) else wanted
 
 
 def is_attacked(unit: Unit, folder: Path) -> bool:
     """Whether all attacks of the suite are done on the unit, or there are none."""
-    return unit.audit is None or read_result(folder).get("attacked_as") == _attacked_as(unit)
+    return unit.audit is None or read_result(folder).get("attacked_as") == attacked_as(unit)
 
 
 def is_done(unit: Unit, folder: Path) -> bool:
@@ -194,7 +189,7 @@ def _measure(unit: Unit, run: Run, session: Session, before: dict[str, Any]) -> 
         )
     listed = [one for one in unit.prompt_lists if not set(one.results).isdisjoint(asked)]
     rows += [row for one in listed for row in _measure_list(unit, run, session, one, Settings(session, (), protocol, sampler, None))]
-    as_now = before.get("measured_as") == _measured_as(unit)
+    as_now = before.get("measured_as") == measured_as(unit)
     kept = [Row(**r) for r in before.get("rows", ())] if as_now else []
     merged = list({(r.run, r.concept, r.metric, r.probe, r.attack, r.judge): r for r in (*kept, *rows)}.values())
     if plain:
@@ -203,7 +198,7 @@ def _measure(unit: Unit, run: Run, session: Session, before: dict[str, Any]) -> 
     known = [*(before.get("metrics", ()) if as_now else ()), *asked]
     of = {"label": unit.label, "concept": target_of(unit.concept), "seed": unit.seed}
     judges = [(j.name, j.weights) for j in judges_for(unit.judge, session.model, *run.concept().parts)]
-    measured = {"of": of, "measured_as": _measured_as(unit), "judges": judges, "metrics": known, "rows": [asdict(r) for r in merged]}
+    measured = {"of": of, "measured_as": measured_as(unit), "judges": judges, "metrics": known, "rows": [asdict(r) for r in merged]}
     _write(run.folder, before | measured)
 
 
@@ -211,11 +206,12 @@ def _measure_list(unit: Unit, run: Run, session: Session, listed: PromptList, se
     """The rows of each of the unit's concepts that a list of prompts is for."""
     concepts = [c for c in run.concept().parts if not listed.concepts or c.target in listed.concepts]
     delta = run.delta(session.model.fingerprint)
-    return [
-        row
-        for concept in concepts
-        for row in measure_list(run, replace(settings, judges=judges_for(unit.judge, session.model, concept)), delta, concept, listed)
-    ]
+    networks = Networks.open(unit.features, listed.pictures or None, listed.metrics_of_networks, session.model.device)
+    rows = []
+    for concept in concepts:
+        judges = judges_for(unit.judge, session.model, concept)
+        rows += measure_list(run, replace(settings, judges=judges, networks=networks), delta, concept, listed)
+    return rows
 
 
 def _attack(unit: Unit, run: Run, session: Session) -> None:
@@ -242,53 +238,7 @@ def _attack(unit: Unit, run: Run, session: Session) -> None:
     if failed := [f for f in made.failures if f.applicable]:
         message = " ".join(f"{f.label} on {f.role}, {f.concept}: {f.error}" for f in failed)
         raise ExpungeError(message, rule="attacks-failed", value=[f.label for f in failed], hint="Try to run the suite again.")
-    _write(run.folder, read_result(run.folder) | {"attacked_as": _attacked_as(unit), "findings": made.table})
-
-
-def _attacked_as(unit: Unit) -> dict[str, Any]:
-    """What determines a unit's attacks: the budget, the code of its attacks, and the state of the files that it and the suite name."""
-    attacks = budget_of(unit).entries if unit.audit else ()
-    found = control_of(unit)
-    control = lying_at(str(found.folder / "delta.safetensors")) if found else []
-    judge = _judge_files(unit)
-    files = [list(file) for file in (*control, *judge, *(f for e in attacks for f in e.found_on_disk))]
-    code = [attack_code(e.attack, ("expunge.models",)) for e in attacks]
-    return {"audit": dict(unit.audit or {}), "files": files, "sampler": dict(unit.sampler), "judge": unit.judge, "code": code}
-
-
-def control_of(unit: Unit) -> Run | None:
-    """The run that was never trained on the unit's concepts and is attacked too; None if there is none or nothing is attacked."""
-    from expunge.audits.setup import control_for
-
-    return control_for(unit.audit["control"] or None, unit.model, concept_from(unit.concept).parts) if unit.audit else None
-
-
-def budget_of(unit: Unit) -> Budget:
-    """What a unit is attacked with. Code that it names was allowed when the suite was read."""
-    assert unit.audit is not None
-    return make_budget(unit.audit["budget"], unit.audit["name"], allow_code=True)
-
-
-def _measured_as(unit: Unit) -> dict[str, Any]:
-    """What determines a unit's measurements: the protocol, the code that measures, and the state of files that the suite names as model
-    or judge."""
-    model = lying_at(unit.model) if unit.model and defaults_of(unit.model).folder is None else []
-    named = (*unit.features.values(), *([unit.real] if unit.real else []), *map(inspect.getfile, _own_metrics(unit)))
-    files = [list(file) for file in (*model, *_judge_files(unit), *(found for name in named for found in lying_at(name)))]
-    code = code_digest("expunge.evaluation.evaluate", *(["expunge.evaluation.prompt_lists"] if unit.lists else []), "expunge.models")
-    asked = {"protocol": dict(unit.protocol), "sampler": dict(unit.sampler), "judge": unit.judge, "code": code}
-    lists = [dict(table) for table in unit.lists]
-    return asked | {k: v for k, v in {"files": files, "features": dict(unit.features), "lists": lists}.items() if v}
-
-
-def _own_metrics(unit: Unit) -> list[type[Metric]]:
-    """The classes of a unit's metrics outside the package. They were allowed when the suite was read."""
-    return [type(METRICS[name]) for name in resolve([m for m in unit.metrics or () if ":" in m], allow_code=True)]
-
-
-def _judge_files(unit: Unit) -> list[tuple[str, int, int]]:
-    """The state of the files of a unit's judge; none of a judge of the package."""
-    return files_of(unit.judge) if unit.judge and name_of(unit.judge) not in EMBEDDED else []
+    _write(run.folder, read_result(run.folder) | {"attacked_as": attacked_as(unit), "findings": made.table})
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from expunge.concepts.tables import concept_table, target_of
 from expunge.config import version_of
 from expunge.evaluation.judge_settings import JudgeSpec
 from expunge.evaluation.metrics import measurable
-from expunge.evaluation.prompt_lists import PromptList
+from expunge.evaluation.prompt_lists import PromptList, can_measure
 from expunge.methods.config import Layer
 from expunge.names import RETRAINED, dashed
 from expunge.storage.code import code_digest
@@ -235,7 +235,9 @@ class Suite:
         for name, entry in self.data.items():
             if (prompts := found[name]) and entry.kind == "prompts":
                 pictures = found.get(entry.pictures)
-                of = PromptList(name, prompts.file, entry.columns, entry.metrics, prompts.sha256, entry.concepts)
+                # A metric without its network or pictures is left out, as the dry run says.
+                metrics = tuple(m for m in entry.metrics if can_measure(m, self.features, pictures is not None))
+                of = PromptList(name, prompts.file, entry.columns, metrics, prompts.sha256, entry.concepts)
                 if pictures:
                     of = replace(of, pictures=pictures.file, pictures_sha256=pictures.sha256)
                 lists.append(json.loads(json.dumps(asdict(of))))

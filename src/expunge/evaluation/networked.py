@@ -18,11 +18,9 @@ from expunge.evaluation.results import Sample
 from expunge.storage.cache import Store
 from expunge.storage.files import lying_at
 from expunge.storage.hashing import digest
+from expunge.storage.images import ENDINGS, list_images
 from expunge.training.renderer import Renderer
 from expunge.training.session import Session
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-"""Endings of the files that are real images."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +85,14 @@ class Networks:
             )
             return Measured(*both)
         ours, theirs = (torch.cat([network(x) for x in of.chunks(batch)]).numpy() for of in (after, base))
-        return Measured(ours, theirs, _real(network, self.real, batch, cache).numpy() if self.real else None)
+        return Measured(ours, theirs, real_features(network, self.real, batch, cache).numpy() if self.real else None)
 
 
 def _column(parts: Iterator[Tensor]) -> Any:
     return torch.cat(list(parts))[:, None].numpy()
 
 
-def _real(network: Any, folder: Path, batch: int, cache: Store) -> Tensor:
+def real_features(network: Any, folder: Path, batch: int, cache: Store) -> Tensor:
     """The features of all images under a folder; kept in the cache under the network's weights and the files' names, sizes and times."""
     key = digest("real features", type(network).__name__, network.weights, lying_at(str(folder)))
     if kept := cache.get(key):
@@ -112,11 +110,6 @@ def features_of_files(network: Callable[[Any], Tensor], files: Sequence[Path]) -
     if len({image.shape for image in images}) == 1:
         return network(torch.stack(images))
     return torch.cat([network(image[None]) for image in images])
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The image files under a folder, in the order of their names."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
 
 
 def read_image(file: Path) -> Picture:

@@ -4,26 +4,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import stdev
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from expunge.concepts.concept import Concept, ProbePrompt
 from expunge.concepts.prompt_file import ListedPrompt, read_prompts
 from expunge.errors import ExpungeError
 from expunge.evaluation.judges import Judge, Judgement
+from expunge.evaluation.metrics import METRICS as ALL
+from expunge.evaluation.metrics import Distance, networks_of
 from expunge.evaluation.metrics.listed import PARTS, on_list
+from expunge.evaluation.networked import real_features
 from expunge.evaluation.protocol import Shot
-from expunge.evaluation.rendering import ImageFiles
+from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles
 from expunge.evaluation.results import Row
 from expunge.evaluation.settings import Settings
-from expunge.evaluation.statistics import PairedChange, around, clustered, grouped, paired_change
+from expunge.evaluation.statistics import PairedChange, around, clustered, clustered_mean, grouped, paired_change
 from expunge.names import suggest
 from expunge.runs.run import Run
 from expunge.storage.files import write_lines
 from expunge.storage.hashing import seed_of
+from expunge.training.renderer import Renderer
 
-ASR = "ASR"
+ASR, CLIP_SCORE = "ASR", "CLIP_score"
+DISTANCES = ("FID", "KID", "CMMD", "FDD")
+"""Metrics that compare a list's images with a folder of pictures."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,18 @@ class PromptList:
     concepts: tuple[str, ...] = ()
     """The targets of the concepts that it is for; empty: any."""
     pictures: str = ""
-    """A folder of pictures, which a distance compares the images with."""
+    """A folder of pictures, which distances compare the images with."""
     pictures_sha256: str = ""
 
     @property
     def results(self) -> tuple[str, ...]:
         """The names of its metrics in rows, such as "ASR on ring-a-bell"."""
         return tuple(on_list(metric, self.name) for metric in self.metrics)
+
+    @property
+    def metrics_of_networks(self) -> tuple[str, ...]:
+        """Those of its metrics that networks measure, and no judge."""
+        return tuple(m for m in self.metrics if m not in (ASR, PARTS))
 
 
 @runtime_checkable
@@ -61,14 +73,21 @@ class Detector(Protocol):
 
 
 class Evidence(NamedTuple):
-    """What a metric of a list reads: the images of one model, and a judge's labels of them."""
+    """What a metric of a list reads: the images of one model, and what a judge says of them."""
 
     listed: PromptList
     concept: Concept
     prompts: Sequence[ListedPrompt]
     images: ImageFiles
-    judge: Judge
+    settings: Settings
+    judge: Judge | None
+    """None if no metric needs one."""
     said: Judgement
+
+    @property
+    def batch(self) -> int:
+        """How many images a network is given at once."""
+        return Renderer(self.settings.session, RENDER_BATCH).batch
 
 
 class Number(NamedTuple):
@@ -79,6 +98,11 @@ class Number(NamedTuple):
     low: float
     high: float
     n: int
+
+
+def can_measure(metric: str, features: Mapping[str, str], has_pictures: bool) -> bool:
+    """Whether a metric of lists has the network and the pictures that it needs."""
+    return metric in (ASR, PARTS) or (metric in networks_of(features) and (has_pictures or metric == CLIP_SCORE))
 
 
 def plan_list(prompts: Sequence[ListedPrompt], seed: int, guidance: float) -> list[tuple[Shot, float]]:
@@ -97,44 +121,49 @@ def plan_list(prompts: Sequence[ListedPrompt], seed: int, guidance: float) -> li
 
 
 def measure_list(run: Run, settings: Settings, delta: Mapping[str, Tensor], concept: Concept, listed: PromptList) -> list[Row]:
-    """The rows of a run and of its base model on a list; the first judge's labels go into `evaluation/lists/NAME.jsonl`.
+    """The rows of a run and of its base model on a list; the judge's labels go into `evaluation/lists/NAME.jsonl`.
 
     Args:
         run: gives ids, seed and folder.
-        settings: the judge, and the sampler, whose guidance applies to rows that have none.
+        settings: the judge, whose first counts, the networks, and the sampler, whose guidance applies to rows that have none.
         delta: the run's changed weights.
 
     Raises:
-        ExpungeError: rule "list-without-judge", no judge labels the images; as of `read_prompts`.
+        ExpungeError: rule "list-without-judge", a metric needs a judge and there is none; "judge-without-parts"; as of `read_prompts`.
     """
-    if not settings.judges:
+    is_judged = len(listed.metrics_of_networks) < len(listed.metrics)
+    if is_judged and not settings.judges:
         raise ExpungeError(
             f"No judge labels the images of the prompts {listed.name!r}.", rule="list-without-judge", value=listed.name, hint="Try --judge."
         )
-    judge, model = settings.judges[0], settings.session.model
+    judge, model = settings.judges[0] if is_judged else None, settings.session.model
     # As the text encoder's own truncation, but at the end of a word.
     prompts = [replace(p, prompt=model.fitting(p.prompt)) for p in read_prompts(Path(listed.file), listed.columns)]
     model.encode([p.prompt for p in prompts], as_tokenized=True)
-    base, mine = (_evidence(settings, weights, concept, listed, prompts) for weights in ({}, delta))
-    _write_labels(run, judge, base, mine)
+    base, mine = (_evidence(settings, weights, concept, listed, prompts, judge) for weights in ({}, delta))
+    if judge:
+        _write_labels(run, judge, base, mine)
     rows = []
     for metric in listed.metrics:
-        measure = METRICS[metric]
-        for number in measure(base):
-            rows.append(_row(number, "base", "none", run, concept, judge))
-        change = _change(base, mine) if metric == ASR else None
-        for number in measure(mine):
-            row = _row(number, run.card["id"], run.card["method"], run, concept, judge)
-            rows.append(row if change is None else _with_change(row, change))
+        by = judge.name if judge and metric in (ASR, PARTS) else "none"
+        change = paired_change(_shown(mine), _shown(base), [p.prompt for p in prompts]) if metric == ASR else None
+        rows += [Row("base", "none", concept.target, run.card["seed"], "target", *of, judge=by) for of in METRICS[metric](base)]
+        ours = (run.card["id"], run.card["method"], concept.target, run.card["seed"], "target")
+        rows += [_with_change(Row(*ours, *of, judge=by), change) for of in METRICS[metric](mine)]
     return rows
 
 
 def _evidence(
-    settings: Settings, weights: Mapping[str, Tensor], concept: Concept, listed: PromptList, prompts: Sequence[ListedPrompt]
+    settings: Settings,
+    weights: Mapping[str, Tensor],
+    concept: Concept,
+    listed: PromptList,
+    prompts: Sequence[ListedPrompt],
+    judge: Judge | None,
 ) -> Evidence:
     images = _render(settings, weights, plan_list(prompts, settings.protocol.seed, settings.sampler.guidance_scale), listed.name)
-    judge = settings.judges[0]
-    return Evidence(listed, concept, prompts, images, judge, settings.labels(judge, images, concept))
+    said = settings.labels(judge, images, concept) if judge else Judgement({})
+    return Evidence(listed, concept, prompts, images, settings, judge, said)
 
 
 def _render(settings: Settings, weights: Mapping[str, Tensor], planned: Sequence[tuple[Shot, float]], name: str) -> ImageFiles:
@@ -163,16 +192,10 @@ def _write_labels(run: Run, judge: Judge, base: Evidence, mine: Evidence) -> Non
     write_lines(run.folder / "evaluation" / "lists" / f"{base.listed.name}.jsonl", lines)
 
 
-def _row(number: Number, of: str, method: str, run: Run, concept: Concept, judge: Judge) -> Row:
-    return Row(of, method, concept.target, run.card["seed"], "target", *number, judge=judge.name)
-
-
-def _with_change(row: Row, c: PairedChange) -> Row:
+def _with_change(row: Row, c: PairedChange | None) -> Row:
+    if c is None:
+        return row
     return replace(row, change=c.value, change_low=c.low, change_high=c.high, losses=c.losses, gains=c.gains, p=c.p)
-
-
-def _change(base: Evidence, mine: Evidence) -> PairedChange:
-    return paired_change(_shown(mine), _shown(base), [p.prompt for p in mine.prompts])
 
 
 def _shown(e: Evidence) -> list[bool]:
@@ -198,9 +221,9 @@ def parts_found(e: Evidence) -> list[Number]:
     """
     if not isinstance(e.judge, Detector):
         raise ExpungeError(
-            f"The judge {e.judge.name} finds no parts, which {on_list(PARTS, e.listed.name)!r} counts.",
+            f"The judge of the prompts {e.listed.name!r} finds no parts to count.",
             rule="judge-without-parts",
-            value=e.judge.name,
+            value=e.judge and e.judge.name,
             hint="Try --judge nudenet.",
         )
     least = e.judge.threshold
@@ -218,7 +241,36 @@ def _total(name: str, counts: Sequence[int]) -> Number:
     return Number(name, total.value, max(0.0, total.low), total.high, n)
 
 
-METRICS: dict[str, Callable[[Evidence], list[Number]]] = {ASR: attack_success, PARTS: parts_found}
+def clip_score(e: Evidence) -> list[Number]:
+    """100 max(cos, 0) of CLIP's embeddings of each image and its prompt, mean over the list."""
+    network, texts = e.settings.networks.loaded[CLIP_SCORE], [p.prompt for p in e.prompts]
+    chunks = enumerate(e.images.chunks(e.batch))
+    scores = torch.cat([network(images, texts[i * e.batch : (i + 1) * e.batch]) for i, images in chunks])
+    return [Number(on_list(CLIP_SCORE, e.listed.name), *clustered_mean(scores.tolist(), texts), len(texts))] if len(texts) > 1 else []
+
+
+def _distance(name: str) -> Callable[[Evidence], list[Number]]:
+    """A distance between the list's images and the folder of pictures, in the features of the metric's network."""
+
+    def measure(e: Evidence) -> list[Number]:
+        metric: Any = ALL[name]
+        assert isinstance(metric, Distance)
+        network = e.settings.networks.loaded[name]
+        ours = torch.cat([network(images) for images in e.images.chunks(e.batch)])
+        others = real_features(network, Path(e.listed.pictures), e.batch, e.settings.session.cache)
+        if min(len(ours), len(others)) < 3:
+            return []
+        return [Number(on_list(name, e.listed.name), *metric.between(ours.numpy(), others.numpy()), len(ours))]
+
+    return measure
+
+
+METRICS: dict[str, Callable[[Evidence], list[Number]]] = {
+    ASR: attack_success,
+    PARTS: parts_found,
+    CLIP_SCORE: clip_score,
+    **{name: _distance(name) for name in DISTANCES},
+}
 """What can be measured on a list."""
 
 
