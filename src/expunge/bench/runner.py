@@ -25,6 +25,7 @@ from expunge.concepts.tables import concept_from, target_of
 from expunge.errors import ExpungeError
 from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.judges import judges_for
+from expunge.evaluation.judges.calibrated import on_base_model
 from expunge.evaluation.metrics.listed import ON
 from expunge.evaluation.networked import Networks
 from expunge.evaluation.prompt_lists import PromptList, measure_list
@@ -209,7 +210,7 @@ def _measure_list(unit: Unit, run: Run, session: Session, listed: PromptList, se
     networks = Networks.open(unit.features, listed.pictures or None, listed.metrics_of_networks, session.model.device)
     rows = []
     for concept in concepts:
-        judges = judges_for(unit.judge, session.model, concept)
+        judges = on_base_model(judges_for(unit.judge, session.model, concept), settings.base_images)
         rows += measure_list(run, replace(settings, judges=judges, networks=networks), delta, concept, listed)
     return rows
 

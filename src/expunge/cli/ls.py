@@ -96,6 +96,7 @@ def _list_judges() -> None:
         ("nudenet", "a detector of nudity, for that concept only: gives UA and UA_syn; pip install 'expunge[nudenet]'"),
         ("vlm:FOLDER|ID", "an image-text-to-text model that is asked whether the picture shows the concept; any concept: UA and UA_syn"),
         ("reference:FOLDER,model=FOLDER|ID", "your example images, by the embedding of a vision model; any concept: UA, UA_syn, FID_base"),
+        ("by-kind", "a judge for each kind of concept: by-kind,kinds=style+object,judges=FOLDER+FOLDER; gives CRA and ORA too"),
         ("NAME,SETTING=VALUE", "a judge with settings, such as nudenet,threshold=0.45; `expunge show nudenet` (vlm, reference) lists them"),
         ("FOLDER|ID", "an image classifier of transformers; its classes are matched to the names of the concept's kind: no CRA, no ORA"),
         ("FOLDER|ID", "CLIP, which chooses among the vocabulary's names in its prompt templates"),

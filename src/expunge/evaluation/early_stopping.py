@@ -40,7 +40,7 @@ class Gone(StoppingRule):
     """Images of each concept, spread over its prompts. More is surer and slower."""
     seen: Annotated[float, Ge(0), Lt(1)] = 0.0
     """The share of images that may still show the concept. Larger ends sooner."""
-    judge: Annotated[str | None, NamesCode(but=("nudenet", "vlm", "reference"))] = None
+    judge: Annotated[str | None, NamesCode(but=("nudenet", "vlm", "reference", "by-kind"))] = None
     """The judge, as for `expunge eval`: one of `expunge ls judges`. main is the default on the canvas."""
 
     def start(self, model: DiffusionModel, concept: Subject) -> Check:
