@@ -23,7 +23,7 @@ from expunge.methods.config import Layer
 from expunge.methods.uce import UCE, eraser
 from expunge.models.scopes import SCOPES
 from expunge.reports.charts.sequence import course_of
-from expunge.reports.pages.run import run_settings
+from expunge.reports.pages.sections import run_settings
 from expunge.reports.run_view import read_view
 from expunge.runs.compose import compose
 from expunge.runs.cost import price
