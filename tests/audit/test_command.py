@@ -83,6 +83,7 @@ def test_an_audit_ends_with_verdicts_and_a_page_and_is_not_done_twice(audit, tmp
     assert "100% [68%, 100%]" in said.out
     assert "No retrained control" in said.out
     assert f"page    {tmp_path / 'audit' / 'index.html'}" in said.out
+    assert "Recovery: yes, by Undo, 8 of 8" in said.out
     assert (tmp_path / "audit" / "rows.jsonl").is_file()
     begun = len(CALLS)
     again = audit()

@@ -130,7 +130,7 @@ def test_the_images_at_the_top_are_of_the_strongest_attack(tmp_path: Path):
     page_of(audit(folder, *weak, strong[0], replace(strong[1], result=base)), run)
     [strip] = highlights(read_view(run))
     assert [(f.caption, f.marks[0].good) for f in strip.frames] == [
-        ("base model", True), ("erased", True), ("after fine-tuning on other images", False)
+        ("base model", True), ("unlearned", True), ("after fine-tuning on other images", False)
     ]  # fmt: skip
     assert all(f.uri for f in strip.frames)
 

@@ -1,18 +1,24 @@
 """The record of a run: its acceptance criterion, what it holds, and that its digests find every change."""
 
+import hashlib
 import json
+import math
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
+import jsonschema
 import pytest
 from cli.commandline import say as command
 from raising import raises_error
 from report.folders import row
+from report.markup import Markup
 
 from expunge.evaluation.criterion import parse_criterion
 from expunge.evaluation.statistics import wilson
 from expunge.reports.record.build import build_record
 from expunge.reports.record.page import write_record
+from expunge.reports.record.schema import FILE, as_json_schema, check
 from expunge.reports.record.verify import verify_record
 from expunge.runs.acceptance import fix_criterion, read_acceptance
 
@@ -132,6 +138,79 @@ def test_the_digests_find_every_change(run_folder: Make, tmp_path: Path):
         ("run", "more.txt", "new"),
         ("base", "weights.safetensors", "changed"),
     }
+
+
+@pytest.fixture
+def recorded(run_folder: Make, tmp_path: Path) -> Path:
+    """The record of an audited run whose attack trained on a folder of images."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"image")
+    folder = run_folder(measured=[*shares("UA", "target", 96, 2), row("FID_drawn", math.nan, math.nan, math.nan, "siblings")])
+    (folder / "delta.safetensors").write_bytes(b"weights")
+    audit(folder, "relearn", 0.20, 0.15)
+    file = folder / "audit" / "audit.json"
+    entry = {"name": "relearn", "label": "relearn, data images", "data": str(tmp_path / "images"), "lr": 0.1}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"seed": 3, "budget": {"pictures": 16, "attacks": [entry]}}))
+    return write_record(build_record(folder, ATTACKS, accept="UA>=0.9"), folder)[0]
+
+
+def test_a_record_follows_the_schema_of_the_package(recorded: Path):
+    shipped = json.loads(resources.files("expunge.reports.record").joinpath(FILE).read_text())
+    assert shipped == as_json_schema(), "python -m expunge.reports.record.schema"
+    jsonschema.Draft202012Validator.check_schema(shipped)
+    record = json.loads(recorded.read_text(), parse_constant=pytest.fail)  # NaN is no JSON
+    jsonschema.validate(record, shipped)
+    check(recorded.read_text(), recorded)
+    assert record["run"]["delta"] == hashlib.sha256(b"weights").hexdigest()
+    assert (record["audits"][0]["seed"], record["audits"][0]["budget"]["attacks"][0]["lr"]) == (3, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("run.seed", "0"), ("files.config.toml", "abc"), ("base.size", 3), ("prompts", None), ("written", "yesterday"), ("judges.0.name", 1)],
+)
+def test_a_record_that_does_not_follow_the_schema_is_refused(recorded: Path, place: str, value: object):
+    """By `expunge verify` and by any validator of JSON schemas."""
+    record = json.loads(recorded.read_text())
+    *path, last = ["files", "config.toml"] if place.startswith("files") else place.split(".")
+    table = record
+    for key in path:
+        table = table[int(key) if key.isdigit() else key]
+    table[last] = value
+    recorded.write_text(json.dumps(record))
+    with raises_error("broken-record", value=place):
+        verify_record(recorded)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(record, as_json_schema())
+
+
+def test_a_file_of_another_kind_is_no_record(tmp_path: Path):
+    (tmp_path / "card.json").write_text('{"id": "r1"}')
+    with raises_error("not-a-record", value=str(tmp_path / "card.json")):
+        verify_record(tmp_path / "card.json")
+
+
+def test_the_data_that_an_attack_trained_on_is_digested(recorded: Path, tmp_path: Path):
+    data = {d["use"]: d for d in json.loads(recorded.read_text())["data"]}
+    assert data["images of the attack relearn, data images"]["name"] == str(tmp_path / "images")
+    assert verify_record(recorded) == ([], ["base"])
+    (tmp_path / "images" / "b.png").write_bytes(b"another")
+    [found], _ = verify_record(recorded)
+    assert (found.part, found.file, found.what) == ("data", str(tmp_path / "images"), "changed")
+
+
+def test_the_page_has_lines_for_a_signature_and_what_was_attacked(recorded: Path):
+    page = Markup.of(recorded.with_suffix(".html"))
+    assert (page.dangers, page.unclosed) == ([], [])
+    for text in (
+        "Reviewed by",
+        "Signature",
+        "Not tried: wording, few-shot",
+        "Does not come back within this budget",
+        "the weights",
+        "seed 3",
+    ):
+        assert text in page.text, text
 
 
 def test_the_command_line_fails_with_a_code_of_its_own(run_folder: Make):

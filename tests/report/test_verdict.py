@@ -252,3 +252,36 @@ def test_the_status_line_has_all_three_answers(run_folder: Make):
     line = status_line(read_view(run_folder("r2")))
     damaged = "Damage: yes, NRA fell by 10.0 points. Recovery: yes, 58.9\u202f% after fine-tuning on other images."
     assert line == f"Removed: in part, but the judges disagree. {damaged}"
+
+
+NUMBERS = "pruning, 13 of 16; retrained control 2 of 16"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "second", "brief", "sentence"),
+    [
+        ("back", "back", f"yes, by {NUMBERS}", "Pruning brings it back: the judge sees it in 13 of 16 images"),
+        ("back", "unclear", f"yes, by {NUMBERS}, but the judges disagree", "Pruning brings it back: the judge sees it in 13 of 16 images"),
+        ("blunt", "part", f"in part, by {NUMBERS}, but the judges disagree", "Pruning brings it back in part"),
+        (
+            "learnt",
+            None,
+            f"perhaps, by {NUMBERS}",
+            "Under pruning the judge sees it in 13 of 16 images, against 0 of 16 before the attack and 2 of 16",
+        ),
+        ("present", None, "unknown, not shown to be removed before an attack", "It was not shown to be removed before any attack"),
+        ("unclear", None, "unknown, too few images", "After pruning the judge sees it in 13 of 16 images"),
+        ("blunt", "blunt", "unknown, the base model does not show it", "After pruning the judge sees it in 13 of 16 images"),
+        ("holds", None, "no, under 1 attack", "The only attack does not bring it back: the judge sees it in at most 13 of 16 images."),
+    ],
+)
+def test_every_verdict_of_an_audit_has_words_and_numbers(run_folder: Make, verdict: str, second: str | None, brief: str, sentence: str):
+    folder = run_folder(measured=[BASE_UA])
+    shares = {"asr": 13 / 16, "asr_before": 0.0, "asr_retrained": 2 / 16}
+    finding = {name: {"value": value, "low": 0.0, "high": 1.0} for name, value in shares.items()}
+    finding |= {"attack": "prune", "concept": "neon", "verdict": verdict, "second_judge": second, "pictures": 16}
+    (folder / "audit").mkdir()
+    (folder / "audit" / "audit.json").write_text(json.dumps({"findings": [finding]}))
+    back = asked(folder)[2]
+    assert back.brief == brief
+    assert back.sentence.startswith(sentence)

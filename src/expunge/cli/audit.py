@@ -61,11 +61,13 @@ def audit(
     """
     from expunge.audits.setup import conclude, prepare
     from expunge.audits.worker import run as run_cells
+    from expunge.cli.evaluation_table import print_status
     from expunge.cli.output import print_lines
     from expunge.cli.progress import report_failures
     from expunge.models.outline import assume_fingerprint, outline
     from expunge.names import NO_CONTROL
     from expunge.reports.pages.run import write_audit_page
+    from expunge.reports.run_view import read_view, with_audit
     from expunge.runs.run import Run
 
     folder, base = find_run_folder(run), None
@@ -97,6 +99,7 @@ def audit(
     concluded = conclude(battery, events)
     _print_verdicts(concluded)
     print_lines(f"rows    {concluded.folder / 'rows.jsonl'}", f"page    {write_audit_page(concluded, not no_pictures, blur)}")
+    print_status(with_audit(read_view(folder), concluded))
     if any(f.applicable for f in concluded.failures):
         raise typer.Exit(FAILED)
 

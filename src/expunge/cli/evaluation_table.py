@@ -3,9 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from expunge.cli.output import print_lines, print_table
 from expunge.evaluation.results import Row
+
+if TYPE_CHECKING:
+    from expunge.reports.run_view import RunView
 
 ROUNDING_ERROR = 1e-6
 """Smaller values are rounding errors of a distance between equal sets, and printed as 0."""
@@ -36,11 +40,18 @@ def print_evaluation(rows: Sequence[Row], stages: Mapping[str, str] = MappingPro
 
 def print_conclusion(folder: Path) -> None:
     """Prints the notes of a run's evaluation, and its verdict for each concept in one line."""
-    from expunge.reports.run_view import read_view, split_by_concept
-    from expunge.reports.text.verdict import status_line
+    from expunge.reports.run_view import read_view
 
     view = read_view(folder)
     print_lines(*(view.evaluation.notes if view.evaluation else ()))
+    print_status(view)
+
+
+def print_status(view: "RunView") -> None:
+    """Prints the verdict on each concept of a run in one line."""
+    from expunge.reports.run_view import split_by_concept
+    from expunge.reports.text.verdict import status_line
+
     parts = split_by_concept(view)
     print_lines(*(f"{f'{part.card.target}: ' if len(parts) > 1 else ''}{status_line(part)}" for part in parts))
 

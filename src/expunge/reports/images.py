@@ -77,7 +77,7 @@ def albums(group: Group, limit: int | None = None) -> list[Album]:
         of_probe = [key for key in keys if key[0] == probe]
         chosen = spread(of_probe, min(limit, len(of_probe)))
         labels = tuple(column.label for column in group.columns)
-        captions = ("base model", "erased") if len(labels) == 1 else ("", "")
+        captions = ("base model", "unlearned") if len(labels) == 1 else ("", "")
         kind = group.columns[0].view.card.kind
         strips = tuple(_strip([pairs.get(key) for pairs in found], kind, labels, captions) for key in chosen)
         title, line = PROBE_TITLES.get(probe, (probe or "Other prompts", ""))
@@ -87,7 +87,7 @@ def albums(group: Group, limit: int | None = None) -> list[Album]:
 
 def pair_strip(pair: ImagePair, kind: str | None) -> Strip:
     """One pair of images of a run that should not show a concept of this kind."""
-    return _strip([pair], kind, ("erased model",), ("base model", "erased"))
+    return _strip([pair], kind, ("unlearned model",), ("base model", "unlearned"))
 
 
 def embed(file: Path | None) -> str | None:

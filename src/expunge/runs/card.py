@@ -19,7 +19,7 @@ from expunge.models.base import DiffusionModel
 from expunge.runs.acceptance import FILE
 from expunge.runs.plan import Plan
 from expunge.storage.files import write_json
-from expunge.storage.hashing import digest
+from expunge.storage.hashing import digest, sha256_of
 
 
 def is_done(folder: Path, run: str, model: DiffusionModel | None = None, asked: Mapping[str, Any] | None = None) -> bool:
@@ -122,8 +122,11 @@ def versions() -> dict[str, str]:
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
-    """Writes `card.json` with today's date in UTC under `date`."""
-    write_json(folder / "card.json", dict(card) | {"date": datetime.now(UTC).date().isoformat()}, indent=2)
+    """Writes `card.json` with today's date in UTC under `date` and, of a finished run, the digest of its weights under `sha256`."""
+    weights = folder / "delta.safetensors"
+    digests = {weights.name: sha256_of(weights)} if card.get("status") == "done" and weights.is_file() else {}
+    about = {"date": datetime.now(UTC).date().isoformat(), **({"sha256": digests} if digests else {})}
+    write_json(folder / "card.json", dict(card) | about, indent=2)
 
 
 def forget_peak(device: torch.device) -> None:

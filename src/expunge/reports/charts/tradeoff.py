@@ -54,7 +54,8 @@ def tradeoff_chart(spots: Sequence[Spot]) -> Markup | None:
             _plot(axis, spot)
         ends = [100 * x for s in spots for x in s.retention if math.isfinite(x)]
         axis.set_xlim(min(80.0, min(ends) - 3), max(ends) + 3)
-        axis.set_ylim(-4, 104)
+        axis.set_ylim(-4, 113)
+        axis.set_yticks(range(0, 101, 20))
         axis.set_xlabel("retention: the lowest of IRA, CRA, NRA and ORA,\nrelative to the base model")
         axis.set_ylabel("forgetting: UA")
         axis.tick_params(axis="y", colors=INK)
@@ -74,8 +75,7 @@ def _plot(axis: Axes, spot: Spot) -> None:
     marker, size = ("*", 12) if spot.colour is None else (marker_of(spot.colour), 7)
     axis.plot(x, y, marker, color=colour, markerfacecolor=PAPER if spot.colour is None else colour, markersize=size, zorder=3)
     if spot.colour is None:
-        place, end = ((-8, 8), "bottom") if y < 60 else ((-8, -8), "top")
-        axis.annotate(spot.label, (x, y), place, textcoords="offset points", ha="right", va=end, color=INK)
+        axis.annotate(spot.label, (x, y), (6, 8), textcoords="offset points", ha="right", va="bottom", color=INK)  # above the crowd
 
 
 def _is_beaten(spot: Spot, spots: Sequence[Spot]) -> bool:

@@ -164,7 +164,7 @@ def _bars(cost: str, lines: Sequence[Standing], colours: dict[str, int]) -> Mark
     found = [
         Bar(line.label, colours[line.label], p.value, v.text) for line in lines if (p := line.costs.get(cost)) and (v := _cost(cost, p))
     ]
-    return cost_chart(COST_TITLES[cost], found) if found else None
+    return cost_chart(COST_TITLES[cost], sorted(found, key=lambda bar: bar.value)) if found else None
 
 
 def _matrices(concept: str, found: Sequence[tuple[Measured, RunView]], colours: dict[str, int]) -> list[Matrix]:

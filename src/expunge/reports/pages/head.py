@@ -1,14 +1,17 @@
 """The head of a run's page: what was made, from what, with what, and who judged it."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from expunge.reports.format import DASH, number
 from expunge.reports.judges import JudgeView, judges_of
 from expunge.reports.run_view import RunView
 from expunge.storage.hashing import sha256_of
-from expunge.storage.json_files import find_file
+from expunge.storage.json_files import as_float, as_table, find_file
 
 WEIGHTS = "delta.safetensors"
+ERRORS = ("false_negative", "false_positive")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,15 @@ def head(view: RunView) -> list[Fact]:
 
 
 def _judge(judge: JudgeView) -> Fact:
-    ends = dict.fromkeys(number(end, True) for end in (min(judge.errors_on_base.values()), max(judge.errors_on_base.values())))
-    text = f"{judge.name}: misses {' to '.join(ends)} of what the base model's images show"
-    return Fact("Judge", text, judge.weights or "", "weights")
+    missed, false = (_range(as_float(as_table(of.get(key)).get("value")) for of in judge.error_rates) for key in ERRORS)
+    if missed or false:
+        text = f"overlooks it in {missed or DASH} of the base model's images, sees it in {false or DASH} without it"
+    else:
+        text = f"misses {_range(judge.errors_on_base.values())} of what the base model's images show"
+    return Fact("Judge", f"{judge.name}: {text}", judge.weights or "", "weights")
+
+
+def _range(shares: Iterable[float]) -> str:
+    """The least and the greatest of several shares; empty without any."""
+    finite = [share for share in shares if math.isfinite(share)]
+    return " to ".join(dict.fromkeys(number(end, True) for end in (min(finite), max(finite)))) if finite else ""

@@ -40,7 +40,7 @@ def _attacked(audit: Audit, finding: Finding) -> Iterator[Strip]:
     for shown in mine.best.shown:
         erased, base = before.get(shown.place), plain.get(shown.place)
         if erased and base and erased.prompt == base.prompt:
-            frames = (_frame(audit, base, "base model", True), _frame(audit, erased, "erased"), _frame(audit, shown, after))
+            frames = (_frame(audit, base, "base model", True), _frame(audit, erased, "unlearned"), _frame(audit, shown, after))
             yield Strip(erased.prompt, None, frames, shown.prompt if shown.prompt != erased.prompt else "")
 
 

@@ -14,6 +14,9 @@ from expunge.reports.glossary import arrow_of, probe_names
 from expunge.reports.images import EDGE
 from expunge.runs.folder import Card
 
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+"""Endings of image files."""
+
 
 def fill(template: str, /, **values: Any) -> str:
     """The text of a template, with what every page needs beside `values`."""
@@ -21,6 +24,7 @@ def fill(template: str, /, **values: Any) -> str:
         loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"count": count, "probe_names": probe_names, "with_code": with_code, "arrow": arrow_of}
+    environment.tests["image_file"] = lambda name: str(name).lower().endswith(IMAGES)
     shared = {"style": Markup(_resource("page.css")), "symbols": MARKER_SYMBOLS, "colours": len(RUNS), "edge": EDGE}
     return label_cells(environment.get_template(template).render(**shared | values))
 

@@ -1,5 +1,6 @@
 """Collects the record of a run, as JSON, from the files of its folder. Imports no torch."""
 
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,14 +12,15 @@ from expunge.errors import ExpungeError
 from expunge.evaluation.criterion import Condition, parse_criterion
 from expunge.evaluation.results import SAMPLES
 from expunge.reports.judges import judges_of
+from expunge.reports.pages.head import WEIGHTS
+from expunge.reports.record.data import data_of
 from expunge.reports.record.digests import digests_of
 from expunge.reports.record.outcomes import Outcome, outcomes
-from expunge.reports.run_view import RunView, read_view, split_by_concept
+from expunge.reports.record.schema import FORMAT
+from expunge.reports.run_view import AuditView, RunView, read_view, split_by_concept
 from expunge.reports.text.verdict import status_line
 from expunge.runs.acceptance import Acceptance, read_acceptance
-from expunge.storage.json_files import as_tables, find_file, read_lines, read_object
-
-FORMAT = "expunge-record/1"
+from expunge.storage.json_files import as_number, as_table, as_tables, as_text, as_texts, find_file, read_lines
 
 
 def build_record(
@@ -56,12 +58,11 @@ def build_record(
     conditions = parse_criterion(criterion, attacks) if criterion else ()
     parts = split_by_concept(view)
     checked = outcomes(conditions, folder, view.evaluation.rows, [p.card.target or "" for p in parts])
-    audits = [
-        read_object(file) for audit in sorted(folder.glob("audit*/audit.json")) if (file := find_file(folder, _within(audit, folder)))
-    ]
+    audits = [audit.table for audit in view.audits]
     tried = list(dict.fromkeys(str(f.get("attack")) for audit in audits for f in as_tables(audit.get("findings"))))
     card = view.card
-    return {
+    files = digests_of(folder)
+    record = {
         "format": FORMAT,
         "written": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "status": [f"{p.card.target}: {status_line(p)}" for p in parts],
@@ -71,10 +72,13 @@ def build_record(
             "date": card.date,
             "method": card.method,
             "settings": dict(card.config),
+            "training": dict(card.training),
+            "scope": card.scope,
             "seed": card.seed,
             "code": card.code,
-        }
-        | {"concepts": [_concept(p) for p in parts], "training": dict(card.training), "scope": card.scope},
+            "concepts": [_concept(p) for p in parts],
+            "delta": files.get(WEIGHTS),
+        },
         "base": {"name": card.model, "fingerprint": card.fingerprint, "files": digests_of(base) if base else {}},
         "merged": {"files": digests_of(merged)} if merged else None,
         "environment": {"device": card.device, "dtype": card.dtype, "platform": platform.platform(), "versions": dict(card.versions)},
@@ -85,17 +89,32 @@ def build_record(
             "not_tried": [name for name in attacks if name not in tried],
             "failed": [dict(f) for audit in audits for f in as_tables(audit.get("failures"))],
         },
+        "data": data_of(view),
+        "audits": [_audit(audit) for audit in view.audits],
         "results": [asdict(row) for row in view.evaluation.rows],
         "findings": [dict(f) for audit in audits for f in as_tables(audit.get("findings"))],
         "sampler": dict(view.evaluation.sampler),
         "protocol": dict(view.evaluation.protocol),
         "prompts": _prompts(folder),
-        "files": digests_of(folder),
+        "files": files,
     }
+    return _finite(record)
 
 
-def _within(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).as_posix()
+def _audit(view: AuditView) -> dict[str, Any]:
+    table = view.table
+    settings = {"budget": dict(as_table(table.get("budget"))), "sampler": dict(as_table(table.get("sampler")))}
+    judges, seed = list(as_texts(table.get("judges"))), as_number(table.get("seed"))
+    return settings | {"folder": view.name, "seed": int(seed or 0), "judges": judges, "control": as_text(table.get("control"))}
+
+
+def _finite(value: Any) -> Any:
+    """The same without numbers that JSON does not have: not-a-number and infinity become None."""
+    if isinstance(value, dict):
+        return {key: _finite(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _acceptance(

@@ -16,7 +16,7 @@ class Difference:
     """A file that is not as the record says."""
 
     part: str
-    """run, base or merged."""
+    """run, base, merged or data."""
     file: str
     what: Literal["changed", "missing", "new"]
 

@@ -1,15 +1,30 @@
 """The record as a page to read, print and sign."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from expunge.evaluation.folder import row_from
 from expunge.evaluation.results import Row
 from expunge.reports.format import count, interval, number
-from expunge.reports.glossary import is_fraction
 from expunge.reports.pages.template import fill
+from expunge.reports.tables import BASE_RUN, Value, value_of
+from expunge.reports.text.answers import STATES
+from expunge.reports.text.recovery import badge_of, count_of
 from expunge.storage.files import write_atomically, write_json
+
+
+@dataclass(frozen=True)
+class Line:
+    """A metric by one judge, of the base model and of the result."""
+
+    metric: str
+    concept: str
+    judge: str
+    base: Value | None
+    result: Value | None
+    n: str
 
 
 def write_record(record: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
@@ -27,11 +42,34 @@ def write_record(record: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
 def render_record(record: Mapping[str, Any], folder: Path) -> str:
     """The text of the page."""
     rows = [row_from(line, folder) for line in record["results"]]
-    lines = [_line(row) for row in rows]
-    return fill("record.html.jinja", origin="", record=record, lines=lines, number=number, interval=interval)
+    attacked = [_attack(finding) for finding in record["findings"] if finding.get("verdict") in STATES]
+    of = {"lines": _lines(rows, record["run"]["id"]), "attacked": attacked, "prompts": _prompts(record["prompts"])}
+    return fill("record.html.jinja", origin="", record=record, number=number, interval=interval, **of)
 
 
-def _line(row: Row) -> tuple[str, ...]:
-    of = is_fraction(row.metric)
-    model = "base model" if row.run == "base" else "result"
-    return row.concept, row.metric, row.judge, model, number(row.value, of), interval(row.ci_low, row.ci_high, of), count(row.n)
+def _lines(rows: Sequence[Row], run: str) -> list[Line]:
+    """A line for each metric by each judge. Rows of the stages of a run are in the JSON alone."""
+    bases = {_key(row): row for row in rows if row.run == BASE_RUN}
+    results = {_key(row): row for row in rows if row.run == run}
+    return [
+        Line(row.metric, row.concept, row.judge, value_of(bases.get(key)), value_of(results.get(key)), count(row.n))
+        for key, row in (bases | results).items()
+    ]
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    return row.metric, row.concept, row.judge, row.probe, row.attack
+
+
+def _prompts(prompts: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Prompts by concept, set and seeds."""
+    found: dict[str, list[str]] = {}
+    for p in prompts:
+        seeds = ", ".join(map(str, p["seeds"]))
+        found.setdefault(f"{p['concept']}, {p['probe']}, seeds {seeds}", []).append(p["prompt"] or "(empty)")
+    return list(found.items())
+
+
+def _attack(finding: Mapping[str, Any]) -> tuple[str, ...]:
+    about = (str(finding.get(key) or "") for key in ("concept", "attack", "threat"))
+    return *about, badge_of(finding)[1], *(count_of(finding, share) for share in ("asr", "asr_before", "asr_retrained"))

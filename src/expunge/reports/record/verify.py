@@ -1,11 +1,12 @@
 """Checks a record: recomputes every digest that it names."""
 
+import json
 from pathlib import Path
 
-from expunge.errors import ExpungeError
-from expunge.reports.record.build import FORMAT
+from expunge.reports.record.data import digest_at
 from expunge.reports.record.digests import Difference, compare_digests
-from expunge.storage.json_files import as_table, read_object
+from expunge.reports.record.schema import check
+from expunge.storage.json_files import as_table, as_tables, read_object
 
 
 def verify_record(file: Path, base: Path | None = None, merged: Path | None = None) -> tuple[list[Difference], list[str]]:
@@ -17,13 +18,10 @@ def verify_record(file: Path, base: Path | None = None, merged: Path | None = No
         merged: the folder of the merged model, if the record has one.
 
     Raises:
-        ExpungeError: a file that is no record, or of another format.
+        ExpungeError: a file that is no record, is of another format, or does not follow the schema of records.
     """
     record = read_object(file)
-    if record.get("format") != FORMAT:
-        raise ExpungeError(
-            f"{file} is not a record of the format {FORMAT}.", rule="not-a-record", value=record.get("format"), hint="Try RUN/record.json."
-        )
+    check(json.dumps(record), file)
     found, unchecked = compare_digests("run", file.parent, as_table(record.get("files"))), []
     for part, folder in {"base": base, "merged": merged}.items():
         digests = as_table(as_table(record.get(part)).get("files"))
@@ -31,4 +29,10 @@ def verify_record(file: Path, base: Path | None = None, merged: Path | None = No
             found += compare_digests(part, folder, digests)
         elif digests or part == "base":
             unchecked.append(part)
+    for data in (d for d in as_tables(record.get("data")) if d.get("sha256")):
+        now = digest_at(Path(str(data["name"])))
+        if now is None:
+            unchecked.append(str(data["use"]))
+        elif now != data["sha256"]:
+            found.append(Difference("data", str(data["name"]), "changed"))
     return found, unchecked

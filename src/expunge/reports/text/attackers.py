@@ -15,7 +15,7 @@ PLAIN = {
     "prune": "pruning",
     "noise": "noise on the weights",
 }
-"""The attacks of the package. Any other has its own name."""
+"""The attacks of the package. Any other has the name of its class."""
 
 ACCESS = {
     "words": "The attacker has words only",
@@ -27,7 +27,7 @@ ACCESS = {
 
 def plain_name(attack: str) -> str:
     """What an attack does, in a few words."""
-    return PLAIN.get(attack, attack)
+    return PLAIN.get(attack, attack.rpartition(":")[2])
 
 
 def access_of(finding: Mapping[str, Any]) -> str:

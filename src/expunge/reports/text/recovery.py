@@ -24,12 +24,12 @@ BRIEFS = {
 }
 """The worst verdict of an audit in the status line; {} is the attack with its numbers."""
 MEANT = {
-    "back": "{} brings it back: the judge sees it in {}",
-    "part": "{} brings it back in part: the judge sees it in {}",
-    "learnt": "Under {} the judge sees it in {}, but the attack may have taught it anew",
-    "present": "Before any attack it was not shown to be removed; after {} the judge sees it in {}",
-    "unclear": "After {} the judge sees it in {}: too few to tell",
-    "blunt": "No verdict follows: the base model does not show it under {}, nor the erased model beyond {}",
+    "back": "{} brings it back: the judge sees it in {}.",
+    "part": "{} brings it back in part: the judge sees it in {}.",
+    "learnt": "Under {} the judge sees it in {}; the attack may have taught it anew.",
+    "present": "It was not shown to be removed before any attack; after {} the judge sees it in {}.",
+    "unclear": "After {} the judge sees it in {}: too few images to tell.",
+    "blunt": "After {} the judge sees it in {}; no verdict follows, because the base model does not show it.",
 }
 """The same in a sentence; {} are the attack and the images."""
 
@@ -87,7 +87,8 @@ def _audited(view: RunView) -> Answer | None:
     status, badge = badge_of(worst)
     if status == "good":
         brief, most = f"no, under {held}", max(found.values(), key=lambda f: as_float(as_table(f.get("asr")).get("value")))
-        sentence = f"None of {held} brings it back: the judge sees it in at most {count_of(most, 'asr')} images."
+        none = "The only attack does not bring it back" if len(found) == 1 else f"None of {held} brings it back"
+        sentence = f"{none}: the judge sees it in at most {count_of(most, 'asr')} images."
         return Answer(QUESTION, status, badge, resisted, statements, remark, brief, sentence)
     return Answer(
         QUESTION, status, badge, f"{badge}: {worst.get('attack')}", statements, remark, _brief(worst), _sentence(worst, len(found))
@@ -103,11 +104,11 @@ def _brief(worst: Mapping[str, Any]) -> str:
 
 def _sentence(worst: Mapping[str, Any], attacks: int) -> str:
     name, control = plain_name(str(worst.get("attack"))), count_of(worst, "asr_retrained")
-    meant = MEANT.get(_decisive(worst), "After {} the judge sees it in {}")
-    text = meant.format(name[:1].upper() + name[1:] if meant.startswith("{}") else name, f"{count_of(worst, 'asr')} images")
-    text += f", against {count_of(worst, 'asr_before')} before the attack"
-    text += f" and {control} in a model that never saw it" if control else ""
-    return f"{text}." if attacks == 1 else f"{text}. It is the strongest of {plural(attacks, 'attack')}."
+    numbers = f"{count_of(worst, 'asr')} images, against {count_of(worst, 'asr_before')} before the attack"
+    numbers += f" and {control} in a model that never saw it" if control else ""
+    text = MEANT.get(_decisive(worst), MEANT["unclear"]).format(name, numbers)
+    text = text[:1].upper() + text[1:]
+    return text if attacks == 1 else f"{text} It is the strongest of {plural(attacks, 'attack')}."
 
 
 def _decisive(finding: Mapping[str, Any]) -> str:

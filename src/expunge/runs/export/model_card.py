@@ -9,9 +9,10 @@ from huggingface_hub.repocard import metadata_load
 
 from expunge.models.reference import hub_id
 from expunge.runs.export.provenance import short_name
+from expunge.runs.folder import Card
 from expunge.runs.run import Run
 from expunge.storage.files import write_atomically
-from expunge.storage.json_files import as_number, find_file, read_lines
+from expunge.storage.json_files import as_number, as_table, find_file, read_lines
 
 USE = {
     "folder": """from diffusers import DiffusionPipeline
@@ -100,9 +101,15 @@ def _body(run: Run, rows: Sequence[Mapping[str, Any]], kind: str, place: str, fi
         "Without an attack. What was removed can come back by fine-tuning, by a search for words, or from a description that does not "
         "name it.",
         "## Origin",
-        f"Run `{card.id}` of {card.date}, base model fingerprint `{card.fingerprint}`. The header of the weights, or `expunge.json`, has "
-        "the settings and SHA-256 digests.",
+        f"Run `{card.id}` of {card.date}, base model fingerprint `{card.fingerprint}`{_digest(card)}. "
+        "The header of the weights, or `expunge.json`, has the settings and SHA-256 digests.",
     ]
+
+
+def _digest(card: Card) -> str:
+    """The SHA-256 of the run's changed weights; empty for cards of older versions."""
+    found = as_table(card.get("sha256")).get("delta.safetensors")
+    return f", SHA-256 of the changed weights `{found}`" if found else ""
 
 
 def _table(run: Run, rows: Sequence[Mapping[str, Any]]) -> list[str]:
