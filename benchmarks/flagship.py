@@ -45,10 +45,10 @@ def attacked(session: Session, concept: Concept, delta: Mapping[str, Tensor], se
     attack = ATTACKS[given.pop("name")]
     pictures = given.pop("pictures_of_a_reading")
     found, judge = [], load_judge("main")
-    for reading in attack(**given)(Victim(session, concept, delta, seed=seed, pictures=pictures)):
+    for reading in attack(**given)(Victim(session, concept, delta, seed=seed, pictures=pictures, judge=judge)):
         model = session.model
         with swapped(model.network, reading.weights):
-            latents = model.sample_latents(reading.cond, list(reading.noise_seeds), model.default_sampler)
+            latents = model.sample_latents(reading.cond, list(reading.noise_seeds), model.default_sampler, reading.start)
             seen = judge_images(judge, model.decode(latents), concept).seen[concept.kind]
         shown = Counter(seen)
         found.append({"strength": reading.strength, "n": pictures, "hits": shown[concept.member.name], "seen": dict(shown.most_common())})

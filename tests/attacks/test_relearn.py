@@ -275,6 +275,25 @@ def test_whitened_relearning_steps_on_what_reads_words_in_other_coordinates_and_
             assert not torch.allclose(white.weights[name] - before[name], value - before[name], rtol=0.1, atol=1e-6)
 
 
+def test_in_the_coordinates_of_every_layer_all_weights_step_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setattr("expunge.attacks.relearn.ANYTHING", Training(retain_pictures=4, points=16))
+    attacked = victim(tmp_path)
+    settings = {"steps": 1, "batch_size": 2, "pictures": 3, "variant": "full"}
+    [_, plain] = Relearn(**settings)(attacked)
+    attack = Relearn(**settings, whiten=1e-2, whiten_layers=True)
+    forwards, _ = attack.cost(attacked)
+    each = attacked.model.forwards_per_image(attacked.model.default_sampler)
+    with counted(attacked.model.network) as passed:
+        [_, white] = attack(attacked)
+    assert passed.samples == forwards == 4 * each + 16 + 2  # images of random prompts, their points, and the step
+    before = {name: attacked.delta.get(name, p) for name, p in attacked.model.network.named_parameters()}
+    steps = {name: (plain.weights[name] - before[name], white.weights[name] - before[name]) for name in before if name in white.weights}
+    for name in ("conv_in.weight", "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.weight"):
+        assert not torch.allclose(*steps[name], rtol=0.1, atol=1e-6)
+    name = "conv_norm_out.weight"  # multiplies no matrix by rows
+    torch.testing.assert_close(*steps[name], rtol=1e-2, atol=1e-6)
+
+
 def test_relearning_in_whitened_steps_needs_weights_that_read_words(tmp_path):
     with raises_error("nothing-to-whiten", 1e-3, "--whiten 0"):
         list(Relearn(steps=1, variant="non-xattn", whiten=1e-3)(victim(tmp_path)))

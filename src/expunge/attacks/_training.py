@@ -68,11 +68,13 @@ def fine_tune(
     lr: float,
     batch_size: int,
     whiten: float = 0.0,
+    anything: Bank | None = None,
     seed: int | None = None,
 ) -> Iterator[Attacked]:
     """Train the victim on the bank's points, and yield a reading with its weights after each number of steps in `strengths`, from 0.
 
-    The order of the batches follows `seed`, by default the victim's.
+    The order of the batches follows `seed`, by default the victim's. With `anything` whitened steps are for the inputs of every layer at
+    its points.
 
     If the victim has a folder, an interrupted attack continues from its last checkpoint and yields the same readings again, from the
     first. The folder is removed after the last reading.
@@ -83,8 +85,10 @@ def fine_tune(
     model, net = victim.model, victim.model.network
     seed = victim.seed if seed is None else seed
     training = Training(
-        steps=int(strengths[-1]), lr=lr, schedule="constant", batch_size=batch_size, checkpoint_every=CHECKPOINT_EVERY, whiten=whiten
-    )
+        steps=int(strengths[-1]), lr=lr, schedule="constant", batch_size=batch_size, checkpoint_every=CHECKPOINT_EVERY,
+        whiten=whiten, whiten_layers=anything is not None,
+    )  # fmt: skip
+    banks: dict[Need, Bank] = {objective.part: bank, **({} if anything is None else {"anything": anything})}
     # The name depends on the training points too. It is computed before the weights, and with them the fingerprint, change.
     points = content({"x_t": bank.points.x_t})
     name = digest(victim.fingerprint, seed, asdict(objective), asdict(training), points, bank.points.cond.keys)
@@ -95,7 +99,7 @@ def fine_tune(
     with swapped(net, {n: v.clone() for n, v in victim.delta.items()}):
         state = TrainState(model, objective.scope, seed_of(seed, "attack"))
         try:
-            batches = Batches(model, victim.concept, objective.needs, {objective.part: bank}, seed, training.batch_size)
+            batches = Batches(model, victim.concept, objective.needs, banks, seed, training.batch_size)
             trainer = Trainer(victim.session, objective, training, batches, state, folder)
             steps = trainer.fit()
             with model.mixed(trainer.accelerator.autocast):  # the caller samples each reading's images in it too

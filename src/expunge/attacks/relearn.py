@@ -14,11 +14,16 @@ from expunge.attacks.data import draw_without, keep_readable, list_other_prompts
 from expunge.diffusion.types import Latents
 from expunge.errors import Inapplicable
 from expunge.evaluation.protocol import spread
-from expunge.methods.base import Variant
+from expunge.methods.base import Training, Variant
 from expunge.models.scopes import SCOPES
 from expunge.storage.hashing import seed_of
+from expunge.training.anything import anything_bank
 from expunge.training.banks import Bank, noised, pictured
+from expunge.training.layerwise import calls as layerwise_calls
 from expunge.training.preconditioner import calls, refuse_whitening
+
+ANYTHING = Training(retain_pictures=128, points=512)
+"""Images and points of random prompts on which the inputs of layers are measured."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,9 @@ class Relearn(Attack):
     whiten: Annotated[float, Gt(0)] | None = None
     """An attacker who knows the method: steps in the coordinates of `--whiten` with this ridge, in which a concept's words differ from
     others' as much as anything. It takes the concept's name. Smaller separates similar words more; none is Adam alone."""
+    whiten_layers: bool | None = None
+    """With `whiten`: true is for coordinates of every layer, in which its inputs on random prompts are white (`--whiten-layers`), and not
+    of keys and values alone. It takes no name, and images of random prompts by the base model."""
     repeat: Annotated[int, Ge(0)] | None = None
     """Another auxiliary set, other noise and another order of batches for each number; none is those of the audit's seed. Several entries
     of a budget that differ in it show what depends on chance."""
@@ -76,17 +84,26 @@ class Relearn(Attack):
     def cost(self, victim: Victim) -> tuple[int, int]:
         trained, scope = self.steps * self.batch_size, SCOPES[self.variant]
         made = count_forwards(victim, self._make_auxiliary_set) if self.data == "base" else 0
+        if self.whiten and self.whiten_layers:
+            return trained + made + count_forwards(victim, self._make_anything) + layerwise_calls(ANYTHING.points), trained
         return trained + made + calls(victim.model, victim.concept, self.whiten or 0.0, scope), trained
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
-        refuse_whitening(victim.model, SCOPES[self.variant], self.whiten or 0.0)
+        anything = None
+        if self.whiten and self.whiten_layers:
+            anything = self._make_anything(victim)
+        else:
+            refuse_whitening(victim.model, SCOPES[self.variant], self.whiten or 0.0)
         yield from fine_tune(
             victim, Denoise("retain", self.variant), self._make_bank(victim), self.strengths,
-            lr=self.lr, batch_size=self.batch_size, whiten=self.whiten or 0.0, seed=victim.seed_for(self.repeat),
+            lr=self.lr, batch_size=self.batch_size, whiten=self.whiten or 0.0, anything=anything, seed=victim.seed_for(self.repeat),
         )  # fmt: skip
 
     def trained_on(self, victim: Victim) -> Latents:
         return self._make_auxiliary_set(victim)[0]
+
+    def _make_anything(self, victim: Victim) -> Bank:
+        return anything_bank(victim.session, victim.concept, ANYTHING, seed_of("relearn", victim.seed_for(self.repeat)))
 
     def _make_bank(self, victim: Victim) -> Bank:
         clean, captions = self._make_auxiliary_set(victim)
