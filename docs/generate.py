@@ -20,6 +20,7 @@ from typer.main import get_command
 # Every name that this script takes from the package. A module that moves is changed here and nowhere else.
 import expunge
 import expunge.attacks
+import expunge.judges
 import expunge.methods
 import expunge.metrics
 import expunge.models
@@ -257,6 +258,7 @@ def metric_page() -> str:
             f"[`{name}`](#{name.lower()})" if name in METRICS else f"`{name}`",
             "" if about.better == "neither" else about.better,
             ", ".join(f"`{probe}`" for probe in PROBES if probe in about.probes),
+            ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in about.papers),
             about.title,
         )
         for name, about in described().items()
@@ -265,7 +267,9 @@ def metric_page() -> str:
         "# Metrics",
         "`expunge eval RUN` computes all metrics that its judge allows; `--metric NAME` selects one. Every value has a 95 % interval, the "
         "number of images behind it, and a row for the base model. [Measurement](../explanation/measurement.md) explains the intervals.",
-        table(("metric", "better", "prompt sets", "what it is"), rows),
+        table(("metric", "better", "prompt sets", "arXiv", "what it is"), rows),
+        "Metrics without an arXiv id are ours. Those with `--features` need a network, see "
+        "[Choose a judge](../how-to/judge.md#metrics-beside-published-ones).",
         "The prompt sets:",
         table(("prompt set", "what it holds"), [(f"`{probe}`", about) for probe, about in PROBES.items()]),
     ]
@@ -361,6 +365,7 @@ PUBLIC = (
     (expunge.attacks, "One class for each attack, and the classes from which an attack of your own is built."),
     (expunge.models, "Loading a model, how it is sampled, and which weights may be trained."),
     (expunge.metrics, "One class for each metric, and the classes that a metric reads and returns."),
+    (expunge.judges, "The settings of judges, and the classes that a judge of your own is made of."),
 )
 """The public modules."""
 

@@ -72,6 +72,41 @@ def test_the_example_of_a_method_in_one_file_works(tmp_path, monkeypatch):
     assert run.card["relative_change"] > 0
 
 
+def test_the_example_of_a_metric_and_a_judge_in_one_file_works(tmp_path, monkeypatch):
+    import tiny
+    import torch
+    from evaluation import networks
+
+    from expunge.evaluation.evaluate import evaluate
+    from expunge.evaluation.metrics import METRICS
+    from expunge.evaluation.protocol import Protocol
+    from expunge.judges import load_judge
+    from expunge.runs.unlearn import unlearn
+    from expunge.storage.cache import Store
+
+    text = (ROOT / "docs" / "how-to" / "add-a-metric.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("confident", "shift"):
+        monkeypatch.setitem(METRICS, name, None)  # so that they are gone after the test
+        del METRICS[name]
+    store = Store(tmp_path / "store")
+    run = unlearn(tiny.model(), tiny.concept(), "uce", out=tmp_path / "run", cache=store)
+    how = {"protocol": Protocol(target_seeds=1, prompts=3), "cache": store, "features": {"FDD": networks.dinov2(tmp_path / "dinov2")}}
+    rows = evaluate(run, tiny.model(), judge="main", metrics=["UA", "mine:Confident", "mine:Shift"], **how)
+    by = {(r.run, r.metric): r for r in rows}
+    assert 0 <= by["base", "confident"].value <= 1
+    assert by[run.id, "confident"].paired
+    assert by["base", "shift"].value == 0 < by[run.id, "shift"].value
+    bright = load_judge("mine:Light")(torch.full((2, 3, 4, 4), 255, dtype=torch.uint8), tiny.concept())
+    assert bright.seen == {"style": ("neon", "neon")}
+    red = load_judge("mine:Red,least=0.4")
+    assert red.name == "red from 0.4"
+    pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    pixels[0, 0] = 255
+    assert red.scorer(pixels, tiny.concept())[0].tolist() == [1.0, 0.0]
+
+
 def test_every_file_that_the_architecture_names_is_there():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = [n for n in re.findall(r"`([a-z_./-]+)`", text) if "/" in n]

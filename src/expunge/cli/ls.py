@@ -100,7 +100,7 @@ def _list_judges() -> None:
         ("NAME,SETTING=VALUE", "a judge with settings, such as nudenet,threshold=0.45; `expunge show nudenet` (vlm, reference) lists them"),
         ("FOLDER|ID", "an image classifier of transformers; its classes are matched to the names of the concept's kind: no CRA, no ORA"),
         ("FOLDER|ID", "CLIP, which chooses among the vocabulary's names in its prompt templates"),
-        ("package.module:Class", "a judge of your own, see docs/how-to/judge.md"),
+        ("package.module:Class", "a judge of your own, see docs/how-to/add-a-metric.md"),
     ]
     print_table("judges", ("name", "what it is"), rows)
 

@@ -108,7 +108,8 @@ class Metric(ABC):
     def score(self, interval: Interval, n: int, change: PairedChange | None = None) -> Score:
         """A score named after all the probes that the metric declares."""
         probe = "+".join(p for p in PROBES if p in self.about.probes)
-        return Score(self.about.name, probe, interval.value, interval.low, interval.high, n, change)
+        value, low, high = map(float, interval)  # of numpy's numbers files could not be written
+        return Score(self.about.name, probe, value, low, high, n, change)
 
 
 def pool(samples: Sequence[Sample], probes: Collection[str]) -> list[int]:
