@@ -8,7 +8,7 @@ or on the canvas's retrained control. What has a line is not measured again, and
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,86 @@ def attacked(session: Session, concept: Concept, delta: Mapping[str, Tensor], se
     return found
 
 
-def asked(table: Mapping[str, Any], given: argparse.Namespace) -> Iterator[Line]:
-    """Every measurement in the order in which it is made: all of one kind before the next, so that a part is a part of every concept."""
-    first = given.first if given.first is not None else len(table["attacks"])
+def table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
+    """A line for each concept and seed: what is gone, kept, and seen at the highest reading of an attack, in brackets in the control."""
+    attacks = list({_key(line["attack"]): line["attack"] for line in lines if line["what"] == "attack"}.values())
+    head = ["concept", "seed", *METRICS, "shown instead", *map(_title, attacks), "s"]
+    text = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(METRICS) + 1)}---|{'---:|' * (len(attacks) + 1)}"]
+    mine = [line for line in lines if line["of"] != RETRAINED]
+    for concept, seed in dict.fromkeys((line["concept"], line["seed"]) for line in mine):
+        of = [line for line in mine if (line["concept"], line["seed"]) == (concept, seed)]
+        shares = next((line["shares"]["run"] for line in of if line["what"] == "evaluation"), {})
+        readings = {_key(line["attack"]): line["readings"] for line in of if line["what"] == "attack"}
+        cells = [concept, str(seed), *(f"{100 * shares[m]:.1f}" if m in shares else "–" for m in METRICS)]
+        cells += [_instead(next(iter(readings.values()))[0]) if readings else "–"]
+        cells += [_against(readings.get(_key(a)), _control(controls, concept, seed, a)) for a in attacks]
+        seconds = next((f"{line['seconds']:.0f}" for line in of if line["what"] == "run"), "–")
+        text.append(f"| {' | '.join([*cells, seconds])} |")
+    return "\n".join(text) + "\n"
+
+
+def _key(attack: Mapping[str, Any]) -> str:
+    return json.dumps(attack, sort_keys=True)
+
+
+def _title(attack: Mapping[str, Any]) -> str:
+    """What tells an attack of flagship.toml from the others."""
+    if attack["name"] == "inversion":
+        return f"learned word, {attack.get('tokens', 1)} token{'s' * (attack.get('tokens', 1) > 1)}"
+    where = {"full": "all weights", "xattn": "cross-attention"}[attack["variant"]]
+    return f"relearning, {where}, {attack['lr']:.0e}{', drawings' * (attack.get('data') == 'retain')}".replace("e-0", "e-")
+
+
+def _instead(reading: Mapping[str, Any]) -> str:
+    """What plain prompts show most."""
+    label, count = next(iter(reading["seen"].items()))
+    return f"{label} {100 * count / reading['n']:.0f} %"
+
+
+def _control(controls: Sequence[Line], concept: str, seed: int, attack: Mapping[str, Any]) -> list[Line] | None:
+    """The control's readings under the same attack, with the same images, and at least as many steps."""
+    asked = {name: value for name, value in attack.items() if name not in ("steps", "pictures_of_a_reading")}
+    for line in controls:
+        is_same = (line["of"], line["concept"], line["seed"]) == (RETRAINED, concept, seed)
+        settings = {"tokens": 1, "data": "base"} | line.get("attack", {})
+        same = is_same and all(settings.get(n) == v for n, v in ({"tokens": 1, "data": "base"} | asked).items())
+        if (
+            same
+            and line["readings"][0]["n"] == attack["pictures_of_a_reading"]
+            and settings.get("steps", 1000) >= attack.get("steps", 1000)
+        ):
+            return [r for r in line["readings"] if r["strength"] <= attack.get("steps", 1000)]
+    return None
+
+
+def _against(readings: Sequence[Line] | None, control: Sequence[Line] | None) -> str:
+    if readings is None:
+        return "–"
+    return f"{_highest(readings)} ({_highest(control)})" if control else _highest(readings)
+
+
+def _highest(readings: Sequence[Line]) -> str:
+    """The highest reading after the first, in percent."""
+    return f"{max(100 * _hits(r) / r['n'] for r in readings if r['strength'] > 0):.0f}"
+
+
+def _hits(reading: Line) -> int:
+    hits = reading["hits"]
+    return hits["main"] if isinstance(hits, dict) else hits
+
+
+def asked(suite: Mapping[str, Any], given: argparse.Namespace) -> Iterator[Line]:
+    """Every measurement, concept by concept."""
+    first = given.first if given.first is not None else len(suite["attacks"])
     kinds = [] if given.control else [{"what": "run"}, {"what": "evaluation"}]
-    kinds += [{"what": "attack", "attack": settings} for settings in table["attacks"][:first]]
-    for concept in given.concepts or table["concepts"]:
+    kinds += [{"what": "attack", "attack": settings} for settings in suite["attacks"][:first]]
+    for concept in given.concepts or suite["concepts"]:
         for seed in given.seeds:
             for kind in kinds:
-                yield {"of": RETRAINED if given.control else table["method"], "concept": concept, "seed": seed, **kind}
+                yield {"of": RETRAINED if given.control else suite["method"], "concept": concept, "seed": seed, **kind}
 
 
-def measure(session: Session, line: Line, table: Mapping[str, Any], folder: Path) -> Line:
+def measure(session: Session, line: Line, suite: Mapping[str, Any], folder: Path) -> Line:
     """The measurement's numbers. The run is made or found in its folder."""
     vocabulary = Vocabulary.canvas()
     name, seed = line["concept"], line["seed"]
@@ -75,12 +143,12 @@ def measure(session: Session, line: Line, table: Mapping[str, Any], folder: Path
         run = Run(SHIPPED)
     else:
         run = unlearn(
-            session.model, told, table["method"], seed=seed, out=folder / f"{name}-{seed}", cache=session.cache, progress=Silent()
+            session.model, told, suite["method"], seed=seed, out=folder / f"{name}-{seed}", cache=session.cache, progress=Silent()
         )
     if line["what"] == "run":
         return {key: run.card[key] for key in COSTS if key in run.card}
     if line["what"] == "evaluation":
-        protocol = Protocol(**table["protocol"], seed=seed)
+        protocol = Protocol(**suite["protocol"], seed=seed)
         rows = evaluate(run, session.model, judge="main", metrics=METRICS, protocol=protocol, cache=session.cache, progress=Silent())
         return {"shares": _shares(rows)}
     return {"readings": attacked(session, told, run.delta(session.model.fingerprint), seed, line["attack"])}
@@ -103,12 +171,12 @@ def main() -> None:
     parser.add_argument("--first", type=int, metavar="N", help="the first N attacks alone")
     parser.add_argument("--control", action="store_true", help="attack the canvas's retrained control")
     given = parser.parse_args()
-    table = read_toml(SETTINGS)
+    suite = read_toml(SETTINGS)
     session = Session.open("canvas", cache=Store.default(), progress=Silent())
     lines: list[Line] = [json.loads(text) for text in given.keep.read_text().splitlines()] if given.keep.exists() else []
-    for line in asked(table, given):
+    for line in asked(suite, given):
         if not any(all(done.get(key) == value for key, value in line.items()) for done in lines):
-            lines.append(line | measure(session, line, table, given.runs))
+            lines.append(line | measure(session, line, suite, given.runs))
             write_atomically(given.keep, "".join(json.dumps(each) + "\n" for each in lines).encode())
             print(json.dumps(lines[-1]), flush=True)
 

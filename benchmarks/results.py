@@ -15,6 +15,7 @@ from attacked import kept as attacked
 from battery import Battered
 from claims import SUITES, Found, told
 from claims import table as claims
+from flagship import table as flagship
 from foretold import kept as asked
 from foretold import said as foretold
 from heldout import table as heldout
@@ -29,7 +30,7 @@ from expunge.methods import METHODS
 HERE = Path(__file__).parent
 PAGES = [
     HERE.parent / "docs" / "results" / f"{name}.md"
-    for name in ("index", "concepts", "held-out", "several-concepts", "relearning", "attacks", "claims", "speed")
+    for name in ("index", "concepts", "held-out", "several-concepts", "relearning", "attacks", "claims", "speed", "flagship")
 ]
 CONCEPTS = ("neon", "dots", "watercolour", "ring", "starfish", "hexagon")
 BESIDE = ("FID_base", "KID_base", "weight_change", "null_drift", "seconds", "forwards", "backwards", "memory_bytes")
@@ -105,6 +106,11 @@ def tables() -> dict[str, str]:
     dimra, battery = relearned(), battered()
     made |= {"several": markdown(standings(suites["several"]), SHARES), "stages": stages(suites["several"])}
     made["heldout"] = heldout([json.loads(text) for text in (HERE / "heldout.jsonl").read_text().splitlines()])
+    controls = [
+        {"of": c.of, "concept": c.concept, "seed": c.seed, "attack": c.attack, "readings": c.readings}
+        for c in attacked(HERE / "attacked.jsonl")
+    ]
+    made["flagship"] = flagship([json.loads(text) for text in (HERE / "flagship.jsonl").read_text().splitlines()], controls)
     made["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
     made["claims"] = claims({name: Found(of) for name, of in suites.items()})
     made["attack_claims"] = told((*dimra.claims(), *battery.claims(), *battered("searches", "search").searched()))

@@ -10,6 +10,7 @@ from expunge.diffusion.batch import Batch
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Cond, Noised
 from expunge.methods.base import Training
+from expunge.methods.config import Layer
 from expunge.methods.supplant import Supplant
 from expunge.models.scopes import SCOPES
 from expunge.runs.unlearn import unlearn
@@ -46,11 +47,11 @@ def batch() -> Batch:
 def test_terms(offset):
     """The goal on the concept's images moves with the student, the others are the base model's."""
     method, models = (
-        Supplant(name=2.0, image=5.0, show=3.0, lock=6.0, keep=4.0),
+        Supplant(word=2.0, image=5.0, show=3.0, lock=6.0, keep=4.0),
         Models(network(offset), network(0.0), recalled=network(1.0)),
     )
     expected = {
-        "name": 2.0 * 2.0**2,
+        "word": 2.0 * 2.0**2,
         "image": 5.0 * (3.0 + 1.0 - (1.0 + offset)) ** 2,
         "show": 3.0 * (2.0 + offset) ** 2,
         "lock": 6.0 * offset**2,
@@ -63,7 +64,7 @@ def test_only_the_concepts_prompt_moves_on_its_images():
     said = {key: torch.nn.Parameter(torch.tensor(value)) for key, value in EPS.items()}
     student = lambda point: torch.stack([said[key].expand(1, 2, 2) for key in point.cond.keys])  # noqa: E731
     terms = Supplant()(Models(student, network(0.0), recalled=student), batch())
-    (terms["name"] + terms["image"]).backward()
+    (terms["word"] + terms["image"]).backward()
     assert said["neon"].grad.item() == 2 * 2 * (3 - 1)
     assert said["ink"].grad is None
 
@@ -161,3 +162,7 @@ def test_a_resumed_run_ends_where_a_straight_one_does(tmp_path):
 
 def test_it_trains_everything_by_default():
     assert Supplant().scope == SCOPES["full"]
+
+
+def test_no_setting_hides_the_methods_name_in_its_tables():
+    assert Layer.make("supplant", {}, None).tables["method"]["name"] == "supplant"

@@ -16,13 +16,13 @@ from expunge.models.scopes import SCOPES, Scope
 
 @dataclass(frozen=True)
 class Supplant(Objective):
-    """Replace the concept by one distant member of its kind, in steps whitened in every layer (Supplant).
+    """Replace the concept by one distant member, in steps whitened in every layer (Supplant).
 
     Choose it where the concept must not return when the model is fine-tuned on other images, and where the vocabulary does not list
     everything that must survive: it needs no retain set. It trains all weights, so it takes more memory than methods on cross-attention.
     What the concept's prompts generate instead is one other member, for the canvas's *pentagon* an asterisk (docs/results/flagship.md).
 
-        L =  name  E || eps_theta(x_t, t, c_f) - sg[ eps_theta(x_t, t, c_r) ] ||^2        x_0: images of the concept
+        L =  word  E || eps_theta(x_t, t, c_f) - sg[ eps_theta(x_t, t, c_r) ] ||^2        x_0: images of the concept
            + image E || eps_theta'(x_t, t, c_f) - sg[ eps_theta(x_t, t, c_r) ] ||^2       x_0: images of the concept
            + show  E || eps_theta(x_t, t, c_f) - eps_*(x_t, t, c_r) ||^2                  x_0: images of the replacement
            + lock  E || eps_theta(x_t, t, c_w) - eps_*(x_t, t, c_w) ||^2                  x_0: images of the replacement
@@ -34,13 +34,14 @@ class Supplant(Objective):
     name is read, by a learned word for example, then still finds no image of the concept. The derivation is in
     docs/explanation/supplant.md.
 
-    Source: ours in this form. From SalUn (arXiv 2310.12508) is the goal that moves with the student, so that images of the concept may be
-    forgotten under any prompt; from DiMUM (arXiv 2512.03564) that the replacement is learned on its own images; from K-FAC (arXiv
-    1503.05671) and PGU (arXiv 2604.21041) the steps (`whiten_layers`). STEREO (arXiv 2408.16807) learns words that bring the concept back
-    and erases them too; theta' takes the place of the best such word, and costs no inner loop.
+    Source: arXiv 2310.12508 (SalUn) for the goal that moves with the student, so that images of the concept may be forgotten under any
+    prompt; arXiv 2512.03564 (DiMUM) for learning the replacement on its own images; arXiv 1503.05671 (K-FAC) and 2604.21041 (PGU) for the
+    steps (`whiten_layers`). STEREO (arXiv 2408.16807) learns words that bring the concept back and erases them too; theta' takes the place
+    of the best such word and costs no inner loop. Ours are theta', the one replacement and its choice, retention on random words, and the
+    whole.
     """
 
-    name: Annotated[float, Ge(0)] = 1.0
+    word: Annotated[float, Ge(0)] = 1.0
     """Weight of the first term, which disconnects the name. Larger forgets sooner and drags names that are read like it along."""
     image: Annotated[float, Ge(0)] = 1.0
     """Weight of the second term, which removes the image. Larger leaves less to a learned word, and damages what looks like the concept
@@ -75,7 +76,7 @@ class Supplant(Objective):
             goal = models.student(x.given(batch.replacement))
         removed, shown, locked, spared = together(models.student, x, replaced, others, kept)
         return {
-            "name": self.name * squared_error(removed, goal).mean(),
+            "word": self.word * squared_error(removed, goal).mean(),
             "image": self.image * squared_error(models.recalled(x), goal).mean(),
             "show": self.show * squared_error(shown, models.reference(replaced.given(batch.replaced_as))).mean(),
             "lock": self.lock * squared_error(locked, models.reference(others)).mean(),

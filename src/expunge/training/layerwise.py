@@ -54,7 +54,8 @@ def layer_whitening(model: DiffusionModel, points: Point, trained: Collection[st
     """
     with torch.no_grad():
         found = second_moments(model, points, {name.removesuffix(".A").removesuffix(".weight") for name in trained})
-    return Whitening({f"{name}.weight": whitener_of(second, ridge).to(model.device) for name, second in found.items()})
+    # Each covariance is let go before the next whitener is made: together they are as large as these.
+    return Whitening({f"{name}.weight": whitener_of(found.pop(name), ridge).to(model.device) for name in list(found)})
 
 
 def second_moments(model: DiffusionModel, points: Point, layers: Collection[str]) -> dict[str, Float[Tensor, "width width"]]:
