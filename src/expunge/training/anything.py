@@ -100,8 +100,9 @@ def tokenizer_words(model: DiffusionModel, names: set[str]) -> list[str]:
         for text in spelt
         if re.fullmatch("[a-z]{2,}", text) and not any(text == part or (len(part) > 2 and part in text) for part in taken)
     )
-    ids = tokenizer(free, add_special_tokens=False).input_ids if free else []
-    if found := [text for text, one in zip(free, ids, strict=True) if len(one) == 1]:
+    typed = [text for word in free for text in (word, f" {word}")]  # some tokenizers have a word with the blank before it
+    ids = tokenizer(typed, add_special_tokens=False).input_ids if typed else []
+    if found := [word for word, first, later in zip(free, ids[::2], ids[1::2], strict=True) if 1 in (len(first), len(later))]:
         return found
     raise ExpungeError(
         "The tokenizer has no words beside the concept's own, and random prompts are made of them.",
