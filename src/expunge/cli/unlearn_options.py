@@ -75,5 +75,6 @@ COMMON: dict[str, tuple[Any, Any]] = {
 SWITCHES = (
     *("--dry-run", "--help", "--sequential", "--joint", "--allow-code"),
     *("--gradient-checkpointing", "--no-gradient-checkpointing", "--per-concept", "--no-per-concept"),
+    *("--whiten-layers", "--no-whiten-layers"),
 )
 """Options that take no value, those of training included."""
