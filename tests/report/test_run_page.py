@@ -176,11 +176,14 @@ def test_the_head_has_the_digests_of_what_was_made_and_of_what_judged(run_folder
     run = run_folder()
     (run / "delta.safetensors").write_bytes(b"weights")
     about = json.loads((run / "evaluation" / "evaluation.json").read_text())
-    (run / "evaluation" / "evaluation.json").write_text(json.dumps(about | {"judges": [{"name": "main", "weights": "a1b2"}]}))
+    rates = {"concept": "neon", "false_negative": {"value": 0.02}, "false_positive": {"value": 0.0}}
+    second = {"name": "second", "weights": "c3d4", "error_rates": [rates, rates | {"concept": "ring", "false_negative": {"value": 0.05}}]}
+    (run / "evaluation" / "evaluation.json").write_text(json.dumps(about | {"judges": [{"name": "main", "weights": "a1b2"}, second]}))
     text = Markup.of(write_report([run], tmp_path / "report.html")).text.split("Is it gone?")[0]
     assert hashlib.sha256(b"weights").hexdigest() in text
     assert "sha256:9f2c41d07a" in text
     assert "a1b2" in text
+    assert "overlooks the concept in 2.0\u202f% to 5.0\u202f% and sees it falsely in 0.0\u202f%" in text
     assert "misses 2.2\u202f% to 3.3\u202f%" in text  # UA of the base model 0.0222, and 1 - 0.9667 of IRA and CRA
 
 

@@ -44,7 +44,7 @@ def head(view: RunView) -> list[Fact]:
 def _judge(judge: JudgeView) -> Fact:
     missed, false = (_range(as_float(as_table(of.get(key)).get("value")) for of in judge.error_rates) for key in ERRORS)
     if missed or false:
-        text = f"overlooks it in {missed or DASH} of the base model's images, sees it in {false or DASH} without it"
+        text = f"overlooks the concept in {missed or DASH} and sees it falsely in {false or DASH} of the base model's images"
     else:
         text = f"misses {_range(judge.errors_on_base.values())} of what the base model's images show"
     return Fact("Judge", f"{judge.name}: {text}", judge.weights or "", "weights")
