@@ -224,7 +224,15 @@ def test_digests_are_recorded_and_another_file_is_named(done: dict[str, Done]):
 def test_a_dry_run_says_what_is_missing_and_the_price():
     said = say("bench", "i2p", "--dry-run")
     assert said.code == 0, said.err
-    for words in ("missing", "--model FOLDER", "--data i2p=FILE", "(4,703 prompts)", "github.com/rohitgandikota/erasing", "100 forwards"):
+    for words in (
+        "missing",
+        "--model FOLDER",
+        "--data i2p=FILE",
+        "(4,703 prompts)",
+        "github.com/rohitgandikota/erasing",
+        "4,703 images of the base model and 32,921 of runs",
+        "100 forwards",
+    ):
         assert words in said.out, words
 
 
@@ -255,6 +263,24 @@ def test_protocols_are_listed():
 def test_a_protocol_with_a_mistake_is_refused(table: dict, given: dict, rule: str):
     with raises_error(rule):
         make_suite({"concepts": ["neon"], "methods": [{"name": "uce"}], **table}, "s", given=given)
+
+
+def test_a_method_may_have_the_settings_of_a_preset():
+    table = {
+        "concepts": ["neon"],
+        "methods": [{"preset": "esd-published", "label": "ESD", "training": {"steps": 7}}, {"preset": "uce-published"}],
+    }
+    esd, uce = make_suite(table, "s").methods
+    assert (esd.name, esd.label, esd.settings["erase_from"], esd.training["steps"], esd.training["lr"]) == (
+        "esd",
+        "ESD",
+        "concept",
+        7,
+        5e-5,
+    )
+    assert (uce.name, uce.label, uce.settings["ridge"]) == ("uce", "uce-published", 0.5)
+    with raises_error("unknown-preset", "esd-publishd", "esd-published"):
+        make_suite({"concepts": ["neon"], "methods": [{"preset": "esd-publishd"}]}, "s")
 
 
 def test_a_missing_file_is_refused():

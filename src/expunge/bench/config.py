@@ -20,6 +20,9 @@ seeds = [0]                            # a subset of the suite's; default all
 before = ["uce"]                       # methods that go first: by name, or as tables {method = {name = ...}, training = {...}}
 
 [[methods]]
+preset = "uce-published"               # the settings of a preset, where the entry has none of its own
+
+[[methods]]
 name = "retrain"                       # the canvas retrained without the concept: a reference, which takes an hour each
 concepts = [["neon", "ring"]]          # instead of the suite's: here one network without both
 
@@ -186,7 +189,7 @@ def _resolve_like(table: Mapping[str, Any], name: str, within: tuple[str, ...] =
 
 def _label_of(entry: Any) -> str:
     """The label of an entry of methods in TOML."""
-    return str(entry.get("label", entry.get("name"))) if isinstance(entry, Mapping) else ""
+    return str(entry.get("label", entry.get("preset", entry.get("name")))) if isinstance(entry, Mapping) else ""
 
 
 def _read_audit(given: Any, concepts: Sequence[Subject], allow_code: bool) -> dict[str, Any]:

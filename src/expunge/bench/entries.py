@@ -11,6 +11,7 @@ from expunge.concepts.tables import read_entry
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.errors import ExpungeError
 from expunge.methods.config import Layer
+from expunge.methods.presets import read_preset
 from expunge.names import RETRAINED, suggest
 
 METHOD_KEYS = ("name", "label", "synonyms", "seeds", "concepts", "training", "before", "space")
@@ -54,13 +55,23 @@ def read_methods(tables: Sequence[Any], vocabulary: Vocabulary, allow_code: bool
     return tuple(entries)
 
 
+def _with_preset(table: Any) -> Any:
+    """An entry of methods with the settings of its preset where it has none of its own."""
+    if not isinstance(table, Mapping) or "preset" not in table:
+        return table
+    of, own = read_preset(str(table["preset"])), {k: v for k, v in table.items() if k != "preset"}
+    training = {**of.get("training", {}), **own.get("training", {})}
+    return {"label": table["preset"], **of["method"], "before": of.get("before", []), **own, **({"training": training} if training else {})}
+
+
 def _read_method(table: Any, vocabulary: Vocabulary, allow_code: bool) -> Entry:
+    table = _with_preset(table)
     if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
         raise ExpungeError(
             f"The entry {table!r} of methods has no name.",
             rule="method-without-name",
             value=table,
-            hint='Try an entry such as [[methods]] name = "uce".',
+            hint='Try an entry such as [[methods]] name = "uce", or one with a preset.',
         )
     label, synonyms = str(table.get("label", table["name"])), table.get("synonyms", False)
     if "/" in label:

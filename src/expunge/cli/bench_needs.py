@@ -25,15 +25,18 @@ def print_needs(plan: Any, needs: Sequence[Any]) -> None:
 def print_images(plan: Any) -> None:
     """Prints the price of a suite without its model or data: images and the forwards that they take."""
     from expunge.bench.cost import count_images
+    from expunge.bench.suite import targets_of
     from expunge.config import build
     from expunge.models.sampling import Sampler
 
     sampler = build(Sampler, dict(plan.sampler), "sampler")
     base, runs = count_images(plan.units, sampler)
     each = sampler.steps * (2 if sampler.guidance_scale > 1 else 1)
-    missing = sum(e.rows or 0 for e in plan.data.values() if e.kind == "prompts" and not e.file)
-    lists = f"; of each, {missing:,} more for the lists of prompts that are missing" if missing else ""
+    absent = {n: e for n, e in plan.data.items() if e.kind == "prompts" and not e.file and not e.optional}
+    of_units = [{n for n, e in absent.items() if not e.concepts or not targets_of(u.concept).isdisjoint(e.concepts)} for u in plan.units]
+    base += sum(absent[n].rows or 0 for n in set().union(*of_units))
+    runs += sum(absent[n].rows or 0 for names in of_units for n in names)
     print_lines(
-        f"{len(plan.units):,} units: {base:,} images of the base model and {runs:,} of runs{lists}; {each} forwards each",
+        f"{len(plan.units):,} units: {base:,} images of the base model and {runs:,} of runs; {each} forwards each",
         "With all of it, a dry run estimates time, training and disk too.",
     )
