@@ -134,7 +134,8 @@ class Battery:
 
     def victim(self, cell: Cell) -> Victim:
         """The attacked model of a cell."""
-        given = self.seed, self.budget.pictures, self.kept.work(cell.id), cell.judges[0], self.sampler
+        judge = next(iter(cell.judges), None)  # an estimate of the cost loads none
+        given = self.seed, self.budget.pictures, self.kept.work(cell.id), judge, self.sampler
         return Victim(self.session, cell.concept, cell.side.delta, *given)
 
     def missing(self) -> list[Cell]:
