@@ -43,6 +43,15 @@ def test_the_page_on_the_speed_of_sampling_is_what_was_measured(monkeypatch):
     assert {(r["model"], r["way"], r["batch"]) for r in rows} == cases
 
 
+def test_the_figure_of_the_first_page_is_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    scatter = importlib.import_module("scatter")
+    back = scatter.relearned()
+    assert back.keys() >= {"PURE", "SPM", "CA"}
+    figure = scatter.OUT.read_text(encoding="utf-8")
+    assert [label for label, share in back.items() if f">{label}</text>" not in figure or f">{share:.0%}</text>" not in figure] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", *(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))])
 def test_every_picture_and_page_that_a_page_links_to_is_there(page):
     file = ROOT / page
