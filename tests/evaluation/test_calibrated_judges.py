@@ -26,6 +26,7 @@ from expunge.canvas.draw import draw
 from expunge.canvas.prompts import STYLE_LABELS
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
+from expunge.evaluation.counting import count_images
 from expunge.evaluation.early_stopping import Gone
 from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.judges import NOTHING, ThresholdJudge, load_judge
@@ -181,7 +182,9 @@ def test_a_folder_without_examples_is_refused(tmp_path: Path, neon: str):
 def test_an_evaluation_by_examples_reports_its_errors_and_its_threshold(neon: str, tmp_path: Path):
     store = Store(tmp_path / "store")
     run = unlearn(tiny.model(), tiny.concept(), "uce", out=tmp_path / "run", cache=store)
-    few = Protocol(target_seeds=1, prompts=2)
+    few, fresh, sampler = Protocol(target_seeds=1, prompts=2), tiny.session(cache=store), tiny.model().default_sampler
+    plain, counted = (count_images(run, fresh, few, sampler, calibrating=n) for n in (0, 16))
+    assert [b - a for a, b in zip(plain, counted, strict=True)] == [32, 32]
     rows = evaluate(run, tiny.model(), judge=neon, protocol=few, cache=store, metrics=["UA", "IRA", "FID_base"])
     assert {r.metric for r in rows if r.judge == neon} == {"UA", "FID_base"}  # it knows no other style
     [judge] = json.loads((run.folder / "evaluation" / "evaluation.json").read_text())["judges"]
@@ -192,6 +195,7 @@ def test_an_evaluation_by_examples_reports_its_errors_and_its_threshold(neon: st
     assert all((s.base["style"] == "neon") is (s.base_scores["similarity"] >= threshold) for s in samples)
     wrong = [s.base["style"] != "neon" for s in samples if s.probe in ("target", "synonyms")]
     assert rates["false_negative"]["value"] == pytest.approx(sum(wrong) / len(wrong))
+    assert count_images(run, fresh, few, sampler, calibrating=16) == (0, counted[1])  # what was announced is what was sampled
 
 
 def test_a_stopping_rule_calibrates_its_judge_before_the_first_step(neon: str):

@@ -81,6 +81,7 @@ def evaluate(
     from expunge.evaluation.counting import count_images
     from expunge.evaluation.evaluate import evaluate as evaluate_run
     from expunge.evaluation.half_precision import half_precision
+    from expunge.evaluation.judge_settings import settings_of
     from expunge.evaluation.metrics import refuse_networks, resolve
     from expunge.evaluation.protocol import Protocol
     from expunge.models.outline import assume_fingerprint
@@ -96,6 +97,7 @@ def evaluate(
     )
     networks = dict(pair.partition("=")[::2] for pair in features or ())
     refuse_networks(networks, str(real) if real else None, resolve(metric or (), allow_code=True))  # before a model is loaded
+    calibrating = getattr(settings_of(judge), "calibration", 0) if judge else 0
     card = finished.card
     base = model or card["model"]["name"]
     session = Session.open(base, device=device, dtype=card["dtype"], render_batch=render_batch, weights=not dry_run)
@@ -104,7 +106,7 @@ def evaluate(
     half = half_precision(render_dtype, loaded, has_judge=bool(judge or loaded.defaults.judges))
     if dry_run:
         assume_fingerprint(loaded, card["model"]["fingerprint"])
-        missing, total = count_images(finished, replace(session, is_compiled=compiled), protocol, sampler, half)
+        missing, total = count_images(finished, replace(session, is_compiled=compiled), protocol, sampler, half, calibrating)
         forwards = missing * loaded.forwards_per_image(sampler)
         seconds = forwards * pace(loaded, SCOPES["xattn-kv"], 4).forward
         print_lines(f"images    {missing:,} to generate, {total - missing:,} of {total:,} cached")

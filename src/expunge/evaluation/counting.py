@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from expunge.concepts.concept import Concept
 from expunge.evaluation.half_precision import compared_shots
+from expunge.evaluation.judges.calibrated import calibration_shots
 from expunge.evaluation.protocol import Protocol, plan
 from expunge.evaluation.rendering import locate_images
 from expunge.evaluation.rows import AFTER_STAGES
@@ -15,15 +16,19 @@ from expunge.runs.run import Run
 from expunge.training.session import Session
 
 
-def count_images(run: Run, session: Session, protocol: Protocol, sampler: Sampler, half: str | None = None) -> tuple[int, int]:
+def count_images(
+    run: Run, session: Session, protocol: Protocol, sampler: Sampler, half: str | None = None, calibrating: int = 0
+) -> tuple[int, int]:
     """The number of images that `evaluate` would sample and the number of all of them, by both models and after all stages.
 
     Args:
         half: the precision in which images are sampled, where it is not the model's; then those that are compared count twice.
+        calibrating: images with each concept, and as many without it, on which a judge's threshold is calibrated.
     """
     model, parts = session.model, run.concept().parts
     delta = run.delta(model.fingerprint)
     planned = [(weights, plan(part, protocol)) for part in parts for weights in ({}, delta)]
+    planned += [({}, shots) for part in parts for shots in calibration_shots(part, calibrating)]
     for stage, removed in removed_by(run):
         left = stage.delta(model.fingerprint)
         planned += [(left, [s for s in plan(p, protocol) if s.probe in AFTER_STAGES]) for p in removed]
