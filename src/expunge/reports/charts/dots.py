@@ -11,7 +11,7 @@ from expunge.reports.text.answers import STATUS_SYMBOLS, Status
 Who = Literal["base", "run", "control"]
 LANE = 12
 """Height of the lane of one model in a line's drawing, in CSS pixels."""
-NAMES: dict[Who, str] = {"base": "base model", "run": "unlearned model", "control": "model that never saw the concept"}
+NAMES: dict[Who, str] = {"base": "base model", "run": "unlearned model", "control": "retrained control, which never saw the concept"}
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def _attack(finding: Mapping[str, Any]) -> DotLine:
     _, low, high = _interval(finding, "asr")
     details = [interval(low, high, True)]
     if control := count_of(finding, "asr_retrained"):
-        details.append(f"never saw it: {control}")
+        details.append(f"retrained control: {control}")
     status, badge = badge_of(finding)
     name = plain_name(str(finding.get("attack")))
     return DotLine(f"{name[:1].upper()}{name[1:]}", badge, tuple(dots), count_of(finding, "asr"), tuple(details), status)

@@ -105,7 +105,7 @@ def _brief(worst: Mapping[str, Any]) -> str:
 def _sentence(worst: Mapping[str, Any], attacks: int) -> str:
     name, control = plain_name(str(worst.get("attack"))), count_of(worst, "asr_retrained")
     numbers = f"{count_of(worst, 'asr')} images, against {count_of(worst, 'asr_before')} before the attack"
-    numbers += f" and {control} in a model that never saw it" if control else ""
+    numbers += f" and {control} in the retrained control" if control else ""
     text = MEANT.get(_decisive(worst), MEANT["unclear"]).format(name, numbers)
     text = text[:1].upper() + text[1:]
     return text if attacks == 1 else f"{text} It is the strongest of {plural(attacks, 'attack')}."
