@@ -208,7 +208,9 @@ def test_published_numbers_stand_beside_ours(done: dict[str, Done]):
     page = done["unlearndiffatk"].page
     assert "79.6" in page
     assert "21.8" in page
-    assert "README of github.com/OPTML-Group/Diffusion-MU-Attack" in page
+    assert page.count("README of github.com/OPTML-Group/Diffusion-MU-Attack") == 1
+    measured = page[page.index('id="published"') :]
+    assert measured.index(">UCE<") < measured.index(">erase-diff<")  # what was measured comes first
     table = (done["unlearncanvas"].out / "table.md").read_text(encoding="utf-8")
     ours = next(r for r in done["unlearncanvas"].rows if r.metric == "UA" and r.concept == "Van Gogh" and r.run != "base")
     line = next(li for li in table.splitlines() if li.startswith("| UCE | style | UA |"))

@@ -46,8 +46,8 @@ def set_beside(
     tables = {of: standings([m for m in found if not of or of in (m.concept, m.kind)]) for of in dict.fromkeys(r.of for r in reported)}
     pairs = []
     for r in reported:
-        lines = [line for line in tables[r.of] if line.method == r.method and r.metric in line.metrics]
-        ours: list[tuple[str, Pooled | None, bool]] = [(line.label, line.metrics[r.metric], line.is_unfit(r.metric)) for line in lines]
+        lines = [line for line in tables[r.of] if line.method == r.method]
+        ours: list[tuple[str, Pooled | None, bool]] = [(line.label, line.metrics.get(r.metric), line.is_unfit(r.metric)) for line in lines]
         pairs += [
             Pair(label, r.metric, r.of, pooled, unfit, r.value, r.source) for label, pooled, unfit in ours or [(r.method, None, False)]
         ]

@@ -57,14 +57,14 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Published:
-    """A published number in the table beside ours."""
+    """The numbers of one source beside ours: methods down, metrics across."""
 
-    method: str
-    of: str
-    metric: str
-    ours: Value | None
-    published: str
     source: str
+    of: str
+    """The concept, or the kind of concepts, that they are about; empty: all of the protocol."""
+    metrics: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[tuple[Value | None, str], ...]], ...]
+    """Each method with our number and the published one of each metric."""
 
 
 def write_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Standing], out: Path, beside: Beside | None = None) -> Path:
@@ -104,14 +104,26 @@ def render_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Stan
         concepts=list(dict.fromkeys(m.concept for m in found)),
         seeds=sorted({m.seed for m in found}),
         beside=beside,
-        published=[_published(p) for p in beside.pairs] if beside else [],
+        published=_published(beside.pairs) if beside else [],
         not_comparable=NOT_COMPARABLE,
     )
 
 
-def _published(pair: Pair) -> Published:
-    published = number(pair.published, is_fraction(pair.metric.split(AFTER)[0]))
-    return Published(pair.method, pair.of, pair.metric, _value(pair.metric, pair.ours, pair.is_unfit), published, pair.source)
+def _published(pairs: Sequence[Pair]) -> list[Published]:
+    """A table for each source and concept. Methods that were measured here come first."""
+    tables = []
+    for source, of in dict.fromkeys((p.source, p.of) for p in pairs):
+        mine = [p for p in pairs if (p.source, p.of) == (source, of)]
+        metrics = tuple(dict.fromkeys(p.metric for p in mine))
+        measured = {p.method: None for p in mine if p.ours}
+        cells = {(p.method, p.metric): (_value(p.metric, p.ours, p.is_unfit), _printed(p)) for p in mine}
+        methods = dict.fromkeys((*measured, *(p.method for p in mine)))
+        tables.append(Published(source, of, metrics, tuple((m, tuple(cells.get((m, x), (None, "")) for x in metrics)) for m in methods)))
+    return tables
+
+
+def _printed(pair: Pair) -> str:
+    return number(pair.published, is_fraction(pair.metric.split(AFTER)[0]))
 
 
 def _line(line: Standing, colour: int | None, metrics: Sequence[str], costs: Sequence[str], attacks: Sequence[str]) -> MethodLine:
