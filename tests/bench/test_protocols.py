@@ -213,6 +213,7 @@ def test_published_numbers_stand_beside_ours(done: dict[str, Done]):
     assert measured.index(">UCE<") < measured.index(">erase-diff<")  # what was measured comes first
     table = (done["unlearncanvas"].out / "table.md").read_text(encoding="utf-8")
     ours = next(r for r in done["unlearncanvas"].rows if r.metric == "UA" and r.concept == "Van Gogh" and r.run != "base")
+    assert "| UCE, 2 in sequence | – | FID |" not in table
     line = next(li for li in table.splitlines() if li.startswith("| UCE | style | UA |"))
     assert [cell.strip() for cell in line.split("|")][4:6] == [f"{ours.value:.4g} (judge unfit)", "0.984"]
 

@@ -41,9 +41,11 @@ def set_beside(
 ) -> Beside:
     """Every published number with ours of the same method, metric and concept, or kind of concept, pooled as in the table of the suite.
 
-    A method that has several entries in the suite has a pair for each.
+    A method that has several entries in the suite has a pair for each. Runs that removed several concepts are left out, because published
+    numbers are of one at a time.
     """
-    tables = {of: standings([m for m in found if not of or of in (m.concept, m.kind)]) for of in dict.fromkeys(r.of for r in reported)}
+    single = [m for m in found if m.targets == 1]
+    tables = {of: standings([m for m in single if not of or of in (m.concept, m.kind)]) for of in dict.fromkeys(r.of for r in reported)}
     pairs = []
     for r in reported:
         lines = [line for line in tables[r.of] if line.method == r.method]

@@ -48,6 +48,8 @@ class Measured:
     """The kind of its concepts; of several kinds, empty."""
     judges: tuple[str, ...] = ()
     """Its judges, each with the fingerprint of its weights or its version."""
+    targets: int = 1
+    """How many concepts it removed."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,19 @@ def as_measured(unit: "Unit", folder: Path, result: Mapping[str, Any], card: Car
     kinds = {t["kind"] for t in unit.concept.get("targets", [unit.concept])}
     kind = kinds.pop() if len(kinds) == 1 else ""
     judges = tuple(f"{name} ({weights})" for name, weights in result.get("judges", ()))
-    return Measured(_label(unit), unit.method, target_of(unit.concept), unit.seed, folder, rows, costs, stages, kind, judges)
+    return Measured(
+        _label(unit),
+        unit.method,
+        target_of(unit.concept),
+        unit.seed,
+        folder,
+        rows,
+        costs,
+        stages,
+        kind,
+        judges,
+        len(unit.concept.get("targets", (None,))),
+    )
 
 
 def _attacked(finding: Mapping[str, Any], run: str, unit: "Unit") -> Iterator[Row]:
