@@ -10,11 +10,14 @@ import json
 import re
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from typer.main import get_command
 
 # Every name that this script takes from the package. A module that moves is changed here and nowhere else.
@@ -190,7 +193,7 @@ def method_page(name: str, cls: type) -> str:
     parts = [
         f"# {name}",
         f"Class `expunge.methods.{cls.__name__}`.",
-        markdown(inspect.getdoc(cls) or ""),
+        markdown(inspect.getdoc(cls) or "", formulas().get(name)),
         "## Settings",
         setting_table(settings_of(cls)),
     ]
@@ -562,17 +565,42 @@ def kind_of(setting: Setting) -> str:
     return " ".join(filter(None, [setting.metavar.replace("|", " / ").lower() or "yes / no", setting.bounds]))
 
 
-def markdown(doc: str) -> str:
-    """A docstring as Markdown: indented blocks become code blocks, and the sections of arguments become lists."""
-    blocks = []
+@cache
+def formulas() -> dict[str, list[list[str]]]:
+    """By method, the lines of LaTeX of each indented block of its docstring."""
+    return tomllib.loads((Path(__file__).parent / "formulas.toml").read_text(encoding="utf-8"))
+
+
+def as_mathml(lines: list[str]) -> str:
+    """Lines of LaTeX as MathML, which needs no script."""
+    return '<div class="formula">' + "".join(convert(line, display="block") for line in lines) + "</div>"
+
+
+def markdown(doc: str, formulas: list[list[str]] | None = None) -> str:
+    """A docstring as Markdown: indented blocks become code blocks, and the sections of arguments become lists.
+
+    Args:
+        doc: The docstring.
+        formulas: The lines of LaTeX that take the place of each indented block.
+
+    Raises:
+        ValueError: there are more or fewer formulas than indented blocks.
+    """
+    blocks, left = [], list(formulas or ())
     for block in doc.split("\n\n"):
         lines = block.splitlines()
         if lines and re.fullmatch(r"(Args|Returns|Raises|Yields):", lines[0]):
             blocks.append(section(lines))
+        elif lines and all(line.startswith("    ") for line in lines) and formulas:
+            if not left:
+                raise ValueError(f"docs/formulas.toml has no formula for the block {block!r}")
+            blocks.append(as_mathml(left.pop(0)))
         elif lines and all(line.startswith("    ") for line in lines):
             blocks.append(f"```text\n{textwrap.dedent(block)}\n```")
         else:
             blocks.append(block)
+    if left:
+        raise ValueError(f"docs/formulas.toml has a formula more than the docstring has blocks: {left}")
     return "\n\n".join(blocks)
 
 

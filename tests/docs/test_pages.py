@@ -22,6 +22,19 @@ def test_reference_pages_are_those_that_the_code_generates(name, text):
     assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == text, "run: python docs/generate.py"
 
 
+def test_methods_have_formulas_and_a_missing_one_is_an_error():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.formulas().keys() <= module.METHODS.keys()
+    made = module.markdown("One.\n\n    a = b\n    c\n\nTwo.", [["a = b", "c"]])
+    assert made.count("<math") == 2
+    assert "```" not in made
+    for wrong in ([["a"], ["b"]], [["a"]]):
+        with pytest.raises(ValueError, match="formula"):
+            module.markdown("    a" if len(wrong) > 1 else "    a\n\nx\n\n    b", wrong)
+
+
 def test_the_tables_of_results_are_those_that_the_rows_give(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     results = importlib.import_module("results")
