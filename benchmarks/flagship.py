@@ -1,4 +1,4 @@
-"""What Supplant removes, spares and lets come back: `python benchmarks/flagship.py --keep benchmarks/flagship.jsonl`.
+"""What Supplant removes, spares and lets come back: `python benchmarks/flagship.py`.
 
 Each line of the file is one measurement of one concept and seed: the run's cost, an evaluation, or one attack of flagship.toml on the run
 or on the canvas's retrained control. What has a line is not measured again, and a killed run continues, so the command may be repeated.
@@ -7,6 +7,8 @@ or on the canvas's retrained control. What has a line is not measured again, and
 
 import argparse
 import json
+import resource
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,8 +34,9 @@ from expunge.storage.files import write_atomically
 from expunge.training.session import Session
 
 SETTINGS = Path(__file__).with_suffix(".toml")
+FILE = Path(__file__).with_suffix(".jsonl")
 METRICS = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
-COSTS = ("seconds", "forwards", "backwards", "peak_memory")
+COSTS = ("seconds", "forwards", "backwards")
 RETRAINED = "retrained"
 
 Line = dict[str, Any]
@@ -162,17 +165,31 @@ def _shares(rows: Any) -> dict[str, dict[str, float]]:
     return found
 
 
+def memory(session: Session, method: str) -> float:
+    """MiB by which the peak of this process rises in a run of three steps on *ring*; its images are in the cache, or are made before."""
+    concept = Concept.find("ring", Vocabulary.canvas(), synonyms="hoop")
+    with tempfile.TemporaryDirectory() as folder:
+        steps = {"training": {"steps": 3}, "cache": session.cache, "progress": Silent()}
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        unlearn(session.model, concept, method, out=Path(folder) / "run", **steps)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", type=Path, required=True, metavar="FILE", help="JSON lines, a measurement each")
+    parser.add_argument("--keep", type=Path, default=FILE, metavar="FILE", help="JSON lines, a measurement each")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench/flagship"))
     parser.add_argument("--concepts", nargs="*")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--first", type=int, metavar="N", help="the first N attacks alone")
     parser.add_argument("--control", action="store_true", help="attack the canvas's retrained control")
+    parser.add_argument("--memory", metavar="METHOD", help="print the memory of a short run of a method on ring, and end")
     given = parser.parse_args()
     suite = read_toml(SETTINGS)
     session = Session.open("canvas", cache=Store.default(), progress=Silent())
+    if given.memory:
+        print(f"{given.memory}: {memory(session, given.memory):.0f} MiB")
+        return
     lines: list[Line] = [json.loads(text) for text in given.keep.read_text().splitlines()] if given.keep.exists() else []
     for line in asked(suite, given):
         if not any(all(done.get(key) == value for key, value in line.items()) for done in lines):
