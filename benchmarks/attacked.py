@@ -2,7 +2,8 @@
 `python benchmarks/attacked.py runs/bench/canvas benchmarks/attacked.jsonl`.
 
 Takes every audit in the runs of a suite's folder, without weights and pictures, beside what the file has already. A line is one
-attack with its settings on one model: a unit of the suite, or a control, which all units share.
+attack with its settings on one model: a unit of the suite, or a control, which all units share. A line has the label of its unit, by which
+tables find it: a unit's id covers the code, and an attack measured again under the same label replaces the older line.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 from claims import JUDGE, Missing, line, shown, verdict
 
 from expunge.audits.budget import Budget, Entry, read_budget
+from expunge.bench.runner import RESULT
 from expunge.bench.suite import Unit
 from expunge.bench.summary import share
 from expunge.concepts.vocabulary import Vocabulary
@@ -59,10 +61,12 @@ class Curve:
     """Its name and settings."""
     readings: tuple[dict[str, Any], ...]
     """Strength, pictures, and by judge those that show the concept."""
+    label: str
+    """Of the unit in its suite; of a control its name."""
 
     @property
     def key(self) -> str:
-        return json.dumps([self.of, self.concept, self.seed, self.attack, self.pictures], sort_keys=True)
+        return json.dumps([self.label, self.concept, self.seed, self.attack, self.pictures], sort_keys=True)
 
     @property
     def pictures(self) -> int:
@@ -137,6 +141,7 @@ def curves(audit: Path) -> Iterator[Curve]:
     """Of an audit's folder."""
     about = json.loads((audit / "audit.json").read_text())
     of = {about["run"]: audit.parent.name, "base": BASE, about["control"]: RETRAINED}
+    labels = {audit.parent.name: json.loads((audit.parent / RESULT).read_text())["of"]["label"]}
     entries = {e.label: {"name": e.name, **e.settings} for e in read_budget(str(audit / "budget.toml")).entries}
     rows = [Row(**json.loads(text)) for text in (audit / "rows.jsonl").read_text().splitlines()]
     for (run, concept, attack), mine in groupby(rows, lambda r: (r.run, r.concept, r.attack)):
@@ -145,7 +150,7 @@ def curves(audit: Path) -> Iterator[Curve]:
             for strength, group in groupby(sorted(mine, key=lambda r: r.strength), lambda r: r.strength)
             if (of_one := list(group))
         ]
-        yield Curve(of[run], concept, about["seed"], entries[attack], tuple(readings))
+        yield Curve(of[run], concept, about["seed"], entries[attack], tuple(readings), labels.get(of[run], of[run]))
 
 
 def kept(file: Path) -> list[Curve]:
@@ -160,15 +165,20 @@ def under(found: Iterable[Curve], budget: Budget, *entries: Entry) -> list[Curve
     return [c for c in found if c.pictures == budget.pictures and c.attack in asked]
 
 
+def by_label(found: Iterable[Curve], units: Sequence[Unit]) -> dict[str, list[Curve]]:
+    """The curves of each label of a suite in the suite's order, then those of the controls; an empty list for a label without curves."""
+    of: dict[str, list[Curve]] = {label: [] for label in (*(u.label for u in units), BASE, RETRAINED)}
+    for curve in found:
+        if curve.label in of:
+            of[curve.label].append(curve)
+    return of
+
+
 class Relearned:
     """Curves under one attack with one choice of settings, by label."""
 
     def __init__(self, found: Sequence[Curve], units: Sequence[Unit]) -> None:
-        labels = {u.id: u.label for u in units} | {BASE: BASE, RETRAINED: RETRAINED}
-        self.by_label: dict[str, list[Curve]] = {label: [] for label in labels.values()}
-        for curve in found:
-            if curve.of in labels:
-                self.by_label[labels[curve.of]].append(curve)
+        self.by_label = by_label(found, units)
         self.strengths = sorted({r["strength"] for c in found for r in c.readings})
 
     def gone(self, label: str) -> list[Curve]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from attacked import APART, BASE, GONE, LASTING, RETRAINED, Curve, at_once, best, cautious, counted, paired, under
+from attacked import APART, BASE, GONE, LASTING, RETRAINED, Curve, at_once, best, by_label, cautious, counted, paired, under
 from claims import line, shown, verdict
 
 from expunge.audits.budget import Budget, read_budget
@@ -25,15 +25,14 @@ class Battered:
 
     def __init__(self, found: Sequence[Curve], units: Sequence[Unit], budget: Budget | None = None) -> None:
         budget = budget or read_budget(BUDGET)
-        labels = {u.id: u.label for u in units} | {BASE: BASE, RETRAINED: RETRAINED}
         self.pictures = budget.pictures
         self.attacks = list(dict.fromkeys(e.name for e in budget.entries))
-        self.runs: dict[str, dict[Key, dict[str, list[Curve]]]] = {label: {} for label in labels.values()}
+        self.runs: dict[str, dict[Key, dict[str, list[Curve]]]] = {}
         """By label, concept and seed, and attack."""
-        for curve in under(found, budget):
-            if curve.of in labels:
-                mine = self.runs[labels[curve.of]].setdefault((curve.concept, curve.seed), {})
-                mine.setdefault(curve.attack["name"], []).append(curve)
+        for label, curves in by_label(under(found, budget), units).items():
+            runs = self.runs.setdefault(label, {})
+            for curve in curves:
+                runs.setdefault((curve.concept, curve.seed), {}).setdefault(curve.attack["name"], []).append(curve)
 
     def gone(self, label: str) -> dict[Key, dict[str, list[Curve]]]:
         """Runs from which the concept was gone before; all of a control's."""

@@ -31,7 +31,7 @@ def pack(folder: Path, file: Path) -> int:
             card = json.loads((result.parent / "card.json").read_text())
             measured = {key: value for key, value in measured.items() if key not in ATTACKED}
             kept = {key: card[key] for key in (*COSTS, "status", "stages") if key in card}
-            of = measured.pop("of", None)
+            of = measured.pop("of")
             units[result.parent.name] = {"unit": result.parent.name, "of": of, "card": kept, "bench": measured}
     write_atomically(file, "".join(json.dumps(units[name]) + "\n" for name in sorted(units)).encode())
     return len(units)
@@ -55,7 +55,7 @@ def kept(file: Path, units: Sequence[Unit]) -> list[Measured]:
     was measured by the code of its time; that code changed the digits of a result only where the golden numbers say so.
     """
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    by = {(of["label"], of["concept"], of["seed"]): line for line in lines if (of := line.get("of"))}
+    by = {(line["of"]["label"], line["of"]["concept"], line["of"]["seed"]): line for line in lines}
     found = []
     for unit in units:
         line = by.get((unit.label, target_of(unit.concept), unit.seed))

@@ -5,22 +5,19 @@ attacked.jsonl alone.
 """
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
-from attacked import GONE, best, under
-from attacked import kept as attacked
+import results
+from attacked import BASE, RETRAINED, best
 from matplotlib import pyplot as plt
-from results import HERE, found
 
-from expunge.audits.budget import read_budget
 from expunge.bench.summary import share, standings
 
-OUT = HERE.parent / "docs" / "images" / "scatter.svg"
+OUT = results.HERE.parent / "docs" / "images" / "scatter.svg"
 NOT_ATTACKED = "#b9bdc1"
 TICKS = (0, 1, 5, 10, 25, 50, 80)
 """Percent missed. The axes are roots, since most methods miss little."""
@@ -43,21 +40,16 @@ class Point:
 def points() -> list[Point]:
     """A point for each label, what removes most first."""
     recovered = relearned()
-    lines = [s for s in standings(found("canvas")) if s.method not in ("none", "retrain") and s.retention is not None]
+    lines = [s for s in standings(results.found("canvas")) if s.method not in ("none", "retrain") and s.retention is not None]
     made = [Point(s.label, s.metrics["UA"].value, s.retention, recovered.get(s.label)) for s in lines if s.retention is not None]
     return sorted(made, key=lambda point: -point.removed)
 
 
 def relearned() -> dict[str, float]:
-    """By label, what comes back under benchmarks/dimra.toml. A unit has the label that it was measured under."""
-    units = (json.loads(line) for line in (HERE / "canvas.jsonl").read_text(encoding="utf-8").splitlines())
-    labels = {unit["unit"]: of["label"] for unit in units if (of := unit.get("of"))}
-    curves = under(attacked(HERE / "attacked.jsonl"), read_budget(HERE / "dimra.toml"))
-    rows: dict[str, list] = {}
-    for curve in curves:
-        if curve.of in labels and curve.at(0.0).value <= GONE:
-            rows.setdefault(labels[curve.of], []).append(best([curve]))
-    return {label: share(of).value for label, of in rows.items()}
+    """By label, what comes back under benchmarks/dimra.toml."""
+    attacked = results.relearned()
+    gone = {label: attacked.gone(label) for label in attacked.by_label if label not in (BASE, RETRAINED)}
+    return {label: share([best([c]) for c in curves]).value for label, curves in gone.items() if curves}
 
 
 def draw(every: list[Point], out: Path) -> None:

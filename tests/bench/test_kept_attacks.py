@@ -25,6 +25,7 @@ def attacked(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def audit(folder: Path, rows: list[Row]) -> Path:
     folder.mkdir(parents=True)
+    (folder.parent / "bench.json").write_text(json.dumps({"of": {"label": "ESD", "concept": "neon", "seed": 0}}))
     (folder / "audit.json").write_text(json.dumps({"run": "esd-neon-1", "control": "retrain-neon-1", "seed": 0}))
     (folder / "budget.toml").write_text(BUDGET)
     (folder / "rows.jsonl").write_text("".join(json.dumps(asdict(r)) + "\n" for r in rows))
@@ -41,17 +42,20 @@ def test_every_reading_of_every_model_is_kept_with_the_settings_it_was_made_unde
     ]
     found = list(attacked.curves(audit(tmp_path / "esd-neon-0-abc" / "audit", [*ladder, row("esd-neon-1", FAST, 0, 7)])))
     assert [c.of for c in found] == ["esd-neon-0-abc", "base model", "retrained", "esd-neon-0-abc"]
+    assert [c.label for c in found] == ["ESD", "base model", "retrained", "ESD"]
     assert [c.attack["lr"] for c in found] == [5e-4, 5e-4, 5e-4, 1e-3]
     assert found[0].readings == tuple({"strength": at, "n": 20, "hits": {"main": 3, "second": 3}} for at in (0, 25))
     assert len({c.key for c in found}) == 4
+    again = attacked.curves(audit(tmp_path / "esd-neon-0-def" / "audit", ladder))  # by other code: the id differs
+    assert {c.key for c in again} == {c.key for c in found[:3]}
 
 
 def curve(attacked, of: str, *hits: int, concept: str = "neon"):
     readings = [{"strength": float(at), "n": 100, "hits": {"main": h}} for at, h in zip((0, 25, 1000), hits, strict=True)]
-    return attacked.Curve(of, concept, 0, {"name": "relearn"}, tuple(readings))
+    return attacked.Curve(of, concept, 0, {"name": "relearn"}, tuple(readings), of.removesuffix("-1"))
 
 
-UNITS = [SimpleNamespace(id=f"{label}-1", label=label) for label in ("ESD", "CA", "DiMUM")]
+UNITS = [SimpleNamespace(label=label) for label in ("ESD", "CA", "DiMUM")]
 
 
 def relearned(attacked, *curves):
@@ -170,7 +174,7 @@ def battered(attacked):
         for of, concept, nth, hits in readings:
             entry = budget.entries[nth]
             ladder = tuple({"strength": float(s), "n": 20, "hits": {"main": h}} for s, h in enumerate(hits))
-            curves.append(attacked.Curve(of, concept, 0, {"name": entry.name, **entry.settings}, ladder))
+            curves.append(attacked.Curve(of, concept, 0, {"name": entry.name, **entry.settings}, ladder, of.removesuffix("-1")))
         return battery.Battered(curves, UNITS, budget)
 
     return found
@@ -211,9 +215,11 @@ def test_a_learned_word_is_to_find_no_more_than_where_it_never_was(attacked, hit
 
     def said(*concepts: str) -> list[str]:
         curves = [
-            attacked.Curve(of, concept, 0, settings, tuple({"strength": float(s), "n": 20, "hits": {"main": h}} for s, h in ladder))
+            attacked.Curve(
+                f"{of}-1", concept, 0, settings, tuple({"strength": float(s), "n": 20, "hits": {"main": h}} for s, h in ladder), of
+            )
             for concept, found in zip(concepts, hits, strict=False)
-            for of, ladder in (("DiMUM-1", ((0, 0), (50, found), (100, 0))), ("retrained", ((0, 0), (50, 2), (100, 9))))
+            for of, ladder in (("DiMUM", ((0, 0), (50, found), (100, 0))), ("retrained", ((0, 0), (50, 2), (100, 9))))
         ]
         return [
             text

@@ -35,6 +35,23 @@ def test_methods_have_formulas_and_a_missing_one_is_an_error():
             module.markdown("    a" if len(wrong) > 1 else "    a\n\nx\n\n    b", wrong)
 
 
+def has_measured(table: str) -> bool:
+    """Whether each of some tables has a cell with a number in a line that is none of a control's."""
+    rows = [[cells for line in part.splitlines()[2:] if (cells := line.strip("| ").split(" | "))] for part in table.strip().split("\n\n")]
+    mine = [[cells for cells in of if cells[0] not in ("base model", "retrained")] for of in rows]
+    return all(any(re.search(r"\d", cell) for cells in of for cell in cells[1:]) for of in mine)
+
+
+def test_a_table_of_controls_alone_counts_as_empty():
+    head = "| | runs | 0 |\n|---|---:|---:|\n"
+    controls = "| base model | 4 | 100 |\n| retrained | 12 | 2 |\n"
+    assert has_measured(head + "| ESD | 1 | 85 |\n" + controls)
+    assert not has_measured(head + controls)
+    assert not has_measured(head)
+    assert not has_measured(head + "| ESD | – | – |\n")
+    assert not has_measured(head + "| ESD | 1 | 85 |\n\n" + head + controls)
+
+
 def test_the_tables_of_results_are_those_that_the_rows_give(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     results = importlib.import_module("results")
@@ -44,6 +61,8 @@ def test_the_tables_of_results_are_those_that_the_rows_give(monkeypatch):
         assert results.filled(page, tables) == page, "run: python benchmarks/results.py"
         assert "MiM-MU" in page
         assert "Nothing is measured" not in page
+        assert "| not measured |" not in page
+    assert [name for name, table in tables.items() if not has_measured(table)] == []
     assert all(any(f"<!-- {name} -->" in page for page in pages) for name in tables)
 
 
