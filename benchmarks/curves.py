@@ -25,6 +25,7 @@ from expunge.canvas.prompts import OBJECTS, STYLES
 from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several
 from expunge.concepts.vocabulary import Vocabulary
+from expunge.methods.base import Objective
 from expunge.methods.config import find_method
 from expunge.models.base import DiffusionModel
 from expunge.models.loading import load
@@ -73,6 +74,7 @@ def counted_run(model: str, concept: Any, **asked: Any) -> dict[str, Any]:
 def counted_bank(model: str, concept: Callable[[], Concept], method: str, images: int) -> dict[str, Any]:
     """The passes that sample the images of a bank, and the bytes of its tensors."""
     net, kind = model_of(model), find_method(method)
+    assert issubclass(kind, Objective)  # a closed form has no bank
     silent = without_network(net)
     training = expunge.Training(pictures=images, points=images * sampler_of(net, kind.training).steps)
     with tempfile.TemporaryDirectory() as folder:
@@ -99,6 +101,7 @@ def measured_run(concepts: int, **asked: Any) -> dict[str, Any]:
 def measured_bank(method: str, images: int) -> dict[str, Any]:
     """A bank on the canvas: seconds of the processor, and what its files take on the disk."""
     net, kind = model_of("canvas"), find_method(method)
+    assert issubclass(kind, Objective)
     training = expunge.Training(pictures=images, points=images * sampler_of(net, kind.training).steps)
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()

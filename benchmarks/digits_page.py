@@ -4,7 +4,6 @@ With `--runs runs/digits` it also makes the picture, of the runs with seed 0.
 """
 
 import argparse
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -125,7 +124,8 @@ def claims(units: Sequence[Unit]) -> str:
 def filled(page: str, units: Sequence[Unit]) -> str:
     """The page with its tables."""
     for name, table in (("removal", removal(units)), ("relearned", relearned(units)), ("claims", claims(units))):
-        page = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, table=table: f"{m[1]}\n{table}\n\n{m[2]}", page, flags=re.DOTALL)
+        before, rest = page.split(f"<!-- {name} -->\n")
+        page = f"{before}<!-- {name} -->\n\n{table}\n\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
     return page
 
 

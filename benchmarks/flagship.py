@@ -66,7 +66,7 @@ def table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
     mine = [line for line in lines if line["of"] != RETRAINED]
     for concept, seed in dict.fromkeys((line["concept"], line["seed"]) for line in mine):
         of = [line for line in mine if (line["concept"], line["seed"]) == (concept, seed)]
-        shares = next((line["shares"]["run"] for line in of if line["what"] == "evaluation"), {})
+        shares: dict[str, float] = next((line["shares"]["run"] for line in of if line["what"] == "evaluation"), {})
         readings = {_key(line["attack"]): line["readings"] for line in of if line["what"] == "attack"}
         cells = [concept, str(seed), *(f"{100 * shares[m]:.1f}" if m in shares else "–" for m in METRICS)]
         cells += [_instead(next(iter(readings.values()))[0]) if readings else "–"]

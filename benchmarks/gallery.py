@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from PIL import Image
+from torch import Tensor
 
 from expunge.models.delta import swapped
 from expunge.models.loading import load
@@ -37,7 +38,7 @@ def main() -> None:
     siblings = [m.name for m in runs[0].concept().parts[0].siblings]
     others = [m.name for m in runs[0].concept().parts[0].others if m.name not in siblings]
     texts = prompts(concept, (*siblings[:2], *others[:2]))
-    rows = [("base model", {})] + [(run.card["method"], run.delta(model.fingerprint)) for run in runs]
+    rows: list[tuple[str, dict[str, Tensor]]] = [("base model", {})] + [(run.card["method"], run.delta(model.fingerprint)) for run in runs]
     figure, axes = plt.subplots(len(rows), len(texts), figsize=(1.2 * len(texts), 1.2 * len(rows) + 0.5), dpi=110, squeeze=False)
     for place, (line, (name, delta)) in enumerate(zip(axes, rows, strict=True)):
         with swapped(model.network, delta):

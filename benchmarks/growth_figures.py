@@ -78,10 +78,10 @@ def draw(axes: Axes, panel: Panel) -> None:
     across_at = sorted({line["x"] for line in lines})
     axes.set_xticks(across_at, [f"{x:,}" for x in across_at])
     axes.set_xticks([], minor=True)
-    axes.title.set_size(10)
+    axes.title.set_fontsize(10)
     axes.grid(True, which="major", color="#ddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(axes.lines) > 5 else {}
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(axes.lines) > 5 else {}
     axes.legend(fontsize=7, frameon=False, **beside)
 
 

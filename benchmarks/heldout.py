@@ -15,17 +15,15 @@ from typing import Any
 
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
-from expunge.evaluation.judges import judge_images, load_judge
+from expunge.evaluation.judges import judge_chunks, load_judge
 from expunge.evaluation.protocol import Protocol, Shot, plan
-from expunge.evaluation.rendering import render
+from expunge.evaluation.rendering import RENDER_BATCH, render
 from expunge.evaluation.statistics import wilson
-from expunge.models.base import DiffusionModel
 from expunge.models.delta import swapped
-from expunge.models.loading import load
 from expunge.runs.unlearn import unlearn
-from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically
 from expunge.storage.tensors import content
+from expunge.training.session import Session
 
 CONCEPTS = ("neon", "watercolour", "ring", "hexagon")
 METHODS: dict[str, dict[str, Any]] = {
@@ -47,26 +45,28 @@ def without_a_third(name: str) -> tuple[Concept, frozenset[str]]:
     return told, frozenset(n for m in gone for n in (m.name, *m.synonyms))
 
 
-def seen_right(model: DiffusionModel, concept: Concept, shots: Sequence[Shot], delta: dict[str, Any], store: Store) -> list[bool]:
+def seen_right(session: Session, concept: Concept, shots: Sequence[Shot], delta: dict[str, Any]) -> list[bool]:
     """Of each picture, whether the judge sees all that its prompt asks for."""
+    model = session.model
     weights = f"{model.fingerprint}+{content(delta)}" if delta else model.fingerprint
     with swapped(model.network, delta):
-        pictures = render(model, shots, model.default_sampler, store, weights, lambda items, title: iter(items), "")
-    judged = judge_images(load_judge("main"), pictures, concept)
+        pictures = render(session, shots, model.default_sampler, weights, "images")
+    judged = judge_chunks(load_judge("main"), pictures.chunks(RENDER_BATCH), concept)
     return [all(judged.seen[kind][i] == label for kind, label in s.prompt.labels.items()) for i, s in enumerate(shots)]
 
 
-def measured(label: str, name: str, model: DiffusionModel, store: Store) -> dict[str, Any]:
-    """What is seen, of so many pictures, by sort of prompt."""
+def measured(session: Session, label: str, name: str, protocol: Protocol, **given: Any) -> dict[str, Any]:
+    """What is seen, of so many pictures, by sort of prompt. The method's settings are those of METHODS, and `given` for `unlearn`."""
     told, gone = without_a_third(name)
     concept = Concept.find(name, Vocabulary.canvas(), synonyms=told.synonyms)
-    shots = [s for s in plan(concept, Protocol(seed=1)) if s.probe in (*KEPT, "target") and s.index == 0]
+    shots = [s for s in plan(concept, protocol) if s.probe in (*KEPT, "target") and s.index == 0]
     with tempfile.TemporaryDirectory() as folder:
-        run = unlearn(model, told, out=Path(folder) / "run", cache=store, seed=1, **METHODS[label])
-        delta = run.delta(model.fingerprint)
+        how = METHODS[label] | {"out": Path(folder) / "run", "cache": session.cache, "seed": protocol.seed}
+        run = unlearn(session.model, told, **how | given)
+        delta = run.delta(session.model.fingerprint)
     shares: dict[str, dict[str, list[int]]] = {}
     for of, weights in (("before", {}), ("after", delta)):
-        right = seen_right(model, concept, shots, weights, store)
+        right = seen_right(session, concept, shots, weights)
         for shot, is_right in zip(shots, right, strict=True):
             sort = "target" if shot.probe == "target" else "left out" if gone & set(shot.prompt.prompt.split()) else "told"
             for group in (sort, *((f"{sort}, siblings",) if shot.probe == "siblings" else ())):
@@ -99,11 +99,11 @@ def main() -> None:
     )
     given = parser.parse_args()
     lines = [json.loads(text) for text in given.keep.read_text().splitlines()] if given.keep and given.keep.exists() else []
-    model, store = load("canvas"), Store.default()
+    session = Session.open("canvas", device="cpu")
     for name in CONCEPTS:
         for label in METHODS:
             if not any((line["label"], line["concept"]) == (label, name) for line in lines):
-                lines.append(measured(label, name, model, store))
+                lines.append(measured(session, label, name, Protocol(seed=1)))
                 if given.keep:
                     write_atomically(given.keep, "".join(json.dumps(line) + "\n" for line in lines).encode())
                 print(json.dumps(lines[-1]), flush=True)

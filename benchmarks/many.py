@@ -8,7 +8,7 @@ an interruption. At the end benchmarks/many.jsonl has how many images of each pr
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -54,7 +54,8 @@ class Image:
 
 def images(several: Several, gone: int, kept: int) -> list[Image]:
     """`gone` images of each prompt of a removed concept, and `kept` of each prompt that must survive."""
-    made, rest = [], {}
+    made: list[Image] = []
+    rest: dict[str, Mapping[str, str]] = {}
     for concept in several.parts:
         probes = concept.probes()
         made += [Image(concept.target, p.prompt, {concept.kind: concept.target}, i) for p in probes["target"] for i in range(gone)]

@@ -33,6 +33,7 @@ Line = dict[str, Any]
 def asked(which: str, pictures: int | None) -> list[Line]:
     """The presets of a set, with what differs from them."""
     fewer = {} if pictures is None else {"pictures": pictures}
+    made: list[tuple[str, Line, Line]]
     match which:
         case "divergences":
             made = [

@@ -35,6 +35,7 @@ from torch.utils._pytree import tree_leaves
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.diffusion.types import Cond
+from expunge.methods.base import Objective
 from expunge.methods.config import find_method
 from expunge.models.loading import load
 from expunge.models.sampling import Sampler
@@ -157,6 +158,7 @@ def in_turn(steps: dict[str, Callable[[float], object]], repetitions: int, block
 def trainer_of(method: str, form: str, batch: int, folder: str) -> tuple[Trainer, dict[str, Any]]:
     """Our trainer at a batch size, and what making its banks cost."""
     kind = find_method(method)
+    assert issubclass(kind, Objective)  # a closed form has no steps
     training = replace(kind.training, batch_size=batch, steps=10**6)
     if method not in TRAJECTORIES:  # the released loops make their images too: they are no part of the comparison
         training = replace(training, pictures=IMAGES, retain_pictures=IMAGES)
@@ -222,7 +224,7 @@ def measured(method: str, form: str, repetitions: int, block: int) -> dict[str, 
                     variants["textbook"](0.5)
             seconds = in_turn(variants, repetitions, block)
             peaks = {name: peak_of(lambda step=step: step(0.02)) for name, step in variants.items()}  # type: ignore[misc]
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         name: {
             "seconds": median(seconds[name]),
             "of_bare": [a / b for a, b in zip(seconds[name], seconds["bare"], strict=True)],
