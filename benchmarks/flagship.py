@@ -169,9 +169,9 @@ def memory(session: Session, method: str) -> float:
     """MiB by which the peak of this process rises in a run of three steps on *ring*; its images are in the cache, or are made before."""
     concept = Concept.find("ring", Vocabulary.canvas(), synonyms="hoop")
     with tempfile.TemporaryDirectory() as folder:
-        steps = {"training": {"steps": 3}, "cache": session.cache, "progress": Silent()}
+        out = Path(folder) / "run"
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        unlearn(session.model, concept, method, out=Path(folder) / "run", **steps)
+        unlearn(session.model, concept, method, training={"steps": 3}, out=out, cache=session.cache, progress=Silent())
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 

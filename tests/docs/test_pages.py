@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,7 @@ def test_the_example_of_a_method_in_one_file_works(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(code)
     (tmp_path / "closed.py").write_text(closed)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another page's example
     edited = unlearn(
         tiny.model(), tiny.concept(), build(find_method("closed:Mean", allow_code=True), {}, "closed:Mean"), out=tmp_path / "closed"
     )
@@ -128,6 +130,7 @@ def test_the_example_of_a_metric_and_a_judge_in_one_file_works(tmp_path, monkeyp
     text = (ROOT / "docs" / "how-to" / "add-a-metric.md").read_text(encoding="utf-8")
     (tmp_path / "mine.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another page's example
     for name in ("confident", "shift"):
         monkeypatch.setitem(METRICS, name, None)  # so that they are gone after the test
         del METRICS[name]
