@@ -45,6 +45,16 @@ def test_flags_reach_the_run(unlearn: Unlearn, tmp_path: Path):
     assert made["training"] | {"lr": 1e-3, "gradient_checkpointing": True, "steps": 2, "batch_size": 4} == made["training"]
 
 
+def test_trackers_are_named_by_an_option(unlearn: Unlearn, run: Path, tmp_path: Path):
+    """A dry run starts none."""
+    said = unlearn("--target", "neon style", "--track", "tensorboard", "--dry-run", "--out", tmp_path / "r")
+    assert (said.code, files(tmp_path)) == (0, set()), said.err
+    said = unlearn("--target", "neon style", "--track", "tensorboard", "--out", tmp_path / "r")
+    assert (said.code, card(tmp_path / "r")["id"]) == (0, card(run)["id"]), said.err
+    assert list((tmp_path / "r" / "tensorboard" / "expunge").glob("events.*"))
+    assert unlearn("--target", "neon style", "--track", "wand", "--dry-run").refusal.rule == "unknown-tracker"
+
+
 def test_progress_is_shown_in_lines_without_a_terminal(unlearn: Unlearn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Progress, "default", classmethod(lambda cls: Progress(delay=0.0)))
     said = unlearn("--target", "dots", "--seed", 9, "--out", tmp_path / "r")

@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,11 +156,12 @@ def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.runs.export import merge
     from expunge.runs.export.folder import new_folder, refuse_unmergeable
     from expunge.runs.plan import make_plan
+    from expunge.runs.trackers import find_trackers
     from expunge.runs.unlearn import carry_out
     from expunge.training.distributed import Processes
     from expunge.training.session import Session
 
-    request = resolve(name, given)
+    request, trackers = resolve(name, given), find_trackers(given["track"] or ())
     if given["accept"]:
         parse_criterion(given["accept"], tuple(read("expunge.attacks:ATTACKS")))
     if given["merge"]:
@@ -190,7 +192,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
         return
     is_main = Processes.launched(model.device).is_main
     was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id, asked=plan.tables)
-    run = carry_out(plan, session, given["out"], given["accept"])
+    run = carry_out(plan, replace(session, trackers=trackers), given["out"], given["accept"])
     if not is_main:
         return
     if was_done:

@@ -42,6 +42,10 @@ ACCEPT = (
     'What the run must reach, fixed before it begins, such as "UA>=0.98, NRA>=-0.02, relearn<=control+0.05". '
     "`expunge report RUN --record` says whether it does."
 )
+TRACK = (
+    "Also log the configuration, and each step's loss, terms and learning rate, to this experiment tracker. May be repeated. The result "
+    "does not depend on it; a closed form logs nothing."
+)
 DRY_RUN = "Print what would be done and its estimated cost, then exit."
 
 COMMON: dict[str, tuple[Any, Any]] = {
@@ -67,6 +71,7 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "judge": (Annotated[str | None, _option("NAME|FOLDER|ID", JUDGE)], None),
     "merge": (Annotated[Path | None, _option("FOLDER", MERGE)], None),
     "accept": (Annotated[str | None, _option("CRITERION", ACCEPT)], None),
+    "track": (Annotated[list[str] | None, _option("tensorboard|wandb|mlflow", TRACK)], None),
     "allow_code": (AllowCode, False),
     "dry_run": (Annotated[bool, typer.Option("--dry-run", help=DRY_RUN)], False),
 }

@@ -26,6 +26,7 @@ from expunge.runs.acceptance import fix_criterion
 from expunge.runs.card import described, forget_peak, is_done, peak_memory, write_card
 from expunge.runs.plan import Plan, make_plan
 from expunge.runs.run import Run
+from expunge.runs.trackers import find_trackers, tracked
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically, write_lines
 from expunge.storage.hashing import seed_of
@@ -60,6 +61,7 @@ def unlearn(
     progress: Progress | None = None,
     render_batch: RenderBatch = None,
     accept: str | None = None,
+    track: str | Sequence[str] = (),
     **settings: Any,
 ) -> Run:
     """Removes a concept from a model and writes what changed.
@@ -93,13 +95,18 @@ def unlearn(
             which the device is fastest, measured once and kept in the cache. Larger needs more memory.
         accept: the acceptance criterion, such as "UA>=0.98, NRA>=-0.02, relearn<=control+0.05", which is written into the folder before
             the run begins. It is no part of what makes a run.
+        track: experiment trackers: "tensorboard", "wandb", "mlflow", or several. Each gets the configuration once, and the loss, its
+            terms, the gradient's norm and the learning rate of each step. Choose one to watch a long run or to compare many. A closed
+            form, which has no steps, logs nothing. It is no part of what makes a run.
 
     Returns:
         The run. `expunge.load(model, run)` gives the changed pipeline, `expunge.evaluate(run)` measures it.
 
     Raises:
-        ExpungeError: any bad input; a folder of another run; nothing changed; a loss that is not finite.
+        ExpungeError: any bad input; a folder of another run; nothing changed; a loss that is not finite; a tracker that is not installed
+            or cannot start.
     """
+    trackers = find_trackers(track)
     session = Session.open(
         model, device=device, dtype=dtype, quantization=quantize, cache=cache, progress=progress, render_batch=render_batch
     )
@@ -107,7 +114,7 @@ def unlearn(
         session.model, concept, method, training=training, seed=seed, dtype=dtype or session.model.precision, stop=stop,
         together=together, reference=reference, before=before, **settings,
     )  # fmt: skip
-    return carry_out(plan, session, out, accept)
+    return carry_out(plan, replace(session, trackers=trackers), out, accept)
 
 
 def carry_out(plan: Plan, session: Session, out: str | Path | None = None, accept: str | None = None) -> Run:
@@ -172,7 +179,7 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
                 assert batches is not None
                 assert plan.training is not None
                 trainer = Trainer(session, plan.method, plan.training, batches, state, folder, spent, check)
-                card |= _train(trainer, session.progress, folder)
+                card |= _train(trainer, session, folder, card)
             else:
                 with torch.no_grad():
                     state.load(_edited(plan.method, plan.concept, model, state.trained))
@@ -251,12 +258,15 @@ def _gathered(plan: Plan, session: Session, reference: Mapping[str, Tensor]) -> 
         return gather(session, plan.concept, plan.method.needs, plan.training, plan.seed)
 
 
-def _train(trainer: Trainer, progress: Progress, folder: Path) -> dict[str, Any]:
+def _train(trainer: Trainer, session: Session, folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     """Trains into the folder; returns the cost, the number of steps, and those of the method's notes that are numbers."""
     try:
-        with trainer.model.mixed(trainer.accelerator.autocast):  # a stopping rule samples images in it too
-            for _ in progress.steps(trainer.fit(), trainer.steps_done, trainer.training.steps):
-                pass
+        with (
+            tracked(trainer, session.trackers, folder, card) as track,
+            trainer.model.mixed(trainer.accelerator.autocast),  # a stopping rule samples images in it too
+        ):
+            for _ in session.progress.steps(trainer.fit(), trainer.steps_done, trainer.training.steps):
+                track()
     finally:
         if trainer.processes.is_main:
             trainer.log.write(folder / "log.jsonl")

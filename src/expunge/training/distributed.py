@@ -1,14 +1,17 @@
 """One run on several processes, as `accelerate launch` or `torchrun` starts them: each takes a share of every batch."""
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import broadcast, reduce
+from accelerate.tracking import GeneralTracker, get_available_trackers
+from accelerate.utils import ProjectConfiguration, broadcast, reduce
 from torch import Tensor
 
 from expunge.errors import ExpungeError
@@ -72,6 +75,54 @@ class Processes:
         AcceleratorState._reset_state(reset_partial_state=self.count == 1)
         return Accelerator(mixed_precision=PRECISIONS[dtype], cpu=device.type == "cpu")
 
+    @contextmanager
+    def tracked(
+        self, names: Sequence[str], device: torch.device, folder: Path, config: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+        """Starts trackers in the main process; within the context, a function that logs the values of a step to them.
+
+        Args:
+            names: of accelerate's trackers.
+            device: of the run, which has its accelerator already.
+            folder: of the run; TensorBoard writes into `tensorboard/` there, in several processes the main one alone.
+            config: what each tracker shows as the configuration.
+            settings: of each tracker by its name, other than its defaults.
+
+        Raises:
+            ExpungeError: a tracker cannot start.
+        """
+        trackers: list[GeneralTracker] = []
+        failure: Exception | None = None
+        if names and self.is_main:
+            # An accelerator of its own: the one that trains is the same with trackers and without.
+            project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "tensorboard"))
+            accelerator = Accelerator(cpu=device.type == "cpu", log_with=list(names), project_config=project)
+            try:
+                accelerator.init_trackers("expunge", dict(config), dict(settings))
+            except Exception as error:  # each package raises errors of its own
+                failure = error
+            trackers = accelerator.trackers
+        if names and self.agree(failure is not None):
+            raise ExpungeError(
+                f"A tracker of {', '.join(names)} cannot start: {failure or 'the main process says why'}.",
+                rule="tracker-failed",
+                value=tuple(names),
+                hint="Try its own log-in and its server's address, or leave --track out.",
+            ) from failure
+
+        def attempt(what: str, act: Callable[[GeneralTracker], None]) -> None:
+            for tracker in list(trackers):
+                try:
+                    act(tracker)
+                except Exception as error:  # a server that is away for a minute must not end a run of hours
+                    trackers.remove(tracker)
+                    warnings.warn(f"The tracker {tracker.name} failed {what} and logs no more: {error}", stacklevel=3)
+
+        try:
+            yield lambda values, step: attempt(f"at step {step}", lambda tracker: tracker.log(dict(values), step=step))
+        finally:  # not `end_training`, which ends the group of processes too
+            attempt("at the end", lambda tracker: tracker.finish())
+
     def wait(self) -> None:
         """Waits for the slowest."""
         if self._state is not None:
@@ -116,6 +167,11 @@ class Processes:
     def total(self, number: int) -> int:
         """The sum over the processes."""
         return number if self._state is None else int(reduce(torch.tensor(number, device=self._state.device), "sum"))
+
+
+def installed_trackers() -> frozenset[str]:
+    """Names of the trackers whose packages accelerate finds."""
+    return frozenset(map(str, get_available_trackers()))
 
 
 def half_on_cpu() -> ExpungeError:

@@ -26,6 +26,8 @@ class Session:
     image depend on it."""
     workers: Workers | None = None
     """Further processes that take part in sampling images."""
+    trackers: tuple[str, ...] = ()
+    """Names of the experiment trackers that training is logged to; results do not depend on them."""
     is_compiled: bool = False
     """Whether the network is compiled, which changes the last digits of an image."""
 
