@@ -13,7 +13,7 @@ from expunge.attacks.relearn import Relearn
 from expunge.audits import runner as module
 from expunge.audits.budget import make_budget
 from expunge.audits.cells import HitCount, Result
-from expunge.audits.runner import EXAMPLES
+from expunge.audits.examples import EXAMPLES
 from expunge.audits.setup import conclude, prepare
 from expunge.errors import ExpungeError, NonFiniteLoss
 from expunge.evaluation.judges import judges_for

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from expunge.attacks.base import Attack, Attacked, Victim
 from expunge.audits.budget import Budget, Entry
-from expunge.audits.cells import Event, ExampleImage, HitCount, Reading, Result, ResultStore, Role
-from expunge.audits.verdict import best_of
+from expunge.audits.cells import Event, ExampleImage, HitCount, Reading, Result, ResultStore
+from expunge.audits.examples import select_examples
+from expunge.audits.sides import Cell, Side
 from expunge.concepts.concept import Concept
 from expunge.concepts.tables import concept_table
 from expunge.config import version_of
@@ -36,60 +37,12 @@ from expunge.training.counters import counted
 from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 
-EXAMPLES = 6
-"""Images of a reading that the page shows."""
-PLAIN = 24
-"""Images that are kept of a control without an attack, so that one of them has the prompt and the noise of any example of the run."""
 TIMING_BATCH = 8
 """Samples in the batch that is timed."""
 ROUNDING = 1e-6
 """Upper bound of the rounding error of a sum of shares."""
 JUDGE_BATCH = 64
 """Images that a judge labels at once."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the attacked models."""
-
-    role: Role
-    card: Mapping[str, Any] | None
-    """The card of its run; None for the base model."""
-    delta: Mapping[str, Tensor]
-    folder: Path | None = None
-    """The folder of its run."""
-    never_saw: frozenset[tuple[str, str]] = frozenset()
-    """The concepts without which a retrained model was trained, by `Concept.identity`. It is no control for other concepts."""
-
-    @property
-    def run(self) -> str:
-        """Its run's id; "base" for the base model."""
-        return self.card["id"] if self.card else "base"
-
-    @property
-    def method(self) -> str:
-        """The method of its run; "none" for the base model."""
-        return self.card["method"] if self.card else "none"
-
-    def has(self, concept: Concept) -> bool:
-        """Whether an audit of the concept attacks this model."""
-        return self.role != "retrained" or concept.identity in self.never_saw
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One attack on one model: the unit of work."""
-
-    id: str
-    entry: Entry
-    side: Side
-    concept: Concept
-    judges: tuple[Judge, ...]
-
-    @property
-    def name(self) -> str:
-        """The name of the cell in messages."""
-        return f"{self.entry.label} on {self.side.role}, {self.concept.target}"
 
 
 @dataclass(frozen=True)
@@ -242,7 +195,7 @@ class Battery:
         taught = self._judge_training_images(cell, victim) if cell.side.role == "unlearned" else None
         done = Result(
             cell.id, cell.entry.name, cell.entry.settings, attack.unit, attack.threat, victim.fingerprint, cell.concept.target, names,
-            _select_examples(readings, names[0], cell.side.role), count.samples, backwards, round(time.monotonic() - began, 2), taught, cut,
+            select_examples(readings, names[0], cell.side.role), count.samples, backwards, round(time.monotonic() - began, 2), taught, cut,
         )  # fmt: skip
         self.kept.put(done, shared=cell.side.role != "unlearned")
 
@@ -308,18 +261,3 @@ def attack_code(attack: Attack, model: Iterable[str]) -> str:
     """
     judging = "expunge.evaluation.judges", "expunge.evaluation.rendering"
     return code_digest(*sorted({*modules_of(attack), *model, *judging}), alone=[__name__])
-
-
-def _select_examples(readings: Sequence[Reading], judge: str, role: Role) -> tuple[Reading, ...]:
-    """The readings with at most `EXAMPLES` images to show in the best, the first and the last, and none in the others.
-
-    They are the first images of the best reading, those in which the judge sees the concept before the others, and the images with the
-    same indices of the first and the last reading. Of a control the first reading has its first `PLAIN` images.
-    """
-    best = best_of(readings, judge)
-    places = [s.place for s in sorted(best.shown, key=lambda s: (not s.hit, s.place))[:EXAMPLES]]
-    chosen = (readings[0], best, readings[-1])
-    found = [replace(r, shown=tuple(s for p in places for s in r.shown if s.place == p and r in chosen)) for r in readings]
-    if role != "unlearned":
-        found[0] = replace(readings[0], shown=readings[0].shown[:PLAIN])
-    return tuple(found)

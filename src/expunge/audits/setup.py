@@ -10,7 +10,8 @@ from expunge.audits.budget import Budget, read_budget
 from expunge.audits.cells import Event, ResultStore
 from expunge.audits.command import command_of
 from expunge.audits.results import Audit, CellResult, Failure
-from expunge.audits.runner import Battery, Side
+from expunge.audits.runner import Battery
+from expunge.audits.sides import Side
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
 from expunge.evaluation.judge_settings import JudgeSpec

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from expunge.audits.cells import ResultStore
-from expunge.audits.runner import EXAMPLES as ATTACKED
-from expunge.audits.runner import Battery, Cost, Side
+from expunge.audits.examples import EXAMPLES as ATTACKED
+from expunge.audits.runner import Battery, Cost
+from expunge.audits.sides import Side
 from expunge.bench.identity import budget_of, control_of
 from expunge.bench.runner import Place, is_attacked, missing, plan_of, sampler_of, session_of
 from expunge.bench.suite import Unit

@@ -3,13 +3,13 @@
 `record.schema.json` beside this file is the same as a JSON schema; `python -m expunge.reports.record.schema` writes it again.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expunge.errors import ExpungeError
+from expunge.storage.files import write_json
 
 FORMAT = "expunge-record/1"
 FILE = "record.schema.json"
@@ -64,7 +64,7 @@ class RunTable(_Part):
     delta: Digest | None = Field(description="Of the changed weights; null if the folder has none.")
 
 
-class Base(_Part):
+class Original(_Part):
     name: str | None
     fingerprint: str | None
     files: dict[str, Digest] = Field(description="Empty if the model is no folder on the machine.")
@@ -139,7 +139,7 @@ class Record(_Part):
     status: list[str]
     acceptance: Acceptance | None
     run: RunTable
-    base: Base
+    base: Original
     merged: Merged | None
     environment: Environment
     judges: list[JudgeTable]
@@ -184,4 +184,4 @@ def as_json_schema() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name(FILE).write_text(json.dumps(as_json_schema(), indent=1) + "\n", encoding="utf-8")
+    write_json(Path(__file__).with_name(FILE), as_json_schema())
