@@ -1,5 +1,6 @@
 """A real Stable Diffusion pipeline so small that a test can train it: the canvas's parts, random, on 8x8 latents."""
 
+import copy
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -70,6 +71,10 @@ def copied(module: torch.nn.Module) -> torch.nn.Module:
 
 def pipeline(seed: int = 0, prediction_type: str = "epsilon") -> StableDiffusionPipeline:
     vae, text_encoder, unet = map(copied, _networks(seed))
+    config = copy.deepcopy(text_encoder.config)  # which changes with the number of its words
+    for part in text_encoder.modules():
+        if hasattr(part, "config"):
+            part.config = config
     torch.manual_seed(seed)  # what a test draws next is the same whether or not it was the first to ask
     made = assemble(vae, text_encoder, tokenizer(), unet)
     made.scheduler.register_to_config(prediction_type=prediction_type)

@@ -15,12 +15,13 @@ from raising import raises_error
 from transformers import AutoImageProcessor, CLIPModel, Dinov2Model, ViTConfig, ViTImageProcessor, ViTModel
 
 from expunge.evaluation.evaluate import evaluate
+from expunge.evaluation.features import features_of_files
 from expunge.evaluation.metrics._frechet import fid
-from expunge.evaluation.networked import features_of_files, list_images
 from expunge.evaluation.networks import load_network
 from expunge.evaluation.protocol import Protocol
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
+from expunge.storage.images import list_images
 
 IMAGES = torch.randint(256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 CPU = torch.device("cpu")

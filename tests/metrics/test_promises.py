@@ -165,7 +165,7 @@ def test_an_unknown_metric_unlike_any_is_refused_with_where_all_are(evidence: Ev
 
 
 def test_what_is_measured_otherwise_is_described_in_the_same_place():
-    assert list(described()) == [*METRICS, "weight_change", "null_drift", "ASR", "information", "information_ratio"]
+    assert list(described()) == [*METRICS, "weight_change", "null_drift", "ASR", "parts", "information", "information_ratio"]
     assert {name for name, about in OTHERS.items() if about.is_share} == {"ASR"}
     assert describe("null_drift").better == "lower"
     assert {name for name, about in described().items() if about.is_retained} == {"IRA", "CRA", "NRA", "ORA"}

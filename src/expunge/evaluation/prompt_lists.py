@@ -12,11 +12,11 @@ from torch import Tensor
 from expunge.concepts.concept import Concept, ProbePrompt
 from expunge.concepts.prompt_file import ListedPrompt, read_prompts
 from expunge.errors import ExpungeError
+from expunge.evaluation.features import real_features
 from expunge.evaluation.judges import Judge, Judgement
 from expunge.evaluation.metrics import METRICS as ALL
 from expunge.evaluation.metrics import Distance, networks_of
 from expunge.evaluation.metrics.listed import PARTS, on_list
-from expunge.evaluation.networked import real_features
 from expunge.evaluation.protocol import Shot
 from expunge.evaluation.rendering import RENDER_BATCH, ImageFiles
 from expunge.evaluation.results import Row

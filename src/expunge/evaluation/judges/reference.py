@@ -10,10 +10,11 @@ from torch.nn.functional import normalize
 
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
+from expunge.evaluation.features import features_of_files
 from expunge.evaluation.judges.base import Images
-from expunge.evaluation.networked import features_of_files, list_images
 from expunge.evaluation.networks import load_network
 from expunge.storage.hashing import digest
+from expunge.storage.images import list_images
 
 BATCH = 16
 """Example images that are read at once."""
