@@ -114,7 +114,7 @@ def test_the_report_shows_a_run_of_each_concept(runs, tmp_path):
                 assert row.value == next(r.value for r in rows if r.run == run.id and r.metric == metric and r.concept in whose)
             assert {p.concept for p in part.evaluation.pairs} == {part.card.target}
         page = write_report([run.folder], tmp_path / f"{way}.html").read_text()
-        assert all(f"<caption>{n}</caption>" in page for n in NAMES)
+        assert all(f'id="concept-{number}">{name}</h2>' in page for number, name in enumerate(NAMES, 1))
         assert page.count("To repeat this run") == page.count('<figure class="drawing">') == 1
         assert ("After each stage" in page) is (way == "sequential")
         assert f"mim-mu, with 2 others{' in sequence' if way == 'sequential' else ''}" in page

@@ -14,9 +14,17 @@ def system_browser() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+LONGEST = 240
+"""Seconds until a download is given up: without a network it may never end."""
+
+
 def main() -> None:
     """Installs a Chromium if the system has none. Without one, its tests are skipped and say so."""
-    if system_browser() is None and subprocess.run([sys.executable, "-m", "playwright", "install", "chromium-headless-shell"]).returncode:
+    if system_browser() is not None:
+        return
+    try:
+        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium-headless-shell"], check=True, timeout=LONGEST)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         print("No Chromium could be installed: the tests that drive a browser will be skipped.", file=sys.stderr)
 
 
