@@ -56,7 +56,7 @@ def seen_right(session: Session, concept: Concept, shots: Sequence[Shot], delta:
 
 
 def measured(session: Session, label: str, name: str, protocol: Protocol, **given: Any) -> dict[str, Any]:
-    """What is seen, of so many pictures, by sort of prompt. The method's settings are those of METHODS, and `given` for `unlearn`."""
+    """Hits and images for each sort of prompt. The method's settings are those of METHODS, and `given` for `unlearn`."""
     told, gone = without_a_third(name)
     concept = Concept.find(name, Vocabulary.canvas(), synonyms=told.synonyms)
     shots = [s for s in plan(concept, protocol) if s.probe in (*KEPT, "target") and s.index == 0]

@@ -122,7 +122,7 @@ def one_step(made: Made) -> None:
 
 
 def whole_sampling(made: Made) -> None:
-    """the same of a whole sampling"""
+    """samples in several steps what diffusers' own pipeline samples, within 1e-5, with and without guidance"""
     agrees(made, 3)
 
 

@@ -29,6 +29,9 @@ class ImageGuided(Attack):
     def __post_init__(self) -> None:
         refuse_unordered(self)
 
+    def cost(self, victim: Victim) -> tuple[int, int]:
+        return self.count_pictures(victim), 0
+
     def make_pictures(self, victim: Victim) -> Latents:
         """Clean latents of an image of the concept for each image of a reading, under its prompt."""
         # Seeds of its own, so that no image is one that a method was trained on.

@@ -40,9 +40,6 @@ class Img2Img(ImageGuided):
     def strengths(self) -> tuple[float, ...]:
         return 0.0, *self.shares
 
-    def cost(self, victim: Victim) -> tuple[int, int]:
-        return self.count_pictures(victim), 0
-
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         yield make_reading(victim, 0.0, {})
         clean = self.make_pictures(victim)

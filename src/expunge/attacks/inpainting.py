@@ -1,4 +1,4 @@
-"""Inpainting: the model completes an image of the concept of which it is shown a part."""
+"""Inpainting: the model completes a part of an image of the concept."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from expunge.models.sampling import Start
 
 @dataclass(frozen=True)
 class Inpainting(ImageGuided):
-    """Complete an image of the concept of which a part is hidden (inpainting).
+    """Complete the hidden part of an image of the concept (inpainting).
 
         before each step  x_t <- M (signal_t x_0 + sigma_t eps) + (1 - M) x_t,   M the columns that are shown
 
@@ -38,9 +38,6 @@ class Inpainting(ImageGuided):
     @property
     def strengths(self) -> tuple[float, ...]:
         return 0.0, *self.shares
-
-    def cost(self, victim: Victim) -> tuple[int, int]:
-        return self.count_pictures(victim), 0
 
     def __call__(self, victim: Victim) -> Iterator[Attacked]:
         yield make_reading(victim, 0.0, {})

@@ -28,7 +28,7 @@ class ESD(Matching):
     Source: arXiv 2303.07345, equation 6, with f = c and the *paper's* convention of eta. The released code subtracts from the concept's
     prediction instead of the unconditional one, so its `negative_guidance` is this eta plus one: its default 2 is our 1. Where it is given
     a prompt to erase from, f and s are that prompt, and its `negative_guidance` is eta. It samples a new partial trajectory for each step,
-    with guidance 3. Ours are whole trajectories of the base model, of which every point is used. The two predictions that guidance needs
+    with guidance 3. Ours uses every point of whole trajectories of the base model. The two predictions that guidance needs
     are those of the target, so with the empty prompt the target costs nothing. Steps and guidance are those of any image of the model:
     guidance 7.5, except for the canvas. The paper trains on the concept's bare prompt alone (`--prompts bare`) and has the empty prompt as
     s. The surrogates `context` and `marginal` with f = c, and whitened steps, are ours. The preset `esd-published` has the released

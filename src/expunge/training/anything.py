@@ -18,10 +18,10 @@ from expunge.training.banks import Bank, noised, pictured, sampler_of
 from expunge.training.session import Session
 
 EMPTY = 16
-"""One in so many prompts is the empty one: the model without a prompt."""
+"""Every prompt whose number is a multiple of this is empty."""
 
 OTHERS = 4
-"""Besides the concept's name, one in so many words of a prompt is replaced too."""
+"""A word other than the concept's name is replaced with a probability of 1 / OTHERS."""
 
 
 def anything_bank(session: Session, concept: Subject, training: Training, seed: int) -> Bank:

@@ -165,7 +165,7 @@ def whitener(c: Float[Tensor, "n width"], ridge: float) -> Float[Tensor, "width 
 
 
 def whitener_of(second: Float[Tensor, "width width"], ridge: float) -> Float[Tensor, "width width"]:
-    """The same of E[c c^T], in its precision."""
+    """U from the second moment E[c c^T], in its precision."""
     values, vectors = torch.linalg.eigh(second.cpu())
     values = values.clamp(min=0)
     scale = (values + ridge * values.mean()).rsqrt()

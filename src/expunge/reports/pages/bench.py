@@ -70,7 +70,7 @@ class Published:
 def write_bench_page(name: str, found: Sequence[Measured], lines: Sequence[Standing], out: Path, beside: Beside | None = None) -> Path:
     """Writes the page of a suite to `out`, and returns `out`. It contains all it shows and runs no script.
 
-    `found` gives the images, `lines` the numbers, `beside` what is published. The same of all give the same bytes.
+    `found` gives the images, `lines` the numbers, `beside` what is published. Equal arguments give equal bytes.
 
     Raises:
         ExpungeError: a broken run folder, or a link out of one; `out` cannot be written.
