@@ -1,8 +1,9 @@
 """What the presets of published settings do on the canvas: `python benchmarks/published.py --keep benchmarks/published.jsonl`.
 
-Each line of the file is one preset, with what differs from it, on one tuning concept, which no results table reports. What has a line is
+Each line of the file is one preset, with what differs from it, on one tuning concept, which no other table reports. What has a line is
 not measured again, and a killed run continues. `--set divergences` compares f-DMU's divergences at the released scale, `--set mim-mu`
-searches rate, steps and prompts of the paper's form of MiM-MU; `--pictures 200` makes fewer images to train on, and the line says so.
+searches rate, steps and prompts of the paper's form of MiM-MU. `--pictures 100` makes at most as many images of each sort to train on, and
+the line says so. `--only` selects lines by text in their names, and `--dry-run` prices them.
 """
 
 import argparse
@@ -15,56 +16,86 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.protocol import Protocol
-from expunge.methods.presets import PRESETS, preset
+from expunge.methods.presets import PRESETS, preset, read_preset
 from expunge.models.loading import load
 from expunge.progress import Silent
+from expunge.runs.cost import price
+from expunge.runs.plan import make_plan
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
+from expunge.training.session import Session
 
 SHOWN = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
-CONCEPTS = {"pentagon": "a circle", "stripes": None}
+CONCEPTS = {"pentagon": "disc", "stripes": None}
 """Tuning concepts, with the anchor of the methods that need one; None is the prompt without the concept."""
+PROTOCOL = Protocol(seeds=1, target_seeds=2, prompts=72, seed=999)
+"""22 images or more of each name, and up to 72 of each other set of prompts, from noise that no report uses."""
 RATES, STEPS, PROMPTS = (1e-5, 3e-5, 1e-4, 3e-4), (480, 1920), ("every", "bare")
 """The search of MiM-MU's paper form: 30 epochs of 64 images in batches of 4, and four times as many."""
 
 Line = dict[str, Any]
 
 
-def asked(which: str, pictures: int | None) -> list[Line]:
-    """The presets of a set, with what differs from them."""
-    fewer = {} if pictures is None else {"pictures": pictures}
+def asked(which: str, most: int | None) -> list[Line]:
+    """The presets of a set, with what differs from them; `most` images of each sort to train on."""
     made: list[tuple[str, Line, Line]]
     match which:
         case "divergences":
-            made = [
-                ("f-dmu-published", {"divergence": name}, {"max_grad_norm": limit})
-                for name, limit in (("hellinger", 2.0), ("kl", 0.25), ("chi2", 0.25))
-            ]
+            # The released limit of the gradient's norm is of another scale for each divergence. The preset itself is Hellinger.
+            made = [("f-dmu-published", {"divergence": name}, {"max_grad_norm": 0.25}) for name in ("kl", "chi2")]
+            made = [("f-dmu-published", {}, {}), *made]
         case "mim-mu":
-            grid = itertools.product(RATES, STEPS, PROMPTS)
-            made = [("mim-mu-paper", {}, {"lr": lr, "steps": steps, "points": 4 * steps, "prompts": p}) for lr, steps, p in grid]
+            grid = itertools.product(STEPS, RATES, PROMPTS)
+            made = [("mim-mu-paper", {}, {"lr": lr, "steps": steps, "points": 4 * steps, "prompts": p}) for steps, lr, p in grid]
         case _:
             made = [(name, {}, {}) for name in PRESETS if name.endswith("-published")]
     return [
-        {"preset": name, "concept": concept, "settings": settings, "training": {} if name == "uce-published" else training | fewer}
+        {"preset": name, "concept": concept, "settings": settings, "training": training | fewer(name, most)}
         for name, settings, training in made
         for concept in CONCEPTS
     ]
 
 
-def measured(line: Line, runs: Path) -> Line:
-    """The shares that are removed and kept, and the cost."""
-    canvas, vocabulary, store = load("canvas"), Vocabulary.canvas(), Store.default()
-    given = preset(line["preset"])
-    training = {"training": given.pop("training", {}) | line["training"]} if line["preset"] != "uce-published" else {}
-    needs_anchor = given["method"] in ("ca", "f-dmu", "uce")
+def fewer(name: str, most: int | None) -> Line:
+    """The numbers of images of a preset that are above `most`, lowered to it."""
+    counts = read_preset(name).get("training", {})
+    return {count: most for count in ("pictures", "retain_pictures") if most is not None and counts.get(count, 0) > most}
+
+
+def named(line: Line) -> str:
+    """The folder of a line's run."""
+    return "-".join([line["preset"], line["concept"], *(f"{v}" for v in (*line["settings"].values(), *line["training"].values()))])
+
+
+def arguments(line: Line) -> tuple[Concept, Line]:
+    """The concept of a line, and the keywords of `expunge.unlearn`."""
+    given, vocabulary = preset(line["preset"]), Vocabulary.canvas()
+    training = given.pop("training", {}) | line["training"]
     synonyms = Concept.find(line["concept"], vocabulary).member.synonyms
+    needs_anchor = given["method"] in ("ca", "f-dmu", "uce")
     concept = Concept.find(line["concept"], vocabulary, synonyms, anchor=CONCEPTS[line["concept"]] if needs_anchor else None)
-    out = runs / "-".join([line["preset"], line["concept"], *(f"{v}" for v in (*line["settings"].values(), *line["training"].values()))])
-    run = unlearn(canvas, concept, **{**given, **line["settings"]}, **training, out=out, cache=store, progress=Silent())
-    rows = evaluate(run, canvas, judge="main", metrics=SHOWN, protocol=Protocol(budget="quick"), cache=store, progress=Silent())
-    shares = {r.metric: round(r.value, 4) for r in rows if r.run != "base" and r.metric in SHOWN}
-    return line | {"shares": shares} | {name: run.card[name] for name in ("seconds", "forwards", "backwards")}
+    return concept, {**given, **line["settings"], **({"training": training} if training else {})}
+
+
+def priced(line: Line) -> Line:
+    """The network calls of a line's run, one sample each, without those of its evaluation."""
+    concept, given = arguments(line)
+    session = Session.open("canvas", cache=Store.default(), progress=Silent())
+    found = price(make_plan(session.model, concept, given.pop("method"), **given), session)
+    return line | {"forwards": found.forwards, "backwards": found.backwards}
+
+
+def measured(line: Line, runs: Path) -> Line:
+    """The shares that are removed and kept, with those of the base model, and the cost."""
+    canvas, store = load("canvas"), Store.default()
+    concept, given = arguments(line)
+    run = unlearn(canvas, concept, **given, out=runs / named(line), cache=store, progress=Silent())
+    rows = evaluate(run, canvas, judge="main", metrics=SHOWN, protocol=PROTOCOL, cache=store, progress=Silent())
+    shares: dict[str, Line] = {"base": {}, "shares": {}, "images": {}}
+    for row in (r for r in rows if r.metric in SHOWN):
+        shares["base" if row.run == "base" else "shares"][row.metric] = round(row.value, 4)
+        shares["images"][row.metric] = row.n
+    return line | shares | {name: run.card[name] for name in ("seconds", "forwards", "backwards")}
 
 
 def main() -> None:
@@ -73,15 +104,19 @@ def main() -> None:
     parser.add_argument("--set", dest="which", default="presets", choices=("presets", "divergences", "mim-mu"))
     parser.add_argument("--pictures", type=int)
     parser.add_argument("--concepts", nargs="*", default=list(CONCEPTS))
+    parser.add_argument("--only", nargs="*", default=[""], metavar="TEXT")
+    parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench/published"))
     given = parser.parse_args()
     for line in asked(given.which, given.pictures):
         lines = [json.loads(text) for text in given.keep.read_text().splitlines()] if given.keep.exists() else []
-        if line["concept"] not in given.concepts or any(line == {key: done[key] for key in line} for done in lines):
+        is_selected = line["concept"] in given.concepts and any(text in named(line) for text in given.only)
+        if not is_selected or any(line == {key: done[key] for key in line} for done in lines):
             continue
-        done = measured(line, given.runs)
-        with given.keep.open("a") as file:
-            file.write(json.dumps(done) + "\n")
+        done = priced(line) if given.dry_run else measured(line, given.runs)
+        if not given.dry_run:
+            with given.keep.open("a") as file:
+                file.write(json.dumps(done) + "\n")
         print(json.dumps(done), flush=True)
 
 
