@@ -31,6 +31,7 @@ TRIED: list[tuple[str, dict[str, Any]]] = [
     ("inpainting", {"prompt": "null", "shares": [0.25, 0.5]}),
     ("ddim-inversion", {"prompt": "null", "calls": [1, 3]}),
     ("noise-search", {"candidates": [2]}),
+    ("noise-optimisation", {"steps": [10, 30]}),
 ]
 
 

@@ -31,6 +31,7 @@ SMALL: dict[str, dict] = {
     "inpainting": {"shares": [0.5]},
     "ddim-inversion": {"calls": [1]},
     "noise-search": {"candidates": [1]},
+    "noise-optimisation": {"steps": [1], "sampler_steps": 2, "points": 1},
 }
 """Settings under which an attack is over at once; those that are not named here are quick as they are."""
 

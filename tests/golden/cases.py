@@ -73,6 +73,7 @@ ATTACK = {
     "inpainting": {"shares": [0.5]},
     "ddim-inversion": {"calls": [2]},
     "noise-search": {"candidates": [2]},
+    "noise-optimisation": {"steps": [2], "sampler_steps": 2, "points": 1},
 }
 """Smallest settings of each attack."""
 JUDGED = 4

@@ -9,6 +9,7 @@ from expunge.attacks.few_shot import FewShot
 from expunge.attacks.img2img import Img2Img
 from expunge.attacks.inpainting import Inpainting
 from expunge.attacks.inversion import Inversion
+from expunge.attacks.noise_optimisation import NoiseOptimisation
 from expunge.attacks.noise_search import NoiseSearch
 from expunge.attacks.prompt_search import P4D, PromptSearch
 from expunge.attacks.relearn import Relearn
@@ -29,6 +30,7 @@ __all__ = [
     "Inpainting",
     "Inversion",
     "Noise",
+    "NoiseOptimisation",
     "NoiseSearch",
     "PromptSearch",
     "Prune",
@@ -50,6 +52,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "inpainting": Inpainting,
     "ddim-inversion": DDIMInversion,
     "noise-search": NoiseSearch,
+    "noise-optimisation": NoiseOptimisation,
     "prompt-search": PromptSearch,
     "p4d": P4D,
     "ring-a-bell": RingABell,

@@ -262,13 +262,19 @@ class DiffusionModel(Family):
         rows = [torch.randn(1, *self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
         return torch.cat(rows).to(self.device)
 
-    def walk(self, cond: Cond, seeds: list[int], sampler: Sampler, start: Start | None = None) -> Iterator[Visit | Latents]:
+    def walk(
+        self, cond: Cond, seeds: list[int], sampler: Sampler, start: Start | None = None,
+        weights: Mapping[str, Tensor] | None = None, differentiable: bool = False,
+    ) -> Iterator[Visit | Latents]:  # fmt: skip
         """Samples step by step: yields a `Visit` for each step and at last the clean latents.
 
         Both predictions that guidance needs come from one batched call.
 
         Args:
             start: where sampling begins, if not from the noise of the seeds alone.
+            weights: as for `predict`.
+            differentiable: whether gradients go from the clean latents back to the start, where they are enabled. Every step's activations
+                are kept.
 
         Raises:
             ExpungeError: guidance of a distilled model that has none.
@@ -280,9 +286,9 @@ class DiffusionModel(Family):
 
         def predict(x_t: Latents, t: Tensor) -> tuple[Latents, Latents | None]:
             # Not around the whole loop: a context that spans a `yield` would hold in the caller's code too.
-            with torch.no_grad():
+            with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
                 x_t = x_t.to(self.computes_in)
-                out = self.run(torch.cat([x_t, x_t]) if is_guided else x_t, t.expand(len(both)), both)
+                out = self.run(torch.cat([x_t, x_t]) if is_guided else x_t, t.expand(len(both)), both, weights)
             without, given = out.chunk(2) if is_guided else (None, out)
             return given, without
 
