@@ -94,7 +94,7 @@ class NoiseOptimisation(Attack):
         """
         model, noise = victim.model, z.clone().requires_grad_()
         with torch.enable_grad():
-            *_, clean = model.walk(conds[0], seeds, self._sampler(victim), Start(noise=noise), victim.delta, differentiable=True)
+            *_, clean = model.walk(conds[0], seeds, self._sampler(victim), Start(noise=noise), victim.delta)
             assert isinstance(clean, Tensor)
             total = torch.zeros((), device=clean.device)
             for point in range(self.points):

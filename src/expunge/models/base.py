@@ -263,18 +263,15 @@ class DiffusionModel(Family):
         return torch.cat(rows).to(self.device)
 
     def walk(
-        self, cond: Cond, seeds: list[int], sampler: Sampler, start: Start | None = None,
-        weights: Mapping[str, Tensor] | None = None, differentiable: bool = False,
-    ) -> Iterator[Visit | Latents]:  # fmt: skip
+        self, cond: Cond, seeds: list[int], sampler: Sampler, start: Start | None = None, weights: Mapping[str, Tensor] | None = None
+    ) -> Iterator[Visit | Latents]:
         """Samples step by step: yields a `Visit` for each step and at last the clean latents.
 
         Both predictions that guidance needs come from one batched call.
 
         Args:
-            start: where sampling begins, if not from the noise of the seeds alone.
+            start: where sampling begins, if not from the noise of the seeds alone. Gradients go back to noise that requires them.
             weights: as for `predict`.
-            differentiable: whether gradients go from the clean latents back to the start, where they are enabled. Every step's activations
-                are kept.
 
         Raises:
             ExpungeError: guidance of a distilled model that has none.
@@ -283,19 +280,18 @@ class DiffusionModel(Family):
         if self.guidance == "an input":
             cond = replace(cond, extra={**cond.extra, "guidance": torch.full((len(cond),), float(sampler.guidance_scale))}).to(self.device)
         both = Cond.cat([self.null(len(cond)), cond]) if is_guided else cond
+        start = Start() if start is None else start.to(self.device)
+        noise = self.noise(seeds) if start.noise is None else start.noise
 
         def predict(x_t: Latents, t: Tensor) -> tuple[Latents, Latents | None]:
             # Not around the whole loop: a context that spans a `yield` would hold in the caller's code too.
-            with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+            with torch.set_grad_enabled(noise.requires_grad and torch.is_grad_enabled()):
                 x_t = x_t.to(self.computes_in)
                 out = self.run(torch.cat([x_t, x_t]) if is_guided else x_t, t.expand(len(both)), both, weights)
             without, given = out.chunk(2) if is_guided else (None, out)
             return given, without
 
-        guided = partial(self.guided, scale=sampler.guidance_scale)
-        start = Start() if start is None else start.to(self.device)
-        noise = self.noise(seeds) if start.noise is None else start.noise
-        return walk(self.scheduler_for(sampler), predict, guided, noise, seeds, start)
+        return walk(self.scheduler_for(sampler), predict, partial(self.guided, scale=sampler.guidance_scale), noise, seeds, start)
 
     def scheduler_for(self, sampler: Sampler) -> Any:
         """A scheduler of diffusers with the sampler's times, for one use."""
