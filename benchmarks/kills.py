@@ -65,6 +65,8 @@ VERBS: dict[str, tuple[str, ...]] = {
 }
 TIMES = ("seconds", "memory_bytes", "peak_memory_bytes", "forwards", "date")
 """Keys of JSON that an interruption changes: times, memory, and forwards for images that the cache has now."""
+COLUMNS = ("seconds", "forwards", "peak memory, MiB")
+"""The same in tables of Markdown."""
 LEFT_OUT = ("index.html", ".lock")
 """Pages, which show seconds; files of locks."""
 
@@ -79,6 +81,8 @@ def results(folder: Path) -> dict[str, str]:
         content = file.read_bytes()
         if file.suffix == ".json":
             content = json.dumps(_timeless(json.loads(content)), sort_keys=True).encode()
+        elif file.suffix == ".md":
+            content = _without_columns(content.decode()).encode()
         found[name] = hashlib.sha256(content).hexdigest()
     return found
 
@@ -87,6 +91,13 @@ def _timeless(value: object) -> object:
     if isinstance(value, dict):
         return {k: _timeless(v) for k, v in value.items() if k not in TIMES}
     return [_timeless(v) for v in value] if isinstance(value, list) else value
+
+
+def _without_columns(table: str) -> str:
+    """A file that is one table of Markdown, without the columns of `COLUMNS`."""
+    rows = [line.split("|") for line in table.splitlines()]
+    left_out = [at for at, title in enumerate(rows[0]) if title.strip() in COLUMNS] if rows else []
+    return "\n".join("|".join(cell for at, cell in enumerate(row) if at not in left_out) for row in rows)
 
 
 def prepared(folder: Path, run: Path | None) -> Path:

@@ -113,6 +113,20 @@ def test_only_trials_that_were_killed_count():
     assert told == {"unlearn": (0, 0), "eval": (2, 1), "audit": (0, 0), "bench": (1, 0)}
 
 
+def test_results_of_killed_commands_are_compared_without_seconds_and_memory(tmp_path):
+    kills = importlib.import_module("kills")
+
+    def results(seconds: str, share: str, memory: str) -> dict[str, str]:
+        (tmp_path / "bench").mkdir(exist_ok=True)
+        table = f"| method | UA | seconds | peak memory, MiB |\n|---|---|---|---|\n| esd | {share} | {seconds} | {memory} |\n"
+        (tmp_path / "bench" / "table.md").write_text(table)
+        return kills.results(tmp_path)
+
+    first = results("1.6", "75.0", "35")
+    assert kills.differences(first, results("1.5", "75.0", "36")) == []
+    assert kills.differences(first, results("1.6", "75.1", "35")) == ["bench/table.md"]
+
+
 def test_the_preset_of_many_concepts_costs_in_proportion():
     lines = importlib.import_module("speed_tables").lines_of("curves")
     found = [line for line in lines if (line["figure"], line["way"]) == ("concepts", "counted")]
