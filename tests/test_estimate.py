@@ -65,6 +65,48 @@ def test_an_estimate_needs_no_weights(folder, tmp_path):
     assert found.seconds == pytest.approx(stage.pace.seconds(found.price))
 
 
+def test_a_second_outline_is_made_of_what_the_first_one_kept(folder, monkeypatch):
+    def found() -> tuple[object, ...]:
+        it = expunge.estimate(folder, tiny.concept(), "esd", training=tiny.TRAINING, device="cpu")
+        return it.price, it.seconds, it.flops, it.memory, it.disk, it.trained, it.total, it.plan.id
+
+    first = found()
+    monkeypatch.setattr("expunge.models.outline._assemble", lambda *given: pytest.fail("the libraries were used"))
+    assert found() == first
+
+
+def test_an_outline_is_of_the_configuration_as_it_is_now(folder, tmp_path):
+    changed = tmp_path / "model"
+    shutil.copytree(folder, changed)
+    before = outline(changed, "cpu")
+    file = changed / "scheduler" / "scheduler_config.json"
+    file.write_text(file.read_text().replace('"epsilon"', '"v_prediction"'))
+    assert (before.path.predicts, outline(changed, "cpu").path.predicts) == ("epsilon", "v_prediction")
+
+
+def test_what_was_not_kept_is_read_from_the_folder(folder):
+    outline(folder, "cpu")
+    sketch = outline(folder, "cpu")
+    network, [reading] = tiny.pipeline().unet, sketch.readings
+    assert type(sketch.network).__name__ == "UNet2DConditionModel" != type(sketch.network).__module__
+    assert list(dict(sketch.whole.network.named_parameters())) == list(dict(network.named_parameters()))
+    assert sketch.pipeline.vae_scale_factor == sketch.whole.pipeline.vae_scale_factor
+    assert sketch.pipeline.components.keys() == sketch.whole.pipeline.components.keys()
+    several, whole = (["a ring", "neon"],), tiny.pipeline().tokenizer
+    assert reading.tokenizer(*several, padding=True).input_ids == whole(*several, padding=True).input_ids
+    point = torch.empty(1, *sketch.latent_shape, device="meta"), torch.zeros(1, device="meta"), sketch.whole.template
+    assert sketch.run(*point).shape == (1, *sketch.latent_shape)
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(folder, monkeypatch):
+    def full(*given) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("expunge.models.kept_outline.write_json", full)
+    monkeypatch.setenv("EXPUNGE_CACHE", str(folder.parent / "other"))
+    assert outline(folder, "cpu").latent_shape == outline(folder, "cpu").latent_shape
+
+
 def test_smaller_parts_of_a_batch_take_less_memory(folder):
     def training(**settings) -> int:
         found = expunge.estimate(folder, tiny.concept(), "esd", training=tiny.TRAINING | settings, device="cpu")

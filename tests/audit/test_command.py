@@ -132,6 +132,19 @@ def test_a_retrained_control_is_attacked_too(audit, made, tmp_path):
     assert about["findings"][0]["asr_retrained"]["value"] == 1
 
 
+def test_prices_are_the_same_without_the_libraries_of_models(tmp_path, monkeypatch):
+    """What the first price of a model kept serves the next, of evaluations and audits too."""
+    run = tmp_path / "run"
+    assert say("unlearn", "uce", "--target", "neon", "--out", run, "--device", "cpu").code == 0
+    of_audit = ("audit", run, "--attack", "relearn", "--attack", "ddim-inversion", "--control", "none", "--device", "cpu", "--dry-run")
+    asked = ("eval", run, "--budget", "quick", "--device", "cpu", "--dry-run"), of_audit
+    first = [say(*words).out for words in asked]
+    monkeypatch.setattr("expunge.models.outline._assemble", lambda *given: pytest.fail("the libraries were used"))
+    assert [say(*words).out for words in asked] == first
+    assert "120 to generate" in first[0]
+    assert ["ddim-inversion", "base", "2", "1,152"] in [line.split()[:4] for line in first[1].splitlines()]
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

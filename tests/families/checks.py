@@ -1,7 +1,7 @@
 """What each model family is checked for. A check is a function of a `Made`; its docstring is its line in docs/reference/models.md."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from expunge.models.loading import load
 from expunge.models.outline import outline
 from expunge.models.quiet import quiet
 from expunge.models.sampling import Sampler
-from expunge.models.scopes import SCOPES, size_of
+from expunge.models.scopes import SCOPES, Scope, size_of
 from expunge.runs.cost import passes_of, price
 from expunge.runs.export import merge, write_lora, write_single_file
 from expunge.runs.plan import make_plan
@@ -203,6 +203,24 @@ def dry_run(made: Made) -> None:
     found = passes_of(sketch, scope, 2)
     assert found.both.matmul > found.forward.matmul > 0
     assert found.both_octets > found.forward_octets > 0
+    again = outline(made.folder, "cpu")  # of what was kept of the first
+    assert (again.rendered_by, again.fingerprint, again.noising) == (sketch.rendered_by, sketch.fingerprint, sketch.noising)
+    assert (again.latent_shape, again.size, again.guidance) == (sketch.latent_shape, sketch.size, sketch.guidance)
+    assert price(plan, tiny.session(again)) == price(plan, tiny.session(sketch))
+    for name in whole.scopes:
+        assert _shapes(again.scope(Scope(name))) == _shapes(whole.scope(Scope(name)))
+    assert passes_of(again, scope, 2) == found
+    for reading, kept in zip(sketch.readings, again.readings, strict=True):
+        text = "Two rings, neon-style: naïve 東京!"
+        assert kept.marks(text, ["neon-style", "rings"]) == reading.marks(text, ["neon-style", "rings"])
+        assert [kept.tokenizer(kept.text(text), add_special_tokens=special).input_ids for special in (False, True)] == [
+            reading.tokenizer(reading.text(text), add_special_tokens=special).input_ids for special in (False, True)
+        ]
+    assert again.reads_labels or again._make.cache_info().currsize == 0  # nothing took the libraries
+
+
+def _shapes(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {name: (p.shape, p.dtype) for name, p in parameters.items()}
 
 
 def merges(made: Made) -> None:

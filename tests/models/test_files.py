@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from diffusers import DiffusionPipeline
 from raising import raises_error
 from safetensors.torch import load_file, save_file
 
@@ -130,7 +131,7 @@ def test_a_single_file_says_what_it_lacks(single, saved, tmp_path, monkeypatch):
     def offline(*given, **named):
         raise OSError("no network")
 
-    monkeypatch.setattr(expunge.models.checkpoint_file.DiffusionPipeline, "download", offline)
+    monkeypatch.setattr(DiffusionPipeline, "download", offline)
     with raises_error("missing-configuration", "stable-diffusion-v1-5/stable-diffusion-v1-5"):
         load(single)
     bare = tmp_path / "bare"

@@ -152,27 +152,22 @@ def _run(name: str, given: dict[str, Any]) -> None:
     from expunge.evaluation.criterion import parse_criterion
     from expunge.models.outline import is_identified
     from expunge.progress import duration
-    from expunge.runs.card import is_done
-    from expunge.runs.export import merge
-    from expunge.runs.export.folder import new_folder, refuse_unmergeable
     from expunge.runs.plan import make_plan
     from expunge.runs.trackers import find_trackers
-    from expunge.runs.unlearn import carry_out
-    from expunge.training.distributed import Processes
     from expunge.training.session import Session
 
     request, trackers = resolve(name, given), find_trackers(given["track"] or ())
     if given["accept"]:
         parse_criterion(given["accept"], tuple(read("expunge.attacks:ATTACKS")))
     if given["merge"]:
+        from expunge.runs.export.folder import new_folder
+
         new_folder(given["merge"])
     session = Session.open(
         request.model, device=given["device"], dtype=request.dtype, quantization=request.quantize,
         render_batch=given["render_batch"], weights=not given["dry_run"],
     )  # fmt: skip
     model = session.model
-    if given["merge"] and not given["dry_run"]:
-        refuse_unmergeable(model, given["merge"])
     if given["config"]:
         refuse_size(asked_sizes(given["config"]), model.size)
     if request.fingerprint not in (None, model.fingerprint) and is_identified(model):
@@ -190,6 +185,14 @@ def _run(name: str, given: dict[str, Any]) -> None:
         if os.environ.get("RANK", "0") == "0":
             print_plan(plan, session, given["out"])
         return
+    from expunge.runs.card import is_done
+    from expunge.runs.export import merge
+    from expunge.runs.export.folder import refuse_unmergeable
+    from expunge.runs.unlearn import carry_out
+    from expunge.training.distributed import Processes
+
+    if given["merge"]:
+        refuse_unmergeable(model, given["merge"])
     is_main = Processes.launched(model.device).is_main
     was_done = is_done(Path(given["out"] or Path("runs") / plan.id), plan.id, asked=plan.tables)
     run = carry_out(plan, replace(session, trackers=trackers), given["out"], given["accept"])

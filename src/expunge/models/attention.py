@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.models.attention_processor import Attention
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from expunge.diffusion.types import Maps
 from expunge.errors import ExpungeError
+
+if TYPE_CHECKING:
+    from diffusers.models.attention_processor import Attention
 
 
 class Recorder:
@@ -21,7 +23,7 @@ class Recorder:
 
     def __call__(
         self,
-        attn: Attention,
+        attn: "Attention",
         hidden_states: Float[Tensor, "b pixels width"],
         encoder_hidden_states: Float[Tensor, "b tokens context"],
         attention_mask: Tensor | None = None,

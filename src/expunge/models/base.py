@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor, nn
 
@@ -106,9 +106,9 @@ class DiffusionModel(Family):
         return sum(self.exact.get(name, p).numel() for name, p in self.network.named_parameters())
 
     @property
-    def device_kind(self) -> str:
-        """The kind of device that it computes on."""
-        return self.device.type
+    def whole(self) -> "DiffusionModel":
+        """The model whose network's layers can be called. An outline that is made of what was kept has names and shapes alone."""
+        return self
 
     @property
     def noising(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class DiffusionModel(Family):
     @property
     def rendered_by(self) -> dict[str, Any]:
         """`rendering`, and the program that samples: what an image is kept under."""
-        return self.rendering | {"diffusers": diffusers.__version__, "forward": forward_of(self.network, self.fixed_parts)}
+        return self.rendering | {"diffusers": version("diffusers"), "forward": forward_of(self.network, self.fixed_parts)}
 
     @cached_property
     def _vae_fingerprint(self) -> str:

@@ -3,16 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import diffusers
-import transformers
-from diffusers.loaders.single_file import SingleFileComponentError
-from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
-
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.checks import find_family, read_index
 from expunge.models.family import Pipeline
-from expunge.models.quiet import DiffusionPipeline
+from expunge.models.quiet import diffusers_library
 from expunge.models.weight_files import files_of, find_variant, read_header, variants_of
 
 
@@ -27,6 +22,8 @@ def load_single_file(file: Path, config: str | None, precision: dict[str, Any]) 
     Raises:
         ExpungeError: the file was cut short, the configuration is nowhere to be found, or a part is neither in the file nor beside it.
     """
+    from diffusers.loaders.single_file import SingleFileComponentError
+
     if file.suffix != ".safetensors":
         raise ExpungeError(
             f"{file} is not a .safetensors file.",
@@ -38,7 +35,7 @@ def load_single_file(file: Path, config: str | None, precision: dict[str, Any]) 
     folder = find_config(file, config)
     index = read_index(folder)
     family = find_family(index, str(file))
-    kind, beside = getattr(diffusers, family.pipeline_class), {"safety_checker": None} if "safety_checker" in index else {}
+    kind, beside = getattr(diffusers_library(), family.pipeline_class), {"safety_checker": None} if "safety_checker" in index else {}
     # What the file lacks is taken from the folder: first its text encoders, which few files of large models hold, then its autoencoder.
     for parts in ((), family.text_encoder_parts, ("vae",)):
         present = [part for part in parts if (folder / part).is_dir() and variants_of(folder / part)]
@@ -57,11 +54,19 @@ def load_single_file(file: Path, config: str | None, precision: dict[str, Any]) 
 
 def _load_part(folder: Path, index: dict[str, Any], part: str, precision: dict[str, Any]) -> Any:
     """One network of a diffusers folder."""
+    import transformers
+
     library, kind = index[part]
     variant = find_variant([folder / part], None)
     files_of(folder / part, variant)
-    cls = getattr(diffusers if library == "diffusers" else transformers, kind)
+    cls = getattr(diffusers_library() if library == "diffusers" else transformers, kind)
     return cls.from_pretrained(folder / part, use_safetensors=True, trust_remote_code=False, variant=variant, **precision)
+
+
+def without_weights(hub_id: str) -> Path:
+    """The folder of a hub id, from the hub's cache or the hub; no weights are fetched."""
+    weights = ["*.safetensors", "*.bin", "*.ckpt", "*.msgpack", "*.onnx*"]
+    return Path(diffusers_library().DiffusionPipeline.download(hub_id, ignore_patterns=weights))
 
 
 def find_config(file: Path, config: str | None) -> Path:
@@ -71,11 +76,13 @@ def find_config(file: Path, config: str | None) -> Path:
         ExpungeError: there is none.
     """
     if config is None:
+        from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
+
         config = str(fetch_diffusers_config(load_single_file_checkpoint(str(file)))["pretrained_model_name_or_path"])
     if Path(config).expanduser().is_dir():
         return Path(config).expanduser()
     try:
-        return Path(DiffusionPipeline.download(config, ignore_patterns=["*.safetensors", "*.bin", "*.ckpt", "*.msgpack", "*.onnx"]))
+        return without_weights(config)
     except (OSError, ValueError) as error:
         raise ExpungeError(
             f"{file} is a checkpoint without configuration. That of {config} would fit it. It is no folder and not in the hub's cache, and "

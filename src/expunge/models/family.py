@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,12 @@ from expunge.diffusion.types import Cond, Latents, Times
 from expunge.errors import ExpungeError
 from expunge.models.defaults import Defaults, defaults_of
 from expunge.models.prompts import Reading
-from expunge.models.quiet import DiffusionPipeline
 from expunge.models.sampling import Sampler
 
-Pipeline: TypeAlias = DiffusionPipeline
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline as Pipeline
+else:
+    Pipeline: TypeAlias = Any
 """What a model can be made of in memory."""
 
 Guidance: TypeAlias = Literal["two predictions", "an input", "none"]
@@ -91,6 +93,11 @@ class Family(ABC):
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
+
+    @property
+    def device_kind(self) -> str:
+        """The kind of device that it computes on."""
+        return self.device.type
 
     @property
     def computes_in(self) -> torch.dtype:

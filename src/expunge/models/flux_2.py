@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from diffusers.pipelines.flux2.pipeline_flux2 import SYSTEM_MESSAGE, compute_empirical_mu, format_input
 from torch import Tensor
 
 from expunge.diffusion.types import Cond, Latents, Times
@@ -75,6 +74,8 @@ class Flux2Klein(DiffusionModel):
         return Cond(states.float(), tuple(prompts))
 
     def set_times(self, scheduler: Any, steps: int) -> None:
+        from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+
         _, height, width = self.latent_shape
         even_sigmas(scheduler, steps, compute_empirical_mu(height * width, steps), self.device)
 
@@ -115,5 +116,7 @@ class Flux2Dev(Flux2Klein):
     pipeline_class = "Flux2Pipeline"
 
     def written(self, prompt: str) -> str:
+        from diffusers.pipelines.flux2.pipeline_flux2 import SYSTEM_MESSAGE, format_input
+
         [messages] = format_input([prompt], SYSTEM_MESSAGE)
         return self.pipeline.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)

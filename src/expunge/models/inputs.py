@@ -80,7 +80,7 @@ def _read(model: DiffusionModel, layer: str, cond: Cond) -> list[Float[Tensor, "
 @torch.no_grad()
 def inputs(model: DiffusionModel, layers: Collection[str], cond: Cond, x_t: Latents, t: Times) -> dict[str, Tensor]:
     """The input of each named layer when the network is called once, which ends with the last of them."""
-    seen: dict[str, Tensor] = {}
+    model, seen = model.whole, dict[str, Tensor]()
 
     def see(name: str, layer: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         seen.setdefault(name, next(iter((*arguments, *named.values()))))

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import diffusers
 import torch
 from torch import nn
 
@@ -22,14 +22,14 @@ from expunge.models.fingerprints import fingerprint_of_files
 from expunge.models.guard import checked
 from expunge.models.precision import DTYPES
 from expunge.models.quantized import quantize, refuse_quantization
-from expunge.models.quiet import DiffusionPipeline, quiet
+from expunge.models.quiet import diffusers_library, quiet
 from expunge.models.reference import Reference
 from expunge.models.resting import Resting
 from expunge.models.stable_diffusion_xl import refuse_refiner
 from expunge.models.weight_files import PICKLES, files_of, find_variant
 
-IS_NEW = tuple(map(int, diffusers.__version__.split(".")[:2])) >= (0, 42)
-"""Whether diffusers takes a `dtype`; before, it was `torch_dtype`."""
+PRECISION = "dtype" if tuple(map(int, version("diffusers").split(".")[:2])) >= (0, 42) else "torch_dtype"
+"""How diffusers calls the argument."""
 
 Model: TypeAlias = str | Path | Pipeline | DiffusionModel
 """What a user may name a model by."""
@@ -56,16 +56,18 @@ def load(
             dtype or quantisation, or one for a pipeline in memory.
     """
     refuse_quantization(quantization)
-    if quantization and isinstance(model, DiffusionModel | DiffusionPipeline) and quantization != getattr(model, "quantization", None):
+    is_loaded = isinstance(model, DiffusionModel)
+    is_pipeline = not is_loaded and isinstance(model, diffusers_library().DiffusionPipeline)
+    if quantization and (is_pipeline or is_loaded) and quantization != getattr(model, "quantization", None):
         raise ExpungeError(
             "A pipeline in memory is not quantised here: it stays as it is.",
             rule="quantized-in-memory",
             value=quantization,
             hint="Try the folder or hub id that it was loaded from.",
         )
-    if isinstance(model, DiffusionModel):
+    if isinstance(model, DiffusionModel):  # is_loaded, for types
         return model
-    if isinstance(model, DiffusionPipeline):
+    if is_pipeline:
         return checked(_family_in_memory(model)(model), in_memory=True)
     if dtype not in DTYPES:
         raise ExpungeError(f"{dtype!r} is not a dtype.", rule="unknown-dtype", value=dtype, hint=f"Try {', '.join(DTYPES)} with --dtype.")
@@ -101,8 +103,8 @@ class Source:
 
 def _read(reference: Reference, dtype: torch.dtype, safety_checker: bool) -> Source:
     path = locate(reference)
-    precision = {"dtype" if IS_NEW else "torch_dtype": dtype}
-    whole = {"dtype" if IS_NEW else "torch_dtype": torch.float32}
+    precision = {PRECISION: dtype}
+    whole = {PRECISION: torch.float32}
     try:
         with quiet():
             if path is not None and path.is_file():
@@ -123,7 +125,7 @@ def _read(reference: Reference, dtype: torch.dtype, safety_checker: bool) -> Sou
             variant = find_variant([folder / part for part in parts if (folder / part).is_dir()], reference.variant)
             files = {part: files_of(folder / part, variant) for part in parts if (folder / part).is_dir()}
             left_out = {"safety_checker": None} if "safety_checker" in index and not safety_checker else {}
-            pipeline = getattr(diffusers, family.pipeline_class).from_pretrained(
+            pipeline = getattr(diffusers_library(), family.pipeline_class).from_pretrained(
                 folder, use_safetensors=True, trust_remote_code=False, variant=variant, **left_out, **precision
             )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
@@ -179,7 +181,7 @@ def locate(reference: Reference) -> Path | None:
 def _download(reference: Reference, safety_checker: bool) -> Path:
     """The folder of a hub id in the hub's cache, filled if it is not. Where no variant is named and there are only half-precision files,
     those are taken."""
-    fetch = partial(DiffusionPipeline.download, reference.name, use_safetensors=True, trust_remote_code=False)
+    fetch = partial(diffusers_library().DiffusionPipeline.download, reference.name, use_safetensors=True, trust_remote_code=False)
     fetch = fetch if safety_checker else partial(fetch, safety_checker=None)
     try:
         return Path(fetch(variant=reference.variant))

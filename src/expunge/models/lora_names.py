@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from diffusers.utils import convert_state_dict_to_kohya
 from torch import Tensor
 
 from expunge.errors import ExpungeError
@@ -32,7 +31,11 @@ def lora_names(model: DiffusionModel, tensors: Mapping[str, Tensor], naming: str
             hint="Try without --naming: ComfyUI and diffusers read the names that it has then.",
         )
     is_kohya = model.network_part == "unet" and naming != "diffusers"
-    return convert_state_dict_to_kohya(named) if is_kohya else named
+    if not is_kohya:
+        return named
+    from diffusers.utils import convert_state_dict_to_kohya
+
+    return convert_state_dict_to_kohya(named)
 
 
 def difference_names(model: DiffusionModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

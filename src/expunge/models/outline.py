@@ -3,25 +3,27 @@
 import copy
 import importlib
 import inspect
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor, nn
 
 from expunge.diffusion.types import Cond, Latents
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
-from expunge.models.checkpoint_file import find_config
+from expunge.models.checkpoint_file import find_config, without_weights
 from expunge.models.checks import bound_tokenizers, check_folder, find_device, find_family, read_index
 from expunge.models.fingerprints import known_fingerprint
+from expunge.models.kept_outline import keep, kept, place_of, restore
 from expunge.models.loading import Model, load, locate, unreadable
 from expunge.models.precision import DTYPES
 from expunge.models.quantized import octets_of_network, refuse_quantization
-from expunge.models.quiet import DiffusionPipeline, quiet
+from expunge.models.quiet import diffusers_library, quiet
 from expunge.models.reference import Reference
+from expunge.models.sampling import Sampler
 from expunge.models.weight_files import files_of, find_variant, variants_of
 from expunge.storage.hashing import digest
 
@@ -30,6 +32,9 @@ HASHED = 2**28
 
 SMALL = 8
 """Sides of latents where only calls are counted: their size costs memory and changes no count."""
+
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError)
+"""What the libraries raise for a folder that they cannot read."""
 
 UNKNOWN = "unknown"
 """In the place of a fingerprint."""
@@ -50,18 +55,29 @@ def outline(model: Model, device: str = "auto", dtype: str = "fp32", quantizatio
         raise ExpungeError(f"{dtype!r} is not a dtype.", rule="unknown-dtype", value=dtype, hint=f"Try {', '.join(DTYPES)} with --dtype.")
     reference, target = Reference.parse(str(model)), find_device(device)
     try:
-        with quiet():
-            folder = _configuration(reference)
-            index = read_index(folder)
-            family = find_family(index, reference.name)
-            check_folder(folder, family)
-            pipeline = _assemble(folder, index, family, DTYPES[dtype])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
+        folder = _configuration(reference)
+        index = read_index(folder)
+        family = find_family(index, reference.name)
+        check_folder(folder, family)
+        place = place_of(folder, family, dtype)
+    except UNREADABLE as error:
         raise unreadable(reference.name, error) from error
-    bound_tokenizers(pipeline, family)
-    made = _outlined(family)(pipeline, str(model))
-    made.target, made.quantization = target, quantization  # type: ignore[attr-defined]
+
+    def make() -> DiffusionModel:
+        try:
+            with quiet():
+                pipeline = _assemble(folder, index, family, DTYPES[dtype])
+        except UNREADABLE as error:
+            raise unreadable(reference.name, error) from error
+        bound_tokenizers(pipeline, family)
+        return _outlined(family)(pipeline, str(model))
+
+    found = restore(_outlined(family), place, str(model), make)
+    made: Any = found or make()
+    made.target, made.quantization, made.place = target, quantization, place
     made.__dict__["fingerprint"], made.__dict__["_vae_fingerprint"] = _identify(made, folder, reference, dtype)
+    if found is None:
+        keep(made, place)
     return made
 
 
@@ -87,6 +103,16 @@ def _outlined(family: type[DiffusionModel]) -> type[DiffusionModel]:
 
     class Outline(family):  # type: ignore[misc, valid-type]
         target = torch.device("cpu")
+        place: Path
+        """Where it is kept."""
+
+        def scheduler_for(self, sampler: Sampler) -> Any:
+            def times() -> list[float]:
+                twin = copy.copy(self.whole)
+                twin.network = Zeros(twin.network)  # on a device whose times have values
+                return family.scheduler_for(twin, sampler).timesteps.tolist()
+
+            return Clock(kept(self.place / f"times-{sampler.steps}.json", times))
 
         @property
         def device_kind(self) -> str:
@@ -136,7 +162,7 @@ def _configuration(reference: Reference) -> Path:
         return find_config(path, reference.config)
     if path is not None:
         return path
-    return Path(DiffusionPipeline.download(reference.name, ignore_patterns=["*.safetensors", "*.bin", "*.msgpack", "*.onnx*", "*.ckpt"]))
+    return without_weights(reference.name)
 
 
 def _assemble(folder: Path, index: dict[str, Any], family: type[DiffusionModel], dtype: torch.dtype) -> Any:
@@ -150,7 +176,7 @@ def _assemble(folder: Path, index: dict[str, Any], family: type[DiffusionModel],
             continue
         cls = getattr(importlib.import_module(library if library in ("diffusers", "transformers") else "diffusers"), kind)
         parts[part] = _empty(cls, folder / part, dtype) if part in networks else cls.from_pretrained(folder / part, trust_remote_code=False)
-    pipeline_class = getattr(diffusers, family.pipeline_class)
+    pipeline_class = getattr(diffusers_library(), family.pipeline_class)
     wanted = inspect.signature(pipeline_class.__init__).parameters
     optional = {n: None for n, p in wanted.items() if n not in (*parts, "self") and p.default is inspect.Parameter.empty}
     settings = {"requires_safety_checker": False} if "requires_safety_checker" in wanted else {}
@@ -177,12 +203,22 @@ def _identify(made: DiffusionModel, folder: Path, reference: Reference, dtype: s
     variant = find_variant([folder / part for part in parts], reference.variant)
     *own, vae = ([file.resolve() for file in files_of(folder / part, variant)] for part in parts)
     files = [file for each in own for file in each]
-    if sum(file.stat().st_size for file in (*files, *vae)) <= HASHED:
+    found, known_vae = known_fingerprint(files), known_fingerprint(vae, str(DTYPES[dtype]))
+    if None in (found, known_vae) and sum(file.stat().st_size for file in (*files, *vae)) <= HASHED:
         whole = load(reference.text, dtype=dtype)
         return whole.fingerprint, whole._vae_fingerprint
-    found = known_fingerprint(files)
-    known_vae = known_fingerprint(vae, str(DTYPES[dtype]))
     return UNKNOWN if found is None else digest(found, made.noising), known_vae or UNKNOWN
+
+
+class Clock:
+    """The scheduler of an outline: it goes through its times and leaves the latents as they are."""
+
+    def __init__(self, times: Sequence[float]):
+        self.timesteps = torch.tensor(times)
+
+    def step(self, prediction: Latents, t: Tensor, x: Latents, return_dict: bool = False) -> tuple[Latents]:
+        """The latents."""
+        return (x,)
 
 
 class Zeros(nn.Module):
@@ -201,6 +237,8 @@ def without_network(model: DiffusionModel) -> DiffusionModel:
     """The model with a network that predicts zeros for small latents, under the fingerprint of the real one, which the keys of the cache
     need. It is called as often as the real one would be."""
     assert model.fingerprint  # computed before the copy, which takes it along
+    if is_outline(model):
+        assert model.template  # the same, with the network's configuration
     silent = copy.copy(model)
     silent.__dict__["_as_loaded"] = model.rendered_by  # which tells the network's class
     silent.__class__ = _silent(type(model))

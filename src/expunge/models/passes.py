@@ -2,7 +2,7 @@
 
 import copy
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -64,6 +64,11 @@ class Passes:
     """The peak of what a forward pass keeps in memory at once, beside weights."""
     both_octets: float
     """The same of a forward and a backward pass: above all what the forward pass keeps for the backward one."""
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> "Passes":
+        """The passes that `asdict` wrote as a table."""
+        return cls(**dict(table) | {name: Work(**table[name]) for name in ("forward", "both")})
 
 
 class Counting(TorchDispatchMode):
@@ -162,6 +167,7 @@ def counting(known: Iterable[Tensor]) -> Iterator[Counting]:
 
 def on_meta(model: DiffusionModel) -> DiffusionModel:
     """The model with a network that has shapes and no values. The rest is the model's own."""
+    model = model.whole
     twin, network = copy.copy(model), model.network
     if not next(network.parameters()).is_meta:
         with torch.device("meta"):

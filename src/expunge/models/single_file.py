@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from jaxtyping import Int
 from torch import Tensor
 
@@ -78,6 +77,8 @@ def places(model: DiffusionModel, shapes: Mapping[str, tuple[int, ...]]) -> Plac
     Raises:
         ExpungeError: diffusers reads no such file for this network.
     """
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+
     if not shapes.keys().isdisjoint(dict(model.network.named_parameters())):  # a file in diffusers' own names
         return {name: [Rows(name, torch.arange(s[0]), torch.arange(s[0]))] for name, s in shapes.items() if s}
     kind = type(model.network).__name__

@@ -5,7 +5,7 @@ from pathlib import Path
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.checks import read_index
-from expunge.models.quiet import DiffusionPipeline, quiet
+from expunge.models.quiet import diffusers_library, quiet
 from expunge.models.reference import Reference, hub_id
 
 
@@ -26,7 +26,7 @@ def source_of(model: DiffusionModel) -> Path | None:
     if _missing(folder) and hub_id(named.name):
         with quiet():
             options = {"variant": named.variant, "use_safetensors": True, "trust_remote_code": False}
-            folder = Path(DiffusionPipeline.download(named.name, **options))
+            folder = Path(diffusers_library().DiffusionPipeline.download(named.name, **options))
     if missing := _missing(folder):
         raise ExpungeError(
             f"{folder / 'model_index.json'} lists the part {missing[0]}, and the folder has none.",

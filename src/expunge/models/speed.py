@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import nn
 
 from expunge.models.passes import Work, counting
@@ -94,6 +93,8 @@ def _brought(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn
 
 def _network() -> nn.Module:
     """A U-Net with the layers of those that make images, of 10 million random weights."""
+    from diffusers import UNet2DConditionModel
+
     return UNet2DConditionModel(
         sample_size=16,
         layers_per_block=1,

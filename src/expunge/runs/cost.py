@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from expunge.diffusion.types import Maps, Point
 from expunge.errors import ExpungeError
 from expunge.methods.base import Objective
 from expunge.models.base import DiffusionModel
+from expunge.models.kept_outline import kept
 from expunge.models.outline import is_outline, without_network
 from expunge.models.passes import Passes, count_passes
 from expunge.models.scopes import Scope
@@ -19,6 +21,8 @@ from expunge.models.speed import speed_of
 from expunge.progress import Silent
 from expunge.runs.plan import Plan
 from expunge.storage.cache import Store
+from expunge.storage.code import code_digest
+from expunge.storage.hashing import digest
 from expunge.training.batches import gather
 from expunge.training.counters import counted
 from expunge.training.hooks import make_companion
@@ -174,7 +178,11 @@ def passes_of(model: DiffusionModel, scope: Scope, batch: int, recomputes: bool 
         factors = {f"{n}.A": torch.empty(rank, p.shape[1], device="meta") for n, p in found.items()}
         factors |= {f"{n}.B": torch.empty(p.shape[0], rank, device="meta") for n, p in found.items()}
     try:
-        return count_passes(model, list(found), factors, batch, recomputes)
+        counted = partial(count_passes, model, list(found), factors, batch, recomputes)
+        if (place := getattr(model, "place", None)) is None:  # of an outline
+            return counted()
+        named = digest(list(found), {name: f.shape for name, f in factors.items()}, batch, recomputes, code_digest("expunge.models.passes"))
+        return Passes.of(kept(place / f"passes-{named}.json", lambda: asdict(counted())))
     except (RuntimeError, NotImplementedError, ValueError, AttributeError, TypeError) as error:
         raise ExpungeError(
             f"The passes of a {model.family} model need values to be counted: {' '.join(str(error).split())[:200].rstrip('.')}.",

@@ -5,18 +5,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.tracking import GeneralTracker, get_available_trackers
-from accelerate.utils import ProjectConfiguration, broadcast, reduce
 from torch import Tensor
 
 from expunge.errors import ExpungeError
 from expunge.methods.base import Training
 from expunge.storage.lock import alone_in, in_use
+
+if TYPE_CHECKING:  # accelerate takes long to import, and a price does without
+    from accelerate import Accelerator
+    from accelerate.state import PartialState
+    from accelerate.tracking import GeneralTracker
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -27,6 +28,8 @@ PATIENCE = timedelta(days=1)
 @contextmanager
 def state_of_its_own() -> Iterator[None]:
     """accelerate keeps one state for the whole process: a run changes its precision, and a caller's own is as it was afterwards."""
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
     shared = [state._shared_state for state in (PartialState, AcceleratorState, GradientState)]
     before = [dict(state) for state in shared]
     try:
@@ -45,7 +48,7 @@ class Processes:
     returns what it was given.
     """
 
-    def __init__(self, state: PartialState | None = None):
+    def __init__(self, state: "PartialState | None" = None):
         self._state = state
         self.count: int = state.num_processes if state else 1
         self.rank: int = state.process_index if state else 0
@@ -53,6 +56,8 @@ class Processes:
     @classmethod
     def launched(cls, device: torch.device) -> "Processes":
         """The processes that a launcher started; this one alone if there was none. Use it within `state_of_its_own`."""
+        from accelerate.state import AcceleratorState, PartialState
+
         # accelerate remembers the device of a process's first use and refuses others; a run's is its own.
         if PartialState._shared_state and PartialState().num_processes == 1:
             AcceleratorState._reset_state(reset_partial_state=True)
@@ -64,12 +69,15 @@ class Processes:
         """Whether this is the one that writes, and shows how far things are."""
         return self.rank == 0
 
-    def accelerator(self, dtype: str, device: torch.device) -> Accelerator:
+    def accelerator(self, dtype: str, device: torch.device) -> "Accelerator":
         """An accelerator of a run's own precision and device, whatever those of an earlier run in this process were.
 
         Raises:
             ExpungeError: fp16 on a CPU.
         """
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
         if dtype == "fp16" and device.type == "cpu":
             raise half_on_cpu()
         AcceleratorState._reset_state(reset_partial_state=self.count == 1)
@@ -91,6 +99,9 @@ class Processes:
         Raises:
             ExpungeError: a tracker cannot start.
         """
+        from accelerate import Accelerator
+        from accelerate.utils import ProjectConfiguration
+
         trackers: list[GeneralTracker] = []
         failure: Exception | None = None
         if names and self.is_main:
@@ -110,7 +121,7 @@ class Processes:
                 hint="Try its own log-in and its server's address, or leave --track out.",
             ) from failure
 
-        def attempt(what: str, act: Callable[[GeneralTracker], None]) -> None:
+        def attempt(what: str, act: "Callable[[GeneralTracker], None]") -> None:
             for tracker in list(trackers):
                 try:
                     act(tracker)
@@ -154,23 +165,39 @@ class Processes:
 
     def agree(self, value: bool) -> bool:
         """The main process's value."""
-        return value if self._state is None else bool(broadcast(torch.tensor(value, device=self._state.device)))
+        if self._state is None:
+            return value
+        from accelerate.utils import broadcast
+
+        return bool(broadcast(torch.tensor(value, device=self._state.device)))
 
     def same(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The main process's tensors. Every process has tensors of these names and shapes."""
-        return {name: broadcast(tensors[name]) for name in sorted(tensors)} if self.count > 1 else dict(tensors)
+        if self.count == 1:
+            return dict(tensors)
+        from accelerate.utils import broadcast
+
+        return {name: broadcast(tensors[name]) for name in sorted(tensors)}
 
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean over the processes."""
-        return reduce(tensor, "mean") if self.count > 1 else tensor
+        return tensor if self.count == 1 else _reduced(tensor, "mean")
 
     def total(self, number: int) -> int:
         """The sum over the processes."""
-        return number if self._state is None else int(reduce(torch.tensor(number, device=self._state.device), "sum"))
+        return number if self._state is None else int(_reduced(torch.tensor(number, device=self._state.device), "sum"))
+
+
+def _reduced(tensor: Tensor, by: str) -> Tensor:
+    from accelerate.utils import reduce
+
+    return reduce(tensor, by)
 
 
 def installed_trackers() -> frozenset[str]:
     """Names of the trackers whose packages accelerate finds."""
+    from accelerate.tracking import get_available_trackers
+
     return frozenset(map(str, get_available_trackers()))
 
 
