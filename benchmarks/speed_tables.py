@@ -1,4 +1,4 @@
-"""The tables of docs/results/speed.md, from the lines of speed.jsonl, growth.jsonl, curves.jsonl and kills.jsonl."""
+"""The tables of docs/results/speed.md, from the files of its benchmarks."""
 
 import json
 from collections.abc import Sequence
@@ -128,10 +128,21 @@ def kills(lines: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def startup(lines: Sequence[dict[str, Any]]) -> str:
+    """A line for the slowest command that only prints, and one for each price."""
+    printed = [line for line in lines if line["kind"] == "text"]
+    slowest = max(printed, key=lambda line: line["cpu_seconds"], default=None)
+    named = [(f"`{line['command']}`, the slowest of {len(printed)} that only print", line) for line in (slowest,) if line]
+    priced = [line for line in lines if line["kind"] != "text"]
+    named += [(f"`{line['command']}`{', the first of a model' * line['kind'].startswith('first')}", line) for line in priced]
+    rows = [[name, f"{line['cpu_seconds']:.1f}", f"{line['seconds']:.1f}", str(line["peak_mb"])] for name, line in named]
+    return table(("command", "processor seconds", "seconds", "peak memory, MB"), rows)
+
+
 def speed_tables() -> dict[str, str]:
     """Every table of the page, by name."""
     lines, grown = lines_of("speed"), lines_of("growth")
     made = {"speed_released": released(lines), "speed_alone": alone(lines), "speed_memory": memory(lines), "speed_banks": banks(lines)}
-    made |= {"speed_growth": growth(grown)}
+    made |= {"speed_growth": growth(grown), "speed_startup": startup(lines_of("startup"))}
     curves = [line for line in lines_of("curves") if "machine" in line]
     return made | {"speed_machines": machines([*lines, *grown, *curves])}

@@ -14,9 +14,12 @@ from expunge.models import speed
 from expunge.models.loading import load
 from expunge.models.outline import UNKNOWN, is_identified, is_outline, outline
 from expunge.models.passes import Work, count_passes, counting
+from expunge.models.quantized import octets_of_network
 from expunge.models.scopes import SCOPES
 from expunge.runs.cost import Price, pace, passes_of, price
-from expunge.runs.plan import make_plan
+from expunge.runs.plan import can_be_quantized, make_plan
+from expunge.storage.cache import Store
+from expunge.storage.pruning import entries
 
 RATES = speed.Speed(1e9, 2e9, 4e9, 1e9, 1e3, 0.5)
 
@@ -75,6 +78,17 @@ def test_a_second_outline_is_made_of_what_the_first_one_kept(folder, monkeypatch
     assert found() == first
 
 
+def test_linear_layers_in_four_bits_take_less_in_every_phase(folder):
+    found = expunge.estimate(folder, tiny.concept(), "esd", variant="xattn-lora", training=tiny.TRAINING, device="cpu")
+    network = found.session.model.network
+    saved = octets_of_network(network, None) - octets_of_network(network, "nf4")
+    as_it_is, stored = found.memory_with(None), found.memory_with("nf4")
+    assert saved > 0
+    assert {phase: octets - stored[phase] for phase, octets in as_it_is.items()} == dict.fromkeys(as_it_is, saved)
+    assert can_be_quantized(found.plan)
+    assert not can_be_quantized(make_plan(found.session.model, tiny.concept(), "esd", training=tiny.TRAINING))
+
+
 def test_an_outline_is_of_the_configuration_as_it_is_now(folder, tmp_path):
     changed = tmp_path / "model"
     shutil.copytree(folder, changed)
@@ -96,6 +110,15 @@ def test_what_was_not_kept_is_read_from_the_folder(folder):
     assert reading.tokenizer(*several, padding=True).input_ids == whole(*several, padding=True).input_ids
     point = torch.empty(1, *sketch.latent_shape, device="meta"), torch.zeros(1, device="meta"), sketch.whole.template
     assert sketch.run(*point).shape == (1, *sketch.latent_shape)
+
+
+def test_an_outline_of_which_a_part_was_pruned_is_kept_again(folder):
+    outline(folder, "cpu")
+    kept = outline(folder, "cpu").place
+    (kept / "tokenizer-0.json").unlink()
+    assert outline(folder, "cpu").readings[0].count("a ring in neon style") > 3
+    assert (kept / "tokenizer-0.json").is_file()
+    assert {entry.kind for entry in entries(Store.default().root) if entry.path.parent == kept} == {"outlines"}
 
 
 def test_a_cache_that_cannot_be_written_costs_time_alone(folder, monkeypatch):

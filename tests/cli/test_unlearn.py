@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,8 @@ def test_a_dry_run_of_low_rank_counts_what_is_trained(unlearn: Unlearn):
     matrices = tiny.model().scope(SCOPES["xattn-lora"]).values()
     numbers = sum(4 * (p.shape[0] + p.shape[1]) for p in matrices)
     assert f"scope xattn-lora: {numbers:,} numbers, rank 4, added to {len(matrices)} tensors" in said
+    assert re.search(r"with --quantize nf4 \d+ MiB", said)
+    assert "nf4" not in unlearn("--target", "neon", "--variant", "xattn", "--dry-run").out  # which trains what would be stored so
 
 
 def test_a_dry_run_says_what_is_in_the_store(unlearn: Unlearn, run: Path):

@@ -60,14 +60,9 @@ def audit(
     `docs/how-to/audit.md` explains the attacks and the verdicts.
     """
     from expunge.audits.setup import conclude, prepare
-    from expunge.audits.worker import run as run_cells
-    from expunge.cli.evaluation_table import print_status
     from expunge.cli.output import print_lines
-    from expunge.cli.progress import report_failures
     from expunge.models.outline import assume_fingerprint, outline
     from expunge.names import NO_CONTROL
-    from expunge.reports.pages.run import write_audit_page
-    from expunge.reports.run_view import read_view, with_audit
     from expunge.runs.run import Run
 
     folder, base = find_run_folder(run), None
@@ -95,6 +90,12 @@ def audit(
         _print_costs(battery, missing)
     if dry_run:
         return
+    from expunge.audits.worker import run as run_cells
+    from expunge.cli.evaluation_table import print_status
+    from expunge.cli.progress import report_failures
+    from expunge.reports.pages.run import write_audit_page
+    from expunge.reports.run_view import read_view, with_audit
+
     events = list(report_failures(run_cells(battery, workers, address))) if missing else []
     concluded = conclude(battery, events)
     _print_verdicts(concluded)

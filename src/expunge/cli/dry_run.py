@@ -13,7 +13,7 @@ from expunge.models.outline import is_identified
 from expunge.models.scopes import Scope, size_of
 from expunge.progress import duration
 from expunge.runs.estimate import Estimate, estimate_plan
-from expunge.runs.plan import Plan
+from expunge.runs.plan import Plan, can_be_quantized
 from expunge.training.banks import trained_on
 from expunge.training.session import Session
 
@@ -113,6 +113,8 @@ def _print_memory(found: Estimate) -> None:
     else:
         rows += [(f"memory, {phase}", gibibytes(octets)) for phase, octets in found.memory.items()]
         rows.append(("needs", f"{gibibytes(max(found.memory.values()))} on {model.device_kind}, libraries left out"))
+        stored = found.memory_with("nf4") if not model.quantization and can_be_quantized(found.plan) else None
+        rows += [("with --quantize nf4", gibibytes(max(stored.values())))] if stored else []
     print_table("estimated memory and disk", ("", ""), [*rows, ("disk", gibibytes(found.disk))])
 
 

@@ -109,8 +109,10 @@ def restore(outlined: type[DiffusionModel], place: Path, name: str, make: Callab
         outlined: the class of outlines of its family.
         make: makes the outline that it was kept of.
     """
-    said = _read(place / "outline.json")
-    return None if said is None else _restored(outlined)(said, place, name, make)
+    try:
+        return None if (said := _read(place / "outline.json")) is None else _restored(outlined)(said, place, name, make)
+    except OSError:  # the cache is being pruned
+        return None
 
 
 def _read(file: Path) -> Any:

@@ -1,10 +1,11 @@
 """A tokenizer without transformers: the library tokenizers alone, which takes no time to import."""
 
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import tokenizers
 
 from expunge.storage.files import write_atomically
 
@@ -28,17 +29,10 @@ class KeptTokenizer:
     """Called as the tokenizer of transformers that it was kept of. What it lacks it takes from that one."""
 
     def __init__(self, file: Path, values: dict[str, Any], real: Callable[[], Any]):
-        self._file, self._real = file, real
+        self._backend, self._real = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8")), real
+        self._backend.no_truncation()
+        self._backend.no_padding()
         self.__dict__.update(values)
-
-    @cached_property
-    def _backend(self) -> Any:
-        import tokenizers
-
-        found = tokenizers.Tokenizer.from_file(str(self._file))
-        found.no_truncation()
-        found.no_padding()
-        return found
 
     def __call__(self, text: Any, add_special_tokens: bool = True, truncation: bool = False, **settings: Any) -> Any:
         """The tokens of one text."""
@@ -47,7 +41,7 @@ class KeptTokenizer:
         found = self._backend.encode(text, add_special_tokens=add_special_tokens)
         return SimpleNamespace(input_ids=found.ids, offset_mapping=found.offsets)
 
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[Any]:
         """The token of each id."""
         return [self._backend.id_to_token(i) for i in ids]
 

@@ -108,10 +108,14 @@ class Estimate:
     @cached_property
     def memory(self) -> dict[str, int] | None:
         """Bytes on the device by phase, weights included, libraries left out; None where they cannot be estimated."""
+        return self.memory_with(self.session.model.quantization)
+
+    def memory_with(self, quantization: str | None) -> dict[str, int] | None:
+        """The same if the network's linear layers were stored so, as `--quantize` names it."""
         model = self.session.model
         if any(stage.passes is None for stage in self.stages if stage.plan.training):
             return None
-        weights = octets_of(model, model.quantization)
+        weights = octets_of(model, quantization)
         phases, working = {"weights": weights}, weights - octets_at_rest(model)
         for stage in self.stages:
             if stage.passes is None or stage.plan.training is None:

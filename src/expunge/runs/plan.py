@@ -227,6 +227,16 @@ def subject_of(
     return found[0] if len(found) == 1 else Several.of(found, together, reference)
 
 
+def can_be_quantized(plan: Plan) -> bool:
+    """Whether it could train beside linear layers that are stored in fewer bits."""
+    try:
+        for stage in plan.stages or (plan,):
+            _refuse_quantized(replace(stage, quantize="nf4"))
+    except ExpungeError:
+        return False
+    return True
+
+
 def _refuse_quantized(plan: Plan) -> None:
     """Refuses what changes or replaces weights that are quantised."""
     if plan.quantize is None:

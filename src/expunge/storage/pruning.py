@@ -20,6 +20,7 @@ KINDS = {
     "predictions": "what a model predicts at fixed points: measurements of information, attacks",
     "pictures": "sampled images: evaluations and audits",
     "audits": "results of attacks on controls",
+    "outlines": "shapes and settings of models that were priced: dry runs",
 }
 """The kinds of cache entries, and what uses them."""
 
@@ -90,7 +91,8 @@ def entries(root: Path) -> list[Entry]:
     """The files of the cache, the least recently used first; none where there is no such folder. Fingerprints and locks are left out:
     they take no space."""
     found = [(path, None) for path in root.glob("[0-9a-f][0-9a-f]/*.safetensors")]
-    named = [(path, kind) for kind in ("pictures", "audits") for path in (root / kind).glob("*") if path.is_file()]
+    places = {"pictures": "*", "audits": "*", "outlines": "*/*"}
+    named = [(path, kind) for kind, place in places.items() for path in (root / kind).glob(place) if path.is_file()]
     made = [_entry(path, kind) for path, kind in (*found, *named)]
     return sorted((e for e in made if e), key=lambda entry: (entry.used, entry.path))
 
