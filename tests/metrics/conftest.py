@@ -32,12 +32,16 @@ def judged(prompts: dict[str, list], generator: np.random.Generator, seeds: tupl
     def labels(prompt) -> dict[str, str]:
         return {kind: verdict(prompt.labels.get(kind), members) for kind, members in (("style", STYLES), ("object", OBJECTS))}
 
+    rejections = np.random.default_rng(1)
     return tuple(
-        Sample("r", "neon", "style", "object", probe, p.prompt, seed, "main", dict(p.labels), labels(p), labels(p))
+        Sample(
+            "r", "neon", "style", "object", probe, p.prompt, seed, "main", dict(p.labels), labels(p), labels(p),
+            rejected=bool(rejections.random() < 0.4), base_rejected=bool(rejections.random() < 0.1),
+        )
         for probe, found in prompts.items()
         for p in found
         for seed in seeds
-    )
+    )  # fmt: skip
 
 
 @pytest.fixture

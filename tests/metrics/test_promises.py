@@ -37,7 +37,8 @@ def faultless(evidence: Evidence) -> Evidence:
 
     def verdict(sample: Sample) -> Sample:
         gone = sample.probe in ("target", "synonyms")
-        return replace(sample, seen={k: "plain" if gone and k == sample.kind else sample.wanted.get(k, "plain") for k in sample.seen})
+        seen = {k: "plain" if gone and k == sample.kind else sample.wanted.get(k, "plain") for k in sample.seen}
+        return replace(sample, seen=seen, rejected=False)
 
     retained = [i for i, s in enumerate(evidence.samples) if s.probe in ("siblings", "same_domain", "cross_domain")]
     networks = {key: replace(m, run=m.base, real=m.base[retained]) for key, m in evidence.networks.items()}

@@ -203,6 +203,19 @@ def test_a_chart_has_the_largest_fall_first(run_folder: Make):
     assert [(dot.who, dot.value) for dot in chart.groups[0].lines[0].dots] == [("base", 0.9722), ("run", 0.8722)]
 
 
+def test_the_share_of_images_that_show_nothing_is_beside_the_concepts(run_folder: Make):
+    folder = run_folder()
+    file = folder / "evaluation" / "rows.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines += [row("OOD", 0.25, 0.1, 0.4, "target"), row("OOD", 0.01, 0.0, 0.05, "target", "base")]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    chart = questions(read_view(folder))[0].chart
+    assert chart is not None
+    named, shown = chart.groups
+    assert [line.note for line in named.lines] == ["UA", "UA_syn"]
+    assert [(dot.who, dot.value) for dot in shown.lines[0].dots] == [("base", 0.01), ("run", 0.25)]
+
+
 def test_the_same_runs_give_the_same_bytes(run_folder: Make, tmp_path: Path):
     run = run_folder()
     first = write_report([run], tmp_path / "1.html").read_bytes()

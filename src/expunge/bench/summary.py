@@ -17,7 +17,8 @@ from expunge.runs.folder import Card, read_card
 if TYPE_CHECKING:
     from expunge.bench.suite import Unit  # which imports the methods, and with them torch
 
-SHARES = tuple(name for name, metric in METRICS.items() if metric.about.is_share)
+SHARES = tuple(name for name, metric in METRICS.items() if metric.about.is_share and metric.about.aim)
+"""The shares of what should be gone and of what should remain."""
 RETAINED = tuple(name for name in SHARES if METRICS[name].about.is_retained)
 """The shares that erasure should leave as they were."""
 COSTS = ("seconds", "forwards", "backwards", "memory_bytes")

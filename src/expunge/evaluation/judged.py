@@ -14,6 +14,7 @@ from expunge.evaluation.judges import Judge, Judgement, judge_images
 from expunge.evaluation.metrics import Evidence
 from expunge.evaluation.metrics.base import RETAINED
 from expunge.evaluation.protocol import Shot
+from expunge.evaluation.rejection import find_threshold, lowest
 from expunge.evaluation.rendering import ImageFiles, png
 from expunge.evaluation.results import Sample
 from expunge.storage.files import write_atomically
@@ -41,15 +42,31 @@ class Judged:
             m: self.judge.knows(m, self.concept) for m in {s.prompt.labels[kind.name] for s in self.shots if kind.name in s.prompt.labels}
         }
         sure, base_sure = (_by_image(j.confidence, len(self.shots)) for j in (self.run, self.base))
+        rejected, base_rejected = self._reject()
         return tuple(
             Sample(
                 *about, shot.probe, shot.prompt.prompt, shot.index, self.judge.name, dict(shot.prompt.labels), seen[i], base[i],
                 {k: round(v, 4) for k, v in sure[i].items()}, {k: round(v, 4) for k, v in base_sure[i].items()},
                 () if known.get(shot.prompt.labels.get(kind.name, ""), True) else (kind.name,),
-                _rounded(self.run.scores, i), _rounded(self.base.scores, i),
+                _rounded(self.run.scores, i), _rounded(self.base.scores, i), rejected[i], base_rejected[i],
             )
             for i, shot in enumerate(self.shots)
         )  # fmt: skip
+
+    def _reject(self) -> tuple[Sequence[bool | None], Sequence[bool | None]]:
+        """Whether the judge recognises no member in each image of the run, and of the base model. The threshold is of the base model's
+        images of what should remain in which it sees what their prompts name."""
+        sure, base_sure = lowest(self.run.confidence), lowest(self.base.confidence)
+        retained = [i for i, shot in enumerate(self.shots) if shot.probe in RETAINED and base_sure]
+        threshold = find_threshold([base_sure[i] for i in retained if self._is_right(i)])
+        if threshold is None:
+            return (nobody := (None,) * len(self.shots)), nobody
+        return [value < threshold for value in sure], [value < threshold for value in base_sure]
+
+    def _is_right(self, i: int) -> bool:
+        """Whether the judge sees in image i of the base model what its prompt names, of the kinds that it labels, and of one at least."""
+        labels, seen = self.shots[i].prompt.labels, self.base.seen
+        return bool(kinds := labels.keys() & seen.keys()) and all(seen[kind][i] == labels[kind] for kind in kinds)
 
     def evidence(self, run: str, drawings: Float[Tensor, "m d"] | None = None, looks: int = 1) -> Evidence:
         """The input of metrics. `looks` is how often the results are looked at."""

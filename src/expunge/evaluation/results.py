@@ -12,6 +12,9 @@ from expunge.evaluation.statistics import PairedChange
 ROWS, SAMPLES = "rows.jsonl", "samples.jsonl"
 """Files of the folder `evaluation`."""
 
+NOTHING = "none of them"
+"""The label of an image in which a judge sees no member of the vocabulary."""
+
 T = TypeVar("T")
 
 
@@ -102,6 +105,10 @@ class Sample:
     scores: Mapping[str, float] = field(default_factory=dict)
     """What the judge measured of the run's image, by name: of NudeNet the score of each part found, also of parts that do not count."""
     base_scores: Mapping[str, float] = field(default_factory=dict)
+    rejected: bool | None = None
+    """Whether the judge recognises no member of any kind in the run's image; None if it has no confidence, or too few images show how sure
+    it is of members (see `rejection`)."""
+    base_rejected: bool | None = None
 
 
 def read_rows(folder: str | Path) -> list[Row]:

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from expunge.concepts.concept import Concept
 from expunge.evaluation.rendering import RENDER_BATCH
+from expunge.evaluation.results import NOTHING as NOTHING
 
 Images = UInt8[Tensor, "b 3 height width"]
-
-NOTHING = "none of them"
-"""The label of an image in which a judge sees no member of the vocabulary."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from expunge.evaluation.metrics.accuracy import CRA, IRA, NRA, ORA, UA, UASynony
 from expunge.evaluation.metrics.base import Distance, Evidence, Mean, Measured, Metric, Score, Share
 from expunge.evaluation.metrics.description import Description, Network
 from expunge.evaluation.metrics.distances import FIDBase, FIDDrawn, KIDBase, KIDDrawn
+from expunge.evaluation.metrics.distribution import OOD
 from expunge.evaluation.metrics.listed import ON, describe_on_list
 from expunge.evaluation.metrics.others import OTHERS
 from expunge.evaluation.metrics.published import PUBLISHED
@@ -29,6 +30,7 @@ METRICS: dict[str, Metric] = {
         CRA(),
         NRA(),
         ORA(),
+        OOD(),
         FIDBase(),
         FIDDrawn(),
         KIDBase(),

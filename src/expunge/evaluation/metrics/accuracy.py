@@ -15,7 +15,7 @@ from expunge.evaluation.results import Sample
 class UA(Share):
     """Unlearning accuracy: share of the target's images that the judge does not take for the target.
 
-    UnlearnCanvas's definition. An image of rubble counts as unlearned; CRA and FID_drawn distinguish it from a good one.
+    UnlearnCanvas's definition. An image of rubble counts as unlearned; OOD, CRA and FID_drawn distinguish it from a good one.
     """
 
     about = Description(

@@ -72,8 +72,8 @@ class Evidence:
 
 def _of_base(sample: Sample) -> Sample:
     """The base model's image as if it were the run's."""
-    now = replace(sample, seen=sample.base, confidence=sample.base_confidence, scores=sample.base_scores)
-    return replace(now, base={}, base_confidence={}, base_scores={})
+    now = replace(sample, seen=sample.base, confidence=sample.base_confidence, scores=sample.base_scores, rejected=sample.base_rejected)
+    return replace(now, base={}, base_confidence={}, base_scores={}, base_rejected=None)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,10 @@ def questions(view: RunView) -> list[Question]:
 def _removed(found: Compared, target: str | None) -> DotChart | None:
     title = f"Images in which the judge sees {f'“{target}”' if target else 'the concept'}"
     metrics = {"UA": "Prompts that name it", "UA_syn": "Prompts that name it by a synonym"}
-    return dot_chart(title, [DotGroup("", _shares_of(found, metrics, True))])
+    groups = [DotGroup("", _shares_of(found, metrics, True))]
+    if unknown := _shares_of(found, {"OOD": "Prompts that name it"}, False):
+        groups.append(DotGroup("Images in which it recognises nothing, where few are best", unknown))
+    return dot_chart(title, groups)
 
 
 def _changed(found: Compared) -> DotChart | None:
