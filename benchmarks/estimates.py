@@ -2,32 +2,36 @@
 
 For each model, in a process of its own with one thread: a forward pass, and a forward and backward pass into cross-attention, estimated
 from configurations and then measured. Time is that of the processor, so that others on the machine disturb it less. The speed of the
-device is measured anew in the same process. Memory is the peak that the process has resident, minus what it has before the model is loaded.
+device is measured anew in the same process. Memory is the peak that the process has resident, minus what it has before the model is loaded;
+and, as `tensors`, the peak of the tensors that the pass makes, without what the allocator and the kernels take besides.
 """
 
 import argparse
 import ctypes
 import gc
 import json
+import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from speed import peak_of
 
 from expunge.diffusion.types import Point
-from expunge.models import speed
 from expunge.models.loading import load
 from expunge.models.outline import octets_of, outline
 from expunge.models.scopes import SCOPES
+from expunge.models.speed import measure as measure_speed
 from expunge.runs.cost import passes_of
 
 BATCHES = {"canvas": (8, 32)}
 """By model; large enough that tensors, not the allocator, fill the memory."""
-REPEATS = 3
+REPEATS = 9
 
 
 def resident(peak: bool = False) -> int:
@@ -55,7 +59,7 @@ def measure(name: str) -> None:
     time.perf_counter = time.process_time  # of the probes too
     scope = SCOPES["xattn"]
     sketch = outline(name, "cpu")
-    rates = speed.measure(torch.device("cpu"), torch.float32)
+    rates = measure_speed(torch.device("cpu"), torch.float32)
     counted = {batch: passes_of(sketch, scope, batch) for batch in BATCHES.get(name, (1, 2))}
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what was freed is not resident
@@ -83,11 +87,13 @@ def measure(name: str) -> None:
                 parameter.requires_grad_(kind == "both")
             forget_peak()
             seconds, peak = fastest(action), resident(peak=True) - before
+            tensors = peak_of(action)
             gradients = 4 * sum(p.numel() for p in trained.values()) if kind == "both" else 0
             row = {
                 "model": Path(name).name, "batch": batch, "pass": kind, "tflop": round(work.flops / 1e12, 4),
                 "seconds": round(seconds, 3), "estimated_seconds": round(rates.seconds(work), 3),
                 "mib": round(peak / 2**20), "estimated_mib": round((weights + octets + gradients) / 2**20),
+                "tensors_mib": round(tensors / 2**20, 1), "estimated_tensors_mib": round((octets + gradients) / 2**20, 1),
                 "machine": f"{platform.system()} {platform.machine()}, 1 thread",
             }  # fmt: skip
             print(json.dumps(row), flush=True)
@@ -102,7 +108,9 @@ def main() -> None:
         if given.here:
             measure(model)
         else:
-            subprocess.run([sys.executable, "-W", "ignore", __file__, "--here", model], check=True)
+            with tempfile.TemporaryDirectory() as cache:  # where nothing is kept: the libraries are in memory before the model is
+                environment = os.environ | {"EXPUNGE_CACHE": cache}
+                subprocess.run([sys.executable, "-W", "ignore", __file__, "--here", model], check=True, env=environment)
 
 
 if __name__ == "__main__":

@@ -165,6 +165,24 @@ def test_actors_of_a_cluster_sample_what_the_evaluation_would(made: Run, alone: 
         evaluate(made, cache=tmp_path, address="auto", **FEW)
 
 
+def test_a_node_that_is_lost_leaves_its_images_to_the_others(made: Run, alone: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The actor is on a node that is gone: Ray takes its jobs, and nothing comes of them."""
+    stand_in = SimpleNamespace(is_initialized=lambda: True, remote=Remote, kill=lambda actor: None)
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    Remote.made.clear()
+    done = Remote.remote
+
+    def lost(self: Remote, *given: object) -> Remote:
+        actor = done(self, *given)
+        actor.do.remote = lambda job: None
+        return actor
+
+    monkeypatch.setattr(Remote, "remote", lost)
+    evaluate(made, cache=tmp_path, workers=2, address="auto", **FEW)
+    assert len(Remote.made) == 1
+    assert images(tmp_path) == alone
+
+
 @pytest.mark.slow
 def test_a_real_cluster_samples_the_images_of_one_process(made: Run, alone: dict[str, bytes], tmp_path: Path):
     ray = pytest.importorskip("ray")
