@@ -18,7 +18,7 @@ __all__ = ["SCOPES", "DiffusionModel", "Sampler", "Scope", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # diffusers takes seconds to import, so it is imported when a name is used: lists and scopes need none of it.
+    # torch takes seconds to import, so it is imported when a name is used: lists and scopes need none of it.
     if name not in _HOMES:
         raise AttributeError(f"module 'expunge.models' has no attribute {name!r}")
     return getattr(import_module(f"expunge.models.{_HOMES[name]}"), name)
