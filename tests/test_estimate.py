@@ -7,6 +7,7 @@ import pytest
 import tiny
 import torch
 from diffusers import UNet2DConditionModel
+from raising import raises_error
 from torch import nn
 
 import expunge
@@ -110,6 +111,19 @@ def test_what_was_not_kept_is_read_from_the_folder(folder):
     assert reading.tokenizer(*several, padding=True).input_ids == whole(*several, padding=True).input_ids
     point = torch.empty(1, *sketch.latent_shape, device="meta"), torch.zeros(1, device="meta"), sketch.whole.template
     assert sketch.run(*point).shape == (1, *sketch.latent_shape)
+
+
+def test_a_hub_id_is_priced_from_the_hubs_cache(folder, tmp_path, monkeypatch):
+    """Without a call of the hub, which the tests have none of."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    at = tmp_path / "models--owner--tiny" / "snapshots" / "abc"
+    shutil.copytree(folder, at, ignore=shutil.ignore_patterns("*.safetensors"))
+    (at.parents[1] / "refs").mkdir()
+    (at.parents[1] / "refs" / "main").write_text("abc")
+    assert outline("owner/tiny", "cpu").latent_shape == outline(folder, "cpu").latent_shape
+    shutil.rmtree(at / "unet")
+    with raises_error("missing-part", "unet"):  # the hub, which was asked for the rest, cannot be reached
+        outline("owner/tiny", "cpu")
 
 
 def test_an_outline_of_which_a_part_was_pruned_is_kept_again(folder):

@@ -162,7 +162,19 @@ def _configuration(reference: Reference) -> Path:
         return find_config(path, reference.config)
     if path is not None:
         return path
-    return without_weights(reference.name)
+    return _in_hub_cache(reference.name) or without_weights(reference.name)
+
+
+def _in_hub_cache(hub_id: str) -> Path | None:
+    """The folder of a hub id in the hub's cache, if every part of its family is there: the hub is not asked for a newer one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    index = try_to_load_from_cache(hub_id, "model_index.json")
+    if not isinstance(index, str):
+        return None
+    folder = Path(index).parent
+    family = find_family(read_index(folder), hub_id)
+    return folder if all((folder / part).is_dir() for part in family.parts) else None
 
 
 def _assemble(folder: Path, index: dict[str, Any], family: type[DiffusionModel], dtype: torch.dtype) -> Any:
