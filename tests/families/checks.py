@@ -297,7 +297,7 @@ CHECKS: dict[str, Callable[[Made], None]] = {
     "one step": one_step,
     "whole sampling": whole_sampling,
     "autoencoder": decodes_what_it_encodes,
-    **{name: method(name) for name in ("mim-mu", "esd", "f-dmu", "pure", "dimum", "uce")},
+    **{name: method(name) for name in ("mim-mu", "esd", "f-dmu", "pure", "dimum", "uce", "supplant")},
     "loss falls": loss_falls,
     "low rank": low_rank,
     "checkpointing": checkpointing,
