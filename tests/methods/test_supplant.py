@@ -17,7 +17,7 @@ from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
 from expunge.training.batches import gather
 from expunge.training.loop import Trainer
-from expunge.training.replacement import Replacements, choose, farthest
+from expunge.training.replacement import Replacements, choose, steadiest, ways_back
 from expunge.training.state import TrainState
 
 EPS = {"neon": 3.0, "ink": 1.0, "rose": -1.0}
@@ -107,18 +107,26 @@ def test_one_member_replaces_the_concept_everywhere(made):
     assert [prompts[k].marginals.index(o) for k, o in zip(given.replaced.cond.keys, given.replaced_as.keys, strict=True)] == [*places] * 4
 
 
-def test_the_replacement_is_the_member_that_is_predicted_most_differently(made, monkeypatch):
-    """Against a network that predicts the position of the prompt's style in the vocabulary."""
+def test_the_replacement_has_the_longest_way_back_to_the_concept(made, monkeypatch):
+    """Against a network that predicts the place of the prompt's style on a line: the farthest member stands just behind another one."""
     bank, concept = made.banks["forget"], made.concept
     order = [m.name for m in concept.others]
-    marks = {name: float(len(order) - abs(place - 4)) for place, name in enumerate(order)} | {"neon": 0.0, "glow": 0.0}
+    marks = dict.fromkeys(order, 1.0) | {order[4]: 10.0, order[5]: 11.0, order[6]: -6.0} | {"neon": 0.0, "glow": 0.0}
 
     def predict(point, weights=None):
         marked = [next(v for n, v in marks.items() if n in key.split()) for key in point.cond.keys]
         return torch.tensor(marked)[:, None, None, None].expand(-1, 4, 8, 8)
 
     monkeypatch.setattr(made.model, "predict", predict)
-    assert farthest(made.model, concept, bank, bank.groups[0]) == 4
+    # Ways back: from 10 to the middle between 10 and 1, which is 4.5 long; from 11 to that with 10, 0.5; from -6 to that with 0, 3.
+    assert steadiest(made.model, concept, bank, bank.groups[0]) == 4
+
+
+def test_ways_back_by_hand():
+    """The concept is the origin. From (4, 0) the way to it is nearest to (2, 0.5) after 4.25 / 4."""
+    e = torch.tensor([[4.0, 0.0], [2.0, 0.5], [0.0, 3.0], [-3.0, -3.0]])
+    to_itself = [(2.0**2 + 0.5**2) ** 0.5 / 2, 1.5, 18**0.5 / 2]  # where the concept is the nearest: half the distance
+    torch.testing.assert_close(ways_back(e), torch.tensor([4.25 / 4, *to_itself]))
 
 
 def test_an_anchor_is_the_replacement(made):

@@ -1,17 +1,19 @@
-"""What replaces a concept: one definite member of its kind, far from it by what the base model predicts."""
+"""What replaces a concept: one definite member of its kind, from which no short way leads back to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from expunge.concepts.concept import Concept, ForgetPrompt
 from expunge.concepts.groups import Subject
 from expunge.models.base import DiffusionModel
 from expunge.training.banks import Bank
 
-POINTS = 16
-"""Points on images of the concept at which predictions are compared."""
+POINTS = 32
+"""Points on images of the concept at which predictions are compared, spread evenly over them."""
 
 MEMBERS = 32
 """The largest number of members that are compared, spread evenly over the kind."""
@@ -21,7 +23,7 @@ MEMBERS = 32
 class Replacements:
     """The prompt with the replacement in place of the concept, for each forget prompt.
 
-    A concept's anchor is its replacement if it has one. Otherwise it is the member of its kind that `farthest` gives, and where nothing
+    A concept's anchor is its replacement if it has one. Otherwise it is the member of its kind that `steadiest` gives, and where nothing
     else of the kind may replace it, nothing: the context.
     """
 
@@ -41,24 +43,39 @@ def choose(model: DiffusionModel, concept: Subject, bank: Bank) -> Replacements:
     """Chooses for each concept without an anchor, on the bank of its images."""
     groups = {bank.prompts[group[0]].concept: group for group in bank.groups}
     open_ = [part for part in concept.parts if part.anchor is None and part.others and part.target in groups]
-    return Replacements({part.target: farthest(model, part, bank, groups[part.target]) for part in open_})
+    return Replacements({part.target: steadiest(model, part, bank, groups[part.target]) for part in open_})
 
 
 @torch.no_grad()
-def farthest(model: DiffusionModel, concept: Concept, bank: Bank, group: list[int]) -> int:
-    """The place among the marginals of the member under which the base model predicts most differently from the concept.
+def steadiest(model: DiffusionModel, concept: Concept, bank: Bank, group: list[int]) -> int:
+    """The place among the marginals of the member with the longest way back to the concept.
 
-    On noised images of the concept, argmax_m E || eps_*(x_t, t, c_m) - eps_*(x_t, t, c_f) ||^2. A near member would be confused with the
-    concept, and the mean of several members may be the concept: between a square and a hexagon lies a pentagon.
+    What relearning undoes of a replacement moves the prediction back towards the concept. With e_m = eps_*(x_t, t, c_m) on noised images of
+    the concept, the prediction of member r on its way to that of the concept f comes nearest to another one after
+
+        d(r) = min_m || e_m - e_r ||^2 / (2 <e_m - e_r, u>),      u = (e_f - e_r) / || e_f - e_r ||
+
+    where m is the concept or any member that lies in that direction. The largest d(r) is chosen. A member near the concept has a short way,
+    and so has one behind others: on the way from a disc to a starfish lies a pentagon.
     """
-    at = group[:POINTS]
+    at = group[:: -(-len(group) // POINTS)]
     x, count = bank.points[at], len(concept.others)
     x_t, t = x.x_t.to(model.device), x.t.to(model.device)
 
-    def predicted(prompts: list[str]) -> torch.Tensor:
-        return model.predict(replace(x, x_t=x_t, t=t, cond=model.encode(prompts)))
+    def predicted(prompts: list[str]) -> Tensor:
+        return model.predict(replace(x, x_t=x_t, t=t, cond=model.encode(prompts))).flatten()
 
-    own = predicted([bank.prompts[i].prompt for i in at])
     places = range(0, count, -(-count // MEMBERS))
-    distances = {place: (predicted([bank.prompts[i].marginals[place] for i in at]) - own).square().mean().item() for place in places}
-    return max(distances, key=lambda place: distances[place])
+    e_f = predicted([bank.prompts[i].prompt for i in at])
+    e = torch.stack([predicted([bank.prompts[i].marginals[place] for i in at]) for place in places])
+    return places[int(ways_back(e - e_f).argmax())]
+
+
+def ways_back(e: Float[Tensor, "members n"]) -> Float[Tensor, " members"]:
+    """d(r) of `steadiest` for each member, with e_f as the origin."""
+    all_ = torch.cat([e, torch.zeros_like(e[:1])])
+    inner = e @ all_.T  # <e_r, e_m>: what follows needs no array of [r, m, n]
+    own = inner.diagonal()[:, None]  # || e_r ||^2
+    along = own - inner  # <e_m - e_r, -e_r>
+    squared = own + all_.square().sum(1) - 2 * inner
+    return torch.where(along > 0, squared * own.sqrt() / (2 * along), torch.inf).min(dim=1).values
