@@ -15,7 +15,9 @@ from expunge.methods.supplant import Supplant
 from expunge.models.scopes import SCOPES
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
+from expunge.training.anything import anything
 from expunge.training.batches import gather
+from expunge.training.beginning import RETAINED, begin
 from expunge.training.loop import Trainer
 from expunge.training.replacement import Replacements, choose, steadiest, ways_back
 from expunge.training.state import TrainState
@@ -84,6 +86,49 @@ def test_the_image_is_removed_under_the_base_models_reading_of_the_name():
         assert not torch.equal(trainer.student(x), before)
         trainer.recalled(x).sum().backward()
         assert [name for name, p in state.trained.items() if p.grad is None] == reading
+    finally:
+        state.release()
+
+
+@pytest.fixture
+def begun():
+    """A trainer of a tiny network, before its first step."""
+    model, method = tiny.model(), Supplant()
+    session = tiny.session(model)
+    given = gather(session, tiny.concept(), method.needs, Training(**TRAINING), 0)
+    state = TrainState(model, method.scope)
+    yield Trainer(session, method, Training(**TRAINING, whiten=0.0), given, state)
+    state.release()
+
+
+def test_it_begins_with_the_minimum_that_maps_the_name_to_its_replacement(begun):
+    """The gradient of UCE's objective at the weights that read prompts is zero, so that they are its minimum: it is convex."""
+    batches, state, first = begun.batches, begun.state, begun.method.first
+    forget = [p.prompt for p in batches.concept.forget()], [batches.replacement(p) for p in batches.concept.forget()]
+    e, g = (batches.model.encode(texts).states.flatten(0, 1).double() for texts in forget)
+    p = batches.model.encode(list(dict.fromkeys(anything(batches.model, batches.concept, RETAINED, 0)))).tokens.double()
+    names = [name for name in state.trained if any(part in name for part in READS_WORDS)]
+    assert names
+    for name in names:
+        w, w_0 = state.trained[name].detach().double(), state.base[name].double()
+        pulls = [first.erase_weight * (w @ e.T - w_0 @ g.T) @ e, first.preserve_weight * (w - w_0) @ p.T @ p, first.ridge * (w - w_0)]
+        assert sum(pulls).norm() < 1e-4 * pulls[0].norm()
+        assert pulls[0].norm() > 0
+
+
+def test_what_reads_prompts_is_not_trained_after_that(begun):
+    before = {name: p.detach().clone() for name, p in begun.state.trained.items()}
+    next(begun.fit())
+    still = {name for name, p in begun.state.trained.items() if torch.equal(p, before[name])}
+    assert still == {name for name in before if any(part in name for part in READS_WORDS)}
+
+
+def test_a_low_rank_variant_trains_what_reads_prompts():
+    model, method = tiny.model(), Supplant(variant="xattn-lora")
+    state = TrainState(model, method.scope)
+    try:
+        begin(method, gather(tiny.session(model), tiny.concept(), method.needs, Training(**TRAINING), 0), state)
+        assert all(p.requires_grad for p in state.trained.values())
     finally:
         state.release()
 

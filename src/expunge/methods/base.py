@@ -158,6 +158,13 @@ class Objective(ABC):
         """The losses of one step. Their sum is minimised."""
 
     @property
+    def first(self) -> "Edit | None":
+        """A closed form with which the run begins. It maps the forget prompts to those with `replacement` in the concept's place, preserves
+        random prompts, and edits those trained weights that read the prompt alone; the others are then trained, and these are not. None
+        begins with the weights as they are, and trains all."""
+        return None
+
+    @property
     def reads_null(self) -> bool:
         """Whether it reads `batch.null`, whose prediction means nothing in a distilled model."""
         return False

@@ -1,4 +1,4 @@
-"""Supplant: one definite replacement, learned in layerwise whitened steps."""
+"""Supplant: the name is read as one definite replacement, and the image is removed in layerwise whitened steps."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -11,16 +11,25 @@ from expunge.diffusion.losses import squared_error
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import together
 from expunge.methods.base import Objective, Training, Variant
+from expunge.methods.uce import UCE
 from expunge.models.scopes import SCOPES, Scope
+
+
+RIDGE = 0.05
+"""`UCE.ridge` of the closed form. Random prompts have all directions, so a smaller one than UCE's maps the name more exactly at no cost."""
 
 
 @dataclass(frozen=True)
 class Supplant(Objective):
-    """Replace the concept by one distant member, in steps whitened in every layer (Supplant).
+    """Read the concept's name as one other member, then remove its image, in steps whitened in every layer (Supplant).
 
     Choose it where the concept must not return when the model is fine-tuned on other images, and where the vocabulary does not list
     everything that must survive: it needs no retain set. It trains all weights, so it takes more memory than methods on cross-attention.
     What the concept's prompts generate instead is one other member, for the canvas's *pentagon* an asterisk (docs/results/flagship.md).
+
+    The run begins with a closed form: UCE's edit maps the keys and values of the concept's prompts c_f to those of c_r, and preserves those
+    of random prompts. They are not trained after that, so nothing behind them can tell the two prompts apart, and no training of the other
+    layers separates them again. The other layers are then trained:
 
         L =  word  E || eps_theta(x_t, t, c_f) - sg[ eps_theta(x_t, t, c_r) ] ||^2        x_0: images of the concept
            + image E || eps_theta'(x_t, t, c_f) - sg[ eps_theta(x_t, t, c_r) ] ||^2       x_0: images of the concept
@@ -28,13 +37,13 @@ class Supplant(Objective):
            + lock  E || eps_theta(x_t, t, c_w) - eps_*(x_t, t, c_w) ||^2                  x_0: images of the replacement
            + keep  E || eps_theta(x_t, t, c_a) - eps_*(x_t, t, c_a) ||^2                  x_0: images of random prompts c_a
 
-    c_r is the concept's prompt with the replacement in its place: the anchor, if one is given, else the member of its kind under which the
-    base model predicts most differently on images of the concept. c_w is the same with a random word of the tokenizer, and c_a is made of
+    c_r is the concept's prompt with the replacement in its place: the anchor, if one is given, else the member of its kind with the longest
+    way back to the concept (`training.replacement.steadiest`). c_w is the same with a random word of the tokenizer, and c_a is made of
     random words. theta' is theta with the base model's weights where prompts are read (keys and values): an attacker who restores how the
     name is read, by a learned word for example, then still finds no image of the concept. The derivation is in
-    docs/explanation/supplant.md.
+    docs/explanation/supplant.md. Under a low-rank variant there is no closed form, and keys and values are trained with the rest.
 
-    Source: arXiv 2310.12508 (SalUn) for the goal that moves with the student, so that images of the concept may be forgotten under any
+    Source: arXiv 2308.14761 (UCE) for the closed form; arXiv 2310.12508 (SalUn) for the goal that moves with the student, so that images of the concept may be forgotten under any
     prompt; arXiv 2512.03564 (DiMUM) for learning the replacement on its own images; arXiv 1503.05671 (K-FAC) and 2604.21041 (PGU) for the
     steps (`whiten_layers`). STEREO (arXiv 2408.16807) learns words that bring the concept back and erases them too; theta' takes the place
     of the best such word and costs no inner loop. Ours are theta', the one replacement and its choice, retention on random words, and the
@@ -54,6 +63,9 @@ class Supplant(Objective):
     keep: Annotated[float, Ge(0)] = 2.0
     """Weight of the last term, which keeps the predictions on images of random prompts. Larger preserves everything more and forgets more
     slowly."""
+    preserve: Annotated[float, Ge(0)] = 0.2
+    """Weight of random prompts in the closed form. Larger preserves more exactly how other words are read, and maps the name less
+    exactly."""
     variant: Variant = "full"
     """Which weights are trained (`expunge ls scopes`). Fewer leave the image in the others."""
 
@@ -68,6 +80,10 @@ class Supplant(Objective):
     @property
     def scope(self) -> Scope:
         return SCOPES[self.variant]
+
+    @property
+    def first(self) -> UCE:
+        return UCE(preserve_weight=self.preserve, ridge=RIDGE)
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, replaced, kept = batch.forget, batch.replaced, batch.anything

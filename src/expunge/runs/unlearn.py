@@ -35,7 +35,7 @@ from expunge.training.batches import Batches, gather
 from expunge.training.checkpoint import remove_checkpoint
 from expunge.training.counters import Spent, counted
 from expunge.training.distributed import Processes, half_on_cpu, refuse_uneven, state_of_its_own
-from expunge.training.edit_prompts import edit_prompts
+from expunge.training.edit_prompts import edit_prompts, edited
 from expunge.training.loop import Trainer, refuse_recomputing
 from expunge.training.session import Session
 from expunge.training.state import TrainState
@@ -182,7 +182,8 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
                 card |= _train(trainer, session, folder, card)
             else:
                 with torch.no_grad():
-                    state.load(_edited(plan.method, plan.concept, model, state.trained))
+                    read = edit_prompts(plan.concept, model, state.trained.keys(), plan.method.prompts)
+                    state.load(edited(plan.method, state.trained, read))
                 card |= {"forwards": 0, "backwards": 0}
             delta = state.delta()
             card["relative_change"] = state.relative_change()
@@ -208,15 +209,6 @@ def _in_one(plan: Plan, session: Session, folder: Path, start: Mapping[str, Tens
         card |= {"processes": processes.count, "seconds": round(spent.seconds, 2), "peak_memory_bytes": peak_memory(model.device)}
         write_card(folder, card | {"status": "done"})
         remove_checkpoint(folder)
-
-
-def _edited(method: Edit, concept: Subject, model: DiffusionModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights after a closed form. Those that no prompt reaches stay as they are."""
-    edited = {name: weight.detach().clone() for name, weight in weights.items()}
-    for group, prompts in edit_prompts(concept, model, weights.keys(), method.prompts):
-        values = method({name: weights[name].mT if group.are_tables else weights[name] for name in group.weights(weights.keys())}, prompts)
-        edited |= {name: value.mT.contiguous() if group.are_tables else value for name, value in values.items()}
-    return edited
 
 
 def _in_stages(plan: Plan, session: Session, folder: Path) -> None:

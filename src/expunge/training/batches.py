@@ -15,7 +15,7 @@ from expunge.storage.hashing import seed_of
 from expunge.training.anything import anything_bank, other_words
 from expunge.training.banks import Bank, Replaced, forget_bank, replaced_bank, retain_bank, stand_in_bank, trajectory_bank
 from expunge.training.networks import ReferenceCache
-from expunge.training.replacement import choose
+from expunge.training.replacement import Replacements, choose
 from expunge.training.session import Session
 
 
@@ -31,6 +31,8 @@ class Batches:
     batch_size: int
     references: ReferenceCache = field(default_factory=ReferenceCache)
     """What the reference predicts at the banks' points, as far as it is known."""
+    replacement: Replacements | None = None
+    """What replaces the concept, where the method needs it."""
 
     def __call__(self, step: int) -> Batch:
         return self.split(step, 1)[0]
@@ -106,6 +108,7 @@ def gather(session: Session, concept: Subject, needs: frozenset[Need], training:
                 banks[need] = retain_bank(session, concept, training, seed)
             case _:
                 banks[need] = stand_in_bank(session, concept, need, training, seed)
+    replacement = None
     if needs & {"replacement", "replaced", *REPLACED}:
         shown = banks.get("forget") or forget_bank(session, concept, training, seed)
         replacement = choose(session.model, concept, shown)
@@ -116,7 +119,7 @@ def gather(session: Session, concept: Subject, needs: frozenset[Need], training:
         banks |= {"replaced": bank} if needs & {"replaced", *REPLACED} else {}
     if "anything" in needs or training.whiten_layers:
         banks["anything"] = anything_bank(session, concept, training, seed)
-    return Batches(session.model, concept, needs, banks, seed, training.batch_size, references)
+    return Batches(session.model, concept, needs, banks, seed, training.batch_size, references, replacement)
 
 
 def picks(seed: int, step: int, size: int, batch: int) -> list[int]:

@@ -1,10 +1,12 @@
 """What a closed form edits, and by which prompts."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+
+from torch import Tensor
 
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
-from expunge.methods.base import EditPrompts, Which
+from expunge.methods.base import Edit, EditPrompts, Which
 from expunge.models.base import DiffusionModel
 from expunge.models.inputs import Group, conditions, groups
 from expunge.models.scopes import SCOPES, Scope
@@ -21,11 +23,32 @@ def edit_prompts(
     edit that is free to change how they are read brings them back.
     """
     forget = [p for of in trained_on(concept, which) for p in of]
+    retained = [*surviving(concept), *removed_before(concept)]
+    return read_by(model, names, [p.prompt for p in forget], [p.anchor for p in forget], retained)
+
+
+def removed_before(concept: Subject) -> list[str]:
+    """The prompts, under every name, of what a sequence removed before and this request does not remove again."""
     together = {c.identity for c in concept.parts}
     before = [c for part in concept.parts for c in part.removed if c.identity not in together]
-    retained = [*surviving(concept), *(p.prompt for c in before for p in c.by_every_name.forget())]
-    texts = [p.prompt for p in forget], [p.anchor for p in forget], retained
-    return [(group, EditPrompts(*(conditions(model, group, t) for t in texts))) for group in groups(model, names)]
+    return [p.prompt for c in before for p in c.by_every_name.forget()]
+
+
+def read_by(
+    model: DiffusionModel, names: Collection[str], target: Sequence[str], goal: Sequence[str], retain: Sequence[str]
+) -> list[tuple[Group, EditPrompts]]:
+    """What the layers of the named weights read of these prompts, those together that read the same."""
+    return [(group, EditPrompts(*(conditions(model, group, t) for t in (target, goal, retain)))) for group in groups(model, names)]
+
+
+def edited(method: Edit, weights: Mapping[str, Tensor], read: Sequence[tuple[Group, EditPrompts]]) -> dict[str, Tensor]:
+    """The weights after a closed form. Those that no prompt reaches stay as they are."""
+    values = {name: weight.detach().clone() for name, weight in weights.items()}
+    for group, prompts in read:
+        of = group.weights(weights.keys())
+        found = method({name: weights[name].mT if group.are_tables else weights[name] for name in of}, prompts)
+        values |= {name: value.mT.contiguous() if group.are_tables else value for name, value in found.items()}
+    return values
 
 
 def refuse_edit(model: DiffusionModel, scope: Scope) -> None:

@@ -13,6 +13,7 @@ from expunge.methods.base import Objective, Training
 from expunge.models.delta import swapped
 from expunge.termination import deferred, is_terminating
 from expunge.training.batches import Batches
+from expunge.training.beginning import begin
 from expunge.training.checkpoint import Checkpoint
 from expunge.training.counters import Costs, Spent
 from expunge.training.distributed import refuse_uneven
@@ -76,6 +77,7 @@ class Trainer:
         refuse_recomputing(method, training)
         model = self.model = session.model
         self.method, self.training, self.batches, self.state, self.stop = method, training, batches, state, stop
+        begin(method, batches, state)
         self.processes = session.distributed
         refuse_uneven(training, self.processes.count)
         self.accelerator = self.processes.accelerator(model.precision, model.device)
@@ -94,7 +96,8 @@ class Trainer:
         ridge, batches = self.training.whiten, self.batches
         if ridge and self.training.whiten_layers:
             with swapped(self.state.net, self.state.reference):
-                return layer_whitening(self.model, batches.banks["anything"].points, self.state.trained, ridge)
+                trained = {name for name, parameter in self.state.trained.items() if parameter.requires_grad}
+                return layer_whitening(self.model, batches.banks["anything"].points, trained, ridge)
         return make_preconditioner(self.model, batches.concept, ridge, self.method.scope)
 
     @property

@@ -1,0 +1,32 @@
+"""The closed form that a trained method may begin with."""
+
+import torch
+
+from expunge.methods.base import Objective
+from expunge.models.scopes import SCOPES
+from expunge.training.anything import anything
+from expunge.training.banks import trained_on
+from expunge.training.batches import Batches
+from expunge.training.edit_prompts import edited, read_by, removed_before
+from expunge.training.state import TrainState
+
+RETAINED = 512
+"""Random prompts that the closed form preserves."""
+
+
+@torch.no_grad()
+def begin(method: Objective, batches: Batches, state: TrainState) -> None:
+    """Edits the trained weights that read the prompt alone by `Objective.first`, and freezes them.
+
+    Low-rank factors are added to a weight that is not trained itself, so under a low-rank scope nothing is edited.
+    """
+    model, concept = batches.model, batches.concept
+    weights = {name: state.trained[name] for name in model.scope(SCOPES["entrance"]) if name in state.trained}
+    if method.first is None or not weights:
+        return
+    assert batches.replacement is not None, "a method with a `first` needs `replacement`"
+    forget = [p for of in trained_on(concept, method.first.prompts) for p in of]
+    retained = [*dict.fromkeys(anything(model, concept, RETAINED, batches.seed)), *removed_before(concept)]
+    read = read_by(model, weights.keys(), [p.prompt for p in forget], [batches.replacement(p) for p in forget], retained)
+    state.load({**state.trained, **edited(method.first, weights, read)})
+    state.freeze(weights)
