@@ -41,7 +41,7 @@ NEVER = {
 }
 """Files and the modules that they do not import; `torch.load` may not be named at all. What imports what else is in `.importlinter`."""
 
-METHOD_PARTS = ("base", "_matching", "_relabelling", "_saliency", "_critic", "config")
+METHOD_PARTS = ("base", "_closed_form", "_matching", "_relabelling", "_saliency", "_critic", "config")
 """Modules of `methods` that methods may import: all but other methods."""
 
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "matplotlib", "scipy")

@@ -19,8 +19,9 @@ from expunge.config import to_toml
 from expunge.evaluation.early_stopping import Gone
 from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.protocol import Protocol
+from expunge.methods._closed_form import eraser
 from expunge.methods.config import Layer
-from expunge.methods.uce import UCE, eraser
+from expunge.methods.uce import UCE
 from expunge.models.scopes import SCOPES
 from expunge.reports.charts.sequence import course_of
 from expunge.reports.pages.sections import run_settings

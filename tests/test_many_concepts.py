@@ -10,9 +10,10 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Several, Subject
 from expunge.concepts.name_set import NameSet, compile_names
 from expunge.concepts.vocabulary import Vocabulary
+from expunge.methods._closed_form import eraser
 from expunge.methods.base import Training
 from expunge.methods.presets import preset
-from expunge.methods.uce import UCE, eraser
+from expunge.methods.uce import UCE
 from expunge.models.scopes import SCOPES
 from expunge.runs.plan import make_plan
 from expunge.runs.unlearn import unlearn

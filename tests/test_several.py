@@ -20,8 +20,9 @@ from expunge.concepts.tables import concept_from, concept_table
 from expunge.concepts.vocabulary import Kind, Member, Vocabulary
 from expunge.diffusion.types import Cond, Point
 from expunge.errors import ExpungeError
+from expunge.methods._closed_form import eraser
 from expunge.methods.base import EditPrompts, Training
-from expunge.methods.uce import UCE, eraser
+from expunge.methods.uce import UCE
 from expunge.models.scopes import SCOPES
 from expunge.runs.compose import compose
 from expunge.runs.cost import price

@@ -11,7 +11,7 @@ from expunge.diffusion.networks import Models
 from expunge.diffusion.types import Cond, Noised
 from expunge.methods.base import Training
 from expunge.methods.config import Layer
-from expunge.methods.supplant import Supplant
+from expunge.methods.supplant import RIDGE, Supplant
 from expunge.models.scopes import SCOPES
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
@@ -103,7 +103,7 @@ def begun():
 
 def test_it_begins_with_the_minimum_that_maps_the_name_to_its_replacement(begun):
     """The gradient of UCE's objective at the weights that read prompts is zero, so that they are its minimum: it is convex."""
-    batches, state, first = begun.batches, begun.state, begun.method.first
+    batches, state, preserve = begun.batches, begun.state, begun.method.preserve
     forget = [p.prompt for p in batches.concept.forget()], [batches.replacement(p) for p in batches.concept.forget()]
     e, g = (batches.model.encode(texts).states.flatten(0, 1).double() for texts in forget)
     p = batches.model.encode(list(dict.fromkeys(anything(batches.model, batches.concept, RETAINED, 0)))).tokens.double()
@@ -111,7 +111,7 @@ def test_it_begins_with_the_minimum_that_maps_the_name_to_its_replacement(begun)
     assert names
     for name in names:
         w, w_0 = state.trained[name].detach().double(), state.base[name].double()
-        pulls = [first.erase_weight * (w @ e.T - w_0 @ g.T) @ e, first.preserve_weight * (w - w_0) @ p.T @ p, first.ridge * (w - w_0)]
+        pulls = [(w @ e.T - w_0 @ g.T) @ e, preserve * (w - w_0) @ p.T @ p, RIDGE * (w - w_0)]
         assert sum(pulls).norm() < 1e-4 * pulls[0].norm()
         assert pulls[0].norm() > 0
 

@@ -9,8 +9,9 @@ from raising import raises_error
 from torch import Tensor
 
 from expunge.diffusion.types import Cond
+from expunge.methods._closed_form import eraser
 from expunge.methods.base import EditPrompts
-from expunge.methods.uce import UCE, eraser
+from expunge.methods.uce import UCE
 
 WIDTH, TOKENS = 8, 5
 KEY, VALUE = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight", "mid_block.attentions.0.attn2.to_v.weight"

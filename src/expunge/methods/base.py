@@ -158,10 +158,10 @@ class Objective(ABC):
         """The losses of one step. Their sum is minimised."""
 
     @property
-    def first(self) -> "Edit | None":
-        """A closed form with which the run begins. It maps the forget prompts to those with `replacement` in the concept's place, preserves
-        random prompts, and edits those trained weights that read the prompt alone; the others are then trained, and these are not. None
-        begins with the weights as they are, and trains all."""
+    def first(self) -> "ClosedForm | None":
+        """A closed form with which the run begins: as `Edit.__call__`, of those trained weights that read the prompt alone. Its prompts are
+        the forget prompts, as goals the same with `replacement` in the concept's place, and random prompts to preserve. Training then
+        leaves these weights as they are. None begins with the weights as they are, and trains all."""
         return None
 
     @property
@@ -237,6 +237,7 @@ class Edit(ABC):
         """The new values of `weights`."""
 
 
+ClosedForm = Callable[[Mapping[str, Tensor], EditPrompts], dict[str, Tensor]]
 Method = Objective | Edit
 Variant = Literal["xattn-kv", "xattn", "entrance", "non-xattn", "full", "xattn-lora"]
 """The scopes that most methods offer."""

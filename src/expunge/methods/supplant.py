@@ -1,6 +1,7 @@
 """Supplant: the name is read as one definite replacement, and the image is removed in layerwise whitened steps."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -10,10 +11,9 @@ from expunge.diffusion.batch import Batch, Need, Terms
 from expunge.diffusion.losses import squared_error
 from expunge.diffusion.networks import Models
 from expunge.diffusion.types import together
-from expunge.methods.base import Objective, Training, Variant
-from expunge.methods.uce import UCE
+from expunge.methods._closed_form import mapped
+from expunge.methods.base import ClosedForm, Objective, Training, Variant
 from expunge.models.scopes import SCOPES, Scope
-
 
 RIDGE = 0.05
 """`UCE.ridge` of the closed form. Random prompts have all directions, so a smaller one than UCE's maps the name more exactly at no cost."""
@@ -43,11 +43,11 @@ class Supplant(Objective):
     name is read, by a learned word for example, then still finds no image of the concept. The derivation is in
     docs/explanation/supplant.md. Under a low-rank variant there is no closed form, and keys and values are trained with the rest.
 
-    Source: arXiv 2308.14761 (UCE) for the closed form; arXiv 2310.12508 (SalUn) for the goal that moves with the student, so that images of the concept may be forgotten under any
-    prompt; arXiv 2512.03564 (DiMUM) for learning the replacement on its own images; arXiv 1503.05671 (K-FAC) and 2604.21041 (PGU) for the
-    steps (`whiten_layers`). STEREO (arXiv 2408.16807) learns words that bring the concept back and erases them too; theta' takes the place
-    of the best such word and costs no inner loop. Ours are theta', the one replacement and its choice, retention on random words, and the
-    whole.
+    Source: arXiv 2308.14761 (UCE) for the closed form; arXiv 2310.12508 (SalUn) for the goal that moves with the student, so that
+    images of the concept may be forgotten under any prompt; arXiv 2512.03564 (DiMUM) for learning the replacement on its own images;
+    arXiv 1503.05671 (K-FAC) and 2604.21041 (PGU) for the steps (`whiten_layers`). STEREO (arXiv 2408.16807) learns words that bring the
+    concept back and erases them too; theta' takes the place of the best such word and costs no inner loop. Ours are theta', the one
+    replacement and its choice, retention on random words, and the whole.
     """
 
     word: Annotated[float, Ge(0)] = 1.0
@@ -82,8 +82,8 @@ class Supplant(Objective):
         return SCOPES[self.variant]
 
     @property
-    def first(self) -> UCE:
-        return UCE(preserve_weight=self.preserve, ridge=RIDGE)
+    def first(self) -> ClosedForm:
+        return partial(mapped, erase_weight=1.0, preserve_weight=self.preserve, ridge=RIDGE)
 
     def __call__(self, models: Models, batch: Batch) -> Terms:
         x, replaced, kept = batch.forget, batch.replaced, batch.anything

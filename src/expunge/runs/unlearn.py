@@ -15,9 +15,8 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.groups import Origin, Subject, Together
 from expunge.concepts.tables import slug
 from expunge.errors import ExpungeError
-from expunge.methods.base import Edit, Method, Objective, Training
+from expunge.methods.base import Method, Objective, Training
 from expunge.methods.config import Before
-from expunge.models.base import DiffusionModel
 from expunge.models.delta import save_delta, swapped
 from expunge.models.loading import Model
 from expunge.names import dashed

@@ -25,7 +25,7 @@ def begin(method: Objective, batches: Batches, state: TrainState) -> None:
     if method.first is None or not weights:
         return
     assert batches.replacement is not None, "a method with a `first` needs `replacement`"
-    forget = [p for of in trained_on(concept, method.first.prompts) for p in of]
+    forget = [p for of in trained_on(concept, "every") for p in of]
     retained = [*dict.fromkeys(anything(model, concept, RETAINED, batches.seed)), *removed_before(concept)]
     read = read_by(model, weights.keys(), [p.prompt for p in forget], [batches.replacement(p) for p in forget], retained)
     state.load({**state.trained, **edited(method.first, weights, read)})

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from expunge.concepts.groups import Subject
 from expunge.errors import ExpungeError
-from expunge.methods.base import Edit, EditPrompts, Which
+from expunge.methods.base import ClosedForm, EditPrompts, Which
 from expunge.models.base import DiffusionModel
 from expunge.models.inputs import Group, conditions, groups
 from expunge.models.scopes import SCOPES, Scope
@@ -41,7 +41,7 @@ def read_by(
     return [(group, EditPrompts(*(conditions(model, group, t) for t in (target, goal, retain)))) for group in groups(model, names)]
 
 
-def edited(method: Edit, weights: Mapping[str, Tensor], read: Sequence[tuple[Group, EditPrompts]]) -> dict[str, Tensor]:
+def edited(method: ClosedForm, weights: Mapping[str, Tensor], read: Sequence[tuple[Group, EditPrompts]]) -> dict[str, Tensor]:
     """The weights after a closed form. Those that no prompt reaches stay as they are."""
     values = {name: weight.detach().clone() for name, weight in weights.items()}
     for group, prompts in read:
