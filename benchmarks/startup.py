@@ -9,13 +9,16 @@ which takes longer. It is measured with an empty cache as "first dry run".
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+from architectures import stable_diffusion_1_5
 
 REPEATS = 3
 TEXT = (
@@ -24,16 +27,25 @@ TEXT = (
 )  # fmt: skip
 DRY = (
     "unlearn mim-mu --target neon --dry-run", "unlearn esd --target neon --dry-run", "eval RUN --budget quick --dry-run",
-    "audit RUN --budget quick --dry-run",
+    "audit RUN --budget quick --dry-run", 'unlearn mim-mu --model SD15 --target "Van Gogh style" --dry-run',
 )  # fmt: skip
-RUN = "RUN"
-"""In a command: a run of the closed form UCE on the canvas."""
+RUN, SD15 = "RUN", "SD15"
+"""In a command: a run of the closed form UCE on the canvas; a folder with the configurations of Stable Diffusion 1.5 at 256 px."""
 
 
-def measure(arguments: str, cache: str, run: str) -> dict[str, object]:
+def write_configurations(folder: Path) -> None:
+    """The configurations of Stable Diffusion 1.5, and no weights."""
+    pipeline = stable_diffusion_1_5(256, device="meta")
+    pipeline.save_config(folder)
+    for name, part in pipeline.components.items():
+        if part is not None:
+            (part.save_config if hasattr(part, "save_config") else getattr(part, "config", part).save_pretrained)(folder / name)
+
+
+def measure(arguments: str, cache: str, folders: Mapping[str, Path]) -> dict[str, object]:
     """Wall-clock seconds, seconds of the processor and the peak resident memory of one call."""
     began = time.perf_counter()
-    words = [run if word == RUN else word for word in arguments.split()]
+    words = [str(folders.get(word, word)) for word in shlex.split(arguments)]
     environment = os.environ | {"EXPUNGE_CACHE": cache}
     process = subprocess.Popen([sys.executable, "-m", "expunge", *words], stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
@@ -46,12 +58,13 @@ def measure(arguments: str, cache: str, run: str) -> dict[str, object]:
 def main() -> None:
     machine = f"{platform.system()} {platform.machine()}, {psutil.cpu_count(logical=False)} cores"
     with tempfile.TemporaryDirectory() as cache:
-        run = f"{cache}/run"
-        measure(f"unlearn uce --target neon --out {RUN}", f"{cache}/of-run", run)
+        folders = {RUN: Path(cache) / "run", SD15: Path(cache) / "sd15"}
+        write_configurations(folders[SD15])
+        measure(f"unlearn uce --target neon --out {RUN}", f"{cache}/of-run", folders)
         for kind, commands in (("text", TEXT), ("first dry run", DRY), ("dry run", DRY)):
             for arguments in commands:
                 place = str(Path(cache) / arguments) if kind.startswith("first") else cache
-                tries = [measure(arguments, place, run) for _ in range(1 if kind.startswith("first") else REPEATS)]
+                tries = [measure(arguments, place, folders) for _ in range(1 if kind.startswith("first") else REPEATS)]
                 fastest = min(tries, key=lambda one: float(str(one["cpu_seconds"])))
                 print(json.dumps({"kind": kind, **fastest, "machine": machine}), flush=True)
 
