@@ -3,7 +3,7 @@
 Each command is a process of its own, called `REPEATS` times; the one with the fewest seconds of the processor counts, for others share
 the machine. What lists, describes and helps should take less than a second, and a dry run less than three seconds and 1 GB. The first
 dry run of a model reads its configurations with diffusers and transformers, counts its operations and measures the speed of the device,
-which takes longer. It is measured with an empty cache as "first dry run".
+which takes longer. It is measured with an empty cache as "first dry run". Importing torch alone is measured beside them.
 """
 
 import json
@@ -29,6 +29,7 @@ DRY = (
     "unlearn mim-mu --target neon --dry-run", "unlearn esd --target neon --dry-run", "eval RUN --budget quick --dry-run",
     "audit RUN --budget quick --dry-run", 'unlearn mim-mu --model SD15 --target "Van Gogh style" --dry-run',
 )  # fmt: skip
+TORCH = "import torch"
 RUN, SD15 = "RUN", "SD15"
 """In a command: a run of the closed form UCE on the canvas; a folder with the configurations of Stable Diffusion 1.5 at 256 px."""
 
@@ -49,12 +50,13 @@ def measure(arguments: str, cache: str, folders: Mapping[str, Path]) -> dict[str
     began = time.perf_counter()
     words = [str(folders.get(word, word)) for word in shlex.split(arguments)]
     environment = os.environ | {"EXPUNGE_CACHE": cache}
-    process = subprocess.Popen([sys.executable, "-m", "expunge", *words], stdout=subprocess.DEVNULL, env=environment)
+    called = ["-c", TORCH] if arguments == TORCH else ["-m", "expunge", *words]
+    process = subprocess.Popen([sys.executable, *called], stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, arguments
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     seconds = {"seconds": round(time.perf_counter() - began, 2), "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2)}
-    return {"command": f"expunge {arguments}", **seconds, "peak_mb": round(peak / 1e6)}
+    return {"command": arguments if arguments == TORCH else f"expunge {arguments}", **seconds, "peak_mb": round(peak / 1e6)}
 
 
 def main() -> None:
@@ -66,7 +68,7 @@ def main() -> None:
         writer.start()
         writer.join()
         measure(f"unlearn uce --target neon --out {RUN}", f"{cache}/of-run", folders)
-        for kind, commands in (("text", TEXT), ("first dry run", DRY), ("dry run", DRY)):
+        for kind, commands in (("text", TEXT), ("first dry run", DRY), ("dry run", DRY), ("import", (TORCH,))):
             for arguments in commands:
                 place = str(Path(cache) / arguments) if kind.startswith("first") else cache
                 tries = [measure(arguments, place, folders) for _ in range(1 if kind.startswith("first") else REPEATS)]
