@@ -35,7 +35,7 @@ from expunge.training.session import Session
 
 SETTINGS = Path(__file__).with_suffix(".toml")
 FILE = Path(__file__).with_suffix(".jsonl")
-METRICS = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
+METRICS = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA", "OOD")
 COSTS = ("seconds", "forwards", "backwards")
 RETRAINED = "retrained"
 

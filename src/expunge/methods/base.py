@@ -160,8 +160,8 @@ class Objective(ABC):
     @property
     def first(self) -> "ClosedForm | None":
         """A closed form with which the run begins: as `Edit.__call__`, of those trained weights that read the prompt alone. Its prompts are
-        the forget prompts, as goals the same with `replacement` in the concept's place, and random prompts to preserve. Training then
-        leaves these weights as they are. None begins with the weights as they are, and trains all."""
+        the forget prompts, as goals the same with `replacement` in the concept's place, and random prompts to preserve. None begins with
+        the weights as they are."""
         return None
 
     @property

@@ -28,8 +28,8 @@ class Supplant(Objective):
     What the concept's prompts generate instead is one other member, for the canvas's *pentagon* an asterisk (docs/results/flagship.md).
 
     The run begins with a closed form: UCE's edit maps the keys and values of the concept's prompts c_f to those of c_r, and preserves those
-    of random prompts. They are not trained after that, so nothing behind them can tell the two prompts apart, and no training of the other
-    layers separates them again. The other layers are then trained:
+    of random prompts. The layers behind then see nearly the same in both prompts, so later training hardly separates them again. All
+    layers are then trained:
 
         L =  word  E || eps_theta(x_t, t, c_f) - sg[ eps_theta(x_t, t, c_r) ] ||^2        x_0: images of the concept
            + image E || eps_theta'(x_t, t, c_f) - sg[ eps_theta(x_t, t, c_r) ] ||^2       x_0: images of the concept
@@ -38,8 +38,8 @@ class Supplant(Objective):
            + keep  E || eps_theta(x_t, t, c_a) - eps_*(x_t, t, c_a) ||^2                  x_0: images of random prompts c_a
 
     c_r is the concept's prompt with the replacement in its place: the anchor, if one is given, else the member of its kind with the longest
-    way back to the concept (`training.replacement.steadiest`). c_w is the same with a random word of the tokenizer, and c_a is made of
-    random words. theta' is theta with the base model's weights where prompts are read (keys and values): an attacker who restores how the
+    way back to the concept (`training.replacement.steadiest`). c_w is the same with a word of the tokenizer, in every
+    second prompt one that is read like the name (`training.anything.nearest_words`), and c_a is made of random words. theta' is theta with the base model's weights where prompts are read (keys and values): an attacker who restores how the
     name is read, by a learned word for example, then still finds no image of the concept. The derivation is in
     docs/explanation/supplant.md. Under a low-rank variant there is no closed form, and keys and values are trained with the rest.
 

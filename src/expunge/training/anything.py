@@ -20,6 +20,15 @@ from expunge.training.session import Session
 EMPTY = 16
 """Every prompt whose number is a multiple of this is empty."""
 
+NEAREST = 8
+"""Words that count as read most like a name."""
+
+COMPARED = 1024
+"""The largest number of words whose reading is compared with that of a name."""
+
+AT_ONCE = 64
+"""Prompts that are encoded at once for that."""
+
 OTHERS = 4
 """A word other than the concept's name is replaced with a probability of 1 / OTHERS."""
 
@@ -53,13 +62,32 @@ def anything(model: DiffusionModel, concept: Subject, count: int, seed: int) -> 
 
 
 def other_words(model: DiffusionModel, concept: Subject, prompts: Sequence[str], seed: int) -> tuple[str, ...]:
-    """Each of the concept's prompts with a random word of the tokenizer in place of its name.
+    """Each of the concept's prompts with a word of the tokenizer in place of its name: every second one a random word, the others of the
+    `NEAREST` that are read most like the name, which what is done to the name changes first.
 
     Raises:
         ExpungeError: as `anything`.
     """
     words, generator = tokenizer_words(model, _names(concept)), torch.Generator().manual_seed(seed_of(seed, "other words"))
-    return tuple(_renamed(prompt, concept, words, generator) for prompt in prompts)
+    near = nearest_words(model, concept, words, generator)
+    return tuple(_renamed(prompt, concept, near if i % 2 else words, generator) for i, prompt in enumerate(prompts))
+
+
+def nearest_words(model: DiffusionModel, concept: Subject, words: Sequence[str], generator: torch.Generator) -> list[str]:
+    """The `NEAREST` of at most `COMPARED` words, picked at random, with the least distance between the states of a bare prompt with the word and
+    with a name."""
+    some = [words[i] for i in torch.randperm(len(words), generator=generator)[:COMPARED].tolist()]
+    distances = torch.full((len(some),), torch.inf)
+    for part in concept.parts:
+        for name in part.names:
+            bare = next(p.prompt for p in part.forget() if p.is_bare and name in p.prompt)
+            texts = [bare.replace(name, word) for word in some]
+            states = torch.cat(
+                [model.encode(texts[i : i + AT_ONCE]).states.flatten(1).float().cpu() for i in range(0, len(texts), AT_ONCE)]
+            )
+            own = model.encode([bare]).states.flatten(1).float().cpu()
+            distances = torch.minimum(distances, (states - own).norm(dim=1))
+    return [some[i] for i in distances.argsort()[:NEAREST].tolist()]
 
 
 def _renamed(prompt: str, concept: Subject, words: Sequence[str], generator: torch.Generator) -> str:

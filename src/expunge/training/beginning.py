@@ -16,7 +16,7 @@ RETAINED = 512
 
 @torch.no_grad()
 def begin(method: Objective, batches: Batches, state: TrainState) -> None:
-    """Edits the trained weights that read the prompt alone by `Objective.first`, and freezes them.
+    """Edits the trained weights that read the prompt alone by `Objective.first`.
 
     Low-rank factors are added to a weight that is not trained itself, so under a low-rank scope nothing is edited.
     """
@@ -29,4 +29,3 @@ def begin(method: Objective, batches: Batches, state: TrainState) -> None:
     retained = [*dict.fromkeys(anything(model, concept, RETAINED, batches.seed)), *removed_before(concept)]
     read = read_by(model, weights.keys(), [p.prompt for p in forget], [batches.replacement(p) for p in forget], retained)
     state.load({**state.trained, **edited(method.first, weights, read)})
-    state.freeze(weights)

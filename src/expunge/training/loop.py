@@ -96,8 +96,7 @@ class Trainer:
         ridge, batches = self.training.whiten, self.batches
         if ridge and self.training.whiten_layers:
             with swapped(self.state.net, self.state.reference):
-                trained = {name for name, parameter in self.state.trained.items() if parameter.requires_grad}
-                return layer_whitening(self.model, batches.banks["anything"].points, trained, ridge)
+                return layer_whitening(self.model, batches.banks["anything"].points, self.state.trained, ridge)
         return make_preconditioner(self.model, batches.concept, ridge, self.method.scope)
 
     @property

@@ -1,6 +1,6 @@
 """The trained tensors of a network, their initial values and their moving average."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -107,11 +107,6 @@ class TrainState:
             )
         for name, parameter in self.trained.items():
             parameter.data.copy_(values[name])
-
-    def freeze(self, names: Collection[str]) -> None:
-        """Ends the training of some tensors, which remain part of the result."""
-        for name in names:
-            self.trained[name].requires_grad_(False)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The part of a checkpoint: `weight.NAME` and `mean.NAME`."""
