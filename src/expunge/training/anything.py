@@ -74,7 +74,7 @@ def other_words(model: DiffusionModel, concept: Subject, prompts: Sequence[str],
 
 
 def nearest_words(model: DiffusionModel, concept: Subject, words: Sequence[str], generator: torch.Generator) -> list[str]:
-    """The `NEAREST` of at most `COMPARED` words, picked at random, with the least distance between the states of a bare prompt with the word
+    """The `NEAREST` of at most `COMPARED` random words, with the least distance between the states of a bare prompt with the word
     and with a name."""
     some = [words[i] for i in torch.randperm(len(words), generator=generator)[:COMPARED].tolist()]
     distances = torch.full((len(some),), torch.inf)
