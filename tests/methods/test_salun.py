@@ -68,6 +68,28 @@ def test_the_most_salient_move_and_not_the_least():
     assert mask([noised([2.0, 1.0], [0.0, 0.0])])[0] == [True, False]
 
 
+def test_the_released_mask_is_of_a_guided_prediction():
+    """With w = 1 the prediction is 2 f(c) - f(""). Here f is theta x under the prompt and theta x / 2 without, so it is 1.5 theta x. The
+    slopes at theta = 1 are 2 (1.5 x - eps) 1.5 x: with x = (1, 3) and eps = (1, 4.5) of a 1.5, of b 0. Unguided they are 2 (x - eps) x: of
+    a 0, of b -9."""
+
+    class Halved(Linear):
+        def __call__(self, point: Point) -> Tensor:
+            whole = super().__call__(point)
+            return whole * torch.tensor([0.5 if not key else 1.0 for key in point.cond.keys]).view(-1, 1, 1, 1)
+
+    def chosen(noise: list[float], **settings) -> list[bool]:
+        student = Halved([1.0, 1.0])
+        batch = Batch(-1, cond("neon"), cond(""), {"forget": noised([1.0, 3.0], noise), "marginal": cond("ink")})
+        method = SalUn(mask_batches=1, **settings)
+        masks = method.masks(method.prepare(Models(student, lambda p: p.x_t, weights=student.weights), lambda step: batch))
+        return [masks["a"].item(), masks["b"].item()]
+
+    assert chosen([1.0, 4.5], mask_guidance=1.0) == [True, False]
+    assert chosen([1.0, 4.5]) == [False, True]
+    assert (SalUn().reads_null, SalUn(mask_guidance=7.5).reads_null) == (False, True)
+
+
 def test_slopes_are_summed_before_their_magnitude_is_taken():
     """Of a the slopes are 8 and -8, of b twice 2: the loss of all pictures together pulls at b alone."""
     there, back = noised([2.0, 1.0], [0.0, 0.0]), noised([2.0, 1.0], [4.0, 0.0])

@@ -11,6 +11,7 @@ from torch import Tensor
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.losses import denoising_error
 from expunge.diffusion.networks import Models
+from expunge.diffusion.types import Cond, Latents, Noised, together
 from expunge.methods._relabelling import Relabelling
 from expunge.methods._saliency import select_salient
 from expunge.methods.base import Training
@@ -32,8 +33,8 @@ class SalUn(Relabelling):
 
     Source: arXiv 2310.12508 for the loss and the mask: the gradient of the whole loss, summed over the images before its magnitude is
     taken, with gamma the median over all weights together. The released code computes the gradient of the mask through a guided prediction
-    (scale 7.5). Here the mask has the denoising loss under the prompt, without guidance, like training. c' is sampled for each point. The
-    released mask ranks all weights of the network, and the published commands train all weights (`--variant full`, the preset
+    (`mask_guidance` 7.5). Here the mask has the denoising loss under the prompt, without guidance, like training. c' is sampled for each
+    point. The released mask ranks all weights of the network, and the published commands train all weights (`--variant full`, the preset
     `salun-published`). With another variant the median there is still that of the whole network; here it is that of the weights that are
     trained. Ours are the choice of divergence, and images by the base model instead of real ones.
     """
@@ -43,22 +44,37 @@ class SalUn(Relabelling):
     mask_batches: Annotated[int, Ge(1)] = 16
     """Batches of images of the concept from which the mask is computed, each a forward and a backward pass. More rank the weights more
     reliably."""
+    mask_guidance: Annotated[float, Ge(0)] = 0.0
+    """w: the mask's loss is that of (1 + w) eps(x_t, t, c_f) - w eps(x_t, t, "") in place of eps(x_t, t, c_f). 0 is no guidance, at half
+    the cost; 7.5 is the released code's. Larger ranks weights more by what the prompt adds to the prediction."""
     variant: Literal["xattn-kv", "xattn", "non-xattn", "full"] = "xattn"
     """Which weights are ranked, and trained in part: keys and values of cross-attention, all of cross-attention, all others, or all
     weights. Low-rank additions are not allowed: half of their numbers have no gradient at the start."""
 
     training: ClassVar[Training] = Training(steps=120, lr=3e-4, batch_size=16)
 
+    @property
+    def reads_null(self) -> bool:
+        return self.mask_guidance > 0
+
     def prepare(self, models: Models, batches: Callable[[int], Batch]) -> dict[str, Tensor]:
         gradients = {name: torch.zeros_like(weight) for name, weight in models.weights.items()}
         for i in range(self.mask_batches):
-            x = batches(-1 - i).forget
+            batch = batches(-1 - i)
+            x = batch.forget
             for one in (x[[row]] for row in range(len(x))):  # point by point, because a whole batch may not fit into memory
                 # A sum over the latent gives the same ranking as a mean, and its gradients do not vanish in half precision.
-                loss = denoising_error(models, one).mean() * one.goal.numel()
+                loss = denoising_error(models, one, self._guided(models, one, batch.null)).mean() * one.goal.numel()
                 for total, gradient in zip(gradients.values(), torch.autograd.grad(loss, list(models.weights.values())), strict=True):
                     total += gradient
         return super().prepare(models, batches) | {f"mask.{name}": mask for name, mask in select_salient(gradients, self.share).items()}
+
+    def _guided(self, models: Models, x: Noised, null: Cond) -> Latents:
+        """The prediction of the mask's loss."""
+        if not self.mask_guidance:
+            return models.student(x)
+        given, without = together(models.student, x, x.given(null))
+        return (1 + self.mask_guidance) * given - self.mask_guidance * without
 
     def masks(self, notes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name.removeprefix("mask."): note for name, note in notes.items() if name.startswith("mask.")}
