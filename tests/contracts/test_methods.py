@@ -87,10 +87,10 @@ def test_each_declared_need_is_necessary(name):
 def test_only_the_scope_moves_and_the_reference_stays(name):
     model, method, batches, state = prepared(OBJECTIVES[name])
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
-    trainer = Trainer(tiny.session(batches.model), method, TRAINING, batches, state)
     point, student = a_point(batches(0)), Student(model, state)
     with torch.no_grad():
         untouched = model.predict(point)
+    trainer = Trainer(tiny.session(batches.model), method, TRAINING, batches, state)
     assert [s.step for s in trainer.fit()] == list(range(1, TRAINING.steps + 1))
     with torch.no_grad():
         assert not torch.equal(student(point), untouched)

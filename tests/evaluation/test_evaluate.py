@@ -103,7 +103,7 @@ def test_samples_hold_what_both_judges_said_of_every_image(made):
     shown = {(p["prompt"], p["seed"]): (p["seen"], p["seen_base"]) for p in pairs}
     assert shown.items() <= {(s.prompt, s.seed): (s.seen, s.base) for s in samples}.items()
     file = run.folder / "evaluation" / "samples.jsonl"
-    assert file.stat().st_size < 500 * len(samples)
+    assert file.stat().st_size < 550 * len(samples)
     [judge] = read_evaluation(run.folder).judges
     [rates] = judge["error_rates"]
     seen = [s.base["style"] == "neon" for s in samples if s.probe in ("target", "synonyms")]
@@ -117,7 +117,7 @@ def test_shares_follow_from_the_samples_alone(made):
     rows = evaluate(run, tiny.model(), protocol=FEW, judge="main", cache=store)
     shares = [r for r in rows if r.metric in SHARES]
     assert rows_from_samples(read_samples(run.folder), run.card) == shares
-    assert len(shares) == 2 * len(SHARES)
+    assert len(shares) == 2 * len(set(SHARES) - {"OOD"})  # which needs more images
     # A sample that is another is another share.
     first, *others = read_samples(run.folder)
     other = Sample(**asdict(first) | {"seen": dict.fromkeys(first.seen, "neon")})

@@ -21,7 +21,7 @@ RIDGE = 0.05
 
 @dataclass(frozen=True)
 class Supplant(Objective):
-    """Read the concept's name as one other member, then remove its image, in steps whitened in every layer (Supplant).
+    """Read the name as another member and remove the concept's image (Supplant).
 
     Choose it where the concept must not return when the model is fine-tuned on other images, and where the vocabulary does not list
     everything that must survive: it needs no retain set. It trains all weights, so it takes more memory than methods on cross-attention.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from expunge.concepts.groups import Subject
+from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError
 from expunge.methods.base import Training
 from expunge.models.base import DiffusionModel
@@ -81,12 +82,11 @@ def nearest_words(model: DiffusionModel, concept: Subject, words: Sequence[str],
     for part in concept.parts:
         for name in part.names:
             bare = next(p.prompt for p in part.forget() if p.is_bare and name in p.prompt)
-            texts = [bare.replace(name, word) for word in some]
-            states = torch.cat(
-                [model.encode(texts[i : i + AT_ONCE]).states.flatten(1).float().cpu() for i in range(0, len(texts), AT_ONCE)]
-            )
-            own = model.encode([bare]).states.flatten(1).float().cpu()
-            distances = torch.minimum(distances, (states - own).norm(dim=1))
+            texts = [bare, *(bare.replace(name, word) for word in some)]
+            read = Cond.cat([model.encode(texts[i : i + AT_ONCE]) for i in range(0, len(texts), AT_ONCE)])
+            states = read.states.float() * read.extra["mask"].unsqueeze(-1) if "mask" in read.extra else read.states.float()
+            own, *others = states.flatten(1).cpu()
+            distances = torch.minimum(distances, (torch.stack(others) - own).norm(dim=1))
     return [some[i] for i in distances.argsort()[:NEAREST].tolist()]
 
 
