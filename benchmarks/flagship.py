@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor
@@ -25,6 +26,7 @@ from expunge.config import read_toml
 from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.judges import judge_images, load_judge
 from expunge.evaluation.protocol import Protocol
+from expunge.evaluation.statistics import student_interval
 from expunge.models.delta import swapped
 from expunge.progress import Silent
 from expunge.runs.run import Run
@@ -73,7 +75,20 @@ def table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
         cells += [_against(readings.get(_key(a)), _control(controls, concept, seed, a)) for a in attacks]
         seconds = next((f"{line['seconds']:.0f}" for line in of if line["what"] == "run"), "–")
         text.append(f"| {' | '.join([*cells, seconds])} |")
-    return "\n".join(text) + "\n"
+    return "\n".join([*text, "", *differences(mine, controls, attacks)]) + "\n"
+
+
+def differences(lines: Sequence[Line], controls: Sequence[Line], attacks: Sequence[Line]) -> Iterator[str]:
+    """What each attack finds at most in the run less what it finds in the control: the mean over concepts, of seeds in the mean first."""
+    for attack in attacks:
+        of: dict[str, list[float]] = {}
+        for line in lines:
+            control = _control(controls, line["concept"], line["seed"], attack)
+            if line["what"] == "attack" and _key(line["attack"]) == _key(attack) and control:
+                of.setdefault(line["concept"], []).append(_highest(line["readings"]) - _highest(control))
+        if len(of) > 1:
+            mean, low, high = student_interval([fmean(values) for values in of.values()])
+            yield f"- {_title(attack)}: {mean:+.0f} points [{low:.0f}, {high:.0f}] against the retrained model, {len(of)} concepts"
 
 
 def _key(attack: Mapping[str, Any]) -> str:
@@ -113,12 +128,12 @@ def _control(controls: Sequence[Line], concept: str, seed: int, attack: Mapping[
 def _against(readings: Sequence[Line] | None, control: Sequence[Line] | None) -> str:
     if readings is None:
         return "–"
-    return f"{_highest(readings)} ({_highest(control)})" if control else _highest(readings)
+    return f"{_highest(readings):.0f} ({_highest(control):.0f})" if control else f"{_highest(readings):.0f}"
 
 
-def _highest(readings: Sequence[Line]) -> str:
+def _highest(readings: Sequence[Line]) -> float:
     """The highest reading after the first, in percent."""
-    return f"{max(100 * _hits(r) / r['n'] for r in readings if r['strength'] > 0):.0f}"
+    return max(100 * _hits(r) / r["n"] for r in readings if r["strength"] > 0)
 
 
 def _hits(reading: Line) -> int:

@@ -68,7 +68,7 @@ def test_the_canvas_judge_passes_true_images_and_refuses_blends_noise_and_blur(n
 
 
 def judged(sure: float, base_sure: list[float], seen: tuple[str, ...] | None = None, **given) -> Judged:
-    """One image of the concept, and others of *dots*, of which the base model's have these confidences."""
+    """One image of the concept, and others of *dots*. These are the judge's confidences in the base model's images of *dots*."""
     shots = [Shot("target", ProbePrompt("neon style", {"style": "neon"}), 0, 0)]
     shots += [Shot("siblings", ProbePrompt("dots style", {"style": "dots"}), i, i) for i in range(len(base_sure) - 1)]
     labels = seen or ("neon",) + ("dots",) * (len(base_sure) - 1)

@@ -15,7 +15,7 @@ from expunge.methods.supplant import RIDGE, Supplant
 from expunge.models.scopes import SCOPES
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
-from expunge.training.anything import NEAREST, anything, other_words, tokenizer_words
+from expunge.training.anything import NEAREST, anything, nearest_words, other_words, tokenizer_words
 from expunge.training.batches import gather
 from expunge.training.beginning import RETAINED, begin
 from expunge.training.loop import Trainer
@@ -180,6 +180,23 @@ def test_ways_back_by_hand():
     e = torch.tensor([[4.0, 0.0], [2.0, 0.5], [0.0, 3.0], [-3.0, -3.0]])
     to_itself = [(2.0**2 + 0.5**2) ** 0.5 / 2, 1.5, 18**0.5 / 2]  # where the concept is the nearest: half the distance
     torch.testing.assert_close(ways_back(e), torch.tensor([4.25 / 4, *to_itself]))
+
+
+def test_a_member_that_is_predicted_as_the_concept_has_no_way_back():
+    assert ways_back(torch.tensor([[0.0, 0.0], [0.0, 3.0]])).tolist() == [0.0, 1.5]
+
+
+def test_words_are_compared_with_a_name_in_its_own_prompt(made, monkeypatch):
+    """Also if another name, which comes first, holds it."""
+    concept, seen = replace(made.concept, synonyms=("neo",)), []
+
+    def encode(prompts):
+        seen.extend(prompts)
+        return Cond(torch.zeros(len(prompts), 2, 4), tuple(prompts))
+
+    monkeypatch.setattr(made.model, "encode", encode)
+    nearest_words(made.model, concept, ["ring", "disc"], torch.Generator().manual_seed(0))
+    assert sorted(seen) == sorted(["neon style", "neo style", *2 * ["ring style", "disc style"]])
 
 
 def test_an_anchor_is_the_replacement(made):

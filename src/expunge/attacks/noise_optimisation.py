@@ -31,7 +31,7 @@ class NoiseOptimisation(Attack):
     Choose it to test whether a concept that no plain noise shows is still in the model's range. It goes further than `noise-search`, which
     only compares images, and needs the attacked model's gradients and the base model's opinion of an image.
 
-    A larger strength is more steps from the same noise. The length of the noise is kept, because Gaussian noise of so many dimensions has
+    A larger strength is more steps from the same noise. The length of the noise is kept, because Gaussian noise of that many dimensions has
     nearly always that length; its direction may become one that random noise does not have, and a network gives back much that it never
     learnt if its noise is chosen for that. So read each strength against the retrained model, which is attacked in the same way.
 

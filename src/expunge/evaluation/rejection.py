@@ -8,7 +8,7 @@ LEVEL = 0.01
 
 
 def lowest(confidence: Mapping[str, Sequence[float]]) -> list[float]:
-    """A judge's confidence in each image, by kind, as one number: that of the kind of which it is least sure. Empty without confidences."""
+    """The least of a judge's confidences in an image, over kinds, for each image. Empty without confidences."""
     return [min(of) for of in zip(*confidence.values(), strict=True)]
 
 

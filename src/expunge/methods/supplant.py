@@ -37,7 +37,7 @@ class Supplant(Objective):
            + lock  E || eps_theta(x_t, t, c_w) - eps_*(x_t, t, c_w) ||^2                  x_0: images of the replacement
            + keep  E || eps_theta(x_t, t, c_a) - eps_*(x_t, t, c_a) ||^2                  x_0: images of random prompts c_a
 
-    c_r is the concept's prompt with the replacement in its place: the anchor, if one is given, else the member of its kind with the
+    c_r is the concept's prompt with the replacement's name: the anchor, if one is given, else the member of its kind with the
     longest way back to the concept (`training.replacement.steadiest`). c_w is the same with a word of the tokenizer, in every second
     prompt one that is read like the name (`training.anything.nearest_words`), and c_a is made of random words. theta' is theta with the
     base model's weights where prompts are read (keys and values): an attacker who restores how the name is read, by a learned word for

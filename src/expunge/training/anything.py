@@ -80,8 +80,7 @@ def nearest_words(model: DiffusionModel, concept: Subject, words: Sequence[str],
     some = [words[i] for i in torch.randperm(len(words), generator=generator)[:COMPARED].tolist()]
     distances = torch.full((len(some),), torch.inf)
     for part in concept.parts:
-        for name in part.names:
-            bare = next(p.prompt for p in part.forget() if p.is_bare and name in p.prompt)
+        for name, bare in zip(part.names, (p.prompt for p in part.forget() if p.is_bare), strict=True):
             texts = [bare, *(bare.replace(name, word) for word in some)]
             read = Cond.cat([model.encode(texts[i : i + AT_ONCE]) for i in range(0, len(texts), AT_ONCE)])
             states = read.states.float() * read.extra["mask"].unsqueeze(-1) if "mask" in read.extra else read.states.float()

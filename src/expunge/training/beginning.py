@@ -2,6 +2,7 @@
 
 import torch
 
+from expunge.errors import ExpungeError
 from expunge.methods.base import Objective
 from expunge.models.scopes import SCOPES
 from expunge.training.anything import anything
@@ -19,12 +20,21 @@ def begin(method: Objective, batches: Batches, state: TrainState) -> None:
     """Edits the trained weights that read the prompt alone by `Objective.first`.
 
     Low-rank factors are added to a weight that is not trained itself, so under a low-rank scope nothing is edited.
+
+    Raises:
+        ExpungeError: the method has no `replacement` among its needs.
     """
     model, concept = batches.model, batches.concept
     weights = {name: state.trained[name] for name in model.scope(SCOPES["entrance"]) if name in state.trained}
     if method.first is None or not weights:
         return
-    assert batches.replacement is not None, "a method with a `first` needs `replacement`"
+    if batches.replacement is None:
+        raise ExpungeError(
+            f"{type(method).__name__} begins with a closed form, whose goals are prompts with a replacement, and does not need one.",
+            rule="first-without-replacement",
+            value=type(method).__name__,
+            hint="Try adding 'replacement' to the method's `needs`.",
+        )
     forget = [p for of in trained_on(concept, "every") for p in of]
     retained = [*dict.fromkeys(anything(model, concept, RETAINED, batches.seed)), *removed_before(concept)]
     read = read_by(model, weights.keys(), [p.prompt for p in forget], [batches.replacement(p) for p in forget], retained)

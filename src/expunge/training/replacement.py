@@ -15,6 +15,9 @@ from expunge.training.banks import Bank
 POINTS = 32
 """Points on images of the concept at which predictions are compared, spread evenly over them."""
 
+AT_ONCE = 8
+"""Points of one call of the network."""
+
 MEMBERS = 32
 """The largest number of members that are compared, spread evenly over the kind."""
 
@@ -56,14 +59,18 @@ def steadiest(model: DiffusionModel, concept: Concept, bank: Bank, group: list[i
         d(r) = min_m || e_m - e_r ||^2 / (2 <e_m - e_r, u>),      u = (e_f - e_r) / || e_f - e_r ||
 
     where m is the concept or any member that lies in that direction. The largest d(r) is chosen. A member near the concept has a short way,
-    and so has one behind others: on the way from a disc to a starfish lies a pentagon.
+    and so has one behind others: on the way from a disc to a starfish lies a pentagon. A member that is predicted like the concept has
+    none.
     """
-    at = group[:: -(-len(group) // POINTS)]
-    x, count = bank.points[at], len(concept.others)
-    x_t, t = x.x_t.to(model.device), x.t.to(model.device)
+    at, count = group[:: -(-len(group) // POINTS)], len(concept.others)
 
     def predicted(prompts: list[str]) -> Tensor:
-        return model.predict(replace(x, x_t=x_t, t=t, cond=model.encode(prompts))).flatten()
+        parts = []
+        for i in range(0, len(at), AT_ONCE):
+            x = bank.points[at[i : i + AT_ONCE]]
+            cond = model.encode(prompts[i : i + AT_ONCE])
+            parts.append(model.predict(replace(x, x_t=x.x_t.to(model.device), t=x.t.to(model.device), cond=cond)).flatten())
+        return torch.cat(parts)
 
     places = range(0, count, -(-count // MEMBERS))
     e_f = predicted([bank.prompts[i].prompt for i in at])
@@ -78,4 +85,5 @@ def ways_back(e: Float[Tensor, "members n"]) -> Float[Tensor, " members"]:
     own = inner.diagonal()[:, None]  # || e_r ||^2
     along = own - inner  # <e_m - e_r, -e_r>
     squared = own + all_.square().sum(1) - 2 * inner
-    return torch.where(along > 0, squared * own.sqrt() / (2 * along), torch.inf).min(dim=1).values
+    found = torch.where(along > 0, squared * own.sqrt() / (2 * along), torch.inf).min(dim=1).values
+    return torch.where(own[:, 0] > 0, found, 0.0)
