@@ -62,7 +62,7 @@ def attacked(session: Session, concept: Concept, delta: Mapping[str, Tensor], se
 
 def table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
     """A line for each concept and seed: what is gone, kept, and seen at the highest reading of an attack, in brackets in the control."""
-    attacks = list({_key(line["attack"]): line["attack"] for line in lines if line["what"] == "attack"}.values())
+    attacks = _attacks(lines)
     head = ["concept", "seed", *METRICS, "shown instead", *map(_title, attacks), "s"]
     text = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(METRICS) + 1)}---|{'---:|' * (len(attacks) + 1)}"]
     mine = [line for line in lines if line["of"] != RETRAINED]
@@ -75,12 +75,13 @@ def table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
         cells += [_against(readings.get(_key(a)), _control(controls, concept, seed, a)) for a in attacks]
         seconds = next((f"{line['seconds']:.0f}" for line in of if line["what"] == "run"), "–")
         text.append(f"| {' | '.join([*cells, seconds])} |")
-    return "\n".join([*text, "", *differences(mine, controls, attacks)]) + "\n"
+    return "\n".join(text) + "\n"
 
 
-def differences(lines: Sequence[Line], controls: Sequence[Line], attacks: Sequence[Line]) -> Iterator[str]:
+def differences(lines: Sequence[Line], controls: Sequence[Line]) -> str:
     """What each attack finds at most in the run less what it finds in the control: the mean over concepts, of seeds in the mean first."""
-    for attack in attacks:
+    text = ["| attack | concepts | points |", "|---|---:|---:|"]
+    for attack in _attacks(lines):
         of: dict[str, list[float]] = {}
         for line in lines:
             control = _control(controls, line["concept"], line["seed"], attack)
@@ -88,7 +89,13 @@ def differences(lines: Sequence[Line], controls: Sequence[Line], attacks: Sequen
                 of.setdefault(line["concept"], []).append(_highest(line["readings"]) - _highest(control))
         if len(of) > 1:
             mean, low, high = student_interval([fmean(values) for values in of.values()])
-            yield f"- {_title(attack)}: {mean:+.0f} points [{low:.0f}, {high:.0f}] against the retrained model, {len(of)} concepts"
+            text.append(f"| {_title(attack)} | {len(of)} | {mean:.0f} [{low:.0f}, {high:.0f}] |")
+    return "\n".join(text) + "\n"
+
+
+def _attacks(lines: Sequence[Line]) -> list[Line]:
+    """The settings of each attack, in the order of the lines."""
+    return list({_key(line["attack"]): line["attack"] for line in lines if line["what"] == "attack"}.values())
 
 
 def _key(attack: Mapping[str, Any]) -> str:
