@@ -1,6 +1,7 @@
 """Maps of prompts to others by one linear solve: the minimum of UCE's J (arXiv 2308.14761, equation 7)."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,10 +13,16 @@ from expunge.methods.base import EditPrompts
 
 Tokens = Float[Tensor, "tokens width"]
 Eraser = Float[Tensor, "width width"]
+Pairing = Literal["position", "last-token", "from-last-token"]
 
 
 def mapped(
-    weights: Mapping[str, Tensor], prompts: EditPrompts, erase_weight: float, preserve_weight: float, ridge: float
+    weights: Mapping[str, Tensor],
+    prompts: EditPrompts,
+    erase_weight: float,
+    preserve_weight: float,
+    ridge: float,
+    pairing: Pairing = "position",
 ) -> dict[str, Tensor]:
     """The minimum of J, the objective in `UCE`'s docstring, for each weight.
 
@@ -24,8 +31,9 @@ def mapped(
     """
     goal = prompts.goal.expand(len(prompts.target))
     _check_goals(prompts.target, goal)
-    e, g = _pair(prompts.target, goal)
-    change = eraser(e, g, prompts.retain.tokens, erase_weight, preserve_weight, ridge)
+    e, g = _pair(prompts.target, goal) if pairing == "position" else _pair_tails(prompts, goal, pairing)
+    kept = prompts.retain.tokens if pairing != "last-token" else _last(prompts.retain, prompts.tails)
+    change = eraser(e, g, kept, erase_weight, preserve_weight, ridge)
     return {name: _apply(name, weight, change) for name, weight in weights.items()}
 
 
@@ -68,6 +76,25 @@ def _pair(target: Cond, goal: Cond) -> tuple[Tokens, Tokens]:
     e = [row[:n] for row, n in zip(target.states, counts[0], strict=True)]
     g = [row[torch.arange(n).clamp(max=last - 1)] for row, n, last in zip(goal.states, *counts, strict=True)]
     return torch.cat(e), torch.cat(g)
+
+
+def _pair_tails(prompts: EditPrompts, goal: Cond, pairing: Pairing) -> tuple[Tokens, Tokens]:
+    """The state of each target prompt's last token and that of its goal's; with `from-last-token` also those that follow, until one of
+    the two prompts ends."""
+    places: list[tuple[int, int, int]] = []
+    for row, (key, becomes) in enumerate(zip(prompts.target.keys, goal.keys, strict=True)):
+        for old, new in zip(prompts.tails[key], prompts.tails[becomes], strict=True):
+            both = list(zip(old, new, strict=False))
+            places += [(row, *pair) for pair in (both[:1] if pairing == "last-token" else both)]
+    rows, at, becomes_at = torch.tensor(places).unbind(1)
+    return prompts.target.states[rows, at], goal.states[rows, becomes_at]
+
+
+def _last(cond: Cond, tails: Mapping[str, tuple[range, ...]]) -> Float[Tensor, "others width"]:
+    """The state of each prompt's last token."""
+    places = [(row, tail.start) for row, key in enumerate(cond.keys) for tail in tails[key]]
+    rows, at = torch.tensor(places, dtype=torch.long).reshape(-1, 2).unbind(1)
+    return cond.states[rows, at]
 
 
 def _check_goals(target: Cond, goal: Cond) -> None:

@@ -7,7 +7,7 @@ files or choose devices.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
@@ -214,6 +214,8 @@ class EditPrompts:
     target: Cond
     goal: Cond
     retain: Cond
+    tails: Mapping[str, tuple[range, ...]] = field(default_factory=dict)
+    """By prompt, the rows from its last token to the end, for each text encoder whose rows are joined (`Cond.keys` are the prompts)."""
 
 
 class Edit(ABC):

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from expunge.diffusion.batch import Need
-from expunge.methods._closed_form import mapped
+from expunge.methods._closed_form import Pairing, mapped
 from expunge.methods.base import Edit, EditPrompts
 from expunge.models.scopes import SCOPES, Scope
 
@@ -23,17 +23,16 @@ class UCE(Edit):
 
         J(W') = a sum_i || W' e_i - W g_i ||^2 + b sum_j || W' p_j - W p_j ||^2 + lam || W' - W ||^2
 
-    with e_i, g_i, p_j the token states of the target, goal and retain prompts, and a, b, lam the three fields. The sums are over all tokens
-    of all prompts, so a concept that more prompts contain weighs more.
+    with e_i, g_i, p_j token states of the target, goal and retain prompts, and a, b, lam the first three fields. `pairing` says over which
+    tokens the sums are. They are over all prompts, so a concept that more prompts contain weighs more.
 
-    Source: arXiv 2308.14761, equation 7. The three fields and their defaults are the released code's, except for `preserve_weight`,
-    which is 1 there; the smaller value forgets more on the canvas and damages no more. Ours: the same minimum is W' = W T with one T
-    for all matrices (`methods._closed_form.eraser`), where the released code inverts a matrix of that size in each layer. Ours is also
-    the pairing of states: those at the same position are paired, at every position, including padding. Cross-attention reads all states
-    and sums over them, so if each becomes its partner, the output is that of the goal although words have moved. What a causal encoder
-    gives before the concept is its own partner, and so is kept. The authors' first release pairs the last word and what follows it, and
-    the current one the last word alone, so the same weights count more rows here. Every map where words enter is edited, each by what
-    it reads (`entrance`): in SDXL the pooled embedding carries half of the concept.
+    Source: arXiv 2308.14761, equation 7. Ours: the same minimum is W' = W T with one T for all matrices (`methods._closed_form.eraser`),
+    where the released code inverts a matrix of that size in each layer. The weights a and lam have the defaults of both releases. b is 1 in
+    the current one, and in the first one over the number of retain prompts, at least 0.1; the default here forgets more on the canvas than
+    1 and damages no more. The pairing `position` is ours. Cross-attention reads all states and sums over them, so if each becomes its
+    partner, the output is that of the goal although words have moved. What a causal encoder gives before the concept is its own partner,
+    and so is kept. Every map where words enter is edited, each by what it reads (`entrance`): in SDXL the pooled embedding carries half of
+    the concept, which the released code leaves as it is. The preset `uce-published` has the settings of the current release.
 
     Raises:
         ExpungeError: a target prompt equals its goal, so the edit would change nothing; or the matrices read states of another width than
@@ -47,6 +46,12 @@ class UCE(Edit):
     prompts."""
     ridge: Annotated[float, Gt(0)] = 0.5
     """lam: pulls to the base model's weights in every direction, including those that no retain prompt spans. Larger changes less."""
+    pairing: Pairing = "position"
+    """Which states e_i are mapped to which g_i. `position`: all states, padding included, each to the one at its own position in the goal.
+    `last-token`: the state of each prompt's last token to that of its goal's; p_j are last tokens too. So has the released code since
+    April 2025. `from-last-token`: the last tokens and all states that follow them, in order, until one of the two prompts ends; p_j are all
+    states, as in the first release (2023). The last token is that of the whole prompt, such as the "style" of "neon style". Fewer pairs
+    change less at the same weights: choose `position` to forget, the others to compare with the paper."""
     prompts: Literal["every", "bare"] = "every"
     """The concept's prompts to edit: `every`, each name with each partner and alone; `bare`, each name alone, as the released code has it.
     `bare` encodes far fewer prompts, which takes most of the time of an edit: choose it from a hundred concepts on. How the concept is read
@@ -61,4 +66,4 @@ class UCE(Edit):
         return SCOPES["entrance"]
 
     def __call__(self, weights: Mapping[str, Tensor], prompts: EditPrompts) -> dict[str, Tensor]:
-        return mapped(weights, prompts, self.erase_weight, self.preserve_weight, self.ridge)
+        return mapped(weights, prompts, self.erase_weight, self.preserve_weight, self.ridge, self.pairing)

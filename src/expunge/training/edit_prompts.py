@@ -9,6 +9,7 @@ from expunge.errors import ExpungeError
 from expunge.methods.base import ClosedForm, EditPrompts, Which
 from expunge.models.base import DiffusionModel
 from expunge.models.inputs import Group, conditions, groups
+from expunge.models.last_tokens import tails
 from expunge.models.scopes import SCOPES, Scope
 from expunge.training.banks import surviving, trained_on
 
@@ -38,7 +39,11 @@ def read_by(
     model: DiffusionModel, names: Collection[str], target: Sequence[str], goal: Sequence[str], retain: Sequence[str]
 ) -> list[tuple[Group, EditPrompts]]:
     """What the layers of the named weights read of these prompts, those together that read the same."""
-    return [(group, EditPrompts(*(conditions(model, group, t) for t in (target, goal, retain)))) for group in groups(model, names)]
+    found = []
+    for group in groups(model, names):
+        e, g, p = (conditions(model, group, texts) for texts in (target, goal, retain))
+        found.append((group, EditPrompts(e, g, p, tails(model, e) | tails(model, g) | tails(model, p))))
+    return found
 
 
 def edited(method: ClosedForm, weights: Mapping[str, Tensor], read: Sequence[tuple[Group, EditPrompts]]) -> dict[str, Tensor]:
