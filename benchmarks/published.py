@@ -70,7 +70,7 @@ def arguments(line: Line) -> tuple[Concept, Line]:
     given, vocabulary = preset(line["preset"]), Vocabulary.canvas()
     training = given.pop("training", {}) | line["training"]
     synonyms = Concept.find(line["concept"], vocabulary).member.synonyms
-    needs_anchor = given["method"] in ("ca", "f-dmu", "uce")
+    needs_anchor = given["method"] in ("ca", "f-dmu", "uce", "salun", "erase-diff")
     concept = Concept.find(line["concept"], vocabulary, synonyms, anchor=CONCEPTS[line["concept"]] if needs_anchor else None)
     return concept, {**given, **line["settings"], **({"training": training} if training else {})}
 

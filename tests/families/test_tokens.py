@@ -3,6 +3,7 @@
 import pytest
 
 from expunge.errors import ExpungeError, Inapplicable
+from expunge.models.last_tokens import tails
 from expunge.models.prompts import Reading, check_words
 from expunge.models.text_encoder import Words
 from families import FAMILIES, shared
@@ -44,3 +45,16 @@ def test_a_search_for_words_is_refused_where_no_vector_stands_for_a_token(family
     with pytest.raises(Inapplicable) as caught:
         Words(shared(family))
     assert caught.value.rule in {"several-text-encoders", "other-text-encoder"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_token_is_that_of_the_last_word(family: str):
+    """Of each text encoder, before the end of the text and what a template adds, as the rows of a name are found."""
+    model, prompt = shared(family), ONE
+    cond, rows = model.encode([prompt]), model.tokens([prompt], ("style",))[0].tolist()
+    found = tails(model, cond)[prompt]
+    words = [row for row, kind in enumerate(rows) if kind == 1]
+    assert [tail.start for tail in found] == [row for row in words if row + 1 not in words]
+    assert found[-1].stop == cond.lengths[0]
+    [alone] = tails(model, model.encode([""])).values()
+    assert all(0 <= tail.start < tail.stop for tail in alone)

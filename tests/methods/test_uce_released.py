@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import pytest
 import tiny
 import torch
-from families import FAMILIES, shared
 from torch import Tensor
 
 from expunge.diffusion.types import Cond
@@ -14,7 +13,6 @@ from expunge.methods.base import EditPrompts
 from expunge.methods.presets import read_preset
 from expunge.methods.uce import UCE
 from expunge.models.base import DiffusionModel
-from expunge.models.last_tokens import tails
 from expunge.models.scopes import SCOPES
 from expunge.training.edit_prompts import edited, read_by
 
@@ -133,16 +131,3 @@ def test_the_edit_is_that_of_the_released_code(pairing: str):
 def test_the_preset_has_the_settings_of_the_current_release():
     settings = read_preset("uce-published")["method"]
     assert METHODS[settings.pop("name")](**settings) == UCE(1.0, 1.0, 0.5, "last-token", "bare")
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_last_token_is_that_of_the_last_word(family: str):
-    """Of each text encoder, before the end of the text and what a template adds, as the rows of a name are found."""
-    model, prompt = shared(family), "a ring in neon style"
-    cond, rows = model.encode([prompt]), model.tokens([prompt], ("style",))[0].tolist()
-    found = tails(model, cond)[prompt]
-    words = [row for row, kind in enumerate(rows) if kind == 1]
-    assert [tail.start for tail in found] == [row for row in words if row + 1 not in words]
-    assert found[-1].stop == cond.lengths[0]
-    [alone] = tails(model, model.encode([""])).values()
-    assert all(0 <= tail.start < tail.stop for tail in alone)

@@ -28,15 +28,16 @@ class EraseDiff(Objective):
         L_r = E_{D_r} || eps_theta(x_t, t, c) - eps ||^2,     L_f = E_{D_f} || eps_theta(x_t, t, c_f) - eps_*(x_t, t, m) ||^2
         step along  grad L_r + lambda grad L_f,     lambda = max(0, eta - <grad L_f, grad L_r> / || grad L_f ||^2)
 
-    with m the prompt that has another concept of the same kind in place of the concept, sampled for each point.
+    with m a prompt of something else (`wrong_label`).
 
     Source: arXiv 2401.05779 for the bilevel problem, solved to first order with the dynamic barrier of BOME (arXiv 2209.08709, with phi =
     eta || grad L_f ||^2). BOME needs grad( L_f(theta) - L_f(theta_K) ), where theta_K is theta after K inner steps and is constant to the
-    gradient. This equals grad L_f, so there is no inner loop here. The released code runs one, which changes no gradient and takes more
-    than half of the time, and for Stable Diffusion it has a fixed lambda. The paper's L_f has noise of another distribution as its target
-    (its DDPM code: uniform); its code for Stable Diffusion has the current model's prediction under another prompt. Ours are the base
-    model's prediction as the target, on the same latents, and whitened steps. Whitened steps, Adam, and a separate lambda for each of the
-    `accumulate` parts of a batch satisfy the constraint approximately. The preset `erase-diff-published` has the released settings.
+    gradient. This equals grad L_f, so there is no inner loop here. The released code runs one, which changes no gradient, leaves its
+    moments in Adam, and takes more than half of the time. For Stable Diffusion it has a fixed lambda. The paper's L_f has noise of another
+    distribution as its target (its DDPM code: uniform); its code for Stable Diffusion has the current model's prediction under one other
+    prompt. Ours are the base model's prediction as the target, on the same latents, m sampled for each point, and whitened steps. Whitened
+    steps, Adam, and a separate lambda for each of the `accumulate` parts of a batch satisfy the constraint approximately. The preset
+    `erase-diff-published` has the released settings.
     """
 
     eta: Annotated[float, Gt(0)] = 1.0
@@ -47,6 +48,9 @@ class EraseDiff(Objective):
     goal_by: Literal["reference", "student"] = "reference"
     """Whose prediction under m is the goal of L_f: the base model's, or, as in the released code, that of the network itself, which changes
     during training."""
+    wrong_label: Literal["marginal", "anchor"] = "marginal"
+    """The prompt m. `marginal`: the prompt with another member of the kind in place of the concept, sampled for each point. `anchor`: the
+    prompt with the anchor in its place, one for all points, as in the released code, whose prompt is "a photo of a pokemon"."""
     variant: Variant = "xattn"
     """Which weights are trained (`expunge ls scopes`). Training fewer weights damages less and forgets less."""
 
@@ -54,7 +58,7 @@ class EraseDiff(Objective):
 
     @property
     def needs(self) -> frozenset[Need]:
-        shared: frozenset[Need] = frozenset({"forget", "marginal", "retain"})
+        shared: frozenset[Need] = frozenset({"forget", self.wrong_label, "retain"})
         return shared | {"reference"} if self.goal_by == "reference" else shared
 
     @property
@@ -65,7 +69,7 @@ class EraseDiff(Objective):
         x, kept, weights = batch.forget, batch.retain, list(models.weights.values())
         prediction, network = models.student(x), models.reference if self.goal_by == "reference" else models.student
         with torch.no_grad():
-            goal = network(x.given(batch.marginal))
+            goal = network(x.given(getattr(batch, self.wrong_label)))
         forget = squared_error(prediction, goal).mean()
         f = _gradients(forget, weights, x.x_t.numel())
         retain = denoising_error(models, kept).mean()

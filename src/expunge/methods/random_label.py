@@ -22,9 +22,9 @@ class RandomLabel(Relabelling):
 
     Source: arXiv 1911.04933 for random labels, a baseline for classifiers there, and arXiv 2310.12508 (SalUn) for this loss of diffusion
     models, which its released code also runs without a mask. As there, the goal is the current network's prediction. That code gives all
-    images the next class, and the paper any other class; here c' is sampled for each point. Student and goal have the same x_t, where the
-    released code encodes the image twice, with independent noise. Ours are the choice of divergence, images by the base model instead of
-    real ones, and by default cross-attention with whitened steps instead of all weights.
+    images the next class (`wrong_label` anchor), and the paper any other class; here c' is sampled for each point. Student and goal have
+    the same x_t, where the released code encodes the image twice, with independent noise. Ours are the choice of divergence, images by
+    the base model instead of real ones, and by default cross-attention with whitened steps instead of all weights.
     """
 
     variant: Variant = "xattn"

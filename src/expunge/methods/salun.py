@@ -32,11 +32,12 @@ class SalUn(Relabelling):
     retain prompts.
 
     Source: arXiv 2310.12508 for the loss and the mask: the gradient of the whole loss, summed over the images before its magnitude is
-    taken, with gamma the median over all weights together. The released code computes the gradient of the mask through a guided prediction
-    (`mask_guidance` 7.5). Here the mask has the denoising loss under the prompt, without guidance, like training. c' is sampled for each
-    point. The released mask ranks all weights of the network, and the published commands train all weights (`--variant full`, the preset
-    `salun-published`). With another variant the median there is still that of the whole network; here it is that of the weights that are
-    trained. Ours are the choice of divergence, and images by the base model instead of real ones.
+    taken, with gamma the median over all weights together. The released code computes the gradient of the mask through a guided
+    prediction (`mask_guidance` 7.5). Here the mask has the denoising loss under the prompt, without guidance, like training. c' is
+    sampled for each point; the released code has one (`wrong_label` anchor). The released mask ranks all weights of the network, and the
+    published commands train all weights (`--variant full`, the preset `salun-published`). With another variant the median there is still
+    that of the whole network; here it is that of the weights that are trained. Ours are the choice of divergence, and images by the base
+    model instead of real ones.
     """
 
     share: Annotated[float, Gt(0), Le(1)] = 0.5

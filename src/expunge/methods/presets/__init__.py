@@ -2,9 +2,7 @@
 
 Every setting is written out, so that a changed default does not change a preset. Presets that end in `-published` have the settings of the
 authors' released code, converted where a loss is scaled otherwise here; `mim-mu-paper` has what is known of a paper without released code.
-Their comments say what is converted. What differs all the same: whole trajectories of the base model in place of partial ones that are
-sampled in every step, images by the base model in place of real ones, a bank of points in place of new noise in every step, moments in
-float32 in place of 8 bits, and prompts of the vocabulary.
+Their comments say what is converted, and docs/lab/presets.md says what differs all the same.
 """
 
 from importlib import resources
