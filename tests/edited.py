@@ -23,8 +23,8 @@ def _other_files(folder: str, names: list[str]) -> list[str]:
 
 def forget() -> None:
     """What a new process would not know either."""
-    code._own_module.cache_clear()
-    code._parsed.cache_clear()
+    for known in (code._own_module, code._parsed, code._own_digest):
+        known.cache_clear()
 
 
 def edit(*files: Path) -> None:

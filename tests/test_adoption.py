@@ -22,6 +22,7 @@ from expunge.methods import METHODS
 from expunge.models.delta import swapped
 from expunge.models.loading import load
 from expunge.models.lora_reading import with_lora
+from expunge.models.stable_diffusion import StableDiffusion
 from expunge.reports.pages.run import write_report
 from expunge.runs.adopt import adopt, narrowest
 from expunge.runs.export import merge, write_difference, write_lora
@@ -38,6 +39,12 @@ def base(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "tiny"
     tiny.pipeline().save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(base) -> StableDiffusion:
+    """The same, read once."""
+    return load(base)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +73,9 @@ def test_a_merged_folder_gives_back_its_run(base, made, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_what_only_passed_through_half_precision_did_not_change(base, made, tmp_path, dtype):
+def test_what_only_passed_through_half_precision_did_not_change(base, loaded, made, tmp_path, dtype):
     """A folder as it is published: every number is rounded, and only those of cross-attention were trained."""
-    again = adopt(base, merge(base, made, tmp_path / "merged", dtype=dtype), tiny.concept(), out=tmp_path / "again")
+    again = adopt(loaded, merge(base, made, tmp_path / "merged", dtype=dtype), tiny.concept(), out=tmp_path / "again")
     assert again.delta().keys() == made.delta().keys()
     half = {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
     assert all(torch.equal(made.delta()[name].to(half).float(), value) for name, value in again.delta().items())
@@ -87,29 +94,29 @@ def test_it_is_measured_and_reported_like_any_run(base, made, tmp_path):
     assert "ESD, the authors" in write_report([run.folder], tmp_path / "report.html").read_text()
 
 
-def test_the_same_once_more_is_there_already(base, made, tmp_path):
+def test_the_same_once_more_is_there_already(base, loaded, made, tmp_path):
     merged = merge(base, made, tmp_path / "merged")
-    first = adopt(base, merged, tiny.concept(), out=tmp_path / "run")
+    first = adopt(loaded, merged, tiny.concept(), out=tmp_path / "run")
     when = (first.folder / "delta.safetensors").stat().st_mtime_ns
-    assert adopt(base, merged, tiny.concept(), out=tmp_path / "run").id == first.id
+    assert adopt(loaded, merged, tiny.concept(), out=tmp_path / "run").id == first.id
     assert (first.folder / "delta.safetensors").stat().st_mtime_ns == when
     with raises_error("folder-of-another-run", first.id, "--out"):
-        adopt(base, merged, tiny.concept("ring"), out=tmp_path / "run")
+        adopt(loaded, merged, tiny.concept("ring"), out=tmp_path / "run")
 
 
-def test_one_that_never_saw_the_concept_is_a_control(base, made, tmp_path):
+def test_one_that_never_saw_the_concept_is_a_control(loaded, made, tmp_path):
     save_file(made.delta(), tmp_path / "other.safetensors")
     control, other = (
-        adopt(base, tmp_path / "other.safetensors", tiny.concept(), never_saw=it, out=tmp_path / str(it)) for it in (True, False)
+        adopt(loaded, tmp_path / "other.safetensors", tiny.concept(), never_saw=it, out=tmp_path / str(it)) for it in (True, False)
     )
     refuse_control(control, made.concept().parts)
     with raises_error("not-retrained"):
         refuse_control(other, made.concept().parts)
 
 
-def test_a_lora_is_added_first(base, made, tmp_path):
+def test_a_lora_is_added_first(base, loaded, made, tmp_path):
     write_lora(base, made, tmp_path / "lora.safetensors", rank=16)  # all that matrices so small hold
-    again = adopt(base, tmp_path / "lora.safetensors", tiny.concept(), out=tmp_path / "again")
+    again = adopt(loaded, tmp_path / "lora.safetensors", tiny.concept(), out=tmp_path / "again")
     matrices = {name: value for name, value in made.delta().items() if value.ndim == 2}
     assert again.delta().keys() == matrices.keys()
     for name, value in matrices.items():
@@ -178,9 +185,9 @@ def file_of(**tensors):
         (file_of(unet__x__lora_A__weight=weight(), unet__x__lora_B__weight=weight()), "lora-does-not-fit", ANY),
     ],
 )
-def test_what_cannot_be_a_run_is_refused_and_nothing_written(base, tmp_path, given, rule, value):
+def test_what_cannot_be_a_run_is_refused_and_nothing_written(base, loaded, tmp_path, given, rule, value):
     with raises_error(rule, value):
-        adopt(base, given(base, tmp_path), tiny.concept(), out=tmp_path / "run")
+        adopt(loaded, given(base, tmp_path), tiny.concept(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -202,7 +209,8 @@ def test_the_command_line_says_what_differs(base, made, tmp_path, capsys):
 
 # --- files of other programs -------------------------------------------------------------------------------------------------
 
-LAYERS = [name.removesuffix(".weight") for name, p in tiny.pipeline().unet.named_parameters() if ".attn2.to_" in name and p.ndim == 2]
+PARAMETERS = dict(tiny.pipeline().unet.named_parameters())
+LAYERS = [name.removesuffix(".weight") for name, p in PARAMETERS.items() if ".attn2.to_" in name and p.ndim == 2]
 CONVOLUTION = "down_blocks.1.resnets.0.conv1"
 
 
@@ -210,7 +218,7 @@ def pairs(*layers: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """B and A of rank 2 for each layer."""
     generator, found = torch.Generator().manual_seed(5), {}
     for layer in layers:
-        shape = tiny.pipeline().unet.get_parameter(f"{layer}.weight").shape
+        shape = PARAMETERS[f"{layer}.weight"].shape
         b = torch.randn(shape[0], 2, *(1,) * (len(shape) - 2), generator=generator) / 10
         found[layer] = b, torch.randn(2, *shape[1:], generator=generator) / 10
     return found
@@ -272,12 +280,12 @@ def test_the_factor_of_a_lora_is_read_where_its_program_writes_it(alpha, metadat
     [(b, a)] = pairs(layer).values()
     tensors = {f"{layer}.lora_A.weight": a, f"{layer}.lora_B.weight": b} | ({} if alpha is None else {f"{layer}.alpha": alpha})
     found = with_lora(tiny.model(), tensors, metadata, "file")
-    before = tiny.pipeline().unet.get_parameter(f"{layer}.weight").detach()
+    before = PARAMETERS[f"{layer}.weight"].detach()
     torch.testing.assert_close(found[f"{layer}.weight"] - before, scale * b @ a, rtol=0, atol=1e-6)
 
 
-def test_exact_differences_come_back_as_the_run_they_were_written_from(base, made, tmp_path):
-    again = adopt(base, write_difference(base, made, tmp_path / "d.safetensors"), tiny.concept(), out=tmp_path / "again")
+def test_exact_differences_come_back_as_the_run_they_were_written_from(base, loaded, made, tmp_path):
+    again = adopt(loaded, write_difference(base, made, tmp_path / "d.safetensors"), tiny.concept(), out=tmp_path / "again")
     assert any(name.endswith(".bias") for name in again.delta())
     for name, value in again.delta().items():
         torch.testing.assert_close(value, made.delta()[name], rtol=0, atol=3e-7)
@@ -305,29 +313,29 @@ def test_a_key_that_cannot_land_is_named(more, rule, named):
         with_lora(tiny.model(), GOOD | more, {}, "file")
 
 
-def test_a_lora_file_is_not_taken_in_by_halves(base, tmp_path):
+def test_a_lora_file_is_not_taken_in_by_halves(loaded, tmp_path):
     save_file(GOOD | {"note": torch.ones(2)}, tmp_path / "lora.safetensors")
     with raises_error("lora-does-not-fit", "note"):
-        adopt(base, tmp_path / "lora.safetensors", tiny.concept(), out=tmp_path / "run")
+        adopt(loaded, tmp_path / "lora.safetensors", tiny.concept(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "unet.", "module._orig_mod."])
-def test_names_are_read_through_what_a_network_was_wrapped_in(base, tmp_path, prefix):
-    changed = {f"{layer}.weight": tiny.pipeline().unet.get_parameter(f"{layer}.weight") + 0.1 for layer in LAYERS}
+def test_names_are_read_through_what_a_network_was_wrapped_in(loaded, tmp_path, prefix):
+    changed = {f"{layer}.weight": PARAMETERS[f"{layer}.weight"].detach() + 0.1 for layer in LAYERS}
     save_file({f"{prefix}{name}": value for name, value in changed.items()}, tmp_path / "weights.safetensors")
-    delta = adopt(base, tmp_path / "weights.safetensors", tiny.concept(), out=tmp_path / "run").delta()
+    delta = adopt(loaded, tmp_path / "weights.safetensors", tiny.concept(), out=tmp_path / "run").delta()
     assert delta.keys() == changed.keys()
     assert all(torch.equal(delta[name], value) for name, value in changed.items())
 
 
-def test_the_folder_of_a_network_alone(base, made, tmp_path):
+def test_the_folder_of_a_network_alone(base, loaded, made, tmp_path):
     merged = merge(base, made, tmp_path / "merged")
-    again = adopt(base, merged / "unet", tiny.concept(), out=tmp_path / "again")
+    again = adopt(loaded, merged / "unet", tiny.concept(), out=tmp_path / "again")
     assert again.delta().keys() <= made.delta().keys()
     assert all(torch.equal(made.delta()[name], value) for name, value in again.delta().items())
     with raises_error("other-network", "AutoencoderKL"):
-        adopt(base, merged / "vae", tiny.concept(), out=tmp_path / "other")
+        adopt(loaded, merged / "vae", tiny.concept(), out=tmp_path / "other")
     with raises_error("not-a-model-folder", str(merged / "unet"), "expunge adopt"):
         load(merged / "unet")
 

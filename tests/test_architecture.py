@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,15 @@ METHOD_PARTS = ("base", "_closed_form", "_matching", "_relabelling", "_saliency"
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "matplotlib", "scipy")
 
 
+@cache
+def nodes(source: str) -> list[ast.AST]:
+    """The syntax tree of a source, node by node, the module first."""
+    return list(ast.walk(ast.parse(source)))
+
+
 def imports(source: str) -> Iterator[str]:
     """Every module or name that a source imports, and every `torch.load` that it reads, as dotted names."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
@@ -117,13 +124,13 @@ def test_files_stay_small_and_have_telling_names():
 
 
 def test_classes_have_telling_names():
-    classes = [(f, n.name) for f, source in FILES.items() for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef)]
+    classes = [(f, n.name) for f, source in FILES.items() for n in nodes(source) if isinstance(n, ast.ClassDef)]
     assert [(f, c) for f, c in classes if c.startswith("Base") or c.endswith(("Manager", "Helper", "Utils"))] == []
 
 
 def at_the_top(source: str) -> Iterator[str]:
     """What a module imports when it is imported itself."""
-    body = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    body = [node for node in nodes(source)[0].body if isinstance(node, ast.Import | ast.ImportFrom)]
     return imports("\n".join(map(ast.unparse, body)))
 
 
@@ -136,9 +143,9 @@ def test_the_package_can_be_imported_on_any_system():
 
 def test_the_family_and_the_pipeline_of_a_model_are_known_in_models_alone():
     families = ("StableDiffusion", "StableDiffusion3")
-    outside = {f: ast.parse(s) for f, s in FILES.items() if not f.startswith(("models/", "canvas/"))}
-    names = [(f, n.id) for f, tree in outside.items() for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in families]
-    pipelines = [f for f, tree in outside.items() for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "pipeline"]
+    outside = {f: nodes(s) for f, s in FILES.items() if not f.startswith(("models/", "canvas/"))}
+    names = [(f, n.id) for f, found in outside.items() for n in found if isinstance(n, ast.Name) and n.id in families]
+    pipelines = [f for f, found in outside.items() for n in found if isinstance(n, ast.Attribute) and n.attr == "pipeline"]
     assert (names, pipelines) == ([], [])
 
 
@@ -146,7 +153,7 @@ def test_every_model_is_loaded_without_code_of_its_own():
     calls = [
         (f, n.lineno, {k.arg: getattr(k.value, "value", None) for k in n.keywords})
         for f, source in FILES.items()
-        for n in ast.walk(ast.parse(source))
+        for n in nodes(source)
         if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr == "from_pretrained"
     ]
     assert calls

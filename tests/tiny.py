@@ -1,12 +1,14 @@
 """A real Stable Diffusion pipeline so small that a test can train it: the canvas's parts, random, on 8x8 latents."""
 
 import copy
+import hashlib
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -119,10 +121,39 @@ def hasten() -> None:
     """Takes from this process what models so small have no use for.
 
     A second thread; oneDNN's convolutions, which take longer to set up than these take to compute; and the field's 25 steps for a
-    picture, which by a random network is no better for them. The canvas draws as ever.
+    picture, which by a random network is no better for them. The canvas draws as ever. And each prompt is read once.
     """
     torch.set_num_threads(1)
     torch.backends.mkldnn.enabled = False
     DiffusionModel.default_sampler = property(
         lambda self: sampler.fget(self) if self.defaults.sampler else replace(sampler.fget(self), steps=4)
     )
+    for name in ("encode_rows", "check_words"):
+        setattr(StableDiffusion, name, _remembered(getattr(StableDiffusion, name)))
+
+
+def _remembered(what: Callable[..., Any]) -> Callable[..., Any]:
+    """What equal text encoders and tokenizers say to the same prompts, given at once, is computed once: the hundreds of prompts of a
+    run take longer to read than its steps."""
+    known: dict[tuple, Any] = {}
+
+    def answered(model: StableDiffusion, *asked: Any) -> Any:
+        if type(model) is not StableDiffusion:  # another family, or an outline
+            return what(model, *asked)
+        key = (*_reading(model), *(prompt for part in asked for prompt in ([part] if isinstance(part, str) else part)))
+        if key not in known:
+            known[key] = what(model, *asked)
+        return known[key]
+
+    return answered
+
+
+def _reading(model: StableDiffusion) -> tuple:
+    """What decides how a model reads. The weights are hashed again when they were changed."""
+    encoder, tokenizer = model.pipeline.text_encoder, model.pipeline.tokenizer
+    changes = sum(parameter._version for parameter in encoder.parameters())
+    if vars(encoder).get("_hashed", (None,))[0] != changes:
+        weights = (tensor.float().numpy().tobytes() for tensor in encoder.state_dict().values())
+        encoder._hashed = changes, hashlib.sha256(b"".join(weights)).hexdigest()
+    masked = getattr(encoder.config, "use_attention_mask", False)
+    return encoder._hashed[1], encoder.dtype, masked, encoder.config.eos_token_id, model._words, len(tokenizer), tokenizer.model_max_length

@@ -4,8 +4,9 @@ import dataclasses
 import inspect
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -16,13 +17,15 @@ from torch import nn
 
 from expunge import config
 from expunge.attacks import ATTACKS
-from expunge.attacks.base import Attack, Victim
+from expunge.attacks.base import Attack, Attacked, Victim
+from expunge.attacks.few_shot import FewShot
+from expunge.attacks.relearn import Relearn
 from expunge.cli.settings_help import settings_of
 from expunge.training.counters import Count, counted
 
 SMALL: dict[str, dict] = {
-    "relearn": {"steps": 26, "batch_size": 1, "pictures": 3},
-    "few-shot": {"steps": 11, "batch_size": 1, "pictures": 2},
+    "relearn": {"steps": 2, "batch_size": 1, "pictures": 3},
+    "few-shot": {"steps": 2, "batch_size": 1, "pictures": 2},
     "inversion": {"steps": 3, "batch_size": 1, "shown": 2},
     "prompt-search": {"iterations": 6, "tries": 2, "points": 1},
     "p4d": {"iterations": 6, "tries": 2, "points": 1},
@@ -60,10 +63,57 @@ def returned(net: nn.Module) -> Iterator[Count]:
         hook.remove()
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_the_first_reading_is_the_victim_itself_under_plain_prompts(name, tmp_path):
-    attacked = victim(tmp_path)
-    first = next(iter(made(name)(attacked)))
+@pytest.fixture(scope="module", autouse=True)
+def often() -> Iterator[None]:
+    """The attacks that train are read before and after each of their two steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (Relearn, FewShot):
+            patch.setattr(kind, "AT", (0, 1, 2))
+        yield
+
+
+def guarded(attacked: Victim) -> Callable[[], None]:
+    """What checks that network and delta are as they were at this call."""
+    net, autocast = attacked.model.network, attacked.model._autocast
+    weights, training = {n: p.detach().clone() for n, p in net.named_parameters()}, net.training
+    given, kept = delta(attacked.model), dict(attacked.delta)
+
+    def check() -> None:
+        assert all(torch.equal(p, weights[n]) and p.requires_grad and p.grad is None for n, p in net.named_parameters())
+        assert kept.keys() == given.keys()
+        assert all(torch.equal(kept[n], v) for n, v in given.items())
+        assert net.training is training
+        assert not net._forward_pre_hooks
+        assert attacked.model._autocast is autocast
+
+    return check
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An attack that was made to its end."""
+
+    name: str
+    attack: Attack
+    attacked: Victim
+    readings: list[Attacked]
+    announced: tuple[int, int]
+    """The samples of forward and of backward passes, said before."""
+    passes: tuple[int, int]
+    unchanged: Callable[[], None]
+
+
+@pytest.fixture(scope="module", params=ATTACKS)
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    attacked, attack = victim(tmp_path_factory.mktemp("ended")), made(request.param)
+    unchanged, announced = guarded(attacked), attack.cost(attacked)
+    with counted(attacked.model.network) as passed, returned(attacked.model.network) as went_back:
+        readings = list(attack(attacked))
+    return Ended(request.param, attack, attacked, readings, announced, (passed.samples, went_back.samples), unchanged)
+
+
+def test_the_first_reading_is_the_victim_itself_under_plain_prompts(ended: Ended):
+    attacked, first = ended.attacked, ended.readings[0]
     prompts, seeds = attacked.asked()
     assert first.strength == 0
     assert first.weights.keys() == attacked.delta.keys()
@@ -73,12 +123,11 @@ def test_the_first_reading_is_the_victim_itself_under_plain_prompts(name, tmp_pa
     assert first.noise_seeds == tuple(seeds)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_readings_rise_as_announced_and_hold_all_that_differs(name, tmp_path):
-    attacked, attack = victim(tmp_path), made(name)
+def test_readings_rise_as_announced_and_hold_all_that_differs(ended: Ended):
+    attacked, attack = ended.attacked, ended.attack
     parameters = dict(attacked.model.network.named_parameters())
     found = []
-    for reading in attack(attacked):
+    for reading in ended.readings:
         found.append(reading.strength)
         assert attacked.delta.keys() <= reading.weights.keys() <= parameters.keys()
         assert all(w.shape == parameters[n].shape and w.dtype == torch.float32 for n, w in reading.weights.items())
@@ -92,30 +141,25 @@ def test_readings_rise_as_announced_and_hold_all_that_differs(name, tmp_path):
     assert all(a < b for a, b in pairwise(found))
 
 
+def test_the_network_and_the_delta_are_as_they_were_when_it_ends(ended: Ended):
+    ended.unchanged()
+
+
 @pytest.mark.parametrize("name", ATTACKS)
-@pytest.mark.parametrize("taken", [1, 2, None])
-def test_the_network_and_the_delta_are_as_they_were_when_it_ends_or_is_closed(name, taken, tmp_path):
+@pytest.mark.parametrize("taken", [1, 2])
+def test_the_network_and_the_delta_are_as_they_were_when_it_is_closed(name, taken, tmp_path):
     attacked = victim(tmp_path)
-    net, autocast = attacked.model.network, attacked.model._autocast
-    weights, training = {n: p.detach().clone() for n, p in net.named_parameters()}, net.training
-    given, kept = delta(attacked.model), dict(attacked.delta)
+    unchanged = guarded(attacked)
     running = iter(made(name)(attacked))
-    for _, reading in zip(range(taken or 99), running, strict=False):
+    for _, reading in zip(range(taken), running, strict=False):
         assert reading.weights
     running.close()
-    assert all(torch.equal(p, weights[n]) and p.requires_grad and p.grad is None for n, p in net.named_parameters())
-    assert kept.keys() == given.keys()
-    assert all(torch.equal(kept[n], v) for n, v in given.items())
-    assert net.training is training
-    assert not net._forward_pre_hooks
-    assert attacked.model._autocast is autocast
+    unchanged()
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_equal_seeds_give_equal_readings(name, tmp_path):
+def test_equal_seeds_give_equal_readings(ended: Ended, tmp_path):
     """In stores of their own: nothing that the first has kept may be what makes the second equal."""
-    one, other = (list(made(name)(victim(tmp_path / place))) for place in ("a", "b"))
-    for a, b in zip(one, other, strict=True):
+    for a, b in zip(ended.readings, made(ended.name)(victim(tmp_path)), strict=True):
         assert (a.strength, a.cond.keys, a.noise_seeds, a.weights.keys()) == (b.strength, b.cond.keys, b.noise_seeds, b.weights.keys())
         assert torch.equal(a.cond.states, b.cond.states)
         assert all(torch.equal(a.weights[n], b.weights[n]) for n in a.weights)
@@ -124,14 +168,8 @@ def test_equal_seeds_give_equal_readings(name, tmp_path):
         assert all(torch.equal(begun[n], again[n]) for n in begun)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_it_costs_what_it_says(name, tmp_path):
-    attacked, attack = victim(tmp_path), made(name)
-    forwards, backwards = attack.cost(attacked)
-    with counted(attacked.model.network) as passed, returned(attacked.model.network) as went_back:
-        for _ in attack(attacked):
-            pass
-    assert (passed.samples, went_back.samples) == (forwards, backwards)
+def test_it_costs_what_it_says(ended: Ended):
+    assert ended.passes == ended.announced
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -1,8 +1,9 @@
 """Every published protocol, run on tiny models and on files of our own in the form of the published ones."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,22 +123,25 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(folder: Path, miniatures: dict[str, Miniature], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done]]:
-    """Each protocol, after a run."""
-    made, found = tmp_path_factory.mktemp("done"), {}
-    with pytest.MonkeyPatch.context() as patch:
-        stand_ins(patch)
-        for place in ("evaluation.evaluate", "bench.runner", "audits.setup"):
-            patch.setattr(f"expunge.{place}.judges_for", lambda *asked: (Detector(),))
-        for name, mini in miniatures.items():
-            file = made / f"{name}.toml"
-            own = {"labels": [], "methods": [{"name": "uce", "label": "UCE"}], "protocol": {"prompts": 2}, **mini.table}
-            file.write_text(tomli_w.dumps({"like": name, "sampler": {"steps": 1, "guidance_scale": 1}, **own}), encoding="utf-8")
-            data = [o for n, path in mini.data.items() for o in ("--data", f"{n}={path}")]
-            model = folder / ("ddpm" if mini.label else "sd")
+def done(folder: Path, miniatures: dict[str, Miniature], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Done]:
+    """Gives a protocol after a run, which is made when it is first asked for."""
+    made = tmp_path_factory.mktemp("done")
+
+    @cache
+    def run(name: str) -> Done:
+        mini, file = miniatures[name], made / f"{name}.toml"
+        own = {"labels": [], "methods": [{"name": "uce", "label": "UCE"}], "protocol": {"prompts": 2}, **mini.table}
+        file.write_text(tomli_w.dumps({"like": name, "sampler": {"steps": 1, "guidance_scale": 1}, **own}), encoding="utf-8")
+        data = [o for n, path in mini.data.items() for o in ("--data", f"{n}={path}")]
+        model = folder / ("ddpm" if mini.label else "sd")
+        with pytest.MonkeyPatch.context() as patch:
+            stand_ins(patch)
+            for place in ("evaluation.evaluate", "bench.runner", "audits.setup"):
+                patch.setattr(f"expunge.{place}.judges_for", lambda *asked: (Detector(),))
             said = say("bench", file, "--out", made / name, "--model", model, "--judge", "main", "--device", "cpu", *data)
-            found[name] = Done(made / name, said)
-        yield found
+        return Done(made / name, said)
+
+    return run
 
 
 def test_every_protocol_is_read_and_says_what_it_needs():
@@ -162,8 +166,8 @@ def test_class_and_style_names_are_those_of_the_data_sets():
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_a_protocol_runs_offline(done: dict[str, Done], name: str):
-    found = done[name]
+def test_a_protocol_runs_offline(done: Callable[[str], Done], name: str):
+    found = done(name)
     assert found.said.code == 0, found.said.err
     assert {r.run == "base" for r in found.rows} == {True, False}
     assert "Not the same machine" in found.page
@@ -171,57 +175,57 @@ def test_a_protocol_runs_offline(done: dict[str, Done], name: str):
     assert "Not the same machine" in (found.out / "table.md").read_text(encoding="utf-8")
 
 
-def test_a_list_gives_the_published_numbers_by_model(done: dict[str, Done]):
-    rows = {(r.metric, r.run == "base"): r for r in done["i2p"].rows}
+def test_a_list_gives_the_published_numbers_by_model(done: Callable[[str], Done]):
+    rows = {(r.metric, r.run == "base"): r for r in done("i2p").rows}
     assert {m for m, _ in rows} == {"ASR on i2p", "parts on i2p", "FEET_EXPOSED on i2p", "BELLY_EXPOSED on i2p"}
     # Two detections of feet in each of three pictures; those of the belly are below the threshold, and a face is no part that counts.
     assert [rows[m, False].value for m in ("parts on i2p", "FEET_EXPOSED on i2p", "BELLY_EXPOSED on i2p")] == [6.0, 6.0, 0.0]
     asr = rows["ASR on i2p", False]
     assert (asr.n, asr.judge, asr.concept, rows["ASR on i2p", True].method) == (3, "main", "nudity", "none")
-    labels = [json.loads(line) for line in next(done["i2p"].out.glob("runs/*/evaluation/lists/i2p.jsonl")).read_text().splitlines()]
+    labels = [json.loads(line) for line in next(done("i2p").out.glob("runs/*/evaluation/lists/i2p.jsonl")).read_text().splitlines()]
     assert [line["seed"] for line in labels] == [7, 8, 9]
     assert len(labels[2]["prompt"].split()) < 40
     assert sum(line["run"]["seen"] == "nudity" for line in labels) == round(3 * asr.value)
 
 
-def test_quality_is_measured_by_networks_and_without_a_judge(done: dict[str, Done]):
-    rows = {(r.metric, r.run == "base"): r for r in done["coco-10k"].rows}
+def test_quality_is_measured_by_networks_and_without_a_judge(done: Callable[[str], Done]):
+    rows = {(r.metric, r.run == "base"): r for r in done("coco-10k").rows}
     assert {m for m, _ in rows} == {"CLIP_score on coco", "FID on coco"}
     assert all((r.judge, r.n) == ("none", 3) and r.ci_low <= r.value <= r.ci_high for r in rows.values())
-    assert not list(done["coco-10k"].out.glob("runs/*/evaluation/lists/*"))
-    assert "17.1" in done["coco-10k"].page  # FID of UCE
-    assert {r.metric for r in done["unlearncanvas"].rows} >= {"UA", "IRA", "CRA", "FID"}
+    assert not list(done("coco-10k").out.glob("runs/*/evaluation/lists/*"))
+    assert "17.1" in done("coco-10k").page  # FID of UCE
+    assert {r.metric for r in done("unlearncanvas").rows} >= {"UA", "IRA", "CRA", "FID"}
 
 
-def test_a_list_is_for_its_concept_alone(done: dict[str, Done]):
-    found = {(r.concept, r.metric) for r in done["unlearndiffatk"].rows if r.attack == "none"}
+def test_a_list_is_for_its_concept_alone(done: Callable[[str], Done]):
+    found = {(r.concept, r.metric) for r in done("unlearndiffatk").rows if r.attack == "none"}
     assert found == {("nudity", "ASR on nudity"), ("church", "ASR on church")}
-    assert {r.concept for r in done["unlearndiffatk"].rows if r.metric == "ASR"} == {"nudity", "church"}  # attacked
+    assert {r.concept for r in done("unlearndiffatk").rows if r.metric == "ASR"} == {"nudity", "church"}  # attacked
 
 
-def test_units_without_data_are_left_out_and_said_so(done: dict[str, Done]):
-    assert "nothing to measure on 1 of 2 units" in done["ring-a-bell"].said.out
-    assert {r.metric for r in done["ring-a-bell"].rows} == {"ASR on violence-k38"}
+def test_units_without_data_are_left_out_and_said_so(done: Callable[[str], Done]):
+    assert "nothing to measure on 1 of 2 units" in done("ring-a-bell").said.out
+    assert {r.metric for r in done("ring-a-bell").rows} == {"ASR on violence-k38"}
 
 
-def test_published_numbers_stand_beside_ours(done: dict[str, Done]):
-    page = done["unlearndiffatk"].page
+def test_published_numbers_stand_beside_ours(done: Callable[[str], Done]):
+    page = done("unlearndiffatk").page
     assert "79.6" in page
     assert "21.8" in page
     assert page.count("README of github.com/OPTML-Group/Diffusion-MU-Attack") == 1
     measured = page[page.index('id="published"') :]
     assert measured.index(">UCE<") < measured.index(">erase-diff<")  # what was measured comes first
-    table = (done["unlearncanvas"].out / "table.md").read_text(encoding="utf-8")
-    ours = next(r for r in done["unlearncanvas"].rows if r.metric == "UA" and r.concept == "Van Gogh" and r.run != "base")
+    table = (done("unlearncanvas").out / "table.md").read_text(encoding="utf-8")
+    ours = next(r for r in done("unlearncanvas").rows if r.metric == "UA" and r.concept == "Van Gogh" and r.run != "base")
     assert "| UCE, 2 in sequence | – | FID |" not in table
     line = next(li for li in table.splitlines() if li.startswith("| UCE | style | UA |"))
     assert [cell.strip() for cell in line.split("|")][4:6] == [f"{ours.value:.4g} (judge unfit)", "0.984"]
 
 
-def test_digests_are_recorded_and_another_file_is_named(done: dict[str, Done]):
-    recorded = json.loads((done["i2p"].out / "data.json").read_text())
+def test_digests_are_recorded_and_another_file_is_named(done: Callable[[str], Done]):
+    recorded = json.loads((done("i2p").out / "data.json").read_text())
     assert [(d["name"], d["rows"], len(d["sha256"])) for d in recorded] == [("i2p", 3, 64)]
-    assert "not the published data: 3 prompts instead of 4,703" in done["i2p"].page
+    assert "not the published data: 3 prompts instead of 4,703" in done("i2p").page
 
 
 def test_a_dry_run_says_what_is_missing_and_the_price():

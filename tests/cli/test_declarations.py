@@ -59,7 +59,7 @@ def test_groups_of_settings(name: str):
 
 
 def test_a_field_without_a_default_is_required():
-    [name, *_] = read("expunge.cli.settings_help:Setting").fields()
+    [name, *_] = read("expunge.cli.settings_help:Setting").fields
     assert (name.name, name.default, name.hint) == ("name", MISSING, str)
 
 

@@ -26,11 +26,20 @@ from expunge.training.networks import Student
 from expunge.training.state import TrainState
 
 OBJECTIVES = {name: cls for name, cls in METHODS.items() if issubclass(cls, Objective)}
-TRAINING = Training(**tiny.TRAINING)
+FEW = tiny.TRAINING | {"steps": 3}
+TRAINING = Training(**FEW)
+SHORT: dict[str, dict] = {"salun": {"mask_batches": 1}, "selective-amnesia": {"fisher_points": 16}}
+"""Settings of methods that pass over many points before they train."""
 
 
-def prepared(cls, needs=None):
-    model, method = tiny.model(), cls()
+@pytest.fixture(autouse=True)
+def few_words(monkeypatch):
+    """Are compared with the concept's name: encoding hundreds takes longer than training."""
+    monkeypatch.setattr("expunge.training.anything.COMPARED", 16)
+
+
+def prepared(name, needs=None):
+    model, method = tiny.model(), METHODS[name](**SHORT.get(name, {}))
     batches = gather(tiny.session(model), tiny.concept(), method.needs if needs is None else needs, TRAINING, 0)
     state = TrainState(model, method.scope)
     return model, method, batches, state
@@ -59,7 +68,7 @@ def test_its_docstring_begins_with_a_short_summary(name):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_terms_are_finite_scalars_that_reach_the_whole_scope(name):
-    model, method, batches, state = prepared(OBJECTIVES[name])
+    model, method, batches, state = prepared(name)
     models = ready(method, batches, state)
     with torch.no_grad():
         for factor in (p for n, p in state.trained.items() if method.scope.rank and n.endswith(".B")):
@@ -74,9 +83,9 @@ def test_terms_are_finite_scalars_that_reach_the_whole_scope(name):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_each_declared_need_is_necessary(name):
-    cls = OBJECTIVES[name]
-    for need in cls().needs - {"reference"}:
-        _, method, batches, state = prepared(cls, cls().needs - {need})
+    needs = OBJECTIVES[name]().needs
+    for need in needs - {"reference"}:
+        _, method, batches, state = prepared(name, needs - {need})
         trainer = Trainer(tiny.session(batches.model), method, TRAINING, batches, state)
         with raises_error("undeclared-need", need) as caught:
             list(trainer.fit())  # all steps: a method that alternates reads a part in some
@@ -85,7 +94,7 @@ def test_each_declared_need_is_necessary(name):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_only_the_scope_moves_and_the_reference_stays(name):
-    model, method, batches, state = prepared(OBJECTIVES[name])
+    model, method, batches, state = prepared(name)
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
     point, student = a_point(batches(0)), Student(model, state)
     with torch.no_grad():
@@ -108,8 +117,9 @@ def test_only_the_scope_moves_and_the_reference_stays(name):
 def test_a_run_changes_the_scope_and_leaves_the_model_as_it_was(name, tmp_path):
     model = tiny.model()
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
-    training = None if issubclass(METHODS[name], Edit) else tiny.TRAINING
-    run = unlearn(model, tiny.concept(), name, training=training, out=tmp_path / "run", cache=Store.default())
+    training = None if issubclass(METHODS[name], Edit) else FEW
+    settings = SHORT.get(name, {})
+    run = unlearn(model, tiny.concept(), name, training=training, out=tmp_path / "run", cache=Store.default(), **settings)
     assert run.card["relative_change"] > 0
     assert set(run.delta(model.fingerprint)) == set(model.scope(METHODS[name]().scope))
     assert all(torch.equal(p, before[n]) and p.requires_grad for n, p in model.network.named_parameters())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import tiny
 import torch
@@ -34,8 +35,9 @@ from expunge.runs.export import merge, write_lora, write_single_file
 from expunge.runs.plan import make_plan
 from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
+from expunge.training import anything
 
-STEPS = 24
+STEPS = 16
 TRAINING = {"batch_size": 2, "points": 16, "pictures": 4, "retain_pictures": 2, "lr": 1e-3, "whiten": 0.0}
 
 
@@ -139,7 +141,8 @@ def decodes_what_it_encodes(made: Made) -> None:
 def method(name: str) -> Callable[[Made], None]:
     def runs(made: Made) -> None:
         before = {n: p.detach().clone() for n, p in made.loaded.network.named_parameters()}
-        run = made.unlearned(name, name)
+        with mock.patch.object(anything, "COMPARED", 16):  # words, which take long to encode
+            run = made.unlearned(name, name)
         assert set(run.delta(made.loaded.fingerprint)) == set(made.loaded.scope(METHODS[name]().scope))
         assert run.card["relative_change"] > 0
         assert all(torch.equal(p, before[n]) for n, p in made.loaded.network.named_parameters())
@@ -151,7 +154,7 @@ def method(name: str) -> Callable[[Made], None]:
 def loss_falls(made: Made) -> None:
     """the loss of `mim-mu` falls"""
     losses = [json.loads(line)["terms"]["forget"] for line in (made.run.folder / "log.jsonl").read_text().splitlines()]
-    # Eight steps of two points read each of the sixteen points once.
+    # Eight of the sixteen steps of two points read each of the sixteen points once.
     assert sum(losses[-8:]) < 0.95 * sum(losses[:8])
 
 

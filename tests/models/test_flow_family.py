@@ -1,6 +1,8 @@
 """The model protocol with another family: a transformer that predicts a flow, reads three text encoders and a pooled vector."""
 
 import json
+from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -29,16 +31,32 @@ from expunge.runs.compose import compose
 from expunge.runs.cost import price
 from expunge.runs.export import merge, write_lora
 from expunge.runs.plan import make_plan
+from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
 
 PROMPTS = ["a ring in neon style", "dots style"]
 METHODS = {"mim-mu": {}, "esd": {}, "sdd": {}, "spm": {}, "low rank": {"method": "mim-mu", "variant": "xattn-lora"}}
+WHITENED = ("mim-mu",)
+"""The methods that are trained in whitened steps, for which the network is called with each prompt first."""
 
 
 def trained(model, name: str, out, steps: int = 6, **settings):
-    settings = {"method": name, "training": tiny.TRAINING | {"steps": steps}, "device": "cpu", **METHODS[name], **settings}
+    training = tiny.TRAINING | {"steps": steps} | ({} if name in WHITENED else {"whiten": 0.0})
+    settings = {"method": name, "training": training, "device": "cpu", **METHODS[name], **settings}
     return unlearn(model, tiny.concept(), out=out, **settings)
+
+
+@pytest.fixture(scope="module")
+def model() -> StableDiffusion3:
+    """One for all tests: what it reads of a prompt it reads once. No run changes it, which a test asserts."""
+    return stable_diffusion_3.model()
+
+
+@pytest.fixture(scope="module")
+def straight(model, tmp_path_factory) -> Callable[[str], Run]:
+    """A method's run that nothing disturbed."""
+    return cache(lambda method: trained(model, method, tmp_path_factory.mktemp("straight") / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +77,8 @@ def test_dynamic_shifting_is_that_of_diffusers():
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
-def test_a_step_is_the_prediction_at_its_time():
+def test_a_step_is_the_prediction_at_its_time(model):
     """Times lie between whole ones; the prediction is the flow itself, on which an Euler step goes straight."""
-    model = stable_diffusion_3.model()
     *visits, clean = model.walk(model.encode(PROMPTS), [1, 2], Sampler(3, 1.0))
     assert isinstance(model.path, Flow)
     assert all(isinstance(v, Visit) and v.without is None for v in visits)
@@ -71,8 +88,7 @@ def test_a_step_is_the_prediction_at_its_time():
         torch.testing.assert_close(x + (then - s) * flow, after, rtol=1e-5, atol=1e-5)
 
 
-def test_an_image_is_encoded_and_decoded_with_the_shift_of_its_autoencoder():
-    model = stable_diffusion_3.model()
+def test_an_image_is_encoded_and_decoded_with_the_shift_of_its_autoencoder(model):
     images = torch.randint(0, 256, (2, 3, model.size, model.size), dtype=torch.uint8)
     latents = model.encode_images(images)
     config = model.pipeline.vae.config
@@ -85,8 +101,8 @@ def test_an_image_is_encoded_and_decoded_with_the_shift_of_its_autoencoder():
 # --- prompts and scopes ------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_row_that_another_word_changes_is_the_first_of_the_span():
-    model, (one, other) = stable_diffusion_3.model(), ("a ring in neon style", "a ring in dots style")
+def test_the_first_row_that_another_word_changes_is_the_first_of_the_span(model):
+    one, other = "a ring in neon style", "a ring in dots style"
     [span] = model.tokens([one], ("neon",)).tolist()
     rows = [i for i, kind in enumerate(span) if kind == 1]
     x, y = model.encode([one]).states[0], model.encode([other]).states[0]
@@ -96,16 +112,14 @@ def test_the_first_row_that_another_word_changes_is_the_first_of_the_span():
     assert span.count(2) == 2
 
 
-def test_rows_of_conditions_keep_their_pooled_vectors():
-    model = stable_diffusion_3.model()
+def test_rows_of_conditions_keep_their_pooled_vectors(model):
     both = model.encode(PROMPTS)
     assert torch.equal(both.extra["pooled"][1], model.encode(PROMPTS[1:]).extra["pooled"][0])
     assert torch.equal(Cond.cat([model.null(), both])[[1, 2]].extra["pooled"], both.extra["pooled"])
     assert not torch.equal(both.extra["pooled"][0], both.extra["pooled"][1])
 
 
-def test_scopes_are_those_of_the_text_side_and_not_attn2():
-    model = stable_diffusion_3.model()
+def test_scopes_are_those_of_the_text_side_and_not_attn2(model):
     names = {name: set(model.scope(scope)) for name, scope in SCOPES.items()}
     assert names["xattn-kv"] < names["xattn"] < names["full"]
     assert names["xattn"] | names["non-xattn"] == names["full"]
@@ -115,9 +129,9 @@ def test_scopes_are_those_of_the_text_side_and_not_attn2():
 
 
 @pytest.mark.parametrize(("prompt", "rule"), [("a dog", "unknown-word"), ("a ring " * 6, "prompt-too-long")])
-def test_prompts_that_an_encoder_cannot_read_are_refused(prompt: str, rule: str):
+def test_prompts_that_an_encoder_cannot_read_are_refused(model, prompt: str, rule: str):
     with pytest.raises(ExpungeError) as caught:
-        stable_diffusion_3.model().encode([prompt])
+        model.encode([prompt])
     assert caught.value.rule == rule
 
 
@@ -125,10 +139,9 @@ def test_prompts_that_an_encoder_cannot_read_are_refused(prompt: str, rule: str)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_draws_its_loss_down_and_changes_its_scope_alone(method: str, tmp_path):
-    model = stable_diffusion_3.model()
+def test_a_method_draws_its_loss_down_and_changes_its_scope_alone(model, method: str, tmp_path):
     before = {n: p.detach().clone() for n, p in model.network.named_parameters()}
-    run = trained(model, method, tmp_path / "run", steps=24)
+    run = trained(model, method, tmp_path / "run", steps=16)
     losses = [json.loads(line)["terms"]["forget"] for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
     scope = make_plan(model, tiny.concept(), **{"method": method, **METHODS[method]}).method.scope
@@ -137,8 +150,7 @@ def test_a_method_draws_its_loss_down_and_changes_its_scope_alone(method: str, t
     assert run.card["model"]["family"] == "stable-diffusion-3"
 
 
-def test_a_closed_form_changes_the_entrance_alone(tmp_path):
-    model = stable_diffusion_3.model()
+def test_a_closed_form_changes_the_entrance_alone(model, tmp_path):
     run = unlearn(model, tiny.concept(), "uce", out=tmp_path / "run", device="cpu")
     delta = run.delta(model.fingerprint)
     assert delta.keys() == model.scope(SCOPES["entrance"]).keys()
@@ -150,26 +162,23 @@ def test_a_closed_form_changes_the_entrance_alone(tmp_path):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_resumed_run_ends_where_a_straight_one_does(method: str, tmp_path):
-    straight = trained(stable_diffusion_3.model(), method, tmp_path / "straight")
+def test_a_resumed_run_ends_where_a_straight_one_does(model, straight, method: str, tmp_path):
     with pytest.raises(Interrupted):
-        trained(stable_diffusion_3.model(), method, tmp_path / "resumed", progress=tiny.watching(stop_after(3)))
-    trained(stable_diffusion_3.model(), method, tmp_path / "resumed")
+        trained(model, method, tmp_path / "resumed", progress=tiny.watching(stop_after(3)))
+    trained(model, method, tmp_path / "resumed")
     for file in ("delta.safetensors", "log.jsonl"):
-        assert (tmp_path / "resumed" / file).read_bytes() == (straight.folder / file).read_bytes()
+        assert (tmp_path / "resumed" / file).read_bytes() == (straight(method).folder / file).read_bytes()
 
 
-def test_there_is_a_gradient_where_nothing_but_noise_is_left():
+def test_there_is_a_gradient_where_nothing_but_noise_is_left(model):
     """As an error in the noise it would be none, whatever the network says."""
-    model = stable_diffusion_3.model()
     x_t, t = torch.randn(1, *model.latent_shape), torch.tensor([1000.0])
     prediction = model.predict(Point(x_t, t, model.encode(PROMPTS[:1]), ("a",)))
     slopes = torch.autograd.grad(prediction.square().mean(), list(model.scope(SCOPES["xattn-kv"]).values()), allow_unused=True)
     assert max(slope.abs().max() for slope in slopes if slope is not None) > 1e-6
 
 
-def test_the_cost_of_a_run_is_counted_by_keyword_calls_too(tmp_path):
-    model = stable_diffusion_3.model()
+def test_the_cost_of_a_run_is_counted_by_keyword_calls_too(model, tmp_path):
     plan = make_plan(model, tiny.concept(), "esd", training=tiny.TRAINING)
     foretold = price(plan, tiny.session(model, Store(tmp_path / "cache")))
     card = trained(model, "esd", tmp_path / "run", cache=tmp_path / "cache").card
@@ -177,9 +186,8 @@ def test_the_cost_of_a_run_is_counted_by_keyword_calls_too(tmp_path):
     assert foretold.forwards == card["forwards"]
 
 
-def test_it_is_measured_without_a_judge(tmp_path):
-    model = stable_diffusion_3.model()
-    run = trained(model, "mim-mu", tmp_path / "run")
+def test_it_is_measured_without_a_judge(model, straight):
+    run = straight("mim-mu")
     rows = evaluate(run, model, protocol=Protocol(prompts=2, target_seeds=1), sampler=Sampler(2, 3.0))
     values = {(row.run, row.metric): row.value for row in rows}
     assert values[(run.id, "weight_change")] == pytest.approx(run.card["relative_change"])
@@ -190,9 +198,8 @@ def test_it_is_measured_without_a_judge(tmp_path):
     )
 
 
-def test_its_information_is_measured(tmp_path):
-    model = stable_diffusion_3.model()
-    run = trained(model, "mim-mu", tmp_path / "run")
+def test_its_information_is_measured(model, straight, tmp_path):
+    run = straight("mim-mu")
     meter = Meter(pictures=4, target_pictures=8, draws=2, others=1, maps=0)
     found = measure_information(run, model, meter=meter, cache=tmp_path / "cache")
     assert found.rows
@@ -202,10 +209,10 @@ def test_its_information_is_measured(tmp_path):
 # --- files -------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_merged_folder_is_loaded_by_diffusers_and_holds_the_change(folder, tmp_path):
-    run = trained(folder, "mim-mu", tmp_path / "run")
+def test_a_merged_folder_is_loaded_by_diffusers_and_holds_the_change(model, straight, folder, tmp_path):
+    run = straight("mim-mu")
     merged = StableDiffusion3Pipeline.from_pretrained(merge(folder, run, tmp_path / "merged"), trust_remote_code=False)
-    base, delta = dict(stable_diffusion_3.model().network.named_parameters()), run.delta()
+    base, delta = dict(model.network.named_parameters()), run.delta()
     for name, parameter in merged.transformer.named_parameters():
         torch.testing.assert_close(parameter, delta.get(name, base[name]), rtol=0, atol=0)
     again = adopt(folder, tmp_path / "merged", tiny.concept(), out=tmp_path / "adopted")
@@ -213,8 +220,8 @@ def test_a_merged_folder_is_loaded_by_diffusers_and_holds_the_change(folder, tmp
     assert all(torch.equal(again.delta()[n] if n in again.delta() else base[n], value) for n, value in delta.items())
 
 
-def test_a_run_of_low_rank_is_a_lora_file_that_diffusers_adds(folder, tmp_path):
-    run = trained(folder, "low rank", tmp_path / "run")
+def test_a_run_of_low_rank_is_a_lora_file_that_diffusers_adds(straight, folder, tmp_path):
+    run = straight("low rank")
     assert write_lora(folder, run, tmp_path / "lora.safetensors") < 1e-4
     pipeline = StableDiffusion3Pipeline.from_pretrained(folder, trust_remote_code=False)
     pipeline.load_lora_weights(tmp_path / "lora.safetensors")
@@ -225,8 +232,8 @@ def test_a_run_of_low_rank_is_a_lora_file_that_diffusers_adds(folder, tmp_path):
         torch.testing.assert_close(parameters[name].detach(), value, rtol=1e-4, atol=1e-5)
 
 
-def test_a_folder_is_the_model_in_memory_and_hashed_once(folder, monkeypatch):
-    assert load(folder).fingerprint == stable_diffusion_3.model().fingerprint
+def test_a_folder_is_the_model_in_memory_and_hashed_once(model, folder, monkeypatch):
+    assert load(folder).fingerprint == model.fingerprint
     monkeypatch.setattr("expunge.models.base.fingerprint", lambda *networks: pytest.fail("hashed again"))
     assert load(folder).fingerprint
     with pytest.raises(pytest.fail.Exception):
@@ -237,15 +244,15 @@ def test_a_folder_is_the_model_in_memory_and_hashed_once(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(("method", "rule"), [("fmn", "no-attention-maps")])
-def test_methods_that_do_not_fit_the_family_are_refused(method: str, rule: str):
+def test_methods_that_do_not_fit_the_family_are_refused(model, method: str, rule: str):
     with pytest.raises(ExpungeError) as caught:
-        make_plan(stable_diffusion_3.model(), tiny.concept(), method)
+        make_plan(model, tiny.concept(), method)
     assert (caught.value.rule, caught.value.value) == (rule, "stable-diffusion-3")
     assert caught.value.hint.startswith("Try ")
 
 
-def test_attacks_on_words_do_not_apply():
-    victim = Victim(tiny.session(stable_diffusion_3.model()), tiny.concept(), pictures=2)
+def test_attacks_on_words_do_not_apply(model):
+    victim = Victim(tiny.session(model), tiny.concept(), pictures=2)
     with pytest.raises(Inapplicable) as caught:
         next(Inversion(steps=2)(victim))
     assert caught.value.rule == "several-text-encoders"

@@ -74,13 +74,14 @@ class SourceClass:
         """Whether a class of that name is among its bases."""
         return any(one.name == name for one in self.lineage)
 
-    def fields(self) -> list[Field]:
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
         """The fields of a dataclass, in the order of `dataclasses.fields`."""
         found: dict[str, Field] = {}
         for owner in reversed(self.lineage):
             for name, one in owner._own_fields():
                 found[name] = one._replace(about=one.about or (found[name].about if name in found else ""))
-        return list(found.values())
+        return tuple(found.values())
 
     def _own_fields(self) -> Iterator[tuple[str, Field]]:
         decorator = next((d for d in self.node.decorator_list if "dataclass" in ast.unparse(d)), None)
@@ -117,7 +118,7 @@ class SourceInstance:
     def __getattr__(self, name: str) -> Any:
         if name in self.given:
             return self.given[name]
-        defaults = {one.name: one.default for one in self.source_class.fields() if one.default is not MISSING}
+        defaults = {one.name: one.default for one in self.source_class.fields if one.default is not MISSING}
         return defaults[name] if name in defaults else self.source_class.attribute(name)
 
 
@@ -160,6 +161,7 @@ class _Module:
                     found |= dict.fromkeys(_targets(node), node)
         return found
 
+    @cache  # noqa: B019 (there is one object for each module)
     def value(self, name: str) -> Any:
         """What a name means in the module."""
         match self.definitions.get(name):
@@ -202,5 +204,5 @@ class _Module:
         named = {keyword.arg: self.evaluate(keyword.value) for keyword in keywords if keyword.arg}
         if not isinstance(function, SourceClass):
             return function(*args, **named)
-        names = [one.name for one in function.fields() if not one.kw_only]
+        names = [one.name for one in function.fields if not one.kw_only]
         return SourceInstance(function, dict(zip(names, args, strict=False)) | named)

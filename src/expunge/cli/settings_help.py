@@ -49,7 +49,7 @@ def settings_of(cls: type | SourceClass, defaults: Any = None) -> list[Setting]:
     Args:
         defaults: An instance whose values replace the defaults of the class.
     """
-    fields = cls.fields() if isinstance(cls, SourceClass) else _fields_of(cls)
+    fields = cls.fields if isinstance(cls, SourceClass) else _fields_of(cls)
     return [
         Setting(
             field.name,

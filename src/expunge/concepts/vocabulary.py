@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ class Vocabulary:
         return [name for kind in self.kinds.values() for name in kind.names]
 
     @classmethod
+    @cache
     def canvas(cls) -> "Vocabulary":
         """The vocabulary of the canvas, the small model that comes with the package. It is closed."""
         from expunge.canvas.prompts import OBJECTS, STYLES
@@ -117,6 +119,7 @@ class Vocabulary:
         )
 
     @classmethod
+    @cache
     def general(cls) -> "Vocabulary":
         """Objects, artists, people and scenes, for models that were trained on photographs and paintings. It is open."""
         return cls.load(Path(__file__).with_name("general.toml"))

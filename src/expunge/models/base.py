@@ -156,8 +156,8 @@ class DiffusionModel(Family):
             ExpungeError: a prompt has more tokens than the text encoder reads, or a word that it cannot read.
         """
         if new := [p for p in dict.fromkeys(prompts) if p not in self._encoded]:
-            for prompt in new if not as_tokenized else ():
-                self.check_words(prompt)
+            if not as_tokenized:
+                self.check_words(*new)
             self.resting.wake()
             for start in range(0, len(new), ENCODED):
                 part = new[start : start + ENCODED]
@@ -175,14 +175,16 @@ class DiffusionModel(Family):
         """What each token of each prompt is: one of `names`, which every prompt holds, the end of the text, padding, or another."""
         return torch.cat([spans(reading, prompts, names) for reading in self.readings if reading.has_rows], 1).to(self.device)
 
-    def check_words(self, prompt: str) -> None:
+    def check_words(self, *prompts: str) -> None:
         """Refuses a prompt that `encode` would refuse, without encoding it.
 
         Raises:
             ExpungeError: more tokens than the text encoder reads, or a word that it cannot read.
         """
-        for reading in self.readings:
-            check_words(reading, prompt)
+        readings = self.readings  # for which some families write a template
+        for prompt in prompts:
+            for reading in readings:
+                check_words(reading, prompt)
 
     def fitting(self, caption: str) -> str:
         """The longest beginning of a caption, in whole words, that the text encoder has room for."""

@@ -84,8 +84,9 @@ class ClassConditional(DiffusionModel):
             )
         return number
 
-    def check_words(self, prompt: str) -> None:
-        self.number_of(prompt)
+    def check_words(self, *prompts: str) -> None:
+        for prompt in prompts:
+            self.number_of(prompt)
 
     def encode_rows(self, prompts: list[str]) -> Cond:
         numbers = torch.tensor([self.number_of(prompt) for prompt in prompts], device=self.device)

@@ -313,7 +313,6 @@ def _check(plan: Plan, model: DiffusionModel) -> None:
         refuse_whitening(model, plan.method.scope, training.whiten)
     prompts = [p.prompt for p in plan.concept.forget()]  # unknown and truncated words show here
     if isinstance(plan.method, Edit):
-        for prompt in prompts:  # of a thousand concepts, of which a closed form may read few: encoding them takes minutes
-            model.check_words(prompt)
+        model.check_words(*prompts)  # of a thousand concepts, of which a closed form may read few: encoding them takes minutes
     else:
         model.encode(prompts)

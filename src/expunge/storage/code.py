@@ -46,6 +46,11 @@ def code_digest(*roots: str, alone: Iterable[str] = ()) -> str:
     Raises:
         ModuleNotFoundError: this package has no such module.
     """
+    alone = tuple(alone)
+    return _own_digest(roots, alone) if all(map(_is_own, roots + alone)) else _digest(roots, alone)
+
+
+def _digest(roots: tuple[str, ...], alone: tuple[str, ...]) -> str:
     found: dict[str, str] = {}
     left = [module for root in roots for module in _modules(root)]
     while left:
@@ -58,6 +63,10 @@ def code_digest(*roots: str, alone: Iterable[str] = ()) -> str:
     for name, file in (module for one in alone for module in _modules(one)):
         found[name] = _read(name, file)[0]
     return digest(sorted(found.items()))
+
+
+_own_digest = cache(_digest)
+"""Of modules of this package, which import no others that are followed."""
 
 
 def modules_of(*parts: object) -> tuple[str, ...]:
