@@ -136,7 +136,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(unlearn: Unlearn, tmp_pat
     said = unlearn("--target", "neon", "--seed", 77, "--track", "tensorboard", "--out", tmp_path / "r", "--dry-run")
     assert said.code == 0, said.err
     # What is known of the model's files and of the device may be kept, and nothing that a run makes.
-    assert {file.relative_to(cache).parts[0] for file in files(cache) - before} <= {"fingerprints", "speeds"}
+    assert {file.relative_to(cache).parts[0] for file in files(cache) - before} <= {"fingerprints", "outlines", "speeds"}
     assert not (tmp_path / "r").exists()
     text = " ".join(said.out.split())
     assert "needs marginal: each forget prompt with another concept of the same domain in the concept's place" in text
