@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from cli.commandline import say
+from cli.commandline import say, unpriced
 from raising import raises_error
 from test_several import TRAINING, Interrupted, made, several
 
@@ -230,7 +230,7 @@ def test_runs_of_several_methods_do_not_compose(tmp_path):
         compose([both, alone], tmp_path / "never", tiny.model())
 
 
-def test_a_runs_configuration_repeats_it_and_flags_say_what_goes_before(tmp_path):
+def test_a_runs_configuration_repeats_it_and_flags_say_what_goes_before(tmp_path, monkeypatch):
     def dry(*arguments):
         said = say("unlearn", *arguments, "--device", "cpu", "--dry-run")
         assert said.code == 0, said.err
@@ -240,6 +240,7 @@ def test_a_runs_configuration_repeats_it_and_flags_say_what_goes_before(tmp_path
     shown = dry("mim-mu", "--before", "uce", *asked)
     assert "uce then mim-mu on canvas" in shown
     assert all(line in shown for line in ("uce, ring", "mim-mu, ring", "total"))
+    unpriced(monkeypatch)
     plan = make_plan(tiny.model(), tiny.concept("ring"), "mim-mu", before=[WIDE, "uce"])
     file = tmp_path / "config.toml"
     file.write_text(to_toml(plan.tables | {"model": {"name": "canvas", "dtype": "fp32"}}))

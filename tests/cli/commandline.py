@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from io import StringIO
 from unittest import mock
 
+import pytest
+
 from expunge.cli import app
 from expunge.errors import ExpungeError
 
@@ -48,6 +50,12 @@ class Said:
         assert self.error
         assert self.raised is not None
         return self.raised
+
+
+def unpriced(patch: pytest.MonkeyPatch) -> None:
+    """Dry runs say all but their costs, which take seconds and are tested elsewhere."""
+    patch.setattr("expunge.cli.dry_run.estimate_plan", lambda *_: None)
+    patch.setattr("expunge.cli.dry_run._print_costs", lambda _: None)
 
 
 def say(*arguments: object) -> Said:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import tiny
-from cli.commandline import Said, say
+from cli.commandline import Said, say, unpriced
 
-from expunge.cli import dry_run
 from expunge.models.scopes import SCOPES
 from expunge.progress import Progress
 
@@ -72,10 +71,8 @@ def test_a_configuration_repeats_a_run(unlearn: Unlearn, run: Path, tmp_path: Pa
 
 
 @pytest.fixture
-def unpriced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dry run that says all but its costs, which take seconds and are tested elsewhere."""
-    monkeypatch.setattr(dry_run, "estimate_plan", lambda *_: None)
-    monkeypatch.setattr(dry_run, "_print_costs", lambda _: None)
+def without_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    unpriced(monkeypatch)
 
 
 def identity(said: Said) -> str:
@@ -84,7 +81,7 @@ def identity(said: Said) -> str:
     return said.out.split()[0]
 
 
-@pytest.mark.usefixtures("unpriced")
+@pytest.mark.usefixtures("without_prices")
 def test_flags_go_before_the_configuration(unlearn: Unlearn, run: Path):
     """The same as if all had been given as flags."""
     for more in ((), ("--seed", 5, "--synonym", "glow"), ("--eta", 0.25, "--steps", 3), ("--target", "dots")):
@@ -92,13 +89,13 @@ def test_flags_go_before_the_configuration(unlearn: Unlearn, run: Path):
         assert identity(say("unlearn", f"--config={run / 'config.toml'}", *more, "--dry-run")) == by_flags
 
 
-@pytest.mark.usefixtures("unpriced")
+@pytest.mark.usefixtures("without_prices")
 def test_another_method_takes_the_concept_but_none_of_the_settings(unlearn: Unlearn, run: Path):
     by_flags = identity(unlearn("--target", "neon", "--dry-run", method="uce"))
     assert identity(say("unlearn", "uce", "--config", run / "config.toml", "--dry-run")) == by_flags
 
 
-@pytest.mark.usefixtures("unpriced")
+@pytest.mark.usefixtures("without_prices")
 def test_an_anchor_is_kept_where_one_is_read_and_refused_elsewhere(unlearn: Unlearn):
     """Otherwise a user would believe that it had an effect."""
     assert unlearn("--target", "neon", "--anchor", "dots", "--dry-run", method="uce").code == 0
@@ -204,7 +201,7 @@ def test_an_interruption_says_how_to_go_on(unlearn: Unlearn, run: Path, tmp_path
     assert (tmp_path / "r" / "delta.safetensors").read_bytes() == (run / "delta.safetensors").read_bytes()
 
 
-@pytest.mark.usefixtures("unpriced")
+@pytest.mark.usefixtures("without_prices")
 @pytest.mark.parametrize("method", ["mim-mu", "uce"])
 def test_a_dry_run_lists_the_prompts_that_are_trained_on(method: str):
     said = say("unlearn", method, "--target", "neon", "--synonym", "glow", "--prompts", "bare", "--device", "cpu", "--dry-run")

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +157,7 @@ class DiffusionModel(Family):
             ExpungeError: a prompt has more tokens than the text encoder reads, or a word that it cannot read.
         """
         if new := [p for p in dict.fromkeys(prompts) if p not in self._encoded]:
-            if not as_tokenized:
-                self.check_words(*new)
+            self.check_words(*(() if as_tokenized else new))
             self.resting.wake()
             for start in range(0, len(new), ENCODED):
                 part = new[start : start + ENCODED]
@@ -181,10 +181,8 @@ class DiffusionModel(Family):
         Raises:
             ExpungeError: more tokens than the text encoder reads, or a word that it cannot read.
         """
-        readings = self.readings  # for which some families write a template
-        for prompt in prompts:
-            for reading in readings:
-                check_words(reading, prompt)
+        for prompt, reading in product(prompts, self.readings):  # for which some families write a template, here once
+            check_words(reading, prompt)
 
     def fitting(self, caption: str) -> str:
         """The longest beginning of a caption, in whole words, that the text encoder has room for."""
