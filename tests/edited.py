@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,15 @@ from expunge.storage import code
 
 def copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The copy, for a fixture to yield."""
+    monkeypatch.setattr(code, "_said", _said)
     monkeypatch.setattr(code, "PACKAGE", shutil.copytree(code.PACKAGE, folder / "expunge", ignore=_other_files))
     forget()
     yield code.PACKAGE
     forget()
+
+
+_said = cache(code._said)
+"""Most files of all copies are the same: each is parsed once."""
 
 
 def _other_files(folder: str, names: list[str]) -> list[str]:

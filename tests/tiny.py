@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -17,6 +16,7 @@ from transformers import CLIPTextModel
 from expunge.canvas.pipeline import assemble, new_text_encoder, new_vae, write_tokenizer
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
+from expunge.diffusion.types import Cond
 from expunge.models.base import DiffusionModel
 from expunge.models.stable_diffusion import StableDiffusion
 from expunge.progress import Silent
@@ -26,6 +26,8 @@ from expunge.training.steps import Step
 
 TRAINING = {"steps": 6, "batch_size": 4, "points": 16, "pictures": 8, "lr": 1e-3}
 """Enough steps to visit points twice."""
+PLAIN = TRAINING | {"steps": 2, "whiten": 0.0}
+"""Where it matters that weights change, and not how."""
 
 
 @cache
@@ -128,24 +130,38 @@ def hasten() -> None:
     DiffusionModel.default_sampler = property(
         lambda self: sampler.fget(self) if self.defaults.sampler else replace(sampler.fget(self), steps=4)
     )
-    for name in ("encode_rows", "check_words"):
-        setattr(StableDiffusion, name, _remembered(getattr(StableDiffusion, name)))
+    StableDiffusion.encode_rows = _read_once(StableDiffusion.encode_rows)
+    StableDiffusion.check_words = _checked_once(StableDiffusion.check_words)
 
 
-def _remembered(what: Callable[..., Any]) -> Callable[..., Any]:
-    """What equal text encoders and tokenizers say to the same prompts, given at once, is computed once: the hundreds of prompts of a
-    run take longer to read than its steps."""
-    known: dict[tuple, Any] = {}
+def _read_once(encode: Callable[[StableDiffusion, list[str]], Cond]) -> Callable[[StableDiffusion, list[str]], Cond]:
+    """What equal text encoders give for the same prompts, given at once, is computed once: the hundreds of prompts of a run take longer
+    to read than its steps."""
+    known: dict[tuple, Cond] = {}
 
-    def answered(model: StableDiffusion, *asked: Any) -> Any:
+    def encode_rows(model: StableDiffusion, prompts: list[str]) -> Cond:
         if type(model) is not StableDiffusion:  # another family, or an outline
-            return what(model, *asked)
-        key = (*_reading(model), *(prompt for part in asked for prompt in ([part] if isinstance(part, str) else part)))
-        if key not in known:
-            known[key] = what(model, *asked)
+            return encode(model, prompts)
+        if (key := (*_reading(model), *prompts)) not in known:
+            known[key] = encode(model, prompts)
         return known[key]
 
-    return answered
+    return encode_rows
+
+
+def _checked_once(check: Callable[..., None]) -> Callable[..., None]:
+    """A prompt that a tokenizer knows is not asked for again."""
+    known: set[tuple] = set()
+
+    def check_words(model: StableDiffusion, *prompts: str) -> None:
+        if type(model) is not StableDiffusion:
+            return check(model, *prompts)
+        reading = _reading(model)
+        new = {(reading, prompt): prompt for prompt in prompts if (reading, prompt) not in known}
+        check(model, *new.values())
+        known.update(new)
+
+    return check_words
 
 
 def _reading(model: StableDiffusion) -> tuple:

@@ -99,8 +99,9 @@ def test_no_prompt_under_which_it_samples_or_trains_names_the_concept(target, tm
         pytest.param("ring", "base", 96, marks=pytest.mark.slow),
     ],
 )
-def test_no_picture_that_it_trains_on_shows_the_concept(target, data, count, tmp_path):
+def test_no_picture_that_it_trains_on_shows_the_concept(target, data, count, tmp_path, monkeypatch):
     """Captions do not name it; whether the untouched model draws it all the same, both of the canvas's judges are asked."""
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", True)  # the canvas is large enough to gain
     model, concept = load("canvas"), tiny.concept(target)
     clean, _ = Relearn(data=data, pictures=count)._make_auxiliary_set(Victim(tiny.session(model, Store(tmp_path)), concept))
     assert len(clean) == count

@@ -64,6 +64,11 @@ class Made:
         return path
 
     @cached_property
+    def in_memory(self) -> DiffusionModel:
+        """The same without a folder."""
+        return self.tiny.model()
+
+    @cached_property
     def loaded(self) -> DiffusionModel:
         return self.adjusted(load(self.folder))
 
@@ -95,7 +100,7 @@ class Made:
 
 def loads(made: Made) -> None:
     """loads from a diffusers folder, as the same model that is in memory"""
-    model = made.tiny.model()
+    model = made.in_memory
     assert made.loaded.fingerprint == model.fingerprint
     ours, theirs = (m.sample_latents(m.encode(made.prompts), [1, 2], Sampler(2, 1.0)) for m in (made.loaded, model))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)  # a loaded network's convolutions are laid out in another way
@@ -106,7 +111,7 @@ def loads(made: Made) -> None:
 
 
 def agrees(made: Made, steps: int) -> None:
-    model = made.tiny.model()
+    model = made.in_memory
     steps = max(steps, 2) if model.pipeline.scheduler.config.get("shift_terminal") else steps  # which divides by steps - 1
     for guidance in (1.0,) if model.guidance == "none" else (1.0, 4.0):
         noise = model.noise([1, 2])
@@ -229,10 +234,11 @@ def _shapes(parameters: Mapping[str, Tensor]) -> dict[str, Any]:
 def merges(made: Made) -> None:
     """a merged folder is loaded by diffusers, and holds the change"""
     folder = merge(made.folder, made.run, made.place / "merged")
-    merged = dict(load(folder).network.named_parameters())
+    model = load(folder)
+    merged = dict(model.network.named_parameters())
     base, delta = dict(made.loaded.network.named_parameters()), made.run.delta()
     assert all(torch.equal(merged[name], delta.get(name, parameter)) for name, parameter in base.items())
-    assert type(load(folder).pipeline) is type(made.loaded.pipeline)
+    assert type(model.pipeline) is type(made.loaded.pipeline)
 
 
 def writes_lora(made: Made) -> None:

@@ -40,7 +40,7 @@ def base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(base, tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("run") / "run"
-    return unlearn(base, tiny.concept(), "esd", variant="full", training=tiny.TRAINING, out=out, cache=Store.default())
+    return unlearn(base, tiny.concept(), "esd", variant="full", training=tiny.PLAIN, out=out, cache=Store.default())
 
 
 @pytest.fixture

@@ -138,8 +138,12 @@ def _read(name: str, file: Path) -> tuple[str, frozenset[str]]:
 
 @cache
 def _parsed(file: Path, package: str, stamp: tuple[int, ...]) -> tuple[str, frozenset[str]]:
+    return _said(file.read_bytes(), package)
+
+
+def _said(source: bytes, package: str) -> tuple[str, frozenset[str]]:
     tokens, imports = list[str](), list[ast.Import | ast.ImportFrom]()
-    _flatten(ast.parse(file.read_bytes()), tokens, imports)
+    _flatten(ast.parse(source), tokens, imports)
     digested = hashlib.sha256("\0".join(tokens).encode(errors="surrogatepass")).hexdigest()
     return digested, frozenset(_imported(imports, package.split(".")))
 
