@@ -34,8 +34,9 @@ SHORT: dict[str, dict] = {"salun": {"mask_batches": 1}, "selective-amnesia": {"f
 
 @pytest.fixture(autouse=True)
 def few_words(monkeypatch):
-    """Are compared with the concept's name: encoding hundreds takes longer than training."""
+    """Are compared with the concept's name, and few prompts preserved: encoding hundreds takes longer than training."""
     monkeypatch.setattr("expunge.training.anything.COMPARED", 16)
+    monkeypatch.setattr("expunge.training.beginning.RETAINED", 16)
 
 
 def prepared(name, needs=None):

@@ -35,7 +35,7 @@ from expunge.runs.export import merge, write_lora, write_single_file
 from expunge.runs.plan import make_plan
 from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
-from expunge.training import anything
+from expunge.training import anything, beginning
 
 STEPS = 16
 TRAINING = {"batch_size": 2, "points": 16, "pictures": 4, "retain_pictures": 2, "lr": 1e-3, "whiten": 0.0}
@@ -146,7 +146,8 @@ def decodes_what_it_encodes(made: Made) -> None:
 def method(name: str) -> Callable[[Made], None]:
     def runs(made: Made) -> None:
         before = {n: p.detach().clone() for n, p in made.loaded.network.named_parameters()}
-        with mock.patch.object(anything, "COMPARED", 16):  # words, which take long to encode
+        # Of words and prompts that are read once, for they take long to encode.
+        with mock.patch.object(anything, "COMPARED", 16), mock.patch.object(beginning, "RETAINED", 16):
             run = made.unlearned(name, name)
         assert set(run.delta(made.loaded.fingerprint)) == set(made.loaded.scope(METHODS[name]().scope))
         assert run.card["relative_change"] > 0
