@@ -37,7 +37,7 @@ from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
 from expunge.training import anything, beginning
 
-STEPS = 16
+STEPS = 24
 TRAINING = {"batch_size": 2, "points": 16, "pictures": 4, "retain_pictures": 2, "lr": 1e-3, "whiten": 0.0}
 
 
@@ -160,7 +160,7 @@ def method(name: str) -> Callable[[Made], None]:
 def loss_falls(made: Made) -> None:
     """the loss of `mim-mu` falls"""
     losses = [json.loads(line)["terms"]["forget"] for line in (made.run.folder / "log.jsonl").read_text().splitlines()]
-    # Eight of the sixteen steps of two points read each of the sixteen points once.
+    # Eight steps of two points read each of the sixteen points once.
     assert sum(losses[-8:]) < 0.95 * sum(losses[:8])
 
 
