@@ -169,6 +169,11 @@ class Objective(ABC):
         """Whether it reads `batch.null`, whose prediction means nothing in a distilled model."""
         return False
 
+    @property
+    def fixes_start(self) -> bool:
+        """Whether keys and values get no gradient from the start token of a prompt."""
+        return False
+
     def phase(self, step: int) -> str:
         """The name of the phase of a step (`batch.step`): a word without dots.
 
@@ -241,5 +246,7 @@ class Edit(ABC):
 
 ClosedForm = Callable[[Mapping[str, Tensor], EditPrompts], dict[str, Tensor]]
 Method = Objective | Edit
+StartToken = Literal["trained", "fixed"]
+"""Whether the start token of prompts gives keys and values a gradient."""
 Variant = Literal["xattn-kv", "xattn", "entrance", "non-xattn", "full", "xattn-lora"]
 """The scopes that most methods offer."""

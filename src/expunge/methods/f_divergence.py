@@ -14,7 +14,7 @@ from expunge.diffusion.types import Latents, Point
 from expunge.errors import ExpungeError
 from expunge.methods._critic import Discriminator
 from expunge.methods._matching import Matching
-from expunge.methods.base import Training, Variant
+from expunge.methods.base import StartToken, Training, Variant
 from expunge.models.scopes import SCOPES, Scope
 
 
@@ -45,6 +45,8 @@ class FDMU(Matching):
     discriminator v that bounds it from below, max over v of E_goal[g(v)] - E_student[f*(g(v))], while the student lowers the bound; it is
     less accurate and costs more quality. It ignores `kappa`, `start` and `time_weight`, and supports `kl`, `reverse-kl`, `hellinger`, `js`,
     `tv` and `chi2`."""
+    start_token: StartToken = "trained"
+    """Whether keys and values learn from how they read the start token; `fixed`, the released code, as in Concept Ablation."""
     variant: Variant = "xattn-kv"
     """Which weights are trained (`expunge ls scopes`). Training fewer weights damages less and forgets less."""
     divergence: Annotated[str, NamesCode()] = "hellinger"  # the paper's choice; documented in `Matching`
@@ -64,6 +66,10 @@ class FDMU(Matching):
     @property
     def needs(self) -> frozenset[Need]:
         return frozenset({"anchor_pictures", "anchor", "reference"})
+
+    @property
+    def fixes_start(self) -> bool:
+        return self.start_token == "fixed"
 
     @property
     def scope(self) -> Scope:

@@ -31,7 +31,8 @@ def added(network: nn.Module, factors: Factors) -> Iterator[None]:
         ExpungeError: factors for something other than the weight of a linear layer.
     """
     layers = [(_layer(network, name), a, b) for name, (a, b) in factors.items()]
-    handles = [layer.register_forward_hook(_adding(a, b)) for layer, a, b in layers]
+    # First of the hooks: others see what the layer and its factors return together.
+    handles = [layer.register_forward_hook(_adding(a, b), prepend=True) for layer, a, b in layers]
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ from expunge.methods.base import Method, Objective, Training
 from expunge.methods.config import Before
 from expunge.models.delta import save_delta, swapped
 from expunge.models.loading import Model
+from expunge.models.start_token import start_readers
 from expunge.names import dashed
 from expunge.progress import Progress, Silent
 from expunge.runs.acceptance import fix_criterion
@@ -147,6 +148,8 @@ def _prepare(plan: Plan, session: Session) -> Check | None:
     for stage in plan.stages or (plan,):
         if isinstance(stage.method, Objective) and stage.training:
             refuse_recomputing(stage.method, stage.training)
+            if stage.method.fixes_start:
+                start_readers(session.model)
             refuse_uneven(stage.training, session.distributed.count)
             if plan.dtype == "fp16" and session.model.device.type == "cpu":
                 raise half_on_cpu()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from expunge.diffusion.networks import Models
 from expunge.errors import ExpungeError, NonFiniteLoss
 from expunge.methods.base import Objective, Training
 from expunge.models.delta import swapped
+from expunge.models.start_token import fixed_start
 from expunge.termination import deferred, is_terminating
 from expunge.training.batches import Batches
 from expunge.training.beginning import begin
@@ -158,11 +160,12 @@ class Trainer:
         parts = self.batches.split(step, each * count, slice(rank * each, (rank + 1) * each))
         models = self.models
         means: dict[str, Tensor] = {}
-        for batch in parts:
-            terms = self.method(models, batch)
-            for name, value in terms.items():
-                means[name] = means.get(name, torch.zeros((), device=value.device)) + value.detach() / len(parts)
-            self.accelerator.backward(sum(terms.values()) / len(parts))
+        with fixed_start(self.model) if self.method.fixes_start else nullcontext():
+            for batch in parts:
+                terms = self.method(models, batch)
+                for name, value in terms.items():
+                    means[name] = means.get(name, torch.zeros((), device=value.device)) + value.detach() / len(parts)
+                self.accelerator.backward(sum(terms.values()) / len(parts))
         # One transfer from the device for all terms: each .item() would wait for it.
         values = self.processes.mean(torch.stack(list(means.values()))).tolist()
         return dict(zip(means, values, strict=True))
