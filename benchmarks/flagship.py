@@ -2,7 +2,7 @@
 
 Each line of the file is one measurement of one concept and seed: the run's cost, an evaluation, or one attack of flagship.toml on the run
 or on the canvas's retrained control. What has a line is not measured again, and a killed run continues, so the command may be repeated.
-`--first 3` makes the first three attacks alone, of every concept; `--control` attacks the retrained control instead.
+`--first 3` makes the first three attacks alone, `--attacks LABEL` those of a label; `--control` attacks the retrained control instead.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import json
 import resource
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -40,13 +40,15 @@ FILE = Path(__file__).with_suffix(".jsonl")
 METRICS = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA", "OOD")
 COSTS = ("seconds", "forwards", "backwards")
 RETRAINED = "retrained"
+DEFAULTS = {"tokens": 1, "data": "base", "repeat": None, "whiten": None}
+"""Settings of attacks that a line may leave out."""
 
 Line = dict[str, Any]
 
 
 def attacked(session: Session, concept: Concept, delta: Mapping[str, Tensor], seed: int, settings: Mapping[str, Any]) -> list[Line]:
     """The readings of one attack: its strength, the images, those that show the concept, and what they show by the main judge."""
-    given = dict(settings)
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items() if key != "label"}
     attack = ATTACKS[given.pop("name")]
     pictures = given.pop("pictures_of_a_reading")
     found, judge = [], load_judge("main")
@@ -60,82 +62,90 @@ def attacked(session: Session, concept: Concept, delta: Mapping[str, Tensor], se
     return found
 
 
-def table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
-    """A line for each concept and seed: what is gone, kept, and seen at the highest reading of an attack, in brackets in the control."""
-    attacks = _attacks(lines)
-    head = ["concept", "seed", *METRICS, "shown instead", *map(_title, attacks), "s"]
-    text = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(METRICS) + 1)}---|{'---:|' * (len(attacks) + 1)}"]
-    mine = [line for line in lines if line["of"] != RETRAINED]
-    for concept, seed in dict.fromkeys((line["concept"], line["seed"]) for line in mine):
-        of = [line for line in mine if (line["concept"], line["seed"]) == (concept, seed)]
-        shares: dict[str, float] = next((line["shares"]["run"] for line in of if line["what"] == "evaluation"), {})
-        readings = {_key(line["attack"]): line["readings"] for line in of if line["what"] == "attack"}
-        cells = [concept, str(seed), *(f"{100 * shares[m]:.1f}" if m in shares else "–" for m in METRICS)]
-        cells += [_instead(next(iter(readings.values()))[0]) if readings else "–"]
-        cells += [_against(readings.get(_key(a)), _control(controls, concept, seed, a)) for a in attacks]
-        seconds = next((f"{line['seconds']:.0f}" for line in of if line["what"] == "run"), "–")
-        text.append(f"| {' | '.join([*cells, seconds])} |")
+def table(lines: Sequence[Line]) -> str:
+    """A row for each concept, of means over its seeds: what is gone and kept, and what is shown instead."""
+    text = [f"| {' | '.join(['concept', 'seeds', *METRICS, 'shown instead', 's'])} |", f"|---|{'---:|' * (len(METRICS) + 1)}---|---:|"]
+    for concept, of in _by_concept(line for line in lines if line["of"] != RETRAINED).items():
+        shares = [line["shares"]["run"] for line in of if line["what"] == "evaluation"]
+        attacked = [line["readings"][0] for line in of if line["what"] == "attack" and line["attack"]["name"] == "relearn"]
+        seconds = [line["seconds"] for line in of if line["what"] == "run"]
+        cells = [concept, str(len(seconds)), *(_mean([100 * each[m] for each in shares if m in each], 1) for m in METRICS)]
+        text.append(f"| {' | '.join([*cells, _instead(attacked), _mean(seconds)])} |")
     return "\n".join(text) + "\n"
 
 
-def differences(lines: Sequence[Line], controls: Sequence[Line]) -> str:
-    """What each attack finds at most in the run less what it finds in the control: the mean over concepts, of seeds in the mean first."""
-    text = ["| attack | concepts | points |", "|---|---:|---:|"]
-    for attack in _attacks(lines):
-        of: dict[str, list[float]] = {}
-        for line in lines:
-            control = _control(controls, line["concept"], line["seed"], attack)
-            if line["what"] == "attack" and _key(line["attack"]) == _key(attack) and control:
-                of.setdefault(line["concept"], []).append(_highest(line["readings"]) - _highest(control))
-        if len(of) > 1:
-            mean, low, high = student_interval([fmean(values) for values in of.values()])
-            text.append(f"| {_title(attack)} | {len(of)} | {mean:.0f} [{low:.0f}, {high:.0f}] |")
+def attacks_table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
+    """A row for each attacker: what he finds in each concept's run, in brackets in the control, and the mean difference with an interval
+    over concepts. Cells are means over seeds of the highest reading after the first; entries of one label are one attacker."""
+    mine = [line for line in lines if line["of"] != RETRAINED and line["what"] == "attack"]
+    known = [line for line in (*lines, *controls) if line["of"] == RETRAINED]
+    concepts = list(_by_concept(mine))
+    text = [f"| attacker | seeds | {' | '.join(concepts)} | difference |", f"|---|{'---:|' * (len(concepts) + 2)}"]
+    for label in dict.fromkeys(line["attack"]["label"] for line in mine):
+        of = _by_concept(line for line in mine if line["attack"]["label"] == label)
+        found = {concept: _found(each, known) for concept, each in of.items()}
+        seeds = sorted({line["seed"] for each in of.values() for line in each})
+        paired = [[run - control for run, control in each if control is not None] for each in found.values()]
+        differences = [fmean(each) for each in paired if each]
+        cells = [_cell(found.get(concept, [])) for concept in concepts]
+        text.append(f"| {' | '.join([label, str(len(seeds)), *cells, _interval(differences)])} |")
     return "\n".join(text) + "\n"
 
 
-def _attacks(lines: Sequence[Line]) -> list[Line]:
-    """The settings of each attack, in the order of the lines."""
-    return list({_key(line["attack"]): line["attack"] for line in lines if line["what"] == "attack"}.values())
+def _by_concept(lines: Iterable[Line]) -> dict[str, list[Line]]:
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(line["concept"], []).append(line)
+    return found
 
 
-def _key(attack: Mapping[str, Any]) -> str:
-    return json.dumps(attack, sort_keys=True)
+def _found(lines: Sequence[Line], controls: Sequence[Line]) -> list[tuple[float, float | None]]:
+    """What an attacker finds at most in a concept's run and in the control, in percent, for each seed."""
+    pairs = []
+    for seed in sorted({line["seed"] for line in lines}):
+        of = [line for line in lines if line["seed"] == seed]
+        theirs = [_control(controls, line) for line in of]
+        control = max(_highest(readings) for readings in theirs if readings) if all(theirs) else None
+        pairs.append((max(_highest(line["readings"]) for line in of), control))
+    return pairs
 
 
-def _title(attack: Mapping[str, Any]) -> str:
-    """What tells an attack of flagship.toml from the others."""
-    if attack["name"] == "inversion":
-        return f"learned word, {attack.get('tokens', 1)} token{'s' * (attack.get('tokens', 1) > 1)}"
-    where = {"full": "all weights", "xattn": "cross-attention"}[attack["variant"]]
-    return f"relearning, {where}, {attack['lr']:.0e}{', drawings' * (attack.get('data') == 'retain')}".replace("e-0", "e-")
+def _cell(found: Sequence[tuple[float, float | None]]) -> str:
+    controls = [control for _, control in found if control is not None]
+    return _mean([run for run, _ in found]) + (f" ({_mean(controls)})" if found and len(controls) == len(found) else "")
 
 
-def _instead(reading: Mapping[str, Any]) -> str:
-    """What plain prompts show most."""
-    label, count = next(iter(reading["seen"].items()))
-    return f"{label} {100 * count / reading['n']:.0f} %"
+def _mean(values: Sequence[float], digits: int = 0) -> str:
+    return f"{fmean(values):.{digits}f}" if values else "–"
 
 
-def _control(controls: Sequence[Line], concept: str, seed: int, attack: Mapping[str, Any]) -> list[Line] | None:
-    """The control's readings under the same attack, with the same images, and at least as many steps."""
-    asked = {name: value for name, value in attack.items() if name not in ("steps", "pictures_of_a_reading")}
-    for line in controls:
-        is_same = (line["of"], line["concept"], line["seed"]) == (RETRAINED, concept, seed)
-        settings = {"tokens": 1, "data": "base"} | line.get("attack", {})
-        same = is_same and all(settings.get(n) == v for n, v in ({"tokens": 1, "data": "base"} | asked).items())
-        if (
-            same
-            and line["readings"][0]["n"] == attack["pictures_of_a_reading"]
-            and settings.get("steps", 1000) >= attack.get("steps", 1000)
-        ):
-            return [r for r in line["readings"] if r["strength"] <= attack.get("steps", 1000)]
-    return None
-
-
-def _against(readings: Sequence[Line] | None, control: Sequence[Line] | None) -> str:
-    if readings is None:
+def _interval(differences: Sequence[float]) -> str:
+    if len(differences) < 2:
         return "–"
-    return f"{_highest(readings):.0f} ({_highest(control):.0f})" if control else f"{_highest(readings):.0f}"
+    mean, low, high = student_interval(differences)
+    return f"{mean:.0f} [{low:.0f}, {high:.0f}]"
+
+
+def _instead(plain: Sequence[Mapping[str, Any]]) -> str:
+    """What plain prompts show most, over the first readings of attacks."""
+    seen = sum((Counter(reading["seen"]) for reading in plain), Counter[str]())
+    return ", ".join(f"{label} {100 * count / seen.total():.0f} %" for label, count in seen.most_common(3)) or "–"
+
+
+def _control(controls: Sequence[Line], line: Line) -> list[Line] | None:
+    """The control's readings under the same attack, with the same seed and images, and at least as many steps."""
+    attack = line["attack"]
+    beside = ("steps", "pictures_of_a_reading", "label")
+    limit = attack.get("steps") if attack["name"] in ("relearn", "inversion") else None
+    asked = DEFAULTS | {name: value for name, value in attack.items() if limit is None or name not in beside}
+    for known in controls:
+        settings = DEFAULTS | known.get("attack", {})
+        same = all(settings.get(name) == value for name, value in asked.items() if name not in ("label", "pictures_of_a_reading"))
+        if not same or (known["concept"], known["seed"]) != (line["concept"], line["seed"]):
+            continue
+        if known["readings"][0]["n"] == attack["pictures_of_a_reading"] and (limit is None or settings["steps"] >= limit):
+            return [r for r in known["readings"] if limit is None or r["strength"] <= limit]
+    return None
 
 
 def _highest(readings: Sequence[Line]) -> float:
@@ -149,12 +159,13 @@ def _hits(reading: Line) -> int:
 
 
 def asked(suite: Mapping[str, Any], given: argparse.Namespace) -> Iterator[Line]:
-    """Every measurement, concept by concept."""
-    first = given.first if given.first is not None else len(suite["attacks"])
+    """Every measurement: of a seed, concept by concept."""
+    attacks = suite["attacks"][: given.first] if given.first is not None else suite["attacks"]
+    attacks = [settings for settings in attacks if given.attacks is None or settings["label"] in given.attacks]
     kinds = [] if given.control else [{"what": "run"}, {"what": "evaluation"}]
-    kinds += [{"what": "attack", "attack": settings} for settings in suite["attacks"][:first]]
-    for concept in given.concepts or suite["concepts"]:
-        for seed in given.seeds:
+    kinds += [{"what": "attack", "attack": settings} for settings in attacks]
+    for seed in given.seeds:
+        for concept in given.concepts or suite["concepts"]:
             for kind in kinds:
                 yield {"of": RETRAINED if given.control else suite["method"], "concept": concept, "seed": seed, **kind}
 
@@ -204,6 +215,7 @@ def main() -> None:
     parser.add_argument("--concepts", nargs="*")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--first", type=int, metavar="N", help="the first N attacks alone")
+    parser.add_argument("--attacks", nargs="*", metavar="LABEL", help="the attacks of these labels alone")
     parser.add_argument("--control", action="store_true", help="attack the canvas's retrained control")
     parser.add_argument("--memory", metavar="METHOD", help="print the memory of a short run of a method on ring, and end")
     given = parser.parse_args()

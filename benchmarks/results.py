@@ -15,7 +15,7 @@ from attacked import kept as attacked
 from battery import Battered
 from claims import SUITES, Found, told
 from claims import table as claims
-from flagship import differences
+from flagship import attacks_table as flagship_attacks
 from flagship import table as flagship
 from foretold import kept as asked
 from foretold import said as foretold
@@ -112,7 +112,7 @@ def tables() -> dict[str, str]:
         for c in attacked(HERE / "attacked.jsonl")
     ]
     lines_of_flagship = [json.loads(text) for text in (HERE / "flagship.jsonl").read_text().splitlines()]
-    made |= {"flagship": flagship(lines_of_flagship, controls), "flagship_differences": differences(lines_of_flagship, controls)}
+    made |= {"flagship": flagship(lines_of_flagship), "flagship_attacks": flagship_attacks(lines_of_flagship, controls)}
     made["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
     made["claims"] = claims({name: Found(of) for name, of in suites.items()})
     made["attack_claims"] = told((*dimra.claims(), *battery.claims(), *battered("searches", "search").searched()))

@@ -1,7 +1,7 @@
 """Whitened steps in every linear layer and convolution.
 
-A layer multiplies its weight W by a row a for each place: a token, a pixel, or the pixels under a convolution's kernel. A gradient step on
-W is a sum of outer products with such rows, and it changes most what all rows have in common. With A = E[a a^T] over the rows that the base
+A layer multiplies its weight W by a row a for each token or pixel; a convolution has a W for each place of its kernel. A gradient step on W
+is a sum of outer products with such rows, and it changes most what all rows have in common. With A = E[a a^T] over the rows that the base
 model reads on points that must survive, let
 
     U = s (A + ridge mean-eigenvalue(A) I)^(-1/2),      s such that tr(U A U) = tr(A)
@@ -10,8 +10,9 @@ and let Adam step on D in W = W_0 + D U. A step of gradient descent in D is the 
 it takes the direction that reduces the loss most for a given change of the layer's output on what must survive. Directions that no such row
 has are as free as the ridge allows. Towards a ridge of 0 steps lie in these directions alone, which is the projection of PGU.
 
-Source: ours in this use. The input side of K-FAC (arXiv 1503.05671), with a convolution's patches as in KFC (arXiv 1602.01407); the
-projection off the retained activations' leading subspace is that of PGU (arXiv 2604.21041).
+Source: ours in this use. The input side of K-FAC (arXiv 1503.05671). For convolutions KFC (arXiv 1602.01407) takes the covariance of all
+pixels under the kernel; ours is that of one pixel's channels, which is far smaller. The projection off the retained activations' leading
+subspace is that of PGU (arXiv 2604.21041).
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -22,7 +23,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from expunge.diffusion.types import Point
 from expunge.models.base import DiffusionModel
@@ -36,10 +36,6 @@ AT_ONCE = 32
 
 ROWS = 1024
 """The largest number of rows of a layer that count for one call."""
-
-WIDEST = 6144
-"""The longest row whose A is kept whole. A convolution with longer rows takes the A of a pixel's channels for each place of its kernel, as
-if the pixels under it were independent."""
 
 
 def layer_whitening(model: DiffusionModel, points: Point, trained: Collection[str], ridge: float) -> Whitening:
@@ -64,11 +60,11 @@ def second_moments(model: DiffusionModel, points: Point, layers: Collection[str]
     sums: dict[str, tuple[Tensor, int]] = {}
 
     def see(name: str, layer: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        a = rows(layer, next(iter((*arguments, *named.values()))).detach().float())
+        a = rows(layer, next(iter((*arguments, *named.values()))).detach())
         if len(a) > ROWS:  # at random: rows at equal distances would be of the same few columns of an image
             a = a[torch.randperm(len(a), generator=generator)[:ROWS].to(a.device)]
         before, count = sums.get(name, (0.0, 0))
-        sums[name] = before + a.T @ a, count + len(a)
+        sums[name] = before + a.float().T @ a.float(), count + len(a)
 
     with ExitStack() as hooks:
         for name, layer in model.network.named_modules():
@@ -87,22 +83,14 @@ def calls(points: int) -> int:
 def reads_rows(layer: nn.Module) -> bool:
     """Whether a layer multiplies one matrix by every row of its input."""
     if isinstance(layer, nn.Conv2d):
-        return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        return layer.groups == 1
     return isinstance(layer, nn.Linear)
 
 
 def rows(layer: nn.Module, x: Tensor) -> Float[Tensor, "n width"]:
-    """What a layer multiplies its weight by when it reads `x`.
-
-    For a linear layer all vectors along the last axis. For a convolution the pixels under its kernel at each place, channel by channel as
-    in its flattened weight; those of one pixel where that is wider than `WIDEST`.
-    """
-    if not isinstance(layer, nn.Conv2d):
-        return x.reshape(-1, x.shape[-1])
-    if layer.weight[0].numel() > WIDEST:
-        return x.movedim(1, -1).reshape(-1, x.shape[1])
-    assert not isinstance(layer.padding, str)
-    return F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2).flatten(0, 1)
+    """What a layer multiplies its weight by when it reads `x`: for a linear layer the vectors along the last axis, for a convolution the
+    channels of each pixel."""
+    return (x.movedim(1, -1) if isinstance(layer, nn.Conv2d) else x).flatten(0, -2)
 
 
 def _parts(points: Point) -> Iterator[Point]:

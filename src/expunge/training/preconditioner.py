@@ -99,11 +99,8 @@ class Whitening(Preconditioner):
 
 
 def turned(weight: Tensor, u: Float[Tensor, "width width"]) -> Tensor:
-    """W U. What a row of a convolution's kernel holds is in one axis, or, where U is of one pixel's channels, only those are multiplied."""
-    u = u.to(weight)
-    if weight[0].numel() == len(u):
-        return (weight.flatten(1) @ u).view_as(weight)
-    return (weight.movedim(1, -1) @ u).movedim(-1, 1)
+    """W U, at each place of a convolution's kernel."""
+    return (weight.movedim(1, -1) @ u.to(weight)).movedim(-1, 1)
 
 
 def make_preconditioner(model: DiffusionModel, concept: Subject, ridge: float, scope: Scope) -> Preconditioner:
