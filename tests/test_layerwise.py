@@ -3,7 +3,6 @@
 import pytest
 import tiny
 import torch
-from raising import raises_error
 from torch import nn
 
 from expunge.methods.base import Training
@@ -120,9 +119,3 @@ def test_random_prompts_hold_no_given_name(made):
     assert not words & {"neon", "glow"}
     assert {"ring", "hoop", "sketch"} <= words  # no list names them
     assert prompts.count("") == 13
-
-
-def test_labels_have_no_words(made, monkeypatch):
-    monkeypatch.setattr(type(made.model), "reads_labels", True)
-    with raises_error("anything-of-labels", made.model.family, "mim-mu"):
-        anything(made.model, tiny.concept(), 4, 0)

@@ -28,10 +28,11 @@ from expunge.runs.compose import compose
 from expunge.runs.export import write_difference, write_lora
 from expunge.runs.plan import make_plan
 from expunge.runs.unlearn import unlearn
+from expunge.training.anything import anything, other_words
 from families import dit, unet_2d
 
 KINDS = {"dit": dit, "unet-2d": unet_2d}
-METHODS = ("mim-mu", "esd", "dimum", "salun", "ca", "erase-diff", "spm")
+METHODS = ("mim-mu", "esd", "dimum", "salun", "ca", "erase-diff", "spm", "supplant")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -218,3 +219,20 @@ def test_the_command_line_lists_classes_and_writes_no_lora_of_them(kind: str, tm
         with raises_error("lora-of-labels", KINDS[kind].model().family, "expunge merge"):
             write(folder, run, tmp_path / "file.safetensors")
     assert not (tmp_path / "file.safetensors").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_prompts_are_labels_of_other_classes(kind: str):
+    model = KINDS[kind].model()
+    concept = Concept.find("label:1", label_vocabulary(model.labels))
+    prompts = anything(model, concept, 64, 0)
+    others = {f"label:{label}" for number, label in enumerate(model.labels) if number != 1}
+    assert set(prompts) == {"", *others}
+    assert set(other_words(model, concept, ["label:1"] * 64, 0)) == others
+
+
+def test_a_model_with_one_class_has_no_random_prompts():
+    model = dit.model()
+    model.labels = ("thing",)
+    with raises_error("no-words-for-prompts", ["thing"]):
+        anything(model, Concept.find("label:thing", label_vocabulary(model.labels)), 4, 0)

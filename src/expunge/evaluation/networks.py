@@ -15,6 +15,7 @@ from torch import Tensor
 
 from expunge.errors import ExpungeError
 from expunge.evaluation.judges.base import Images, embedding
+from expunge.models.quiet import quiet
 from expunge.storage.files import lying_at
 from expunge.storage.hashing import sha256_of
 from expunge.storage.tensors import fingerprint
@@ -140,7 +141,8 @@ def _load(key: str, name: str, device: str, files: tuple[tuple[str, int, int], .
 
 def _read(cls: Any, model: str, **how: Any) -> Any:
     try:
-        return cls.from_pretrained(model, trust_remote_code=False, **how)
+        with quiet():
+            return cls.from_pretrained(model, trust_remote_code=False, **how)
     except (OSError, ValueError) as error:
         raise _unreadable(model, error) from error
 

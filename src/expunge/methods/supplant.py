@@ -39,10 +39,10 @@ class Supplant(Objective):
 
     c_r is the concept's prompt with the replacement's name: the anchor, if one is given, else the member of its kind with the
     longest way back to the concept (`training.replacement.steadiest`). c_w is the same with a word of the tokenizer, in every second
-    prompt one that is read like the name (`training.anything.nearest_words`), and c_a is made of random words. theta' is theta with the
-    base model's weights where prompts are read (keys and values): an attacker who restores how the name is read, by a learned word for
-    example, then still finds no image of the concept. The derivation is in docs/explanation/supplant.md. Under a low-rank variant there
-    is no closed form, and keys and values are trained with the rest.
+    prompt one that is read like the name (`training.anything.nearest_words`), and c_a is made of random words; a class-conditional model
+    has labels of other classes in their place. theta' is theta with the base model's weights where prompts are read (keys and values): an
+    attacker who restores how the name is read, by a learned word for example, then still finds no image of the concept. The derivation
+    is in docs/explanation/supplant.md. Under a low-rank variant there is no closed form, and keys and values are trained with the rest.
 
     Source: arXiv 2308.14761 (UCE) for the closed form; arXiv 2310.12508 (SalUn) for the goal that moves with the student, so that
     images of the concept may be forgotten under any prompt; arXiv 2512.03564 (DiMUM) for learning the replacement on its own images;

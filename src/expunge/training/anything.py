@@ -1,7 +1,7 @@
 """Anything that the model may be asked: prompts made at random from its tokenizer's own words, and images of them.
 
 Retention that reads a vocabulary spares that vocabulary. These prompts name nothing that a user would have to list, so what they spare does
-not depend on a list.
+not depend on a list. A class-conditional model may be asked for its classes and nothing else, so the others' labels are its random prompts.
 """
 
 import re
@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import torch
 
 from expunge.concepts.groups import Subject
+from expunge.concepts.labels import PREFIX
 from expunge.diffusion.types import Cond
 from expunge.errors import ExpungeError
 from expunge.methods.base import Training
 from expunge.models.base import DiffusionModel
+from expunge.models.class_conditional import ClassConditional
 from expunge.storage.hashing import seed_of
 from expunge.training.banks import Bank, noised, pictured, sampler_of
 from expunge.training.session import Session
@@ -46,31 +48,34 @@ def anything_bank(session: Session, concept: Subject, training: Training, seed: 
 
 def anything(model: DiffusionModel, concept: Subject, count: int, seed: int) -> list[str]:
     """Random prompts: those of the concept with a word of the tokenizer in place of its name, and of some of their other words; some empty.
+    For a class-conditional model the labels of other classes.
 
     None holds a word of the concept's given names, or of any name of a concept that was removed before.
 
     Raises:
-        ExpungeError: the tokenizer has no other words, or the model reads labels.
+        ExpungeError: the tokenizer has no other words, or the model no other classes.
     """
     prompts = [p.prompt for part in concept.parts for p in part.forget()]
-    words, generator = tokenizer_words(model, _names(concept)), torch.Generator().manual_seed(seed_of(seed, "anything"))
+    words, generator = other_names(model, concept), torch.Generator().manual_seed(seed_of(seed, "anything"))
     made = []
     for i in range(count):
-        renamed = _renamed(prompts[_pick(len(prompts), generator)], concept, words, generator).split()
-        varied = [words[_pick(len(words), generator)] if _pick(OTHERS, generator) == 0 else word for word in renamed]
-        made.append("" if i % EMPTY == 0 else " ".join(varied))
+        renamed = _renamed(prompts[_pick(len(prompts), generator)], concept, words, generator)
+        if not isinstance(model, ClassConditional):
+            renamed = " ".join(words[_pick(len(words), generator)] if _pick(OTHERS, generator) == 0 else w for w in renamed.split())
+        made.append("" if i % EMPTY == 0 else renamed)
     return made
 
 
 def other_words(model: DiffusionModel, concept: Subject, prompts: Sequence[str], seed: int) -> tuple[str, ...]:
     """Each of the concept's prompts with a word of the tokenizer in place of its name: every second one a random word, the others of the
-    `NEAREST` that are read most like the name, which what is done to the name changes first.
+    `NEAREST` that are read most like the name, which what is done to the name changes first. Classes are read each by a row of their own,
+    so for a class-conditional model all are random classes.
 
     Raises:
         ExpungeError: as `anything`.
     """
-    words, generator = tokenizer_words(model, _names(concept)), torch.Generator().manual_seed(seed_of(seed, "other words"))
-    near = nearest_words(model, concept, words, generator)
+    words, generator = other_names(model, concept), torch.Generator().manual_seed(seed_of(seed, "other words"))
+    near = words if isinstance(model, ClassConditional) else nearest_words(model, concept, words, generator)
     return tuple(_renamed(prompt, concept, near if i % 2 else words, generator) for i, prompt in enumerate(prompts))
 
 
@@ -91,6 +96,8 @@ def nearest_words(model: DiffusionModel, concept: Subject, words: Sequence[str],
 
 def _renamed(prompt: str, concept: Subject, words: Sequence[str], generator: torch.Generator) -> str:
     word = words[_pick(len(words), generator)]
+    if prompt.startswith(PREFIX):
+        return PREFIX + word
     names = sorted((name for part in concept.parts for name in part.names), key=len, reverse=True)
     return re.sub("|".join(map(re.escape, names)), word, prompt)
 
@@ -105,20 +112,32 @@ def _pick(count: int, generator: torch.Generator) -> int:
     return int(torch.randint(count, (), generator=generator))
 
 
+def other_names(model: DiffusionModel, concept: Subject) -> list[str]:
+    """What random prompts name: the tokenizer's words, or the classes of a class-conditional model, without the concept.
+
+    Raises:
+        ExpungeError: there is nothing else.
+    """
+    names = _names(concept)
+    if not isinstance(model, ClassConditional):
+        return tokenizer_words(model, names)
+    taken = {model.number_of(PREFIX + name) for name in names}
+    if found := [label for number, label in enumerate(model.labels) if number not in taken]:
+        return found
+    raise ExpungeError(
+        "The model has no classes beside the concept's own, and random prompts are labels of others.",
+        rule="no-words-for-prompts",
+        value=sorted(names),
+        hint="Try to leave at least one class.",
+    )
+
+
 def tokenizer_words(model: DiffusionModel, names: set[str]) -> list[str]:
     """The words of two letters or more that are one token each, without those that hold a word of `names` or are held by one.
 
     Raises:
-        ExpungeError: there is none, or the model reads labels.
+        ExpungeError: there is none.
     """
-    hint = "Try another method, such as mim-mu."
-    if model.reads_labels:
-        raise ExpungeError(
-            f"Random prompts are made of a tokenizer's words, and a {model.family} model reads labels.",
-            rule="anything-of-labels",
-            value=model.family,
-            hint=hint,
-        )
     tokenizer = model.readings[0].tokenizer
     taken = {part for name in names for part in re.findall(r"\w+", name.casefold())}
     spelt = {text.strip() for text in tokenizer.batch_decode([[i] for i in range(len(tokenizer))])}
@@ -135,5 +154,5 @@ def tokenizer_words(model: DiffusionModel, names: set[str]) -> list[str]:
         "The tokenizer has no words beside the concept's own, and random prompts are made of them.",
         rule="no-words-for-prompts",
         value=sorted(names),
-        hint=hint,
+        hint="Try another method, such as mim-mu.",
     )

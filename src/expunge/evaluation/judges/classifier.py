@@ -8,6 +8,7 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Kind
 from expunge.errors import ExpungeError
 from expunge.evaluation.judges.base import NOTHING, Images, Judgement, best_label
+from expunge.models.quiet import quiet
 from expunge.storage.tensors import fingerprint
 
 
@@ -27,8 +28,9 @@ class ClassifierJudge:
 
         self.name = name or model
         try:
-            self.processor = AutoImageProcessor.from_pretrained(model, trust_remote_code=False)
-            self.net = AutoModelForImageClassification.from_pretrained(model, use_safetensors=True, trust_remote_code=False)
+            with quiet():
+                self.processor = AutoImageProcessor.from_pretrained(model, trust_remote_code=False)
+                self.net = AutoModelForImageClassification.from_pretrained(model, use_safetensors=True, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise ExpungeError(
                 f"{model} cannot be read as a transformers image classifier in safetensors: {str(error).strip().splitlines()[0]}.",

@@ -7,6 +7,7 @@ from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Kind
 from expunge.errors import ExpungeError
 from expunge.evaluation.judges.base import Images, Judgement, best_label, embedding
+from expunge.models.quiet import quiet
 from expunge.storage.tensors import fingerprint
 
 
@@ -25,9 +26,10 @@ class CLIPJudge:
 
         self.name = model
         try:
-            self.processor = CLIPImageProcessor.from_pretrained(model, trust_remote_code=False)
-            self.net = CLIPModel.from_pretrained(model, use_safetensors=True, trust_remote_code=False)
-            self.tokenizer = CLIPTokenizer.from_pretrained(model, trust_remote_code=False)
+            with quiet():
+                self.processor = CLIPImageProcessor.from_pretrained(model, trust_remote_code=False)
+                self.net = CLIPModel.from_pretrained(model, use_safetensors=True, trust_remote_code=False)
+                self.tokenizer = CLIPTokenizer.from_pretrained(model, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise ExpungeError(
                 f"{model} cannot be read as a CLIP in safetensors: {str(error).strip().splitlines()[0]}.",

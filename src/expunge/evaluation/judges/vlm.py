@@ -11,6 +11,7 @@ from torch import Tensor
 from expunge.concepts.concept import Concept
 from expunge.errors import ExpungeError
 from expunge.evaluation.judges.base import Images
+from expunge.models.quiet import quiet
 from expunge.storage.hashing import digest
 from expunge.storage.tensors import fingerprint
 
@@ -35,8 +36,9 @@ class Answers:
 
         self.name, self.question, self.batch = name, question, batch
         try:
-            self.processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
-            self.net = AutoModelForImageTextToText.from_pretrained(model, use_safetensors=True, trust_remote_code=False)
+            with quiet():
+                self.processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
+                self.net = AutoModelForImageTextToText.from_pretrained(model, use_safetensors=True, trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError) as error:
             raise ExpungeError(
                 f"{model} cannot be read as a transformers image-text-to-text model in safetensors: {str(error).strip().splitlines()[0]}.",
