@@ -9,6 +9,7 @@ import argparse
 import json
 import resource
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -198,14 +199,17 @@ def _shares(rows: Any) -> dict[str, dict[str, float]]:
     return found
 
 
-def memory(session: Session, method: str) -> float:
-    """MiB by which the peak of this process rises in a run of three steps on *ring*; its images are in the cache, or are made before."""
+def cost(session: Session, method: str) -> tuple[float, float]:
+    """MiB by which the peak of this process rises in a run of three steps on *ring*, whose images are in the cache or are made before; and
+    seconds of processor time of a whole run, with all of its images."""
     concept = Concept.find("ring", Vocabulary.canvas(), synonyms="hoop")
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        unlearn(session.model, concept, method, training={"steps": 3}, out=out, cache=session.cache, progress=Silent())
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        unlearn(session.model, concept, method, training={"steps": 3}, out=Path(folder) / "short", cache=session.cache, progress=Silent())
+        memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        began = time.process_time()
+        unlearn(session.model, concept, method, out=Path(folder) / "run", cache=Path(folder) / "cache", progress=Silent())
+        return memory, time.process_time() - began
 
 
 def main() -> None:
@@ -217,12 +221,12 @@ def main() -> None:
     parser.add_argument("--first", type=int, metavar="N", help="the first N attacks alone")
     parser.add_argument("--attacks", nargs="*", metavar="LABEL", help="the attacks of these labels alone")
     parser.add_argument("--control", action="store_true", help="attack the canvas's retrained control")
-    parser.add_argument("--memory", metavar="METHOD", help="print the memory of a short run of a method on ring, and end")
+    parser.add_argument("--cost", metavar="METHOD", help="print the memory and processor time of a method on ring, and end")
     given = parser.parse_args()
     suite = read_toml(SETTINGS)
     session = Session.open("canvas", cache=Store.default(), progress=Silent())
-    if given.memory:
-        print(f"{given.memory}: {memory(session, given.memory):.0f} MiB")
+    if given.cost:
+        print("{}: {:.0f} MiB, {:.0f} s".format(given.cost, *cost(session, given.cost)))
         return
     lines: list[Line] = [json.loads(text) for text in given.keep.read_text().splitlines()] if given.keep.exists() else []
     for line in asked(suite, given):
