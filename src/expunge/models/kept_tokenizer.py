@@ -34,12 +34,24 @@ class KeptTokenizer:
         self._backend.no_padding()
         self.__dict__.update(values)
 
+    def __len__(self) -> int:
+        return self._backend.get_vocab_size(with_added_tokens=True)
+
     def __call__(self, text: Any, add_special_tokens: bool = True, truncation: bool = False, **settings: Any) -> Any:
-        """The tokens of one text."""
-        if not isinstance(text, str) or truncation or settings.keys() - {"verbose", "return_offsets_mapping"}:
+        """The tokens of one text, or of each of several."""
+        if truncation or settings.keys() - {"verbose", "return_offsets_mapping"}:
             return self._real()(text, add_special_tokens=add_special_tokens, truncation=truncation, **settings)
-        found = self._backend.encode(text, add_special_tokens=add_special_tokens)
-        return SimpleNamespace(input_ids=found.ids, offset_mapping=found.offsets)
+        if isinstance(text, str):
+            found = self._backend.encode(text, add_special_tokens=add_special_tokens)
+            return SimpleNamespace(input_ids=found.ids, offset_mapping=found.offsets)
+        each = self._backend.encode_batch(list(text), add_special_tokens=add_special_tokens)
+        return SimpleNamespace(input_ids=[one.ids for one in each], offset_mapping=[one.offsets for one in each])
+
+    def batch_decode(self, ids: list[list[int]]) -> list[str]:
+        """The text of each row of tokens, with a space where a token ends a word."""
+        texts = self._backend.decode_batch(ids, skip_special_tokens=False)
+        suffix = getattr(self._backend.model, "end_of_word_suffix", None)  # CLIP's; transformers replaces it, the library does not
+        return [text.replace(suffix, " ").strip() for text in texts] if suffix else texts
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[Any]:
         """The token of each id."""
