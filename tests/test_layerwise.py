@@ -1,13 +1,16 @@
 """Whitened steps in every layer: against explicit rows, inverses and projections."""
 
+from types import SimpleNamespace
+
 import pytest
 import tiny
 import torch
 from torch import nn
 
 from expunge.methods.base import Training
+from expunge.models.kept_tokenizer import KeptTokenizer, keep_tokenizer
 from expunge.training import layerwise
-from expunge.training.anything import anything
+from expunge.training.anything import anything, other_names, tokenizer_words
 from expunge.training.batches import gather
 from expunge.training.layerwise import layer_whitening, reads_rows, rows, second_moments
 from expunge.training.preconditioner import Whitening, turned, whitener_of
@@ -119,3 +122,17 @@ def test_random_prompts_hold_no_given_name(made):
     assert not words & {"neon", "glow"}
     assert {"ring", "hoop", "sketch"} <= words  # no list names them
     assert prompts.count("") == 13
+
+
+def test_a_kept_tokenizer_has_the_same_words(made, tmp_path):
+    tokenizer, concept = made.model.readings[0].tokenizer, tiny.concept("neon")
+    values = keep_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    kept = KeptTokenizer(tmp_path / "tokenizer.json", values, lambda: pytest.fail("the real tokenizer is read"))
+    ids = [[i] for i in range(len(tokenizer))]
+    assert len(kept) == len(tokenizer)
+    assert kept.batch_decode(ids) == tokenizer.batch_decode(ids)
+    texts = ["a ring in neon style", "dots"]
+    assert kept(texts, add_special_tokens=False).input_ids == tokenizer(texts, add_special_tokens=False).input_ids
+    words = other_names(made.model, concept)
+    with_kept = SimpleNamespace(readings=[SimpleNamespace(tokenizer=kept)])
+    assert tokenizer_words(with_kept, {"neon"}) == words
