@@ -68,10 +68,10 @@ def table(lines: Sequence[Line]) -> str:
     text = [f"| {' | '.join(['concept', 'seeds', *METRICS, 'shown instead', 's'])} |", f"|---|{'---:|' * (len(METRICS) + 1)}---|---:|"]
     for concept, of in _by_concept(line for line in lines if line["of"] != RETRAINED).items():
         shares = [line["shares"]["run"] for line in of if line["what"] == "evaluation"]
-        attacked = [line["readings"][0] for line in of if line["what"] == "attack" and line["attack"]["name"] == "relearn"]
+        plain = {line["seed"]: line["readings"][0] for line in of if line["what"] == "attack" and line["attack"]["name"] == "relearn"}
         seconds = [line["seconds"] for line in of if line["what"] == "run"]
         cells = [concept, str(len(seconds)), *(_mean([100 * each[m] for each in shares if m in each], 1) for m in METRICS)]
-        text.append(f"| {' | '.join([*cells, _instead(attacked), _mean(seconds)])} |")
+        text.append(f"| {' | '.join([*cells, _instead(list(plain.values())), _mean(seconds)])} |")
     return "\n".join(text) + "\n"
 
 
