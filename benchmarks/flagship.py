@@ -76,7 +76,7 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def attacks_table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
-    """A row for each attacker: what he finds in each concept's run, in brackets in the control, and the mean difference with an interval
+    """A row for each attacker: what it finds in each concept's run, in brackets in the control, and the mean difference with an interval
     over concepts. Cells are means over seeds of the highest reading after the first; entries of one label are one attacker."""
     mine = [line for line in lines if line["of"] != RETRAINED and line["what"] == "attack"]
     known = [line for line in (*lines, *controls) if line["of"] == RETRAINED]

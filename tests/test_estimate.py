@@ -69,9 +69,13 @@ def test_an_estimate_needs_no_weights(folder, tmp_path):
     assert found.seconds == pytest.approx(stage.pace.seconds(found.price))
 
 
-def test_a_second_outline_is_made_of_what_the_first_one_kept(folder, monkeypatch):
+@pytest.mark.parametrize("method", ["esd", "supplant", "uce"])
+def test_a_second_outline_is_made_of_what_the_first_one_kept(method, folder, monkeypatch):
+    """Also for methods that read the tokenizer's words, or where a prompt's last token is."""
+
     def found() -> tuple[object, ...]:
-        it = expunge.estimate(folder, tiny.concept(), "esd", training=tiny.TRAINING, device="cpu")
+        training = None if method == "uce" else tiny.TRAINING
+        it = expunge.estimate(folder, tiny.concept(), method, training=training, device="cpu")
         return it.price, it.seconds, it.flops, it.memory, it.disk, it.trained, it.total, it.plan.id
 
     first = found()

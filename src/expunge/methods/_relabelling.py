@@ -23,7 +23,7 @@ class Relabelling(Matching):
     saves a forward and a backward pass."""
     wrong_label: Literal["marginal", "anchor"] = "marginal"
     """The wrong label c'. `marginal`: the prompt with another member of the kind in place of the concept, sampled for each point.
-    `anchor`: the prompt with the anchor in its place, one label for all points, as in SalUn's released code; without an anchor that is
+    `anchor`: the prompt with the anchor for the concept, one label for all points, as in SalUn's released code; without an anchor that is
     the prompt without the concept, and on a class-conditional model the next class."""
     variant: Variant = "full"
     """Which weights are trained: keys and values of cross-attention, all of cross-attention, all others, all weights, or low-rank additions

@@ -50,7 +50,7 @@ class EraseDiff(Objective):
     during training."""
     wrong_label: Literal["marginal", "anchor"] = "marginal"
     """The prompt m. `marginal`: the prompt with another member of the kind in place of the concept, sampled for each point. `anchor`: the
-    prompt with the anchor in its place, one for all points, as in the released code, whose prompt is "a photo of a pokemon"."""
+    prompt with the anchor for the concept, one for all points, as in the released code, whose prompt is "a photo of a pokemon"."""
     variant: Variant = "xattn"
     """Which weights are trained (`expunge ls scopes`). Training fewer weights damages less and forgets less."""
 

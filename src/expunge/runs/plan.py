@@ -313,6 +313,6 @@ def _check(plan: Plan, model: DiffusionModel) -> None:
         refuse_whitening(model, plan.method.scope, training.whiten)
     prompts = [p.prompt for p in plan.concept.forget()]  # unknown and truncated words show here
     if isinstance(plan.method, Edit):
-        model.check_words(*prompts)  # of a thousand concepts, of which a closed form may read few: encoding them takes minutes
+        model.check_words(*prompts)  # encoding those of a thousand concepts takes minutes, and a closed form may read few
     else:
         model.encode(prompts)

@@ -59,7 +59,7 @@ def anything(model: DiffusionModel, concept: Subject, count: int, seed: int) -> 
     words, generator = other_names(model, concept), torch.Generator().manual_seed(seed_of(seed, "anything"))
     made = []
     for i in range(count):
-        renamed = _renamed(prompts[_pick(len(prompts), generator)], concept, words, generator)
+        renamed = _renamed(model, prompts[_pick(len(prompts), generator)], concept, words, generator)
         if not isinstance(model, ClassConditional):
             renamed = " ".join(words[_pick(len(words), generator)] if _pick(OTHERS, generator) == 0 else w for w in renamed.split())
         made.append("" if i % EMPTY == 0 else renamed)
@@ -67,16 +67,16 @@ def anything(model: DiffusionModel, concept: Subject, count: int, seed: int) -> 
 
 
 def other_words(model: DiffusionModel, concept: Subject, prompts: Sequence[str], seed: int) -> tuple[str, ...]:
-    """Each of the concept's prompts with a word of the tokenizer in place of its name: every second one a random word, the others of the
-    `NEAREST` that are read most like the name, which what is done to the name changes first. Classes are read each by a row of their own,
-    so for a class-conditional model all are random classes.
+    """Each of the concept's prompts with a word of the tokenizer in place of its name: in every second prompt a random word, in the others
+    one of the `NEAREST` words, which are read most like the name and change first with it. A class-conditional model reads each class by a
+    row of its own, so there all are random classes.
 
     Raises:
         ExpungeError: as `anything`.
     """
     words, generator = other_names(model, concept), torch.Generator().manual_seed(seed_of(seed, "other words"))
     near = words if isinstance(model, ClassConditional) else nearest_words(model, concept, words, generator)
-    return tuple(_renamed(prompt, concept, near if i % 2 else words, generator) for i, prompt in enumerate(prompts))
+    return tuple(_renamed(model, prompt, concept, near if i % 2 else words, generator) for i, prompt in enumerate(prompts))
 
 
 def nearest_words(model: DiffusionModel, concept: Subject, words: Sequence[str], generator: torch.Generator) -> list[str]:
@@ -94,9 +94,9 @@ def nearest_words(model: DiffusionModel, concept: Subject, words: Sequence[str],
     return [some[i] for i in distances.argsort()[:NEAREST].tolist()]
 
 
-def _renamed(prompt: str, concept: Subject, words: Sequence[str], generator: torch.Generator) -> str:
+def _renamed(model: DiffusionModel, prompt: str, concept: Subject, words: Sequence[str], generator: torch.Generator) -> str:
     word = words[_pick(len(words), generator)]
-    if prompt.startswith(PREFIX):
+    if isinstance(model, ClassConditional):
         return PREFIX + word
     names = sorted((name for part in concept.parts for name in part.names), key=len, reverse=True)
     return re.sub("|".join(map(re.escape, names)), word, prompt)

@@ -63,8 +63,8 @@ def second_moments(model: DiffusionModel, points: Point, layers: Collection[str]
         a = rows(layer, next(iter((*arguments, *named.values()))).detach())
         if len(a) > ROWS:  # at random: rows at equal distances would be of the same few columns of an image
             a = a[torch.randperm(len(a), generator=generator)[:ROWS].to(a.device)]
-        before, count = sums.get(name, (0.0, 0))
-        sums[name] = before + a.float().T @ a.float(), count + len(a)
+        a, (before, count) = a.float(), sums.get(name, (0.0, 0))
+        sums[name] = before + a.T @ a, count + len(a)
 
     with ExitStack() as hooks:
         for name, layer in model.network.named_modules():
