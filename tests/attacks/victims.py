@@ -15,10 +15,11 @@ from expunge.storage.cache import Store
 
 
 def delta(model: StableDiffusion, seed: int = 0) -> dict[str, Tensor]:
-    """Changes of what methods change, and of a convolution and a bias."""
+    """Changes of what methods change, and of a convolution and a bias, which is kept in half precision."""
     generator = torch.Generator().manual_seed(seed)
     chosen = {n: p for n, p in model.network.named_parameters() if ".attn2.to_k" in n or n.startswith("conv_in.")}
-    return {n: p.detach() + 0.1 * torch.randn(p.shape, generator=generator) for n, p in chosen.items()}
+    made = {n: p.detach() + 0.1 * torch.randn(p.shape, generator=generator) for n, p in chosen.items()}
+    return {n: v.half() if n == "conv_in.bias" else v for n, v in made.items()}
 
 
 class Bright:

@@ -15,6 +15,7 @@ from expunge.diffusion.losses import squared_error
 from expunge.diffusion.types import Cond, Latents, Point, together
 from expunge.errors import NonFiniteLoss
 from expunge.models.base import DiffusionModel
+from expunge.models.delta import fitted
 from expunge.models.sampling import Sampler, Start
 from expunge.storage.hashing import seed_of
 
@@ -94,7 +95,7 @@ class NoiseOptimisation(Attack):
         """
         model, noise = victim.model, z.clone().requires_grad_()
         with torch.enable_grad():
-            *_, clean = model.walk(conds[0], seeds, self._sampler(victim), Start(noise=noise), victim.delta)
+            *_, clean = model.walk(conds[0], seeds, self._sampler(victim), Start(noise=noise), fitted(model.network, victim.delta))
             assert isinstance(clean, Tensor)
             total = torch.zeros((), device=clean.device)
             for point in range(self.points):

@@ -13,6 +13,7 @@ from expunge.evaluation.results import Row
 from expunge.evaluation.rows import make_row
 from expunge.evaluation.statistics import mean_interval
 from expunge.models.base import DiffusionModel
+from expunge.models.delta import fitted
 from expunge.models.finite import refuse_non_finite
 from expunge.models.sampling import Sampler
 from expunge.storage.hashing import seed_of
@@ -46,7 +47,7 @@ def null_drift(session: Session, delta: Mapping[str, Tensor], images: int = 32, 
     model = session.model
     noises = torch.randn(per_image, images, *model.latent_shape, generator=torch.Generator().manual_seed(seed_of("null-noise")))
     seeds = [seed_of("null", i) for i in range(images)]
-    weights = {n: v.to(model.device, next(model.network.parameters()).dtype) for n, v in delta.items()}
+    weights = fitted(model.network, delta)
     parts = Renderer(session, RENDER_BATCH).parts(images, "images without a prompt")
     return torch.cat([_drifts(model, weights, seeds[part], noises[:, part], part, images) for part in parts]).tolist()
 

@@ -30,9 +30,12 @@ def relative_change(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -
     return (moved / size) ** 0.5
 
 
-@contextmanager
-def swapped(net: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """The network with `values` in place of its own tensors, for as long as the context lasts."""
+def fitted(net: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`values` on the devices and in the dtypes of the network's own tensors; a file may have others.
+
+    Raises:
+        ExpungeError: the network lacks one of them.
+    """
     parameters = dict(net.named_parameters())
     if unknown := sorted(values.keys() - parameters.keys()):
         raise ExpungeError(
@@ -41,10 +44,17 @@ def swapped(net: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
             value=unknown[0],
             hint="Try the model that the delta was made for.",
         )
+    return {name: value.to(parameters[name].device, parameters[name].dtype) for name, value in values.items()}
+
+
+@contextmanager
+def swapped(net: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """The network with `values` in place of its own tensors, for as long as the context lasts."""
+    parameters, placed = dict(net.named_parameters()), fitted(net, values)
     kept = {name: parameters[name].data for name in values}
     try:
-        for name, value in values.items():
-            parameters[name].data = value.to(kept[name].device, kept[name].dtype)
+        for name, value in placed.items():
+            parameters[name].data = value
         yield
     finally:
         for name, data in kept.items():
