@@ -47,11 +47,7 @@ class Cond:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Cond":
         """On a device; floating-point tensors in a dtype."""
-
-        def moved(value: Tensor) -> Tensor:
-            return value.to(device, dtype if value.is_floating_point() else None)
-
-        return Cond(moved(self.states), self.keys, {k: moved(v) for k, v in self.extra.items()})
+        return Cond(_moved(self.states, device, dtype), self.keys, {k: _moved(v, device, dtype) for k, v in self.extra.items()})
 
     @staticmethod
     def cat(parts: "list[Cond]") -> "Cond":
@@ -59,12 +55,12 @@ class Cond:
         longest = max(p.states.shape[1] for p in parts)
         if any(p.states.shape[1] < longest and "mask" not in p.extra for p in parts):
             raise ValueError("conditions of other lengths need a mask, or padding would be read as tokens")
-
-        def joined(values: list[Tensor], has_tokens: bool) -> Tensor:
-            return torch.cat([_padded(v, longest) if has_tokens else v for v in values])
-
-        extra = {k: joined([p.extra[k] for p in parts], k == "mask" or k.startswith("token_")) for k in parts[0].extra}
-        return Cond(joined([p.states for p in parts], True), tuple(k for p in parts for k in p.keys), extra)
+        extra = {
+            k: torch.cat([_padded(p.extra[k], longest) if k == "mask" or k.startswith("token_") else p.extra[k] for p in parts])
+            for k in parts[0].extra
+        }
+        states = torch.cat([_padded(p.states, longest) for p in parts])
+        return Cond(states, tuple(k for p in parts for k in p.keys), extra)
 
     @property
     def lengths(self) -> list[int]:
@@ -119,6 +115,10 @@ class Repeated(Cond):
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cond:
         """On a device; floating-point tensors in a dtype."""
         return Repeated(self.distinct.to(device, dtype), self.at)
+
+
+def _moved(value: Tensor, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
+    return value.to(device, dtype if value.is_floating_point() else None)
 
 
 def _padded(value: Tensor, length: int) -> Tensor:
