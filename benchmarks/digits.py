@@ -53,6 +53,12 @@ def kept(file: Path = KEPT) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
+def known_of(digit: str, seed: int, units: list[dict[str, Any]]) -> dict[str, Any]:
+    """The readings of the base model and of the control of a digit and seed, which are the same beside every method; else nothing."""
+    known = (u["relearn"] for u in units if (u["digit"], u["seed"]) == (digit, seed) and "relearn" in u)
+    return {role: readings for role, readings in next(known, {}).items() if role != "unlearned"}
+
+
 def write_scans(folder: Path, scans: Pictures, without: str) -> Path:
     """The scans of all other digits as a folder of images with captions, for an attacker."""
     others = scans.without(scans.names.index(without))
@@ -65,17 +71,17 @@ def write_scans(folder: Path, scans: Pictures, without: str) -> Path:
     return folder
 
 
-def do(out: Path, seed: int, method: Mapping[str, Any], digit: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """One unit: unlearn, measure, relearn. The control is retrained, and not attacked twice."""
+def do(out: Path, seed: int, method: Mapping[str, Any], digit: str, asked: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """One unit: unlearn, measure, relearn. `known` has the readings of the base model and of the control, where a kept unit of the digit
+    and seed has them; else the control is retrained and both are attacked."""
     model = load(DIGITS)
     shared: dict[str, Any] = {"device": "cpu", "cache": out / "cache", "progress": Silent()}
-    control = retrain(f"label:{digit}", out / "runs" / f"retrained-{digit}-{seed}", seed=seed)
-    run = control
-    if method["name"] != RETRAINED:
-        run = unlearn(
-            model, f"label:{digit}", method["name"], seed=seed, training=method.get("training"), **method.get("settings", {}),
-            out=out / "runs" / f"{method['name']}-{digit}-{seed}", **shared,
-        )  # fmt: skip
+    control = None if known else retrain(f"label:{digit}", out / "runs" / f"retrained-{digit}-{seed}", seed=seed)
+    run = control if method["name"] == RETRAINED else unlearn(
+        model, f"label:{digit}", method["name"], seed=seed, training=method.get("training"), **method.get("settings", {}),
+        out=out / "runs" / f"{method['name']}-{digit}-{seed}", **shared,
+    )  # fmt: skip
+    assert run is not None
     protocol = Protocol(**asked["protocol"], seed=seed)
     rows = evaluate(run, model, protocol=protocol, metrics=METRICS, **shared)
     measured = {("base" if r.run == "base" else "run", r.metric): [r.value, r.n] for r in rows}
@@ -84,17 +90,20 @@ def do(out: Path, seed: int, method: Mapping[str, Any], digit: str, asked: Mappi
     if method["name"] == RETRAINED:
         return unit
     audit = attack(out, run, control, digit, seed, asked["relearn"], shared)
-    return unit | {"relearn": {d.role: [[r.strength, r.hits[DIGITS], r.n] for r in d.result.readings] for d in audit.done}}
+    found: dict[str, Any] = {d.role: [[r.strength, r.hits[DIGITS], r.n] for r in d.result.readings] for d in audit.done}
+    return unit | {"relearn": {**found, **known}}
 
 
-def attack(out: Path, run: Run, control: Run, digit: str, seed: int, settings: Mapping[str, Any], shared: Mapping[str, Any]) -> Audit:
-    """Relearning from real scans of the other digits, of the run, the base model and the control."""
+def attack(
+    out: Path, run: Run, control: Run | None, digit: str, seed: int, settings: Mapping[str, Any], shared: Mapping[str, Any]
+) -> Audit:
+    """Relearning from real scans of the other digits, of the run, the base model and the control if there is one."""
     data = out / f"scans-without-{digit}"
     if not (data / "metadata.jsonl").exists():
         write_scans(data, split(read_digits()).model, digit)
     relearn = Relearn(data=str(data), **{k: v for k, v in settings.items() if k != "readings"})
     budget = Budget("relearn", settings["readings"], (Entry("relearn", "relearn", relearn),))
-    battery = prepare(run, budget, model=load(DIGITS), control=control, seed=seed, **shared)
+    battery = prepare(run, budget, model=load(DIGITS), control=control or "none", seed=seed, **shared)
     return conclude(battery, list(battery.run()))
 
 
@@ -112,7 +121,7 @@ def main() -> None:
     done = {(u["seed"], u["method"], u["digit"]) for u in kept(given.kept)}
     for seed, method, digit in units(asked):
         if (seed, method["label"], digit) not in done and given.only in (None, method["label"]):
-            unit = do(given.out, seed, method, digit, asked)
+            unit = do(given.out, seed, method, digit, asked, known_of(digit, seed, kept(given.kept)))
             append_line(given.kept, unit)
             print(json.dumps(unit), flush=True)
 

@@ -1,6 +1,7 @@
 """`expunge audit` from the command line."""
 
 import json
+import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def test_what_is_the_runs_own_need_not_be_repeated(made, tmp_path):
     assert told(model=made.card["model"]["name"]) == usual
     assert told(model="own/model") == f"{usual} --model own/model"
     assert told(folder=tmp_path) == f"{usual} --out {tmp_path}"
+
+
+@pytest.mark.parametrize("flags", [(), ("--attack", "relearn"), ("--budget", "gone.toml")])
+def test_a_budget_that_is_no_file_is_repeated_from_the_audits_folder(made, flags):
+    of = replace(invented(made.folder / "audit-own-seed-0"), card=made.card, sources={"unlearned": made.folder})
+    budget = replace(of.budget, name="own", flags=flags)
+    words = shlex.split(command_of(of, budget))
+    assert words[2:5] == [str(made.folder), "--budget", str(of.folder / "budget.toml")]
+    assert not {"--attack", "gone.toml"} & set(words)
 
 
 def test_a_dry_run_prices_everything_and_touches_nothing(audit, tmp_path, own_cache):

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def command_of(audit: Audit, budget: "Budget") -> str:
     """The command line that makes the same audit again."""
     flags = list(budget.flags)
-    if not budget.is_builtin and not Path(flags[1]).is_file():  # a budget that was never a file: the one in the audit's folder
+    is_file = flags[:1] == ["--budget"] and Path(flags[1]).is_file()
+    if not budget.is_builtin and not is_file:  # made in Python, or of a file that is gone: the one in the audit's folder
         flags = ["--budget", str(audit.folder / "budget.toml")]
     words = ["expunge", "audit", str(audit.sources.get("unlearned", audit.card["id"])), *flags, "--seed", str(audit.seed)]
     control = audit.sources.get("retrained")
