@@ -22,8 +22,8 @@ ALIKE = "at most 5 points above the retrained model"
 ABOVE = "more than 5 points above the retrained model"
 DIGITS = 4
 """Fewer digits than these say too little of how digits differ for a verdict."""
-EXPECTED = {"DiMUM": ALIKE, "SalUn": ABOVE, "ESD": ABOVE, "MiM-MU": ABOVE}
-"""What DiMRA's paper, or for MiM-MU the canvas, leads one to expect after relearning."""
+EXPECTED = {"DiMUM": ALIKE, "SalUn": ABOVE, "ESD": ABOVE, "MiM-MU": ABOVE, "Supplant": ALIKE}
+"""What DiMRA's paper, or for MiM-MU and Supplant the canvas, leads one to expect after relearning."""
 
 Unit = Mapping[str, Any]
 
