@@ -9,6 +9,7 @@ the line says so. `--only` selects lines by text in their names, and `--dry-run`
 import argparse
 import itertools
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,33 @@ def measured(line: Line, runs: Path) -> Line:
         shares["base" if row.run == "base" else "shares"][row.metric] = round(row.value, 4)
         shares["images"][row.metric] = row.n
     return line | shares | {name: run.card[name] for name in ("seconds", "forwards", "backwards")}
+
+
+def tables(lines: Sequence[Line]) -> dict[str, str]:
+    """The tables of docs/results/published.md, by name."""
+    of_method = [line for line in lines if line["preset"] == "f-dmu-published"]
+    return {
+        "published": table([line for line in lines if line["preset"] != "mim-mu-paper" and not line["settings"]]),
+        "published_divergences": table(of_method, divergence=lambda line: line["settings"].get("divergence", "hellinger")),
+        "published_search": table(
+            [line for line in lines if line["preset"] == "mim-mu-paper"],
+            steps=lambda line: line["training"]["steps"],
+            rate=lambda line: line["training"]["lr"],
+            prompts=lambda line: line["training"]["prompts"],
+        ),
+    }
+
+
+def table(lines: Sequence[Line], **columns: Callable[[Line], object]) -> str:
+    """A row for each line, concept by concept: its preset, what `columns` read of it, and what is removed and kept in percent."""
+    heads = ["preset", "concept", *columns, "images of a sort", *SHOWN]
+    text = [f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * (len(heads) - 2)}"]
+    for line in sorted(lines, key=lambda line: [*CONCEPTS].index(line["concept"])):
+        fewer = sorted({v for k, v in line["training"].items() if k in ("pictures", "retain_pictures")})
+        cells = [f"`{line['preset']}`", line["concept"], *(str(of(line)) for of in columns.values())]
+        cells += [f"at most {fewer[0]}" if fewer else "the preset's", *(f"{100 * line['shares'][metric]:.0f}" for metric in SHOWN)]
+        text.append(f"| {' | '.join(cells)} |")
+    return "\n".join(text) + "\n"
 
 
 def main() -> None:

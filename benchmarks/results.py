@@ -21,6 +21,7 @@ from foretold import kept as asked
 from foretold import said as foretold
 from heldout import table as heldout
 from keep import kept
+from published import tables as published
 from speed_tables import speed_tables
 
 from expunge.audits.budget import read_budget
@@ -31,7 +32,7 @@ from expunge.methods import METHODS
 HERE = Path(__file__).parent
 PAGES = [
     HERE.parent / "docs" / "results" / f"{name}.md"
-    for name in ("index", "concepts", "held-out", "several-concepts", "relearning", "attacks", "claims", "speed", "flagship")
+    for name in ("index", "concepts", "held-out", "several-concepts", "relearning", "attacks", "claims", "speed", "flagship", "published")
 ]
 CONCEPTS = ("neon", "dots", "watercolour", "ring", "starfish", "hexagon")
 BESIDE = ("FID_base", "KID_base", "weight_change", "null_drift", "seconds", "forwards", "backwards", "memory_bytes")
@@ -113,6 +114,7 @@ def tables() -> dict[str, str]:
     ]
     lines_of_flagship = [json.loads(text) for text in (HERE / "flagship.jsonl").read_text().splitlines()]
     made |= {"flagship": flagship(lines_of_flagship), "flagship_attacks": flagship_attacks(lines_of_flagship, controls)}
+    made |= published([json.loads(text) for text in (HERE / "published.jsonl").read_text().splitlines()])
     made["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
     made["claims"] = claims({name: Found(of) for name, of in suites.items()})
     made["attack_claims"] = told((*dimra.claims(), *battery.claims(), *battered("searches", "search").searched()))
