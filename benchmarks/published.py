@@ -114,13 +114,12 @@ def tables(lines: Sequence[Line]) -> dict[str, str]:
 
 def table(lines: Sequence[Line], **columns: Callable[[Line], object]) -> str:
     """A row for each line, concept by concept: its preset, what `columns` read of it, and what is removed and kept in percent."""
-    heads = ["preset", "concept", *columns, "images of a sort", *SHOWN]
+    heads = ["preset", "concept", *columns, *SHOWN]
     text = [f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * (len(heads) - 2)}"]
-    for line in sorted(lines, key=lambda line: [*CONCEPTS].index(line["concept"])):
-        fewer = sorted({v for k, v in line["training"].items() if k in ("pictures", "retain_pictures")})
+    for line in sorted(lines, key=lambda line: ([*CONCEPTS].index(line["concept"]), [*PRESETS].index(line["preset"]))):
         cells = [f"`{line['preset']}`", line["concept"], *(str(of(line)) for of in columns.values())]
-        cells += [f"at most {fewer[0]}" if fewer else "the preset's", *(f"{100 * line['shares'][metric]:.0f}" for metric in SHOWN)]
-        text.append(f"| {' | '.join(cells)} |")
+        shares = [f"{100 * line['shares'][metric]:.0f}" for metric in SHOWN]
+        text.append(f"| {' | '.join([*cells, *shares])} |")
     return "\n".join(text) + "\n"
 
 
