@@ -24,7 +24,7 @@ from expunge.digits.training.retrain import retrain
 from expunge.evaluation.evaluate import evaluate
 from expunge.evaluation.protocol import Protocol
 from expunge.models.loading import load
-from expunge.names import RETRAINED
+from expunge.names import NO_CONTROL, RETRAINED
 from expunge.progress import Silent
 from expunge.runs.run import Run
 from expunge.runs.unlearn import unlearn
@@ -76,18 +76,21 @@ def do(out: Path, seed: int, method: Mapping[str, Any], digit: str, asked: Mappi
     and seed has them; else the control is retrained and both are attacked."""
     model = load(DIGITS)
     shared: dict[str, Any] = {"device": "cpu", "cache": out / "cache", "progress": Silent()}
-    control = None if known else retrain(f"label:{digit}", out / "runs" / f"retrained-{digit}-{seed}", seed=seed)
-    run = control if method["name"] == RETRAINED else unlearn(
-        model, f"label:{digit}", method["name"], seed=seed, training=method.get("training"), **method.get("settings", {}),
-        out=out / "runs" / f"{method['name']}-{digit}-{seed}", **shared,
-    )  # fmt: skip
-    assert run is not None
+    is_control = method["name"] == RETRAINED
+    control = None
+    if is_control or not known:
+        control = run = retrain(f"label:{digit}", out / "runs" / f"retrained-{digit}-{seed}", seed=seed)
+    if not is_control:
+        run = unlearn(
+            model, f"label:{digit}", method["name"], seed=seed, training=method.get("training"), **method.get("settings", {}),
+            out=out / "runs" / f"{method['name']}-{digit}-{seed}", **shared,
+        )  # fmt: skip
     protocol = Protocol(**asked["protocol"], seed=seed)
     rows = evaluate(run, model, protocol=protocol, metrics=METRICS, **shared)
     measured = {("base" if r.run == "base" else "run", r.metric): [r.value, r.n] for r in rows}
     unit: dict[str, Any] = {"digit": digit, "seed": seed, "method": method["label"], "seconds": round(run.card["seconds"], 1)}
     unit |= {f"{side} {metric}": value for (side, metric), value in measured.items()}
-    if method["name"] == RETRAINED:
+    if is_control:
         return unit
     audit = attack(out, run, control, digit, seed, asked["relearn"], shared)
     found: dict[str, Any] = {d.role: [[r.strength, r.hits[DIGITS], r.n] for r in d.result.readings] for d in audit.done}
@@ -103,7 +106,7 @@ def attack(
         write_scans(data, split(read_digits()).model, digit)
     relearn = Relearn(data=str(data), **{k: v for k, v in settings.items() if k != "readings"})
     budget = Budget("relearn", settings["readings"], (Entry("relearn", "relearn", relearn),))
-    battery = prepare(run, budget, model=load(DIGITS), control=control or "none", seed=seed, **shared)
+    battery = prepare(run, budget, model=load(DIGITS), control=control or NO_CONTROL, seed=seed, **shared)
     return conclude(battery, list(battery.run()))
 
 

@@ -143,7 +143,8 @@ def speed_tables() -> dict[str, str]:
     """Every table of the page, by name."""
     lines, grown = lines_of("speed"), lines_of("growth")
     made = {"speed_released": released(lines), "speed_alone": alone(lines), "speed_memory": memory(lines), "speed_banks": banks(lines)}
-    made |= {"speed_growth": growth(grown), "speed_many": many(lines_of("many"))}
+    joint = lines_of("many")
+    made |= {"speed_growth": growth(grown), "speed_many": many(joint)}
     made |= {"speed_startup": startup(lines_of("startup")), "speed_kills": kills(lines_of("kills"))}
     curves = [line for line in lines_of("curves") if "machine" in line]
-    return made | {"speed_machines": machines([*lines, *grown, *curves])}
+    return made | {"speed_machines": machines([*lines, *grown, *curves, *joint])}

@@ -55,10 +55,7 @@ class Cond:
         longest = max(p.states.shape[1] for p in parts)
         if any(p.states.shape[1] < longest and "mask" not in p.extra for p in parts):
             raise ValueError("conditions of other lengths need a mask, or padding would be read as tokens")
-        extra = {
-            k: torch.cat([_padded(p.extra[k], longest) if k == "mask" or k.startswith("token_") else p.extra[k] for p in parts])
-            for k in parts[0].extra
-        }
+        extra = {k: torch.cat([_padded(p.extra[k], longest) if has_token_axis(k) else p.extra[k] for p in parts]) for k in parts[0].extra}
         states = torch.cat([_padded(p.states, longest) for p in parts])
         return Cond(states, tuple(k for p in parts for k in p.keys), extra)
 
@@ -74,7 +71,7 @@ class Cond:
         if "mask" not in self.extra:
             return self
         length = max(self.lengths)
-        extra = {k: v[:, :length] if k == "mask" or k.startswith("token_") else v for k, v in self.extra.items()}
+        extra = {k: v[:, :length] if has_token_axis(k) else v for k, v in self.extra.items()}
         return Cond(self.states[:, :length], self.keys, extra)
 
     @property
@@ -115,6 +112,11 @@ class Repeated(Cond):
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cond:
         """On a device; floating-point tensors in a dtype."""
         return Repeated(self.distinct.to(device, dtype), self.at)
+
+
+def has_token_axis(name: str) -> bool:
+    """Whether the tensor of this name in `Cond.extra` has a token axis after the batch axis."""
+    return name == "mask" or name.startswith("token_")
 
 
 def _moved(value: Tensor, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from expunge.diffusion.types import Cond, Latents
+from expunge.diffusion.types import Cond, Latents, has_token_axis
 from expunge.errors import ExpungeError
 from expunge.models.base import DiffusionModel
 from expunge.models.checkpoint_file import find_config, without_weights
@@ -131,7 +131,7 @@ def _outlined(family: type[DiffusionModel]) -> type[DiffusionModel]:
 
         def encode_rows(self, prompts: list[str]) -> Cond:
             one = self.template
-            extra = {k: _narrow(v, len(prompts), keep=k == "mask" or k.startswith("token_") or v.ndim == 1) for k, v in one.extra.items()}
+            extra = {k: _narrow(v, len(prompts), keep=has_token_axis(k) or v.ndim == 1) for k, v in one.extra.items()}
             return Cond(_narrow(one.states, len(prompts)), tuple(prompts), extra)
 
     Outline.__name__, Outline.__module__ = family.__name__, family.__module__

@@ -26,7 +26,7 @@ def fill(template: str, /, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    """One for all pages of a process, because it keeps the compiled templates: compiling them took two fifths of a page's time."""
+    """One for all pages of a process, because it keeps the compiled templates."""
     environment = Environment(
         loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
