@@ -83,6 +83,14 @@ def test_a_second_outline_is_made_of_what_the_first_one_kept(method, folder, mon
     assert found() == first
 
 
+def test_models_of_one_architecture_have_one_outline(folder, tmp_path, monkeypatch):
+    first = outline(folder, "cpu")
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, copy_function=shutil.copyfile)  # newer files elsewhere
+    monkeypatch.setattr("expunge.models.outline._assemble", lambda *given: pytest.fail("the libraries were used"))
+    assert outline(other, "cpu").place == first.place
+
+
 def test_linear_layers_in_four_bits_take_less_in_every_phase(folder):
     found = expunge.estimate(folder, tiny.concept(), "esd", variant="xattn-lora", training=tiny.TRAINING, device="cpu")
     network = found.session.model.network

@@ -22,20 +22,26 @@ from expunge.models.prompts import Reading
 from expunge.storage.cache import Store
 from expunge.storage.code import code_digest, modules_of
 from expunge.storage.files import write_json
-from expunge.storage.hashing import digest
+from expunge.storage.hashing import digest, sha256_of
 
 LIBRARIES = ("torch", "diffusers", "transformers", "tokenizers")
+
+CONFIGURATIONS = (".json", ".txt", ".model", ".jinja")
+"""How the names of configurations and of tokenizers' files end."""
 
 READ = ("length", "has_rows", "before", "after", "dropped")
 """What is kept of a reading beside its tokenizer."""
 
 
 def place_of(folder: Path, family: type[DiffusionModel], dtype: str) -> Path:
-    """The folder where an outline is kept: under the files of its configuration, the code that reads them, and the libraries."""
-    files = (file for part in ("", *family.parts) for file in sorted((folder / part).glob("*")) if file.suffix != ".safetensors")
-    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    """The folder where an outline is kept: under what its configurations say, the code that reads them, and the libraries.
+
+    Models of one architecture have one outline, wherever they are.
+    """
+    files = (file for part in ("", *family.parts) for file in sorted((folder / part).glob("*")) if file.suffix in CONFIGURATIONS)
+    said = [(str(file.relative_to(folder)), sha256_of(file)) for file in files if file.is_file()]
     code = code_digest(*modules_of(family), "expunge.models.outline")
-    return Store.default().root / "outlines" / digest(stats, dtype, code, *map(version, LIBRARIES))
+    return Store.default().root / "outlines" / digest(said, dtype, code, *map(version, LIBRARIES))
 
 
 # --- writing -----------------------------------------------------------------------------------------------------------
