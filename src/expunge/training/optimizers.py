@@ -65,7 +65,9 @@ class Optimizers:
             )
         if phase not in self._phases:
             groups, decay = [dict(group) for group in self._groups], self.training.weight_decay
-            made = AdamW(groups, lr=self.training.lr, weight_decay=decay) if decay else Adam(groups, lr=self.training.lr)
+            # Fused, a step reads and writes each number once, which takes half the time where all weights are trained.
+            lr = self.training.lr
+            made = AdamW(groups, lr=lr, weight_decay=decay, fused=True) if decay else Adam(groups, lr=lr, fused=True)
             # accelerate's wrapper is for a loss scale alone; its steps look modules up, which takes a twentieth of a small network's.
             self._phases[phase] = made if self.accelerator.scaler is None else self.accelerator.prepare(made)
         return self._phases[phase]
@@ -87,7 +89,7 @@ class Optimizers:
             if full.startswith("adam."):
                 _, phase, key, name = full.split(".", 3)
                 parameter = self.parameters[name]
-                self._of(phase).state[parameter][key] = value.to("cpu" if key == "step" else parameter.device)
+                self._of(phase).state[parameter][key] = value.to(parameter.device)
         if (scaler := self.accelerator.scaler) is not None:
             scaler.load_state_dict({key: type(value)(tensors[f"scaler.{key}"].item()) for key, value in scaler.state_dict().items()})
 
