@@ -28,7 +28,7 @@ from expunge.runs.compose import compose
 from expunge.runs.export import write_difference, write_lora
 from expunge.runs.plan import make_plan
 from expunge.runs.unlearn import unlearn
-from expunge.training.anything import anything, other_words
+from expunge.training.anything import OtherNames, anything, other_words
 from families import dit, unet_2d
 
 KINDS = {"dit": dit, "unet-2d": unet_2d}
@@ -225,14 +225,14 @@ def test_the_command_line_lists_classes_and_writes_no_lora_of_them(kind: str, tm
 def test_random_prompts_are_labels_of_other_classes(kind: str):
     model = KINDS[kind].model()
     concept = Concept.find("label:1", label_vocabulary(model.labels))
-    prompts = anything(model, concept, 64, 0)
+    prompts = anything(model, concept, OtherNames.of(model, concept, 0), ["label:1"] * 64, 0)
     others = {f"label:{label}" for number, label in enumerate(model.labels) if number != 1}
     assert set(prompts) == {"", *others}
-    assert set(other_words(model, concept, ["label:1"] * 64, 0)) == others
+    assert set(other_words(model, concept, OtherNames.of(model, concept, 0), ["label:1"] * 64, 0)) == others
 
 
 def test_a_model_with_one_class_has_no_random_prompts():
     model = dit.model()
     model.labels = ("thing",)
     with raises_error("no-words-for-prompts", ["thing"]):
-        anything(model, Concept.find("label:thing", label_vocabulary(model.labels)), 4, 0)
+        OtherNames.of(model, Concept.find("label:thing", label_vocabulary(model.labels)), 0)

@@ -8,6 +8,7 @@ import torch
 
 from expunge.diffusion.batch import Batch
 from expunge.diffusion.networks import Models
+from expunge.diffusion.noise_path import Discrete
 from expunge.diffusion.types import Cond, Noised
 from expunge.methods.base import Training
 from expunge.methods.config import Layer
@@ -15,7 +16,8 @@ from expunge.methods.supplant import RIDGE, Supplant
 from expunge.models.scopes import SCOPES
 from expunge.runs.unlearn import unlearn
 from expunge.storage.cache import Store
-from expunge.training.anything import NEAREST, anything, nearest_words, other_words, tokenizer_words
+from expunge.training.anything import NEAREST, OtherNames, anything, nearest_words, other_names, other_words, tokenizer_words
+from expunge.training.banks import images_of
 from expunge.training.batches import gather
 from expunge.training.beginning import RETAINED, begin
 from expunge.training.loop import Trainer
@@ -42,24 +44,24 @@ def noised(key: str) -> Noised:
 
 def batch() -> Batch:
     prompts = {"replacement": cond("ink"), "replaced_as": cond("ink"), "other_words": cond("rose")}
-    return Batch(0, cond("neon"), cond(""), {"forget": noised("neon"), "replaced": noised("neon"), "anything": noised("rose"), **prompts})
+    images = {"forget": noised("neon"), "replaced": noised("neon"), "anything": noised("rose"), "turned": noised("rose")}
+    return Batch(0, cond("neon"), cond(""), {**images, **prompts})
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_terms(offset):
     """The goal on the concept's images moves with the student, the others are the base model's."""
-    method, models = (
-        Supplant(word=2.0, image=5.0, show=3.0, lock=6.0, keep=4.0),
-        Models(network(offset), network(0.0), recalled=network(1.0)),
-    )
+    method = Supplant(word=2.0, image=5.0, show=3.0, lock=6.0, keep=4.0, turn=7.0)
+    models = Models(network(offset), network(0.0), recalled=network(1.0), path=Discrete(torch.full((10,), 0.8)))
     expected = {
         "word": 2.0 * 2.0**2,
         "image": 5.0 * (3.0 + 1.0 - (1.0 + offset)) ** 2,
         "show": 3.0 * (2.0 + offset) ** 2,
         "lock": 6.0 * offset**2,
         "keep": 4.0 * offset**2,
+        "turn": 7.0 * (-1 + offset) ** 2 * 0.2 / 0.8,  # of x_0 = (x_t - sigma eps) / signal
     }
-    assert {name: value.item() for name, value in method(models, batch()).items()} == expected
+    assert {name: value.item() for name, value in method(models, batch()).items()} == pytest.approx(expected)
 
 
 def test_only_the_concepts_prompt_moves_on_its_images():
@@ -106,7 +108,11 @@ def test_it_begins_with_the_minimum_that_maps_the_name_to_its_replacement(begun)
     batches, state, preserve = begun.batches, begun.state, begun.method.preserve
     forget = [p.prompt for p in batches.concept.forget()], [batches.replacement(p) for p in batches.concept.forget()]
     e, g = (batches.model.encode(texts).states.flatten(0, 1).double() for texts in forget)
-    p = batches.model.encode(list(dict.fromkeys(anything(batches.model, batches.concept, RETAINED, 0)))).tokens.double()
+    words = other_names(batches.model, batches.concept)
+    sentences = [forget[0][i % len(forget[0])] for i in range(RETAINED)]
+    p = batches.model.encode(
+        list(dict.fromkeys(anything(batches.model, batches.concept, OtherNames(words, words), sentences, 0)))
+    ).tokens.double()
     names = [name for name in state.trained if any(part in name for part in READS_WORDS)]
     assert names
     for name in names:
@@ -122,13 +128,31 @@ def test_every_second_other_word_is_read_like_the_name(begun):
     prompts = [p.prompt for p in concept.forget()] * 40
     [bare] = {p.prompt for p in concept.forget() if p.is_bare}
     own = model.encode([bare]).states
-    words = tokenizer_words(model, set(concept.names))
+    words = tokenizer_words(model.readings[0].tokenizer, set(concept.names))
     far = {word: (model.encode([bare.replace(concept.target, word)]).states - own).norm().item() for word in words}
     near = set(sorted(words, key=far.get)[:NEAREST])
-    made = other_words(model, concept, prompts, 0)
+    made = other_words(model, concept, OtherNames.of(model, concept, 0), prompts, 0)
     found = [{word for word in words if prompt.replace(concept.target, word) == other} for prompt, other in zip(prompts, made, strict=True)]
     assert set.union(*found[1::2]) == near
     assert len(set.union(*found[::2])) > NEAREST
+
+
+def test_images_of_the_concept_are_turned_into_images_from_the_same_noise(made):
+    """The goal at each point is the prompt's image; the point is the noised image of the concept that began with the same noise."""
+    model, y, training = made.model, made.banks["turned"].points, Training(**TRAINING)
+    chosen, seeds = images_of(made.concept, training, 0)
+    count = training.retain_pictures
+    paired = [seeds[i % len(seeds)] for i in range(count)]
+    images = model.sample_latents(model.encode(y.cond.keys[:count]), paired, model.default_sampler)
+    own = model.sample_latents(model.encode([p.prompt for p in chosen]), seeds, model.default_sampler)
+    x_0 = model.path.x_0(y.goal, y.x_t, y.t)
+    torch.testing.assert_close(x_0, images[[i % count for i in range(len(y))]], atol=1e-4, rtol=1e-3)
+    signal, sigma = model.path.coefficients(y.t, y.x_t)
+    noise = (y.x_t - signal * own[[i % count % len(own) for i in range(len(y))]]) / sigma
+    assert noise.mean().abs() < 0.1
+    assert noise.std().item() == pytest.approx(1, abs=0.1)
+    assert not {"neon", "glow"} & {word for key in y.cond.keys for word in key.split()}
+    assert 0.05 * model.path.horizon < y.t.min() < y.t.max() < 0.75 * model.path.horizon
 
 
 def test_a_low_rank_variant_begins_with_the_base_model():

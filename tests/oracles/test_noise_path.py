@@ -49,6 +49,14 @@ def test_noise_and_velocity_are_those_of_diffusers() -> None:
     torch.testing.assert_close(path.goal(X, NOISE, T), oracle.get_velocity(X, NOISE, T.long()), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_a_prediction_towards_another_image_means_that_image(path: NoisePath) -> None:
+    t, x_t = torch.tensor([10.0, 321.0, 700.0]), random(3)
+    torch.testing.assert_close(path.x_0(path.towards(X, x_t, t), x_t, t), X, rtol=1e-4, atol=1e-4)
+    noised = path.add_noise(X, NOISE, t)
+    torch.testing.assert_close(path.towards(X, noised, t), path.goal(X, NOISE, t), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("prediction_type", PREDICTIONS)
 @pytest.mark.parametrize("t", [1, 321, 981])
 def test_x0_of_any_prediction_is_that_of_a_ddpm_step(prediction_type: str, t: int) -> None:

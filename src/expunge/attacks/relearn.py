@@ -17,7 +17,7 @@ from expunge.evaluation.protocol import spread
 from expunge.methods.base import Training, Variant
 from expunge.models.scopes import SCOPES
 from expunge.storage.hashing import seed_of
-from expunge.training.anything import anything_bank
+from expunge.training.anything import OtherNames, anything_bank
 from expunge.training.banks import Bank, noised, pictured
 from expunge.training.layerwise import calls as layerwise_calls
 from expunge.training.preconditioner import calls, refuse_whitening
@@ -103,7 +103,8 @@ class Relearn(Attack):
         return self._make_auxiliary_set(victim)[0]
 
     def _make_anything(self, victim: Victim) -> Bank:
-        return anything_bank(victim.session, victim.concept, ANYTHING, seed_of("relearn", victim.seed_for(self.repeat)))
+        seed = seed_of("relearn", victim.seed_for(self.repeat))
+        return anything_bank(victim.session, victim.concept, OtherNames.of(victim.model, victim.concept, seed), ANYTHING, seed)
 
     def _make_bank(self, victim: Victim) -> Bank:
         clean, captions = self._make_auxiliary_set(victim)

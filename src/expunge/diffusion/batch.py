@@ -15,7 +15,7 @@ Terms = dict[str, Float[Tensor, ""]]
 
 Need = Literal[
     "reference", "forget", "trajectory", "surrogate_trajectory", "anchor_pictures", "surrogate", "replaced", "retain", "anything",
-    "context", "marginal", "sibling", "anchor", "replacement", "replaced_as", "other_words", "spans",
+    "turned", "context", "marginal", "sibling", "anchor", "replacement", "replaced_as", "other_words", "spans",
 ]  # fmt: skip
 """What a method may ask for. `target` and `null` are always there."""
 
@@ -30,6 +30,7 @@ NEEDS: dict[Need, str] = {
     "retain": "what must survive: images by the base model, noised, each under its prompt; for closed forms only the prompts",
     "replaced": "images of one member that replaces the concept, by the base model, each under the forget prompt, noised",
     "anything": "images by the base model of prompts made at random from the tokenizer's words, noised, each under its prompt",
+    "turned": "images of the concept, noised, each under a random prompt, whose image from the same initial noise is the goal",
     "context": "each forget prompt with the concept deleted",
     "marginal": "each forget prompt with another concept of the same domain in the concept's place",
     "sibling": "each forget prompt with another member of the concept's family in the concept's place; the marginal, where there is none",
@@ -107,6 +108,11 @@ class Batch:
     def anything(self) -> Noised:
         """Noised images of random prompts, each under its own prompt."""
         return self._part("anything")  # type: ignore[return-value]
+
+    @property
+    def turned(self) -> Noised:
+        """Noised images of the concept, each under a random prompt. The goal leads to that prompt's image from the same initial noise."""
+        return self._part("turned")  # type: ignore[return-value]
 
     @property
     def context(self) -> Cond:

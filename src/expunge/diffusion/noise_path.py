@@ -95,6 +95,11 @@ class NoisePath(ABC):
             case _:
                 return signal * x_t - sigma * prediction
 
+    def towards(self, x_0: Latents, x_t: Latents, t: Times) -> Latents:
+        """The prediction at x_t that means the image x_0, which need not be the one that was noised. Not finite where there is no noise."""
+        signal, sigma = self.coefficients(t, x_t)
+        return self.goal(x_0, (x_t - signal * x_0) / sigma, t)
+
     def eps(self, prediction: Latents, x_t: Latents, t: Times) -> Latents:
         """The noise that a prediction at x_t means. Not finite for `sample` where there is no noise."""
         signal, sigma = self.coefficients(t, x_t)

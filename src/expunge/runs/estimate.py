@@ -146,7 +146,7 @@ class Estimate:
         model, training = self.session.model, stage.plan.training
         if model.device_kind != "cpu" or training is None:
             return 0
-        parts = sum(need in stage.plan.method.needs for need in (*LEADS, "replaced", "retain", "anything"))
+        parts = sum(need in stage.plan.method.needs for need in (*LEADS, "replaced", "retain", "anything", "turned"))
         return NUMBER * math.prod(model.latent_shape) * (3 * training.points * max(parts, 1) + stage.price.reference)
 
 

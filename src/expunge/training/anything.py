@@ -6,18 +6,20 @@ not depend on a list. A class-conditional model may be asked for its classes and
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from expunge.concepts.groups import Subject
 from expunge.concepts.labels import PREFIX
-from expunge.diffusion.types import Cond
+from expunge.diffusion.types import Cond, Latents
 from expunge.errors import ExpungeError
 from expunge.methods.base import Training
 from expunge.models.base import DiffusionModel
 from expunge.models.class_conditional import ClassConditional
 from expunge.storage.hashing import seed_of
-from expunge.training.banks import Bank, noised, pictured, sampler_of
+from expunge.training.banks import Bank, images_of, noised, pictured, sampler_of
 from expunge.training.session import Session
 
 EMPTY = 16
@@ -35,48 +37,83 @@ AT_ONCE = 64
 OTHERS = 4
 """A word other than the concept's name is replaced with a probability of 1 / OTHERS."""
 
+TURNED = 0.1, 0.7
+"""The shares of the path at which images of the concept are turned into others. Below the first an image hardly changes any more; above the
+second it shows too little of the concept."""
 
-def anything_bank(session: Session, concept: Subject, training: Training, seed: int) -> Bank:
+
+@dataclass(frozen=True)
+class OtherNames:
+    """What random prompts name: words of the tokenizer, or classes of a class-conditional model, without the concept."""
+
+    every: Sequence[str]
+    near: Sequence[str]
+    """The `NEAREST` of them, which are read most like the concept's name and change first with it. A class-conditional model reads each
+    class by a row of its own, so there none is nearer than another, and these are all."""
+
+    @classmethod
+    def of(cls, model: DiffusionModel, concept: Subject, seed: int) -> "OtherNames":
+        """The nearest are found among at most `COMPARED` words, which the seed chooses.
+
+        Raises:
+            ExpungeError: the tokenizer has no other words, or the model no other classes.
+        """
+        every, generator = other_names(model, concept), torch.Generator().manual_seed(seed_of(seed, "nearest words"))
+        return cls(every, every if isinstance(model, ClassConditional) else nearest_words(model, concept, every, generator))
+
+
+def anything_bank(session: Session, concept: Subject, others: OtherNames, training: Training, seed: int) -> Bank:
     """Images by the base model of random prompts, noised at times spread evenly over the path, each under its own prompt."""
-    count = min(training.retain_pictures, training.points)
-    prompts = anything(session.model, concept, count, seed)
-    seeds = [seed_of(seed, "anything", "picture", i) for i in range(count)]
-    clean = pictured(session, "anything", prompts, seeds, sampler_of(session.model, training))
+    clean, prompts, _ = _random_images(session, concept, others, training, seed)
     generator = torch.Generator().manual_seed(seed_of(seed, "anything", "noise"))
     return Bank(noised(session.model, "anything", clean, prompts, training.points, generator)[0])
 
 
-def anything(model: DiffusionModel, concept: Subject, count: int, seed: int) -> list[str]:
-    """Random prompts: those of the concept with a word of the tokenizer in place of its name, and of some of their other words; some empty.
-    For a class-conditional model the labels of other classes.
+def turned_bank(session: Session, concept: Subject, others: OtherNames, training: Training, seed: int) -> Bank:
+    """Images of the concept, noised at the times `TURNED`, each under a random prompt, with that prompt's image as the goal.
+
+    The images are those of `forget_bank` and `anything_bank`, and the two of a pair begin with the same initial noise.
+    """
+    clean, prompts, of = _random_images(session, concept, others, training, seed)
+    chosen, seeds = images_of(concept, training, seed)
+    shown = pictured(session, "forget", [p.prompt for p in chosen], seeds, sampler_of(session.model, training))
+    generator = torch.Generator().manual_seed(seed_of(seed, "turned", "noise"))
+    points, which = noised(session.model, "turned", shown[of], prompts, training.points, generator, TURNED)
+    return Bank(replace(points, goal=session.model.path.towards(clean[which], points.x_t, points.t)))
+
+
+def _random_images(
+    session: Session, concept: Subject, others: OtherNames, training: Training, seed: int
+) -> tuple[Latents, list[str], list[int]]:
+    """Images of random prompts, their prompts, and the image of the concept that each has its sentence and its initial noise from."""
+    chosen, seeds = images_of(concept, training, seed)
+    of = [i % len(chosen) for i in range(min(training.retain_pictures, training.points))]
+    prompts = anything(session.model, concept, others, [chosen[i].prompt for i in of], seed)
+    return pictured(session, "anything", prompts, [seeds[i] for i in of], sampler_of(session.model, training)), prompts, of
+
+
+def anything(model: DiffusionModel, concept: Subject, others: OtherNames, prompts: Sequence[str], seed: int) -> list[str]:
+    """Random prompts: each of the concept's with a word of the tokenizer in place of its name, in half of them a near one, and of some of
+    their other words; some empty. For a class-conditional model the labels of other classes.
 
     None holds a word of the concept's given names, or of any name of a concept that was removed before.
-
-    Raises:
-        ExpungeError: the tokenizer has no other words, or the model no other classes.
     """
-    prompts = [p.prompt for part in concept.parts for p in part.forget()]
-    words, generator = other_names(model, concept), torch.Generator().manual_seed(seed_of(seed, "anything"))
+    words, generator = others.every, torch.Generator().manual_seed(seed_of(seed, "anything"))
     made = []
-    for i in range(count):
-        renamed = _renamed(model, prompts[_pick(len(prompts), generator)], concept, words, generator)
+    for i, prompt in enumerate(prompts):
+        renamed = _renamed(model, prompt, concept, (others.every, others.near)[_pick(2, generator)], generator)
         if not isinstance(model, ClassConditional):
             renamed = " ".join(words[_pick(len(words), generator)] if _pick(OTHERS, generator) == 0 else w for w in renamed.split())
         made.append("" if i % EMPTY == 0 else renamed)
     return made
 
 
-def other_words(model: DiffusionModel, concept: Subject, prompts: Sequence[str], seed: int) -> tuple[str, ...]:
+def other_words(model: DiffusionModel, concept: Subject, others: OtherNames, prompts: Sequence[str], seed: int) -> tuple[str, ...]:
     """Each of the concept's prompts with a word of the tokenizer in place of its name: in every second prompt a random word, in the others
-    one of the `NEAREST` words, which are read most like the name and change first with it. A class-conditional model reads each class by a
-    row of its own, so there all are random classes.
-
-    Raises:
-        ExpungeError: as `anything`.
-    """
-    words, generator = other_names(model, concept), torch.Generator().manual_seed(seed_of(seed, "other words"))
-    near = words if isinstance(model, ClassConditional) else nearest_words(model, concept, words, generator)
-    return tuple(_renamed(model, prompt, concept, near if i % 2 else words, generator) for i, prompt in enumerate(prompts))
+    a near one. For a class-conditional model the labels of other classes."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "other words"))
+    named = others.every, others.near
+    return tuple(_renamed(model, prompt, concept, named[i % 2], generator) for i, prompt in enumerate(prompts))
 
 
 def nearest_words(model: DiffusionModel, concept: Subject, words: Sequence[str], generator: torch.Generator) -> list[str]:
@@ -120,7 +157,7 @@ def other_names(model: DiffusionModel, concept: Subject) -> list[str]:
     """
     names = _names(concept)
     if not isinstance(model, ClassConditional):
-        return tokenizer_words(model, names)
+        return tokenizer_words(model.readings[0].tokenizer, names)
     taken = {model.number_of(PREFIX + name) for name in names}
     if found := [label for number, label in enumerate(model.labels) if number not in taken]:
         return found
@@ -132,13 +169,12 @@ def other_names(model: DiffusionModel, concept: Subject) -> list[str]:
     )
 
 
-def tokenizer_words(model: DiffusionModel, names: set[str]) -> list[str]:
+def tokenizer_words(tokenizer: Any, names: set[str]) -> list[str]:
     """The words of two letters or more that are one token each, without those that hold a word of `names` or are held by one.
 
     Raises:
         ExpungeError: there is none.
     """
-    tokenizer = model.readings[0].tokenizer
     taken = {part for name in names for part in re.findall(r"\w+", name.casefold())}
     spelt = {text.strip() for text in tokenizer.batch_decode([[i] for i in range(len(tokenizer))])}
     free = sorted(

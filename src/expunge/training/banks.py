@@ -67,13 +67,18 @@ class Bank:
 
 def forget_bank(session: Session, concept: Subject, training: Training, seed: int) -> Bank:
     """Images of the concept by the base model, noised at times spread evenly over the path."""
-    chosen = _in_turn(concept, training, min(training.pictures, training.points))
-    seeds = [seed_of(seed, "picture", i) for i in range(len(chosen))]
+    chosen, seeds = images_of(concept, training, seed)
     generator = torch.Generator().manual_seed(seed_of(seed, "noise"))
     shown = [p.prompt for p in chosen]
     points, which = _noised(session, training, "forget", (shown, shown, seeds), generator)
     rows = tuple(chosen[i] for i in which)
     return _bank(points, rows, _drawn(rows, generator), seed)
+
+
+def images_of(concept: Subject, training: Training, seed: int) -> tuple[list[ForgetPrompt], list[int]]:
+    """The images of the concept that training reads: a prompt and a seed each."""
+    chosen = _in_turn(concept, training, min(training.pictures, training.points))
+    return chosen, [seed_of(seed, "picture", i) for i in range(len(chosen))]
 
 
 def stand_in_bank(session: Session, concept: Subject, need: Need, training: Training, seed: int) -> Bank:
@@ -168,15 +173,25 @@ def pictured(session: Session, need: Need, prompts: list[str], seeds: list[int],
 
 
 def noised(
-    model: DiffusionModel, need: Need, clean: Latents, shown: list[str], count: int, generator: torch.Generator
+    model: DiffusionModel,
+    need: Need,
+    clean: Latents,
+    shown: list[str],
+    count: int,
+    generator: torch.Generator,
+    between: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[Noised, list[int]]:
     """Those images noised to `count` points at times spread evenly over the path, each under its prompt of `shown`.
 
     Also gives the image that each point is of.
+
+    Args:
+        between: the shares of the path that the times begin and end at.
     """
     which = torch.arange(count) % len(clean)
     strata = torch.randperm(count, generator=generator)
-    t = model.path.times((strata + torch.rand(count, generator=generator)) / count)
+    shares = (strata + torch.rand(count, generator=generator)) / count
+    t = model.path.times(between[0] + (between[1] - between[0]) * shares)
     noise = torch.randn(count, *clean.shape[1:], generator=generator)
     x_0 = clean[which]
     rows = which.tolist()

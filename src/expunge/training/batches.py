@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 
 import torch
 
@@ -12,7 +12,7 @@ from expunge.diffusion.types import Cond, Noised, Point, Spans
 from expunge.methods.base import Training
 from expunge.models.base import DiffusionModel
 from expunge.storage.hashing import seed_of
-from expunge.training.anything import anything_bank, other_words
+from expunge.training.anything import OtherNames, anything_bank, other_words, turned_bank
 from expunge.training.banks import Bank, Replaced, forget_bank, replaced_bank, retain_bank, stand_in_bank, trajectory_bank
 from expunge.training.networks import ReferenceCache
 from expunge.training.replacement import Replacements, choose
@@ -92,6 +92,7 @@ def gather(session: Session, concept: Subject, needs: frozenset[Need], training:
     """Makes the banks that `needs` ask for, and the batches over them."""
     banks: dict[Need, Bank] = {}
     references = ReferenceCache()
+    others = cache(partial(OtherNames.of, session.model, concept, seed))  # found once, and where they are read alone
     # In the order of LEADS and not of a set, which differs from one process to the next.
     for need in (*LEADS, "retain"):
         if need not in needs and not (needs & CONDS and need == _lead(needs)):
@@ -115,10 +116,12 @@ def gather(session: Session, concept: Subject, needs: frozenset[Need], training:
         banks |= {need: replacement.beside(bank) for need, bank in banks.items() if bank.prompts}
         bank = replaced_bank(session, concept, replacement, training, seed)
         if "other_words" in needs:
-            bank = replace(bank, other_words=other_words(session.model, concept, bank.points.cond.keys, seed))
+            bank = replace(bank, other_words=other_words(session.model, concept, others(), bank.points.cond.keys, seed))
         banks |= {"replaced": bank} if needs & {"replaced", *REPLACED} else {}
     if "anything" in needs or training.whiten_layers:
-        banks["anything"] = anything_bank(session, concept, training, seed)
+        banks["anything"] = anything_bank(session, concept, others(), training, seed)
+    if "turned" in needs:
+        banks["turned"] = turned_bank(session, concept, others(), training, seed)
     return Batches(session.model, concept, needs, banks, seed, training.batch_size, references, replacement)
 
 

@@ -5,7 +5,7 @@ import torch
 from expunge.errors import ExpungeError
 from expunge.methods.base import Objective
 from expunge.models.scopes import SCOPES
-from expunge.training.anything import anything
+from expunge.training.anything import OtherNames, anything, other_names
 from expunge.training.banks import trained_on
 from expunge.training.batches import Batches
 from expunge.training.edit_prompts import edited, read_by, removed_before
@@ -36,6 +36,8 @@ def begin(method: Objective, batches: Batches, state: TrainState) -> None:
             hint="Try adding 'replacement' to the method's `needs`.",
         )
     forget = [p for of in trained_on(concept, "every") for p in of]
-    retained = [*dict.fromkeys(anything(model, concept, RETAINED, batches.seed)), *removed_before(concept)]
+    words = other_names(model, concept)
+    sentences = [forget[i % len(forget)].prompt for i in range(RETAINED)]
+    retained = [*dict.fromkeys(anything(model, concept, OtherNames(words, words), sentences, batches.seed)), *removed_before(concept)]
     read = read_by(model, weights.keys(), [p.prompt for p in forget], [batches.replacement(p) for p in forget], retained)
     state.load({**state.trained, **edited(method.first, weights, read)})
