@@ -68,8 +68,8 @@ class Supplant(Objective):
     """Weight of the fifth term, which keeps the predictions on images of random prompts. Larger preserves everything more and forgets more
     slowly."""
     turn: Annotated[float, Ge(0)] = 0.3
-    """Weight of the last term, which turns images of the concept into what other prompts say. Larger leaves less to an image editor, changes
-    what looks like the concept more, and may leave more of a style to a learned word."""
+    """Weight of the last term, which turns images of the concept into what other prompts say. Larger leaves less to an image editor,
+    changes what looks like the concept more, and may leave more of a style to a learned word."""
     preserve: Annotated[float, Ge(0)] = 0.2
     """Weight of random prompts in the closed form. Larger preserves more exactly how other words are read, and maps the name less
     exactly."""
