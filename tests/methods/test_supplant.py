@@ -137,6 +137,15 @@ def test_every_second_other_word_is_read_like_the_name(begun):
     assert len(set.union(*found[::2])) > NEAREST
 
 
+def test_half_of_the_random_prompts_name_a_near_word(begun):
+    """In "neon style" each word then becomes a random one with a probability of 1 / 4, so that 3 / 8 of the prompts begin with it."""
+    model, concept = begun.batches.model, begun.batches.concept
+    made = anything(model, concept, OtherNames(["ring"], ["disc"]), ["neon style"] * 1600, 0)
+    first = [prompt.split()[0] for prompt in made if prompt]
+    assert set(first) == {"ring", "disc"}
+    assert first.count("disc") / len(first) == pytest.approx(3 / 8, abs=0.04)
+
+
 def test_images_of_the_concept_are_turned_into_images_from_the_same_noise(made):
     """The goal at each point is the prompt's image; the point is the noised image of the concept that began with the same noise."""
     model, y, training = made.model, made.banks["turned"].points, Training(**TRAINING)

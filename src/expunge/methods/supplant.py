@@ -38,14 +38,14 @@ class Supplant(Objective):
            + keep  E || eps_theta(x_t, t, c_a) - eps_*(x_t, t, c_a) ||^2                  x_0: images of random prompts c_a
            + turn  E || x_theta(x_t, t, c_a) - x_a ||^2                                   x_0: images of the concept
 
-    c_r is the concept's prompt with the replacement's name: the anchor, if one is given, else the member of its kind with the
-    longest way back to the concept (`training.replacement.steadiest`). c_w is the same with a word of the tokenizer, in every second
-    prompt one that is read like the name (`training.anything.nearest_words`), and c_a is made of random words; a class-conditional model
-    has labels of other classes in their place. theta' is theta with the base model's weights where prompts are read (keys and values): an
-    attacker who restores how the name is read, by a learned word for example, then still finds no image of the concept. x_theta is the
-    image that a prediction means, and x_a the base model's image of c_a from the initial noise of x_0: an image of the concept that the
-    model is shown becomes what the prompt says. The derivation is in docs/explanation/supplant.md. Under a low-rank variant there is no
-    closed form, and keys and values are trained with the rest.
+    c_r is the concept's prompt with the replacement's name: the anchor, if one is given, else the member of its kind with the longest way
+    back to the concept (`training.replacement.steadiest`). c_w is the same with a word of the tokenizer, in every second prompt one that
+    is read like the name (`training.anything.nearest_words`), and c_a is made of random words, with such a near one in half of the
+    prompts; a class-conditional model has labels of other classes in their place. theta' is theta with the base model's weights where
+    prompts are read (keys and values): an attacker who restores how the name is read is to find no image of the concept. A learned word
+    may still put a style together from others. x_theta is the image that a prediction means, and x_a the base model's image of c_a from
+    the initial noise of x_0: an image of the concept that the model is shown becomes what the prompt says. The derivation is in
+    docs/explanation/supplant.md. Under a low-rank variant there is no closed form, and keys and values are trained with the rest.
 
     Source: arXiv 2308.14761 (UCE) for the closed form; arXiv 2310.12508 (SalUn) for the goal that moves with the student, so that
     images of the concept may be forgotten under any prompt; arXiv 2512.03564 (DiMUM) for learning the replacement on its own images;

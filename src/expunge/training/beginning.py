@@ -36,7 +36,7 @@ def begin(method: Objective, batches: Batches, state: TrainState) -> None:
             hint="Try adding 'replacement' to the method's `needs`.",
         )
     forget = [p for of in trained_on(concept, "every") for p in of]
-    words = other_names(model, concept)
+    words = other_names(model, concept)  # random ones alone: the settings of the closed form were found with them
     sentences = [forget[i % len(forget)].prompt for i in range(RETAINED)]
     retained = [*dict.fromkeys(anything(model, concept, OtherNames(words, words), sentences, batches.seed)), *removed_before(concept)]
     read = read_by(model, weights.keys(), [p.prompt for p in forget], [batches.replacement(p) for p in forget], retained)

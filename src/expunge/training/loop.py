@@ -194,7 +194,7 @@ class Trainer:
             )
         for name, mask in masks.items():
             if (gradient := self.state.trained[name].grad) is not None:
-                gradient.mul_(mask.to(gradient.device))  # a third of the time of masked_fill_
+                gradient.mul_(mask.to(gradient.device))  # quicker than masked_fill_
 
     @torch.no_grad()
     def _is_stopped(self) -> bool:

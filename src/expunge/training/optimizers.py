@@ -65,7 +65,7 @@ class Optimizers:
             )
         if phase not in self._phases:
             groups, decay = [dict(group) for group in self._groups], self.training.weight_decay
-            # Fused, a step reads and writes each number once, which takes half the time where all weights are trained.
+            # Fused, a step reads and writes each number once, which is quicker where all weights are trained.
             lr = self.training.lr
             made = AdamW(groups, lr=lr, weight_decay=decay, fused=True) if decay else Adam(groups, lr=lr, fused=True)
             # accelerate's wrapper is for a loss scale alone; its steps look modules up, which takes a twentieth of a small network's.
