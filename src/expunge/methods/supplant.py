@@ -77,7 +77,7 @@ class Supplant(Objective):
     """Which weights are trained (`expunge ls scopes`). Fewer leave the image in the others."""
 
     training: ClassVar[Training] = Training(
-        steps=60, lr=3e-4, batch_size=8, points=768, retain_pictures=256, whiten=1e-3, whiten_layers=True
+        steps=60, lr=3e-4, batch_size=8, accumulate=2, points=768, retain_pictures=256, whiten=1e-3, whiten_layers=True
     )
 
     @property
