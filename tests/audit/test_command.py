@@ -12,6 +12,7 @@ from audit.toys import CALLS
 from cli.commandline import say
 
 from expunge.attacks import ATTACKS
+from expunge.audits.budget import make_budget, read_budget
 from expunge.audits.command import command_of
 
 TOYS = """
@@ -54,12 +55,27 @@ def test_the_page_says_how_to_repeat_it(audit, made, toys, tmp_path):
 def test_what_is_the_runs_own_need_not_be_repeated(made, tmp_path):
     def told(**given: object) -> str:
         of = replace(invented(made.folder / "audit-seed-1"), card=made.card, seed=1, sources={"unlearned": made.folder}, **given)
-        return command_of(of, of.budget)
+        return command_of(of, read_budget("quick"))
 
-    usual = f"expunge audit {made.folder} --seed 1 --control none"
+    usual = f"expunge audit {made.folder} --budget quick --seed 1 --control none"
     assert told(model=made.card["model"]["name"]) == usual
     assert told(model="own/model") == f"{usual} --model own/model"
     assert told(folder=tmp_path) == f"{usual} --out {tmp_path}"
+
+
+def test_a_built_in_budget_is_repeated_by_its_options(made):
+    of = replace(invented(made.folder / "audit"), card=made.card, sources={"unlearned": made.folder})
+    budget = read_budget("standard").selected(["p4d", "relearn"])
+    assert budget.is_builtin
+    assert "--budget standard --attack p4d --attack relearn" in command_of(of, budget)
+
+
+def test_a_budget_made_in_python_may_have_the_name_of_a_built_in_one(made):
+    of = replace(invented(made.folder / "audit"), card=made.card, sources={"unlearned": made.folder})
+    assert not of.budget.is_builtin  # "quick", of other attacks
+    assert not make_budget({"pictures": 2, "attacks": [{"name": "few-shot"}]}, "quick").is_builtin
+    words = shlex.split(command_of(of, make_budget({"pictures": 2, "attacks": [{"name": "few-shot"}]}, "quick")))
+    assert words[3:5] == ["--budget", str(of.folder / "budget.toml")]
 
 
 @pytest.mark.parametrize("flags", [(), ("--attack", "relearn"), ("--budget", "gone.toml")])

@@ -106,8 +106,13 @@ class Budget:
 
     @property
     def is_builtin(self) -> bool:
-        """Whether the name is that of a budget of the package."""
-        return self.name in builtin()
+        """Whether `flags` select this budget from those of the package. One made in Python may have the name of such a budget."""
+        if self.flags[:2] != ("--budget", self.name) or self.name not in builtin():
+            return False
+        told = list(zip(self.flags[2::2], self.flags[3::2], strict=False))
+        attacks, data = ([value for flag, value in told if flag == option] for option in ("--attack", "--auxiliary"))
+        selected = read_budget(self.name).selected(attacks, data[0] if data else None)
+        return selected.table == self.table
 
     def folder_name(self, seed: int) -> str:
         """The name of the audit's folder in the run's folder. Other budgets, attacks or seeds have other names.
@@ -117,6 +122,11 @@ class Budget:
         """
         name = [] if self.name == "quick" else [self.name]
         return "-".join(["audit", *name, *self.changed, *([f"seed-{seed}"] if seed else [])])
+
+    def selected(self, attacks: Sequence[str] = (), auxiliary: str | None = None) -> "Budget":
+        """The budget as `--attack` and `--auxiliary` select it: `only` these attacks, where any are named, `beside` the data."""
+        budget = self.only(attacks) if attacks else self
+        return budget.beside(auxiliary) if auxiliary else budget
 
     def only(self, wanted: Sequence[str]) -> "Budget":
         """The budget with only the attacks of these names or labels. An attack that the budget does not have is added with its defaults.
