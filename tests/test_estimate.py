@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def known_speed(monkeypatch):
-    monkeypatch.setattr("expunge.runs.estimate.speed_of", lambda device, dtype: RATES)
+    monkeypatch.setattr("expunge.runs.estimate.speed_of", lambda device, dtype, progress: RATES)
     monkeypatch.setattr("expunge.runs.cost.speed_of", lambda device, dtype: RATES)
 
 

@@ -14,6 +14,8 @@ import expunge
 from expunge.cli import adopt, audit, eval, meter
 from expunge.cli.unlearn import COMMON
 from expunge.progress import Progress, Silent
+from expunge.runs.estimate import estimate_plan
+from expunge.runs.plan import make_plan
 from expunge.storage.cache import Store
 from expunge.training.banks import pictured
 from expunge.training.renderer import Renderer
@@ -96,6 +98,16 @@ def test_a_run_shows_its_images_and_its_steps_stage_by_stage(tmp_path: Path):
         ("stage 2 of 2, ring", "images of the concept", 8, 8),
         ("stage 2 of 2, ring", "steps", 6, 6),
     ]
+
+
+def test_a_price_shows_what_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("expunge.models.speed.PATIENCE", 0.0)
+    monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path / "cache"))
+    tiny.pipeline().save_pretrained(tmp_path / "model")
+    shown = Counting()
+    session = Session.open(str(tmp_path / "model"), device="cpu", weights=False, progress=shown)
+    estimate_plan(make_plan(session.model, tiny.concept(), "mim-mu", training=tiny.TRAINING), session)
+    assert [(t.title.split(" the ")[0], t.done) for t in shown.tasks] == [("reading", 1), ("counting", 1), ("measuring", 1)]
 
 
 def test_an_audit_shows_its_price_and_each_attack(tmp_path: Path):

@@ -77,7 +77,7 @@ def test_encoders_move_from_an_accelerator_that_they_were_loaded_onto(tmp_path, 
 
 def test_an_estimate_leaves_encoders_out_while_the_network_works(tmp_path, monkeypatch):
     monkeypatch.setattr("expunge.models.outline.find_device", torch.device)
-    monkeypatch.setattr("expunge.runs.estimate.speed_of", lambda device, dtype: expunge.models.speed.Speed(1e9, 1e9, 1e9, 1e9, 1e9, 1.0))
+    monkeypatch.setattr("expunge.runs.estimate.speed_of", lambda *_: expunge.models.speed.Speed(1e9, 1e9, 1e9, 1e9, 1e9, 1.0))
     tiny.pipeline().save_pretrained(tmp_path / "model")
 
     def found(device: str) -> Estimate:

@@ -25,6 +25,7 @@ from expunge.models.quiet import diffusers_library, quiet
 from expunge.models.reference import Reference
 from expunge.models.sampling import Sampler
 from expunge.models.weight_files import files_of, find_variant, variants_of
+from expunge.progress import Progress
 from expunge.storage.hashing import digest
 
 HASHED = 2**28
@@ -40,7 +41,9 @@ UNKNOWN = "unknown"
 """In the place of a fingerprint."""
 
 
-def outline(model: Model, device: str = "auto", dtype: str = "fp32", quantization: str | None = None) -> DiffusionModel:
+def outline(
+    model: Model, device: str = "auto", dtype: str = "fp32", quantization: str | None = None, progress: Progress | None = None
+) -> DiffusionModel:
     """A model as `load` gives it, with networks on the meta device: no weight is read, and no call computes anything.
 
     A pipeline in memory, or a loaded model, is returned as `load` returns it.
@@ -73,11 +76,13 @@ def outline(model: Model, device: str = "auto", dtype: str = "fp32", quantizatio
         return _outlined(family)(pipeline, str(model))
 
     found = restore(_outlined(family), place, str(model), make)
-    made: Any = found or make()
-    made.target, made.quantization, made.place = target, quantization, place
-    made.__dict__["fingerprint"], made.__dict__["_vae_fingerprint"] = _identify(made, folder, reference, dtype)
-    if found is None:
-        keep(made, place)
+    with (progress or Progress.default()).task("reading the model's configurations, once for its architecture", 1) as task:
+        made: Any = found or make()
+        made.target, made.quantization, made.place = target, quantization, place
+        made.__dict__["fingerprint"], made.__dict__["_vae_fingerprint"] = _identify(made, folder, reference, dtype)
+        if found is None:
+            keep(made, place)
+        task.advance()
     return made
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from expunge.models.passes import Work, counting
 from expunge.models.quiet import quiet
+from expunge.progress import Progress
 from expunge.storage.cache import Store
 from expunge.storage.files import write_json
 from expunge.storage.hashing import digest
@@ -42,15 +43,17 @@ class Speed:
         return (computing + work.operations / self.operations) / self.share
 
 
-def speed_of(device: torch.device, dtype: torch.dtype) -> Speed:
-    """The speed of a device in a precision, as kept, or measured in less than a second."""
+def speed_of(device: torch.device, dtype: torch.dtype, progress: Progress | None = None) -> Speed:
+    """The speed of a device in a precision, as kept, or measured in a few seconds."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.processor() or platform.machine()}"
     named = name, str(dtype), torch.__version__, torch.get_num_threads() if device.type == "cpu" else 0
     file = Store.default().root / "speeds" / f"{digest(*named)}.json"
     try:
         return Speed(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        measured = measure(device, dtype)
+        with (progress or Progress.default()).task("measuring the speed of the device, once", 1) as task:
+            measured = measure(device, dtype)
+            task.advance()
         write_json(file, asdict(measured))
         return measured
 

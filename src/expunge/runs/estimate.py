@@ -203,8 +203,12 @@ def estimate_plan(plan: Plan, session: Session) -> Estimate:
 
 
 def _passes(session: Session, stage: Plan, rows: int) -> Passes | None:
+    recomputes = stage.training is not None and stage.training.gradient_checkpointing
     try:
-        return passes_of(session.model, stage.method.scope, rows, stage.training is not None and stage.training.gradient_checkpointing)
+        with session.progress.task("counting the operations of a pass, once", 1) as task:
+            found = passes_of(session.model, stage.method.scope, rows, recomputes)
+            task.advance()
+        return found
     except ExpungeError as error:
         if error.rule != "uncountable-passes":
             raise
@@ -212,5 +216,5 @@ def _passes(session: Session, stage: Plan, rows: int) -> Passes | None:
 
 
 def _pace(session: Session, passes: Passes, rows: int) -> Pace:
-    speed = speed_of(getattr(session.model, "target", session.model.device), session.model.dtype)
+    speed = speed_of(getattr(session.model, "target", session.model.device), session.model.dtype, session.progress)
     return Pace(speed.seconds(passes.forward) / rows, speed.seconds(passes.both) / rows)

@@ -63,7 +63,7 @@ class Session:
         Raises:
             ExpungeError: the model cannot be loaded.
         """
-        make = load if weights else outline
-        loaded = make(model, device, dtype or "fp32", quantization=quantization)
+        shown, dtype = progress or Progress.default(), dtype or "fp32"
+        loaded = load(model, device, dtype, quantization=quantization) if weights else outline(model, device, dtype, quantization, shown)
         store = Store(Path(cache)) if isinstance(cache, str | Path) else cache or Store.default()
-        return cls(loaded, store, progress or Progress.default(), render_batch=render_batch)
+        return cls(loaded, store, shown, render_batch=render_batch)
