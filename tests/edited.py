@@ -9,14 +9,32 @@ import pytest
 
 from expunge.storage import code
 
+SOURCE = code.PACKAGE
 
-def copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+
+def copied(folders: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The copy, for a fixture to yield."""
+    package = _copy(folders.getbasetemp())
     monkeypatch.setattr(code, "_said", _said)
-    monkeypatch.setattr(code, "PACKAGE", shutil.copytree(code.PACKAGE, folder / "expunge", ignore=_other_files))
+    monkeypatch.setattr(code, "PACKAGE", package)
     forget()
-    yield code.PACKAGE
+    yield package
+    _put_back(package)
     forget()
+
+
+@cache
+def _copy(folder: Path) -> Path:
+    """Made once for all tests: a copy for each would be most of the files that tests write."""
+    return Path(shutil.copytree(SOURCE, folder / "copied" / "expunge", ignore=_other_files))
+
+
+def _put_back(package: Path) -> None:
+    for file in package.rglob("*.py"):
+        if not (own := SOURCE / file.relative_to(package)).exists():
+            file.unlink()
+        elif (source := own.read_bytes()) != file.read_bytes():
+            file.write_bytes(source)
 
 
 _said = cache(code._said)

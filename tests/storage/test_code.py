@@ -89,8 +89,8 @@ def test_trees_of_other_shapes_have_other_digests(digested):
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from copied(tmp_path, monkeypatch)
+def package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    yield from copied(tmp_path_factory, monkeypatch)
 
 
 def methods() -> dict[str, str]:

@@ -32,8 +32,8 @@ from expunge.training.identity import image_key
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from copied(tmp_path, monkeypatch)
+def package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    yield from copied(tmp_path_factory, monkeypatch)
 
 
 def made(out: Path | None = None, method: str = "uce", store: Path | None = None, **more: object) -> Run:
