@@ -1,9 +1,12 @@
 """Tokens, limits and unknown words, by tokenizers of every kind."""
 
+import copy
+
 import pytest
 import tiny
 import torch
 from families import stable_diffusion_3
+from raising import raises_error
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import ByteLevel, Whitespace
@@ -11,6 +14,7 @@ from transformers import BertTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from expunge.concepts.name_set import compile_names
 from expunge.errors import ExpungeError
+from expunge.models.kept_tokenizer import KeptTokenizer, keep_tokenizer
 from expunge.models.prompts import Reading, check_words, fitting, spans
 from expunge.models.stable_diffusion import StableDiffusion
 
@@ -36,6 +40,20 @@ def test_other_tokenizers_refuse_what_is_unknown_or_too_long():
         with pytest.raises(ExpungeError) as caught:
             check_words(Reading(t5, length), prompt)
         assert (caught.value.rule, caught.value.value) == (rule, prompt)
+
+
+def test_an_added_word_is_read_whole(tmp_path):
+    """As those of textual inversion, which have no mark where they end. On the tokenizer of the canvas, which knows no other words."""
+    tokenizer = copy.deepcopy(tiny.tokenizer())  # which all tests share
+    with raises_error("unknown-word", "a gtok ring"):
+        check_words(Reading(tokenizer, 20), "a gtok ring")
+    tokenizer.add_tokens(["gtok"])
+    values = keep_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    kept = KeptTokenizer(tmp_path / "tokenizer.json", values, lambda: pytest.fail("the real tokenizer is read"))
+    for one in (tokenizer, kept):
+        check_words(Reading(one, 20), "a gtok ring")
+        with raises_error("unknown-word", "a gtok dog"):
+            check_words(Reading(one, 20), "a gtok dog")
 
 
 def test_a_name_is_found_where_its_tokens_are_others_than_alone():

@@ -9,7 +9,7 @@ import tokenizers
 
 from expunge.storage.files import write_atomically
 
-VALUES = ("model_max_length", "padding_side", "unk_token", "unk_token_id", "vocab_size", "is_fast")
+VALUES = ("model_max_length", "padding_side", "unk_token", "unk_token_id", "vocab_size", "is_fast", "added_tokens_encoder")
 """What prompts are checked against."""
 
 

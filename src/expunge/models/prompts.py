@@ -134,7 +134,9 @@ def _torn_words(tokenizer: Any, tokens: list[str]) -> list[list[str]]:
     """Words that the tokenizer takes apart as it does those that no model was trained on. Only CLIP's kind marks where a word ends."""
     if not any(token.endswith("</w>") for token in tokens):
         return []
-    words = [w.split() for w in " ".join(tokens).replace("</w>", "\n").splitlines()]
+    added = getattr(tokenizer, "added_tokens_encoder", {})  # whole words without that mark, such as those of textual inversion
+    ended = (f"{token}</w>" if token in added else token for token in tokens)
+    words = [w.split() for w in " ".join(ended).replace("</w>", "\n").splitlines()]
     # A vocabulary of words (the canvas) never splits one that it knows; one of pieces splits rare words, but into pieces.
     closed = tokenizer.vocab_size < CLOSED_VOCABULARY
     return [w for w in words if len(w) > (1 if closed else 2) and "".join(w).isalpha() and (closed or all(len(p) == 1 for p in w))]
