@@ -23,7 +23,7 @@ from expunge.training.banks import Bank, images_of, noised, pictured, sampler_of
 from expunge.training.session import Session
 
 EMPTY = 16
-"""One of so many random prompts is empty."""
+"""Every prompt whose number is a multiple of this is empty."""
 
 NEAREST = 8
 """Words that count as read most like a name."""
@@ -99,13 +99,12 @@ def anything(model: DiffusionModel, concept: Subject, others: OtherNames, prompt
     None holds a word of the concept's given names, or of any name of a concept that was removed before.
     """
     words, generator = others.every, torch.Generator().manual_seed(seed_of(seed, "anything"))
-    empty = set(torch.randperm(len(prompts), generator=generator)[: -(-len(prompts) // EMPTY)].tolist())
     made = []
     for i, prompt in enumerate(prompts):
         renamed = _renamed(model, prompt, concept, (others.every, others.near)[_pick(2, generator)], generator)
         if not isinstance(model, ClassConditional):
             renamed = " ".join(words[_pick(len(words), generator)] if _pick(OTHERS, generator) == 0 else w for w in renamed.split())
-        made.append("" if i in empty else renamed)
+        made.append("" if i % EMPTY == 0 else renamed)
     return made
 
 
