@@ -1,9 +1,9 @@
 """What the presets of published settings do on the canvas: `python benchmarks/published.py --keep benchmarks/published.jsonl`.
 
-Each line of the file is one preset, with what differs from it, on one tuning concept, which no other table reports. What has a line is
-not measured again, and a killed run continues. `--set divergences` compares f-DMU's divergences at the released scale, `--set mim-mu`
-searches rate, steps and prompts of the paper's form of MiM-MU. `--pictures 100` makes at most as many images of each sort to train on, and
-the line says so. `--only` selects lines by text in their names, and `--dry-run` prices them.
+Each line of the file is one preset, with what differs from it, on one tuning concept, which no other table reports; of ESD also on *neon*.
+What has a line is not measured again, and a killed run continues. `--set divergences` compares f-DMU's divergences at the released scale,
+`--set mim-mu` searches rate, steps and prompts of the paper's form of MiM-MU. `--pictures 100` makes at most as many images of each sort to
+train on, and the line says so. `--only` selects lines by text in their names, and `--dry-run` prices them.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from expunge.training.session import Session
 SHOWN = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA")
 CONCEPTS = {"pentagon": "disc", "stripes": None}
 """Tuning concepts, with the anchor of the methods that need one; None is the prompt without the concept."""
+BESIDE: dict[str, tuple[str, ...]] = {"esd-published": ("neon",)}
+"""Further concepts of a preset, which other tables report too. They need no anchor."""
 PROTOCOL = Protocol(seeds=1, target_seeds=2, prompts=72, seed=999)
 """22 images or more of each name, and up to 72 of each other set of prompts, from noise that no report uses."""
 RATES, STEPS, PROMPTS = (1e-5, 3e-5, 1e-4, 3e-4), (480, 1920), ("every", "bare")
@@ -51,7 +53,7 @@ def asked(which: str, most: int | None) -> list[Line]:
     return [
         {"preset": name, "concept": concept, "settings": settings, "training": training | fewer(name, most)}
         for name, settings, training in made
-        for concept in CONCEPTS
+        for concept in (*CONCEPTS, *(BESIDE.get(name, ()) if which == "presets" else ()))
     ]
 
 
@@ -72,7 +74,7 @@ def arguments(line: Line) -> tuple[Concept, Line]:
     training = given.pop("training", {}) | line["training"]
     synonyms = Concept.find(line["concept"], vocabulary).member.synonyms
     needs_anchor = given["method"] in ("ca", "f-dmu", "uce", "salun", "erase-diff")
-    concept = Concept.find(line["concept"], vocabulary, synonyms, anchor=CONCEPTS[line["concept"]] if needs_anchor else None)
+    concept = Concept.find(line["concept"], vocabulary, synonyms, anchor=CONCEPTS.get(line["concept"]) if needs_anchor else None)
     return concept, {**given, **line["settings"], **({"training": training} if training else {})}
 
 
@@ -116,7 +118,8 @@ def table(lines: Sequence[Line], **columns: Callable[[Line], object]) -> str:
     """A row for each line, concept by concept: its preset, what `columns` read of it, and what is removed and kept in percent."""
     heads = ["preset", "concept", *columns, *SHOWN]
     text = [f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * (len(heads) - 2)}"]
-    for line in sorted(lines, key=lambda line: ([*CONCEPTS].index(line["concept"]), [*PRESETS].index(line["preset"]))):
+    concepts = [*CONCEPTS, *(concept for each in BESIDE.values() for concept in each)]
+    for line in sorted(lines, key=lambda line: (concepts.index(line["concept"]), [*PRESETS].index(line["preset"]))):
         cells = [f"`{line['preset']}`", line["concept"], *(str(of(line)) for of in columns.values())]
         shares = [f"{100 * line['shares'][metric]:.0f}" for metric in SHOWN]
         text.append(f"| {' | '.join([*cells, *shares])} |")
@@ -128,14 +131,14 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, metavar="FILE")
     parser.add_argument("--set", dest="which", default="presets", choices=("presets", "divergences", "mim-mu"))
     parser.add_argument("--pictures", type=int)
-    parser.add_argument("--concepts", nargs="*", default=list(CONCEPTS))
+    parser.add_argument("--concepts", nargs="*")
     parser.add_argument("--only", nargs="*", default=[""], metavar="TEXT")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench/published"))
     given = parser.parse_args()
     for line in asked(given.which, given.pictures):
         lines = [json.loads(text) for text in given.keep.read_text().splitlines()] if given.keep.exists() else []
-        is_selected = line["concept"] in given.concepts and any(text in named(line) for text in given.only)
+        is_selected = (given.concepts is None or line["concept"] in given.concepts) and any(text in named(line) for text in given.only)
         if not is_selected or any(line == {key: done[key] for key in line} for done in lines):
             continue
         done = priced(line) if given.dry_run else measured(line, given.runs)
