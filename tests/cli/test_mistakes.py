@@ -164,7 +164,8 @@ def test_wrong_names(arguments: list[str], parts: list[str]):
         (["--target", "neon", "--eta", "nan"], ["eta", "nan"]),
         (["--target", "neon", "--eta", "inf"], ["eta", "inf"]),
         (["--target", "neon", "--target-as", "marginl"], ["target_as", "'marginl'"]),
-        (["--target", "neon", "--batch-size", "5", "--accumulate", "2"], ["5", "2", "divisor"]),
+        (["--target", "neon", "--batch-size", "5", "--accumulate", "2"], ["5", "2", "accumulate 1"]),
+        (["--target", "neon", "--batch-size", "6", "--accumulate", "4"], ["6", "4", "accumulate 2"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

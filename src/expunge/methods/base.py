@@ -8,6 +8,7 @@ files or choose devices.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import gcd
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
@@ -99,7 +100,7 @@ class Training:
                 f"A batch of {self.batch_size} cannot be split into {self.accumulate} equal parts.",
                 rule="uneven-batch",
                 value=self.accumulate,
-                hint=f"Try a divisor of {self.batch_size} for accumulate.",
+                hint=f"Try accumulate {gcd(self.batch_size, self.accumulate)}, or a batch size that is a multiple of {self.accumulate}.",
             )
         if self.warmup is not None and self.warmup >= self.steps:
             raise ExpungeError(
