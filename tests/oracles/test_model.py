@@ -23,6 +23,7 @@ from diffusers import (
 from expunge.diffusion.types import Point, together
 from expunge.errors import ExpungeError
 from expunge.models import autoencoder
+from expunge.models.delta import called_with
 from expunge.models.loading import load
 from expunge.models.sampling import Sampler, Visit
 from expunge.models.scopes import SCOPES
@@ -289,3 +290,13 @@ def test_a_folder_gives_the_pipeline_back(tmp_path):
     tiny.pipeline().save_pretrained(tmp_path / "model", safe_serialization=True)
     assert load(tmp_path / "model").fingerprint == tiny.model().fingerprint
     assert isinstance(load(tiny.pipeline()), StableDiffusion)
+
+
+def test_a_shared_parameter_is_replaced_under_all_its_names():
+    first = torch.nn.Linear(2, 2, bias=False)
+    shared = torch.nn.Sequential(first, torch.nn.Linear(2, 2, bias=False))
+    shared[1].weight = first.weight
+    apart = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False))
+    x, double = torch.ones(1, 2), 2 * torch.eye(2)
+    assert called_with(shared, {"0.weight": double}, x).tolist() == [[4.0, 4.0]]
+    torch.testing.assert_close(called_with(apart, {"0.weight": double}, x), apart[1](2 * x))

@@ -18,6 +18,7 @@ from expunge.errors import ExpungeError
 from expunge.models import autoencoder, low_rank
 from expunge.models.attention import no_attention_maps, recorded
 from expunge.models.autoencoder import Images
+from expunge.models.delta import called_with
 from expunge.models.family import Family, Pipeline
 from expunge.models.fingerprints import kept_fingerprint
 from expunge.models.paths import path_of, settings_of_path
@@ -238,7 +239,7 @@ class DiffusionModel(Family):
         """One call of the network in the dtype of `x_t`, or as autocast has it; float32 comes back."""
         self.resting.rest()
         whole, factors = low_rank.split(weights or {})
-        network = partial(_called_with, self.network, whole) if whole else self.network
+        network = partial(called_with, self.network, whole) if whole else self.network
         self._under = Under(self.network, whole, factors) if weights else None
         with self._autocast(), low_rank.added(self.network, factors):
             return self.call(network, x_t, t, cond.to(dtype=x_t.dtype)).float()
@@ -314,7 +315,3 @@ class DiffusionModel(Family):
     def encode_images(self, images: Images) -> Latents:
         """The latents that `decode` turns back into these images, as nearly as the autoencoder can: its means, on the CPU."""
         return self.from_autoencoder(autoencoder.encode(self.pipeline.vae, images, self.encodes_videos))
-
-
-def _called_with(network: nn.Module, weights: dict[str, Tensor], *arguments: Any, **named: Any) -> Any:
-    return torch.func.functional_call(network, weights, arguments, named)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +61,17 @@ def swapped(net: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     finally:
         for name, data in kept.items():
             parameters[name].data = data
+
+
+def called_with(network: nn.Module, values: dict[str, Tensor], *arguments: Any, **named: Any) -> Any:
+    """A call of the network with `values` in place of its own tensors, with gradient into them."""
+    if network not in _HAS_TIES:
+        _HAS_TIES[network] = len(list(network.named_parameters(remove_duplicate=False))) > len(list(network.parameters()))
+    return torch.func.functional_call(network, values, arguments, named, tie_weights=_HAS_TIES[network])
+
+
+_HAS_TIES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Whether a parameter of a network has several names. PyTorch looks for these in each such call, unless it is told that there are none."""
 
 
 def save_delta(path: Path, values: Mapping[str, Tensor], base: str) -> None:
