@@ -48,6 +48,9 @@ def outline(
 
     A pipeline in memory, or a loaded model, is returned as `load` returns it.
 
+    Args:
+        progress: shows the first reading of an architecture, which takes seconds; default `Progress.default()`.
+
     Raises:
         ExpungeError: as `load` does, as far as configurations show it.
     """
