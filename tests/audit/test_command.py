@@ -65,17 +65,30 @@ def test_what_is_the_runs_own_need_not_be_repeated(made, tmp_path):
 
 def test_a_built_in_budget_is_repeated_by_its_options(made):
     of = replace(invented(made.folder / "audit"), card=made.card, sources={"unlearned": made.folder})
-    budget = read_budget("standard").selected(["p4d", "relearn"])
-    assert budget.is_builtin
+    budget = read_budget("standard").only(["p4d", "relearn"])
+    assert budget.is_selected_by_flags
     assert "--budget standard --attack p4d --attack relearn" in command_of(of, budget)
 
 
 def test_a_budget_made_in_python_may_have_the_name_of_a_built_in_one(made):
     of = replace(invented(made.folder / "audit"), card=made.card, sources={"unlearned": made.folder})
-    assert not of.budget.is_builtin  # "quick", of other attacks
-    assert not make_budget({"pictures": 2, "attacks": [{"name": "few-shot"}]}, "quick").is_builtin
-    words = shlex.split(command_of(of, make_budget({"pictures": 2, "attacks": [{"name": "few-shot"}]}, "quick")))
-    assert words[3:5] == ["--budget", str(of.folder / "budget.toml")]
+    assert not of.budget.is_selected_by_flags  # "quick", of other attacks
+    own = make_budget({"pictures": 2, "attacks": [{"name": "few-shot"}]}, "quick")
+    assert not own.is_selected_by_flags
+    words = shlex.split(command_of(of, own))
+    assert words[3:6] == ["--budget", str(of.folder / "budget.toml"), "--seed"]
+
+
+def test_a_budget_that_was_read_and_changed_is_repeated_from_the_audits_folder(made, toys):
+    of = replace(invented(made.folder / "audit"), card=made.card, sources={"unlearned": made.folder})
+    builtin, own = read_budget("quick"), read_budget(toys, allow_code=True)
+    assert builtin.is_selected_by_flags
+    assert own.is_selected_by_flags
+    assert not replace(builtin, pictures=builtin.pictures + 1).is_selected_by_flags
+    words = shlex.split(command_of(of, replace(own, pictures=own.pictures + 1)))
+    assert words[3:6] == ["--budget", str(of.folder / "budget.toml"), "--allow-code"]
+    toys.unlink()
+    assert not own.is_selected_by_flags
 
 
 @pytest.mark.parametrize("flags", [(), ("--attack", "relearn"), ("--budget", "gone.toml")])

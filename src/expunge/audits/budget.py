@@ -105,14 +105,26 @@ class Budget:
         return {"pictures": self.pictures, "attacks": entries}
 
     @property
-    def is_builtin(self) -> bool:
-        """Whether `flags` select this budget from those of the package. One made in Python may have the name of such a budget."""
-        if self.flags[:2] != ("--budget", self.name) or self.name not in builtin():
+    def is_selected_by_flags(self) -> bool:
+        """Whether `flags` select this budget now: not one that was made or changed in Python, nor one of a file that is gone or changed."""
+        words = [word for word in self.flags if word != "--allow-code"]
+        given = list(zip(words[::2], words[1::2], strict=False))
+        if not given or given[0][0] != "--budget":
             return False
-        told = list(zip(self.flags[2::2], self.flags[3::2], strict=False))
-        attacks, data = ([value for flag, value in told if flag == option] for option in ("--attack", "--auxiliary"))
-        selected = read_budget(self.name).selected(attacks, data[0] if data else None)
-        return selected.table == self.table
+        try:
+            found = read_budget(given[0][1], self.names_outside_code)
+            if attacks := [value for option, value in given if option == "--attack"]:
+                found = found.only(attacks)
+            for data in (value for option, value in given if option == "--auxiliary"):
+                found = found.beside(data)
+        except ExpungeError:
+            return False
+        return found.table == self.table
+
+    @property
+    def names_outside_code(self) -> bool:
+        """Whether an attack is code outside the package, which `--allow-code` must allow."""
+        return any(":" in entry.name for entry in self.entries)
 
     def folder_name(self, seed: int) -> str:
         """The name of the audit's folder in the run's folder. Other budgets, attacks or seeds have other names.
@@ -122,11 +134,6 @@ class Budget:
         """
         name = [] if self.name == "quick" else [self.name]
         return "-".join(["audit", *name, *self.changed, *([f"seed-{seed}"] if seed else [])])
-
-    def selected(self, attacks: Sequence[str] = (), auxiliary: str | None = None) -> "Budget":
-        """The budget as `--attack` and `--auxiliary` select it: `only` these attacks, where any are named, `beside` the data."""
-        budget = self.only(attacks) if attacks else self
-        return budget.beside(auxiliary) if auxiliary else budget
 
     def only(self, wanted: Sequence[str]) -> "Budget":
         """The budget with only the attacks of these names or labels. An attack that the budget does not have is added with its defaults.
@@ -221,8 +228,7 @@ def read_budget(name: str | Path, allow_code: bool = False) -> Budget:
             hint=suggest(str(name), builtin()),
         )
     made = make_budget(config.read_toml(Path(name), "see docs/how-to/audit.md"), Path(name).stem, allow_code)
-    outside = any(":" in entry.name for entry in made.entries)
-    return dataclasses.replace(made, flags=("--budget", str(name), *(["--allow-code"] if outside else [])))
+    return dataclasses.replace(made, flags=("--budget", str(name), *(["--allow-code"] if made.names_outside_code else [])))
 
 
 def make_budget(table: Mapping[str, Any], name: str, allow_code: bool = False) -> Budget:

@@ -1,7 +1,6 @@
 """The command line of an audit."""
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.audits.results import Audit
@@ -15,9 +14,8 @@ if TYPE_CHECKING:
 def command_of(audit: Audit, budget: "Budget") -> str:
     """The command line that makes the same audit again."""
     flags = list(budget.flags)
-    is_file = flags[:1] == ["--budget"] and Path(flags[1]).is_file()
-    if not budget.is_builtin and not is_file:  # made in Python, or of a file that is gone: the one in the audit's folder
-        flags = ["--budget", str(audit.folder / "budget.toml")]
+    if not budget.is_selected_by_flags:
+        flags = ["--budget", str(audit.folder / "budget.toml"), *(["--allow-code"] if budget.names_outside_code else [])]
     words = ["expunge", "audit", str(audit.sources.get("unlearned", audit.card["id"])), *flags, "--seed", str(audit.seed)]
     control = audit.sources.get("retrained")
     words += [] if control == SHIPPED else ["--control", str(control or NO_CONTROL)]

@@ -58,8 +58,9 @@ def prepare(
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     plan = budget if isinstance(budget, Budget) else read_budget(budget, allow_code)
-    plan = plan.selected(attacks, str(auxiliary) if auxiliary else None)
+    plan = plan.only(attacks) if attacks else plan
     concepts = run.concept().parts
+    plan = plan.beside(str(auxiliary)) if auxiliary else plan
     plan.refuse_naming(concepts)
     card = run.card
     against = control_for(control, str(card["model"]["name"]), concepts)
