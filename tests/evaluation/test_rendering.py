@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import tiny
@@ -18,7 +19,7 @@ from expunge.evaluation.rendering import ImageFiles, locate_images, render
 from expunge.models.sampling import Sampler
 from expunge.progress import Silent
 from expunge.storage.cache import Store
-from expunge.storage.lock import taken
+from expunge.storage.lock import all_taken, taken
 from expunge.training.renderer import Renderer
 from expunge.training.session import Session
 
@@ -103,21 +104,55 @@ def test_a_batch_that_another_process_samples_is_left_to_it(tmp_path: Path):
             def __init__(self) -> None:
                 self.tried = 0
 
-            def __call__(self, file: Path, wait: bool = False) -> object:
+            def __call__(self, files: list[Path], wait: bool = False) -> object:
                 self.tried += 1
                 if self.tried == 1:
-                    return taken(claim)  # which is not to be had
+                    return all_taken([claim])  # which is not to be had
                 if wait:
                     for i in others:
                         shelf.put(i, i)
-                return taken(file, wait)
+                return all_taken(files, wait)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("expunge.training.renderer.taken", Busy())
+            patched.setattr("expunge.training.renderer.all_taken", Busy())
             mine.keep(shelf, make, "numbers")
     assert made == [[4, 5, 6, 7]]
     assert sorted(shelf.found) == list(range(8))
     assert {file.name for file in claim.parent.iterdir()} <= {"a", "a.lock"}
+
+
+@pytest.mark.parametrize("kept", [[], [1, 4, 6]])
+def test_of_a_batch_that_is_half_written_another_process_samples_nothing(tmp_path: Path, kept: list[int]):
+    """It lists fewer images as missing than the first process did, and may list them in other batches."""
+    made, is_through = [], Event()
+
+    def make(part: list[int]) -> list[int]:
+        made.extend(part)
+        return part
+
+    def claim(files: list[Path], wait: bool = False) -> object:
+        if wait:
+            is_through.set()
+        return all_taken(files, wait)
+
+    def beside() -> None:
+        Renderer(session(tmp_path), 4).keep(shelf, make, "numbers")
+        is_through.set()
+
+    class Slow(Shelf):
+        def put(self, index: int, image: int) -> None:
+            super().put(index, image)
+            if not other.ident:
+                other.start()
+                assert is_through.wait(60)  # with all that is not claimed
+
+    shelf = Slow(8, {i: i for i in kept})
+    other = Thread(target=beside)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("expunge.training.renderer.all_taken", claim)
+        Renderer(session(tmp_path), 4).keep(shelf, make, "numbers")
+        other.join()
+    assert sorted(made) == [i for i in range(8) if i not in kept]
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])

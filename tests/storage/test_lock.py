@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from expunge.errors import ExpungeError
-from expunge.storage.lock import NOTE, alone_in, taken
+from expunge.storage.lock import NOTE, all_taken, alone_in, taken
 
 CONTEXT = multiprocessing.get_context("spawn")
 
@@ -64,6 +64,13 @@ def test_within_a_process_it_is_taken_once(tmp_path: Path):
         assert (first, second) == (True, False)
     with taken(tmp_path / "a") as again:
         assert again
+
+
+def test_several_are_taken_together_or_not_at_all(held, tmp_path: Path):
+    with all_taken([tmp_path / "0", tmp_path / "a", tmp_path / "b"]) as is_mine, taken(tmp_path / "0") as is_free:
+        assert (is_mine, is_free) == (False, True)
+    with all_taken([tmp_path / "b", tmp_path / "0", tmp_path / "b"]) as is_mine, taken(tmp_path / "0") as is_free:
+        assert (is_mine, is_free) == (True, False)
 
 
 def test_the_error_says_who_is_at_work(tmp_path: Path):

@@ -2,8 +2,8 @@
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -49,6 +49,19 @@ def taken(file: Path, wait: bool = False) -> Iterator[bool]:
         with suppress(OSError):  # Windows keeps a file that is open, and filelock removes it there
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def all_taken(files: Iterable[Path], wait: bool = False) -> Iterator[bool]:
+    """Whether this process has all that `files` stand for to itself: all of it or nothing. See `taken`.
+
+    Each process takes them in the same order, so that two that wait never wait for each other.
+    """
+    with ExitStack() as stack:
+        is_mine = all(stack.enter_context(taken(file, wait)) for file in sorted(set(files)))
+        if not is_mine:
+            stack.close()  # before the caller does something else
+        yield is_mine
 
 
 @contextmanager

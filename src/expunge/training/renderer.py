@@ -11,7 +11,7 @@ import torch
 
 from expunge.errors import ExpungeError
 from expunge.storage.hashing import digest
-from expunge.storage.lock import taken
+from expunge.storage.lock import all_taken
 from expunge.training.batch_size import batch_of, is_out_of_memory
 from expunge.training.identity import image_key
 from expunge.training.session import Session
@@ -115,21 +115,30 @@ class Renderer:
         with self.session.progress.task(title, sum(map(len, batches))) as task:
             while left:
                 part, is_last_resort = left.popleft()
-                claim = self.session.cache.root / "claims" / digest([kept.names[i] for i in part])
-                with taken(claim, wait=is_last_resort) as is_mine:
+                claims = self._claims(kept.names, part)
+                with all_taken(claims, wait=is_last_resort) as is_mine:
                     if not is_mine:
                         left.append((part, True))
                         continue
                     if missing := [i for i in part if not kept.has(i)]:
                         for i, image in zip(missing, _made(make, missing), strict=True):
                             kept.put(i, image)
-                    _drop(claim)
+                    _drop(claims)
                 task.advance(by=len(part))
 
+    def _claims(self, names: Sequence[str], part: Sequence[int]) -> list[Path]:
+        """What a process has to itself while it samples a batch: a file for each full batch of the measurement from which an image is.
 
-def _drop(claim: Path) -> None:
-    """Removes the files of a claim whose images are kept: who waited for it finds them."""
-    for file in (claim, claim.with_name(f"{claim.name}.lock")):
+        A claim names missing and kept images alike. Processes do not all list the same as missing, since images appear one by one, so
+        that a claim on what is missing would leave two of them free to sample one image.
+        """
+        size, folder = self.batch, self.session.cache.root / "claims"
+        return [folder / digest(list(names[start : start + size])) for start in {i - i % size for i in part}]
+
+
+def _drop(claims: Sequence[Path]) -> None:
+    """Removes the files of claims whose images are kept: who waited for them finds the images."""
+    for file in (file for claim in claims for file in (claim, claim.with_name(f"{claim.name}.lock"))):
         with suppress(OSError):  # Windows keeps a file that is open
             file.unlink(missing_ok=True)
 
