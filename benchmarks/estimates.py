@@ -1,7 +1,8 @@
-"""Estimated against measured time and memory of passes: `python benchmarks/estimates.py canvas FOLDER... >> benchmarks/estimates.jsonl`.
+"""Estimated against measured time and memory: `python benchmarks/estimates.py canvas FOLDER... >> benchmarks/estimates.jsonl`.
 
 For each model, in a process of its own with one thread: a forward pass, and a forward and backward pass into cross-attention, estimated
-from configurations and then measured. Time is that of the processor, so that others on the machine disturb it less. The speed of the
+from configurations and then measured. With `--runs METHOD...` whole runs of these methods on the first model, with an empty cache; `--set
+steps=2 points=4` makes them short. Time is that of the processor, so that others on the machine disturb it less. The speed of the
 device is measured anew in the same process. Memory is the peak that the process has resident, minus what it has before the model is loaded;
 and, as `tensors`, the peak of the tensors that the pass makes, without what the allocator and the kernels take besides.
 """
@@ -22,11 +23,13 @@ from pathlib import Path
 import torch
 from speed import peak_of
 
+import expunge
 from expunge.diffusion.types import Point
+from expunge.models import speed
 from expunge.models.loading import load
 from expunge.models.outline import octets_of, outline
 from expunge.models.scopes import SCOPES
-from expunge.models.speed import measure as measure_speed
+from expunge.progress import Silent
 from expunge.runs.cost import passes_of
 
 BATCHES = {"canvas": (8, 32)}
@@ -56,10 +59,9 @@ def fastest(action: Callable[[], None]) -> float:
 
 def measure(name: str) -> None:
     torch.set_num_threads(1)
-    time.perf_counter = time.process_time  # of the probes too
     scope = SCOPES["xattn"]
     sketch = outline(name, "cpu")
-    rates = measure_speed(torch.device("cpu"), torch.float32)
+    rates = speed.measure(torch.device("cpu"), torch.float32, is_busy=True)
     counted = {batch: passes_of(sketch, scope, batch) for batch in BATCHES.get(name, (1, 2))}
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what was freed is not resident
@@ -99,18 +101,48 @@ def measure(name: str) -> None:
             print(json.dumps(row), flush=True)
 
 
+def measure_run(name: str, method: str, settings: dict[str, int]) -> None:
+    """One run, priced as `--dry-run` does and then made."""
+    torch.set_num_threads(1)
+    target = "ring" if name == "canvas" else "Van Gogh style"
+    speed._is_busy = lambda: True  # so that probes count the processor's seconds, as the run does here
+    found = expunge.estimate(name, target, method, training=settings, device="cpu")
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = resident()
+    forget_peak()
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        expunge.unlearn(
+            name, target, method, training=settings, out=f"{folder}/run", cache=f"{folder}/cache", device="cpu", progress=Silent()
+        )
+        seconds = time.process_time() - began
+    row = {
+        "model": Path(name).name, "run": method, **settings,
+        "seconds": round(seconds, 1), "estimated_seconds": round(found.seconds or 0, 1),
+        "mib": round((resident(peak=True) - before) / 2**20), "estimated_mib": round(max((found.memory or {"": 0}).values()) / 2**20),
+        "machine": f"{platform.system()} {platform.machine()}, 1 thread",
+    }  # fmt: skip
+    print(json.dumps(row), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", help="canvas, or diffusers folders")
     parser.add_argument("--here", action="store_true", help="in this process")
+    parser.add_argument("--runs", nargs="*", metavar="METHOD", default=[], help="whole runs of these methods, on the first model")
+    parser.add_argument("--set", nargs="*", metavar="SETTING=N", default=[], help="settings of training in these runs")
     given = parser.parse_args()
-    for model in given.models:
-        if given.here:
-            measure(model)
-        else:
+    settings = {name: int(value) for name, _, value in (text.partition("=") for text in given.set)}
+    jobs = [[model, "--runs", run, "--set", *given.set] for model in given.models[:1] for run in given.runs] or [[m] for m in given.models]
+    if given.here:
+        for model in given.models:
+            measure_run(model, given.runs[0], settings) if given.runs else measure(model)
+    else:
+        for job in jobs:
             with tempfile.TemporaryDirectory() as cache:  # where nothing is kept: the libraries are in memory before the model is
                 environment = os.environ | {"EXPUNGE_CACHE": cache}
-                subprocess.run([sys.executable, "-W", "ignore", __file__, "--here", model], check=True, env=environment)
+                subprocess.run([sys.executable, "-W", "ignore", __file__, "--here", *job], check=True, env=environment)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Costs that are known from configurations alone, and what they count."""
 
 import shutil
+import time
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from raising import raises_error
 from torch import nn
 
 import expunge
+from expunge.cli import main
+from expunge.errors import ExpungeWarning
 from expunge.models import speed
 from expunge.models.loading import load
 from expunge.models.outline import UNKNOWN, is_identified, is_outline, outline
@@ -209,6 +214,41 @@ def test_a_speed_is_measured_once(tmp_path, monkeypatch):
     assert 0 < measured.share <= 1
     monkeypatch.setattr(speed, "measure", None)
     assert speed.speed_of(torch.device("cpu"), torch.float32) == measured
+
+
+def test_the_speed_of_a_busy_machine_is_that_of_one_core_until_it_is_idle(tmp_path, monkeypatch):
+    """With threads that wait for each other between other programs, a pass of the canvas seemed to take a hundred times as long."""
+    cpu, asked = (torch.device("cpu"), torch.float32), []
+    monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path))
+
+    def measure(device, dtype, clock):
+        asked.append((torch.get_num_threads(), clock))
+        return RATES
+
+    monkeypatch.setattr(speed, "_measure", measure)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: threads.append(count))
+    threads, busy = [4], replace(RATES, is_busy=True)
+    monkeypatch.setattr(speed, "_is_busy", lambda: True)
+    for _ in range(2):  # once measured, once kept
+        with pytest.warns(ExpungeWarning, match="busy"):
+            assert speed.speed_of(*cpu) == busy
+    assert (asked, threads[-1]) == ([(1, time.process_time)], 4)
+    monkeypatch.setattr(speed, "_is_busy", lambda: False)
+    for _ in range(2):
+        assert speed.speed_of(*cpu) == RATES
+    assert asked[1:] == [(4, time.perf_counter)]
+
+
+def test_the_command_line_warns_in_one_line(monkeypatch, capsys):
+    monkeypatch.undo()  # the speed that is known
+    monkeypatch.setattr(speed, "_kept", lambda file: replace(RATES, is_busy=True))
+    monkeypatch.setattr(speed, "_is_busy", lambda: True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["unlearn", "mim-mu", "--target", "neon", "--dry-run"]) == 0
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "busy" in line]
+    assert line.startswith("warning: Other")
 
 
 def test_a_pace_of_an_outline_is_an_estimate(folder):

@@ -17,6 +17,7 @@ from accelerate.utils import LoggerType
 from raising import raises_error
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from expunge.errors import ExpungeWarning
 from expunge.runs.run import Run
 from expunge.runs.trackers import find_trackers
 from expunge.runs.unlearn import unlearn
@@ -136,12 +137,12 @@ def test_a_tracker_that_fails_later_warns_and_is_used_no_more(tmp_path: Path, mo
     monkeypatch.setattr(TensorBoardTracker, "log", fails)
     with tensorboard(tmp_path) as log:
         log({"loss": 1.0}, 1)
-        with pytest.warns(UserWarning, match="tensorboard failed at step 2"):
+        with pytest.warns(ExpungeWarning, match="tensorboard failed at step 2"):
             log({"loss": 1.0}, 2)
         log({"loss": 1.0}, 3)
     assert fails.call_count == 2
     monkeypatch.setattr(TensorBoardTracker, "finish", finish)
-    with pytest.warns(UserWarning, match="tensorboard"), tensorboard(tmp_path):
+    with pytest.warns(ExpungeWarning, match="tensorboard"), tensorboard(tmp_path):
         pass
 
 

@@ -28,3 +28,7 @@ class NonFiniteLoss(ExpungeError):
 
 class Inapplicable(ExpungeError):
     """An attack cannot be made on this model or concept; an audit notes it and goes on."""
+
+
+class ExpungeWarning(UserWarning):
+    """Something that a user should know and that stops nothing. The command line prints it as one line."""

@@ -4,7 +4,8 @@ import gc
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +31,7 @@ from expunge.cli.show import show
 from expunge.cli.studio import studio
 from expunge.cli.unlearn import unlearn
 from expunge.cli.verify import verify
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, ExpungeWarning
 from expunge.names import suggest
 from expunge.termination import TERMINATED, Terminated, terminable
 
@@ -167,6 +168,7 @@ def run(arguments: Sequence[str]) -> int:
             gc.disable()  # a price is done before garbage matters; collecting it takes a tenth of the time, most of it while importing
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.showwarning = partial(_show_warning, warnings.showwarning)
             code = get_command(app).main(list(arguments) or ["--help"], prog_name="expunge", standalone_mode=False)
     except CLICK_ERROR as error:
         raise usage_errors.convert(error, arguments) from error
@@ -178,3 +180,11 @@ def run(arguments: Sequence[str]) -> int:
     if code == INTERRUPTED:  # some versions of click handle an interruption themselves
         print("\nInterrupted. The same command continues from what is finished.", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _show_warning(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Prints our warnings in one line, as errors, and leaves those of libraries as they are."""
+    if issubclass(category, ExpungeWarning):
+        print("warning:", " ".join(str(message).split()), file=sys.stderr)
+    else:
+        others(message, category, *where)

@@ -3,12 +3,17 @@
 import json
 import platform
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+import psutil
 import torch
 from torch import nn
 
+from expunge.errors import ExpungeWarning
 from expunge.models.passes import Work, counting
 from expunge.models.quiet import quiet
 from expunge.progress import Progress
@@ -18,6 +23,14 @@ from expunge.storage.hashing import digest
 
 PATIENCE = 0.12
 """Seconds that each probe is repeated for; its fastest try counts, for others may share the machine."""
+
+BUSY = 0.25
+"""Share of all cores from which on what other programs use makes the speed of a CPU another one."""
+
+LOOK = 0.1
+"""Seconds in which that share is measured."""
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,8 @@ class Speed:
     """Operations on tensors so small that only starting them takes time."""
     share: float = 1.0
     """What a whole network reaches of these rates: its tensors are not in the processor's caches, and its layers have many sizes."""
+    is_busy: bool = False
+    """Whether other programs kept the CPU busy when it was measured. The rates are then those of one core that has nothing else to do."""
 
     def seconds(self, work: Work) -> float:
         """How long the work takes, one operation after another."""
@@ -44,24 +59,63 @@ class Speed:
 
 
 def speed_of(device: torch.device, dtype: torch.dtype, progress: Progress | None = None) -> Speed:
-    """The speed of a device in a precision, as kept, or measured in a few seconds."""
+    """The speed of a device in a precision, as kept, or measured in a few seconds. What was measured on a busy machine is measured again as
+    soon as the machine is idle; until then a warning says that it is the speed of one core."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.processor() or platform.machine()}"
     named = name, str(dtype), torch.__version__, torch.get_num_threads() if device.type == "cpu" else 0
-    file = Store.default().root / "speeds" / f"{digest(*named)}.json"
+    file = Store.default().root / "speeds" / f"{digest('speed', *named)}.json"
+    found = _kept(file)
+    if found is None or found.is_busy:
+        is_busy = device.type == "cpu" and _is_busy()
+        if found is None or not is_busy:
+            with (progress or Progress.default()).task("measuring the speed of the device, once", 1) as task:
+                found = measure(device, dtype, is_busy)
+                task.advance()
+            write_json(file, asdict(found))
+    if found.is_busy:
+        message = "Other programs keep the CPU busy, so times are estimated for one of its cores."
+        warnings.warn(message, ExpungeWarning, stacklevel=2)
+    return found
+
+
+def _kept(file: Path) -> Speed | None:
     try:
         return Speed(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        with (progress or Progress.default()).task("measuring the speed of the device, once", 1) as task:
-            measured = measure(device, dtype)
-            task.advance()
-        write_json(file, asdict(measured))
-        return measured
+        return None
+
+
+def _is_busy() -> bool:
+    """Whether other programs use so much of the CPU now that probes on all cores would measure them too."""
+    return psutil.cpu_percent(LOOK) / 100 > BUSY
 
 
 @torch.no_grad()
-def measure(device: torch.device, dtype: torch.dtype) -> Speed:
+def measure(device: torch.device, dtype: torch.dtype, is_busy: bool = False) -> Speed:
     """Times a convolution and a matrix product of the sizes that image models have, an addition, a chain of tiny layers, and then a small
-    U-Net, which shows what share of these rates a network reaches."""
+    U-Net, which shows what share of these rates a network reaches.
+
+    Args:
+        is_busy: whether other programs use the cores, so that the threads of a probe wait for each other. One thread is then timed, by the
+            seconds of its processor.
+    """
+    if not is_busy:
+        return _measure(device, dtype, time.perf_counter)
+    with _one_thread():
+        return replace(_measure(device, dtype, time.process_time), is_busy=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(device: torch.device, dtype: torch.dtype, clock: Clock) -> Speed:
     # An accelerator needs more work at once before it is busy.
     side, rows = (16, 512) if device.type == "cpu" else (128, 16384)
     left, right = (torch.randn(shape, device=device, dtype=dtype) for shape in ((rows, 640), (640, 640)))
@@ -69,11 +123,11 @@ def measure(device: torch.device, dtype: torch.dtype) -> Speed:
     tiny = torch.randn(1, 8, 2, 2, device=device, dtype=dtype)
     chain = nn.Sequential(*[nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 8, 1)] * 16).to(device, dtype)
     rates = Speed(
-        _convolving(64, side, device, dtype),
-        _convolving(640, side, device, dtype),
-        2.0 * rows * 640 * 640 / _seconds(lambda: left @ right, device),
-        3.0 * long.numel() * long.element_size() / _seconds(lambda: long + long, device),
-        len(chain) / _seconds(lambda: chain(tiny), device),
+        _convolving(64, side, device, dtype, clock),
+        _convolving(640, side, device, dtype, clock),
+        2.0 * rows * 640 * 640 / _seconds(lambda: left @ right, device, clock),
+        3.0 * long.numel() * long.element_size() / _seconds(lambda: long + long, device, clock),
+        len(chain) / _seconds(lambda: chain(tiny), device, clock),
     )
     network = _brought(_network(), device, dtype)
     given = (
@@ -86,7 +140,7 @@ def measure(device: torch.device, dtype: torch.dtype) -> Speed:
     _brought(sketch, torch.device("meta"), dtype)
     with counting((*sketch.parameters(), *sketch.buffers(), *shapes)) as work:
         sketch(*shapes)
-    return replace(rates, share=min(1.0, rates.seconds(work.work) / _seconds(lambda: network(*given), device)))
+    return replace(rates, share=min(1.0, rates.seconds(work.work) / _seconds(lambda: network(*given), device, clock)))
 
 
 def _brought(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
@@ -109,24 +163,24 @@ def _network() -> nn.Module:
     )
 
 
-def _convolving(channels: int, side: int, device: torch.device, dtype: torch.dtype) -> float:
+def _convolving(channels: int, side: int, device: torch.device, dtype: torch.dtype, clock: Clock) -> float:
     """Floating-point operations in a second of a 3x3 convolution, laid out as images are."""
     image = torch.randn(1, channels, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     layer = nn.Conv2d(channels, channels, 3, padding=1, device=device, dtype=dtype)
     layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
-    return 2.0 * channels * channels * 9 * side**2 / _seconds(lambda: layer(image), device)
+    return 2.0 * channels * channels * 9 * side**2 / _seconds(lambda: layer(image), device, clock)
 
 
-def _seconds(action: Callable[[], object], device: torch.device) -> float:
+def _seconds(action: Callable[[], object], device: torch.device, clock: Clock) -> float:
     def timed() -> float:
-        began = time.perf_counter()
+        began = clock()
         action()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return time.perf_counter() - began
+        return clock() - began
 
     timed()  # the first takes longer
-    fastest, until = timed(), time.perf_counter() + PATIENCE
-    while time.perf_counter() < until:
+    fastest, until = timed(), clock() + PATIENCE
+    while clock() < until:
         fastest = min(fastest, timed())
     return max(fastest, 1e-9)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, ExpungeWarning
 from expunge.methods.base import Training
 from expunge.storage.lock import alone_in, in_use
 
@@ -127,7 +127,8 @@ class Processes:
                     act(tracker)
                 except Exception as error:  # a server that is away for a minute must not end a run of hours
                     trackers.remove(tracker)
-                    warnings.warn(f"The tracker {tracker.name} failed {what} and logs no more: {error}", stacklevel=3)
+                    message = f"The tracker {tracker.name} failed {what} and logs no more: {error}"
+                    warnings.warn(message, ExpungeWarning, stacklevel=3)
 
         try:
             yield lambda values, step: attempt(f"at step {step}", lambda tracker: tracker.log(dict(values), step=step))
