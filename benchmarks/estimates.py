@@ -45,6 +45,7 @@ def resident(peak: bool = False) -> int:
 
 def forget_peak() -> None:
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed is not resident
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -63,11 +64,10 @@ def measure(name: str) -> None:
     sketch = outline(name, "cpu")
     rates = speed.measure(torch.device("cpu"), torch.float32, is_busy=True)
     counted = {batch: passes_of(sketch, scope, batch) for batch in BATCHES.get(name, (1, 2))}
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed is not resident
+    forget_peak()
     before = resident()
     model = load(name, "cpu")
-    weights = octets_of(model)
+    weights = octets_of(sketch)
     trained = model.scope(scope)
     model.network.requires_grad_(False)
     for batch, passes in counted.items():
@@ -81,9 +81,10 @@ def measure(name: str) -> None:
         def both(point: Point = point) -> None:
             torch.autograd.grad(model.predict(point).square().mean(), list(trained.values()))
 
-        for kind, action, work, octets in (
-            ("forward", forward, passes.forward, passes.forward_octets),
-            ("both", both, passes.both, passes.both_octets),
+        held = passes.resident("cpu")
+        for kind, action, work, octets, whole in (
+            ("forward", forward, passes.forward, passes.forward_octets, held.forward_octets),
+            ("both", both, passes.both, passes.both_octets, held.both_octets),
         ):
             for parameter in trained.values():
                 parameter.requires_grad_(kind == "both")
@@ -94,7 +95,7 @@ def measure(name: str) -> None:
             row = {
                 "model": Path(name).name, "batch": batch, "pass": kind, "tflop": round(work.flops / 1e12, 4),
                 "seconds": round(seconds, 3), "estimated_seconds": round(rates.seconds(work), 3),
-                "mib": round(peak / 2**20), "estimated_mib": round((weights + octets + gradients) / 2**20),
+                "mib": round(peak / 2**20), "estimated_mib": round((weights + whole + gradients) / 2**20),
                 "tensors_mib": round(tensors / 2**20, 1), "estimated_tensors_mib": round((octets + gradients) / 2**20, 1),
                 "machine": f"{platform.system()} {platform.machine()}, 1 thread",
             }  # fmt: skip
@@ -107,10 +108,8 @@ def measure_run(name: str, method: str, settings: dict[str, int]) -> None:
     target = "ring" if name == "canvas" else "Van Gogh style"
     speed._is_busy = lambda: True  # so that probes count the processor's seconds, as the run does here
     found = expunge.estimate(name, target, method, training=settings, device="cpu")
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    before = resident()
     forget_peak()
+    before = resident()
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
         expunge.unlearn(

@@ -139,6 +139,19 @@ def startup(lines: Sequence[dict[str, Any]]) -> str:
     return table(("command", "processor seconds", "seconds", "peak memory, MB"), rows)
 
 
+def estimates(lines: Sequence[dict[str, Any]]) -> str:
+    """A line for each pass or run: what was measured, and how far the estimate is from it."""
+    rows = []
+    for line in lines:
+        short = ", ".join(f"{name} {line[name]}" for name in ("steps", "points", "pictures") if name in line)
+        run = f"a run of `{line.get('run')}`" + (f" with {short}" if short else "")
+        kinds = {"forward": "forward", "both": "forward and backward"}
+        what = run if "run" in line else f"{kinds[line['pass']]}, batch {line['batch']}"
+        off = [f"{round(100 * (line[f'estimated_{of}'] / line[of] - 1)):+d} %" for of in ("seconds", "mib")]
+        rows.append([line["model"], what, f"{line['seconds']:.3g}", off[0], f"{line['mib']:,}", off[1]])
+    return table(("model", "what", "processor seconds", "estimate", "resident, MiB", "estimate"), rows)
+
+
 def speed_tables() -> dict[str, str]:
     """Every table of the page, by name."""
     lines, grown = lines_of("speed"), lines_of("growth")
@@ -146,5 +159,6 @@ def speed_tables() -> dict[str, str]:
     joint = lines_of("many")
     made |= {"speed_growth": growth(grown), "speed_many": many(joint)}
     made |= {"speed_startup": startup(lines_of("startup")), "speed_kills": kills(lines_of("kills"))}
+    made |= {"speed_estimates": estimates(lines_of("estimates"))}
     curves = [line for line in lines_of("curves") if "machine" in line]
     return made | {"speed_machines": machines([*lines, *grown, *curves, *joint])}

@@ -18,8 +18,8 @@ from expunge.cli import main
 from expunge.errors import ExpungeWarning
 from expunge.models import speed
 from expunge.models.loading import load
-from expunge.models.outline import UNKNOWN, is_identified, is_outline, outline
-from expunge.models.passes import Work, count_passes, counting
+from expunge.models.outline import UNKNOWN, is_identified, is_outline, octets_of, outline
+from expunge.models.passes import Passes, Work, count_passes, counting
 from expunge.models.quantized import octets_of_network
 from expunge.models.scopes import SCOPES
 from expunge.runs.cost import Price, pace, passes_of, price
@@ -198,8 +198,41 @@ def test_memory_is_the_peak_of_what_is_referred_to():
         del y
         assert count.now == 2**20
         del z
-    assert (count.now, count.peak) == (0, 2 * 2**20)
+    assert (count.now, count.peak) == (count.now_small, count.peak_small) == (0, 2 * 2**20)
     assert count.work == Work(0, 0, 0, 2 * 2 * 2**20, 2)
+    large = torch.empty(2**22, device="meta")
+    with counting([x, large]) as count:
+        y, z = x + 1, large + large
+        assert (count.now, count.peak) == (17 * 2**20, 17 * 2**20)
+        z = torch.cat([z, large])
+    assert (count.peak, count.peak_small) == (49 * 2**20, 17 * 2**20)
+    del y, z
+    assert (count.now, count.now_small) == (0, 0)
+
+
+def test_a_cpu_keeps_memory_beside_small_tensors():
+    passes = Passes(Work(), Work(), 100.0, 200.0, 10.0, 20.0)
+    assert passes.resident("cuda") == passes
+    held = passes.resident("cpu")
+    assert (held.forward_octets, held.both_octets) == pytest.approx((113, 206))
+
+
+def test_weights_that_are_converted_are_in_memory_once(folder, tmp_path):
+    """The others are pages of their file, of which convolutions have a second copy in another layout."""
+    tiny.pipeline().to(dtype=torch.float16).save_pretrained(tmp_path / "half")
+    whole, half = outline(folder, "cpu"), outline(tmp_path / "half", "cpu")
+    again = sum(p.numel() * 4 for part in (whole.network, whole.pipeline.vae) for p in part.parameters() if p.ndim == 4)
+    assert octets_of(whole) - octets_of(half) == again > 0
+    assert octets_of(outline(tmp_path / "half", "cpu", "fp16")) == octets_of(whole) / 2
+
+
+def test_whitening_every_layer_takes_a_square_matrix_for_each(folder):
+    def training(**settings) -> int:
+        found = expunge.estimate(folder, tiny.concept(), "supplant", training=tiny.TRAINING | settings, device="cpu")
+        return found.memory["training"]
+
+    widths = [p.shape[1] for p in outline(folder, "cpu").scope(SCOPES["full"]).values() if p.ndim in (2, 4)]
+    assert training(whiten=1e-3, whiten_layers=True) - training(whiten=0.0) == 4 * sum(width**2 for width in widths)
 
 
 def test_work_takes_as_long_as_its_parts():
@@ -221,8 +254,8 @@ def test_the_speed_of_a_busy_machine_is_that_of_one_core_until_it_is_idle(tmp_pa
     cpu, asked = (torch.device("cpu"), torch.float32), []
     monkeypatch.setenv("EXPUNGE_CACHE", str(tmp_path))
 
-    def measure(device, dtype, clock):
-        asked.append((torch.get_num_threads(), clock))
+    def measure(device, dtype, watch):
+        asked.append((torch.get_num_threads(), watch.now))
         return RATES
 
     monkeypatch.setattr(speed, "_measure", measure)

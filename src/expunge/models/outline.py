@@ -24,7 +24,7 @@ from expunge.models.quantized import octets_of_network, refuse_quantization
 from expunge.models.quiet import diffusers_library, quiet
 from expunge.models.reference import Reference
 from expunge.models.sampling import Sampler
-from expunge.models.weight_files import files_of, find_variant, variants_of
+from expunge.models.weight_files import files_of, find_variant, read_header, variants_of
 from expunge.progress import Progress
 from expunge.storage.hashing import digest
 
@@ -82,6 +82,7 @@ def outline(
     with (progress or Progress.default()).task("reading the model's configurations, once for its architecture", 1) as task:
         made: Any = found or make()
         made.target, made.quantization, made.place = target, quantization, place
+        made.is_mapped = _is_mapped(folder / made.network_part, reference.variant, dtype)
         made.__dict__["fingerprint"], made.__dict__["_vae_fingerprint"] = _identify(made, folder, reference, dtype)
         if found is None:
             keep(made, place)
@@ -230,6 +231,14 @@ def _identify(made: DiffusionModel, folder: Path, reference: Reference, dtype: s
     return UNKNOWN if found is None else digest(found, made.noising), known_vae or UNKNOWN
 
 
+def _is_mapped(part: Path, variant: str | None, dtype: str) -> bool:
+    """Whether the loaded tensors of a part are the pages of its files. Those of another precision are converted, and their pages let go."""
+    if not (variants := variants_of(part)):
+        return True
+    files = variants.get(find_variant([part], variant), [])
+    return {one.dtype for file in files for one in read_header(file).values()} <= {dtype.upper().replace("FP", "F")}
+
+
 class Clock:
     """The scheduler of an outline: it goes through its times and leaves the latents as they are."""
 
@@ -295,10 +304,10 @@ def octets_at_rest(model: DiffusionModel) -> int:
 def octets_of(model: DiffusionModel, quantization: str | None = None) -> int:
     """Bytes of a model's weights in the memory of its device, libraries left out, if its network's linear layers were stored so.
 
-    On a CPU the weights of convolutions are there twice: `load` lays them out anew, and the pages of the file that they were read from
-    stay resident until the system needs them.
+    On a CPU the weights of convolutions are there twice, unless they were converted: `load` lays them out anew, and the pages of the file
+    that they were read from stay resident until the system needs them.
     """
     parts = [part for part in model.fixed_parts.values() if part is not None]
-    again = (model.network, model.pipeline.vae) if model.device_kind == "cpu" else ()
+    again = (model.network, model.pipeline.vae) if model.device_kind == "cpu" and getattr(model, "is_mapped", True) else ()
     whole = octets_of_network(model.network, quantization) + sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
     return whole + sum(p.numel() * p.element_size() for part in again for p in part.parameters() if p.ndim == 4)

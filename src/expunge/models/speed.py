@@ -21,7 +21,7 @@ from expunge.storage.cache import Store
 from expunge.storage.files import write_json
 from expunge.storage.hashing import digest
 
-PATIENCE = 0.12
+PATIENCE, PATIENCE_IF_BUSY = 0.12, 0.5
 """Seconds that each probe is repeated for; its fastest try counts, for others may share the machine."""
 
 BUSY = 0.25
@@ -30,7 +30,13 @@ BUSY = 0.25
 LOOK = 0.1
 """Seconds in which that share is measured."""
 
-Clock = Callable[[], float]
+
+@dataclass(frozen=True)
+class _Stopwatch:
+    """How probes are timed."""
+
+    now: Callable[[], float]
+    patience: float
 
 
 @dataclass(frozen=True)
@@ -100,9 +106,9 @@ def measure(device: torch.device, dtype: torch.dtype, is_busy: bool = False) -> 
             seconds of its processor.
     """
     if not is_busy:
-        return _measure(device, dtype, time.perf_counter)
+        return _measure(device, dtype, _Stopwatch(time.perf_counter, PATIENCE))
     with _one_thread():
-        return replace(_measure(device, dtype, time.process_time), is_busy=True)
+        return replace(_measure(device, dtype, _Stopwatch(time.process_time, PATIENCE_IF_BUSY)), is_busy=True)
 
 
 @contextmanager
@@ -115,7 +121,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _measure(device: torch.device, dtype: torch.dtype, clock: Clock) -> Speed:
+def _measure(device: torch.device, dtype: torch.dtype, watch: _Stopwatch) -> Speed:
     # An accelerator needs more work at once before it is busy.
     side, rows = (16, 512) if device.type == "cpu" else (128, 16384)
     left, right = (torch.randn(shape, device=device, dtype=dtype) for shape in ((rows, 640), (640, 640)))
@@ -123,11 +129,11 @@ def _measure(device: torch.device, dtype: torch.dtype, clock: Clock) -> Speed:
     tiny = torch.randn(1, 8, 2, 2, device=device, dtype=dtype)
     chain = nn.Sequential(*[nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 8, 1)] * 16).to(device, dtype)
     rates = Speed(
-        _convolving(64, side, device, dtype, clock),
-        _convolving(640, side, device, dtype, clock),
-        2.0 * rows * 640 * 640 / _seconds(lambda: left @ right, device, clock),
-        3.0 * long.numel() * long.element_size() / _seconds(lambda: long + long, device, clock),
-        len(chain) / _seconds(lambda: chain(tiny), device, clock),
+        _convolving(64, side, device, dtype, watch),
+        _convolving(640, side, device, dtype, watch),
+        2.0 * rows * 640 * 640 / _seconds(lambda: left @ right, device, watch),
+        3.0 * long.numel() * long.element_size() / _seconds(lambda: long + long, device, watch),
+        len(chain) / _seconds(lambda: chain(tiny), device, watch),
     )
     network = _brought(_network(), device, dtype)
     given = (
@@ -140,7 +146,7 @@ def _measure(device: torch.device, dtype: torch.dtype, clock: Clock) -> Speed:
     _brought(sketch, torch.device("meta"), dtype)
     with counting((*sketch.parameters(), *sketch.buffers(), *shapes)) as work:
         sketch(*shapes)
-    return replace(rates, share=min(1.0, rates.seconds(work.work) / _seconds(lambda: network(*given), device, clock)))
+    return replace(rates, share=min(1.0, rates.seconds(work.work) / _seconds(lambda: network(*given), device, watch)))
 
 
 def _brought(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
@@ -163,24 +169,24 @@ def _network() -> nn.Module:
     )
 
 
-def _convolving(channels: int, side: int, device: torch.device, dtype: torch.dtype, clock: Clock) -> float:
+def _convolving(channels: int, side: int, device: torch.device, dtype: torch.dtype, watch: _Stopwatch) -> float:
     """Floating-point operations in a second of a 3x3 convolution, laid out as images are."""
     image = torch.randn(1, channels, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     layer = nn.Conv2d(channels, channels, 3, padding=1, device=device, dtype=dtype)
     layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
-    return 2.0 * channels * channels * 9 * side**2 / _seconds(lambda: layer(image), device, clock)
+    return 2.0 * channels * channels * 9 * side**2 / _seconds(lambda: layer(image), device, watch)
 
 
-def _seconds(action: Callable[[], object], device: torch.device, clock: Clock) -> float:
+def _seconds(action: Callable[[], object], device: torch.device, watch: _Stopwatch) -> float:
     def timed() -> float:
-        began = clock()
+        began = watch.now()
         action()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return clock() - began
+        return watch.now() - began
 
     timed()  # the first takes longer
-    fastest, until = timed(), clock() + PATIENCE
-    while clock() < until:
+    fastest, until = timed(), watch.now() + watch.patience
+    while watch.now() < until:
         fastest = min(fastest, timed())
     return max(fastest, 1e-9)

@@ -122,8 +122,9 @@ class Estimate:
                 continue
             guided = model.forwards_per_image(model.default_sampler) // model.default_sampler.steps
             images = min(stage.plan.training.pictures, Renderer(self.session, RENDER_BATCH).batch)
-            sampling = working + guided * images * stage.passes.forward_octets / stage.rows
-            training = working + self._state(stage) + stage.passes.both_octets + self._banks(stage)
+            passes = stage.passes.resident(model.device_kind)
+            sampling = working + guided * images * passes.forward_octets / stage.rows
+            training = working + self._state(stage) + self._whitening(stage) + passes.both_octets + self._banks(stage)
             phases["sampling images to train on"] = max(phases.get("sampling images to train on", 0), int(sampling))
             phases["training"] = max(phases.get("training", 0), int(training))
         return phases
@@ -140,6 +141,12 @@ class Estimate:
         half = self.session.model.dtype.itemsize if self.session.model.dtype.itemsize < NUMBER else 0
         copies = NUMBER * (2 + MOMENTS + bool(training.ema)) + (half if not scope.rank else NUMBER)
         return self._trained(stage) * copies
+
+    def _whitening(self, stage: Stage) -> int:
+        """The square matrix of each layer, as wide as its input, where every layer is whitened."""
+        if stage.plan.training is None or not (stage.plan.training.whiten and stage.plan.training.whiten_layers):
+            return 0
+        return NUMBER * sum(p.shape[1] ** 2 for p in self.session.model.scope(stage.plan.method.scope).values() if p.ndim in (2, 4))
 
     def _banks(self, stage: Stage) -> int:
         """Points with their goals and the reference's predictions there, which are in the computer's memory: the device's on a CPU."""
