@@ -233,10 +233,12 @@ def _identify(made: DiffusionModel, folder: Path, reference: Reference, dtype: s
 
 def _is_mapped(part: Path, variant: str | None, dtype: str) -> bool:
     """Whether the loaded tensors of a part are the pages of its files. Those of another precision are converted, and their pages let go."""
-    if not (variants := variants_of(part)):
+    try:
+        files = files_of(part, find_variant([part], variant))
+        stored = {one.dtype for file in files for one in read_header(file).values()}
+    except ExpungeError:  # no weights, or none that can be read: a price needs none
         return True
-    files = variants.get(find_variant([part], variant), [])
-    return {one.dtype for file in files for one in read_header(file).values()} <= {dtype.upper().replace("FP", "F")}
+    return stored <= {dtype.upper().replace("FP", "F")}
 
 
 class Clock:
