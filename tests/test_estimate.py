@@ -278,7 +278,7 @@ def test_the_command_line_warns_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(speed, "_kept", lambda file: replace(RATES, is_busy=True))
     monkeypatch.setattr(speed, "_is_busy", lambda: True)
     with warnings.catch_warnings():
-        warnings.simplefilter("default")
+        warnings.simplefilter("default", ExpungeWarning)
         assert main(["unlearn", "mim-mu", "--target", "neon", "--dry-run"]) == 0
     [line] = [line for line in capsys.readouterr().err.splitlines() if "busy" in line]
     assert line.startswith("warning: Other")
