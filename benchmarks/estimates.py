@@ -1,8 +1,8 @@
 """Estimated against measured time and memory: `python benchmarks/estimates.py canvas FOLDER... >> benchmarks/estimates.jsonl`.
 
 For each model, in a process of its own with one thread: a forward pass, and a forward and backward pass into cross-attention, estimated
-from configurations and then measured. With `--runs METHOD...` whole runs of these methods on the first model, with an empty cache; `--set
-steps=2 points=4` makes them short. Time is that of the processor, so that others on the machine disturb it less. The speed of the
+from configurations and then measured. With `--runs METHOD...` whole runs of these methods instead, with an empty cache; `--set steps=2
+points=4` makes them short. Time is that of the processor, so that others on the machine disturb it less. The speed of the
 device is measured anew in the same process. Memory is the peak that the process has resident, minus what it has before the model is loaded;
 and, as `tensors`, the peak of the tensors that the pass makes, without what the allocator and the kernels take besides.
 """
@@ -129,14 +129,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", help="canvas, or diffusers folders")
     parser.add_argument("--here", action="store_true", help="in this process")
-    parser.add_argument("--runs", nargs="*", metavar="METHOD", default=[], help="whole runs of these methods, on the first model")
+    parser.add_argument("--runs", nargs="*", metavar="METHOD", default=[], help="whole runs of these methods")
     parser.add_argument("--set", nargs="*", metavar="SETTING=N", default=[], help="settings of training in these runs")
     given = parser.parse_args()
     settings = {name: int(value) for name, _, value in (text.partition("=") for text in given.set)}
-    jobs = [[model, "--runs", run, "--set", *given.set] for model in given.models[:1] for run in given.runs] or [[m] for m in given.models]
-    if given.here:
-        for model in given.models:
-            measure_run(model, given.runs[0], settings) if given.runs else measure(model)
+    jobs = [[model, "--runs", run, "--set", *given.set] for model in given.models for run in given.runs] or [[m] for m in given.models]
+    if given.here and given.runs:
+        measure_run(given.models[0], given.runs[0], settings)
+    elif given.here:
+        measure(given.models[0])
     else:
         for job in jobs:
             with tempfile.TemporaryDirectory() as cache:  # where nothing is kept: the libraries are in memory before the model is

@@ -218,7 +218,7 @@ def test_a_cpu_keeps_memory_beside_small_tensors():
 
 
 def test_weights_that_are_converted_are_in_memory_once(folder, tmp_path):
-    """The others are pages of their file, of which convolutions have a second copy in another layout."""
+    """The others are pages of their file, and convolutions have a second copy in another layout."""
     tiny.pipeline().to(dtype=torch.float16).save_pretrained(tmp_path / "half")
     whole, half = outline(folder, "cpu"), outline(tmp_path / "half", "cpu")
     again = sum(p.numel() * 4 for part in (whole.network, whole.pipeline.vae) for p in part.parameters() if p.ndim == 4)

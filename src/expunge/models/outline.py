@@ -114,6 +114,8 @@ def _outlined(family: type[DiffusionModel]) -> type[DiffusionModel]:
         target = torch.device("cpu")
         place: Path
         """Where it is kept."""
+        is_mapped = True
+        """Whether its network's tensors would be pages of their files."""
 
         def scheduler_for(self, sampler: Sampler) -> Any:
             def times() -> list[float]:
