@@ -41,7 +41,7 @@ FILE = Path(__file__).with_suffix(".jsonl")
 METRICS = ("UA", "UA_syn", "IRA", "CRA", "NRA", "ORA", "OOD")
 COSTS = ("seconds", "forwards", "backwards")
 RETRAINED = "retrained"
-DEFAULTS = {"tokens": 1, "data": "base", "repeat": None, "whiten": None}
+DEFAULTS = {"tokens": 1, "noisy_from": None, "data": "base", "repeat": None, "whiten": None}
 """Settings of attacks that a line may leave out."""
 
 Line = dict[str, Any]

@@ -8,7 +8,7 @@ from raising import raises_error
 from torch.nn import functional as F
 
 from expunge.attacks.base import Victim
-from expunge.attacks.inversion import Inversion, compute_start
+from expunge.attacks.inversion import POINTS, Inversion, compute_start
 from expunge.concepts.name_set import compile_names
 from expunge.diffusion.types import Cond, Point
 from expunge.models.delta import swapped
@@ -33,7 +33,8 @@ def test_the_new_word_begins_as_the_mean_of_the_other_members_and_knows_nothing_
 def moved(attacked: Victim, attack: Inversion, weights) -> torch.Tensor:
     """The new vectors after one step of Adam, lr g / |g|, by hand: on the victim's prediction of the noise."""
     model, words, bank = attacked.model, Words(attacked.model), attack._make_bank(attacked)
-    at = picks(seed_of("inversion", attacked.seed), 0, len(bank.points), attack.batch_size)
+    noisy = (bank.points.t >= (attack.noisy_from or 0) * model.path.horizon).nonzero().flatten()
+    at = noisy[picks(seed_of("inversion", attacked.seed), 0, len(noisy), attack.batch_size)].tolist()
     prompts = [bank.prompts[i].prompt.replace("neon", BLANK) for i in at]
     vectors = compute_start(words, attacked.concept).repeat(attack.tokens, 1).requires_grad_()
     cond = Cond(words.encode(words.write(prompts, attack.tokens), vectors.expand(len(at), -1, -1)), tuple(prompts))
@@ -43,9 +44,9 @@ def moved(attacked: Victim, attack: Inversion, weights) -> torch.Tensor:
     return (vectors - attack.lr * slope / (slope.abs() + 1e-8)).detach()
 
 
-@pytest.mark.parametrize("tokens", [1, 3])
-def test_a_step_lowers_the_victims_own_denoising_loss_and_not_the_untouched_models(tokens, tmp_path):
-    attacked, attack = victim(tmp_path), Inversion(tokens=tokens, steps=1, **SMALL)
+@pytest.mark.parametrize(("tokens", "noisy_from"), [(1, None), (3, None), (1, 0.5)])
+def test_a_step_lowers_the_victims_own_denoising_loss_and_not_the_untouched_models(tokens, noisy_from, tmp_path):
+    attacked, attack = victim(tmp_path), Inversion(tokens=tokens, noisy_from=noisy_from, steps=1, **SMALL)
     words = Words(attacked.model)
     _, reading = attack(attacked)
     asked = words.write([p.replace("neon", BLANK) for p in attacked.asked()[0]], tokens)
@@ -126,3 +127,12 @@ def test_a_restart_begins_elsewhere_on_other_images_and_is_judged_from_the_same_
     assert not torch.equal(clean[0], clean[1])
     _, reading = attacks[1](attacked)
     assert reading.noise_seeds == tuple(attacked.noise_seeds)
+
+
+def test_as_many_points_are_noisy_enough_whatever_share_of_the_path_they_begin_at(tmp_path):
+    """Times are spread evenly, so that a bank twice as large has as many in the noisier half."""
+    attacked = victim(tmp_path)
+    path = attacked.model.path
+    for share in (None, 0.5, 0.75):
+        t = Inversion(noisy_from=share, **SMALL)._make_bank(attacked).points.t
+        assert (t >= (share or 0) * path.horizon).sum().item() == pytest.approx(POINTS, abs=4)

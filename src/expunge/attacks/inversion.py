@@ -1,12 +1,13 @@
 """Concept inversion: learning the embedding of a new word for the concept."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, ClassVar
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from expunge.training.banks import Bank, forget_bank
 from expunge.training.batches import picks
 
 POINTS = 512
-"""Points on the noise path from which batches are sampled."""
+"""Points on the noise path from which batches are sampled, about as many for each `noisy_from`."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,17 @@ class Inversion(Attack):
     network reads a name. Only the vectors of `tokens` tokens at the input of the text encoder are learned, so the attack cannot teach the
     network what it cannot generate. A vector is not a word that can be typed: the attacker must have access to the text encoder's input.
 
+    The search can fail although such a word exists. An image with little noise shows the concept by itself, so the loss there hardly
+    depends on the word, and gives the search no direction. With `noisy_from` 0.5 the word is learned at noisy times alone. Neither setting
+    finds more on every model (docs/results/flagship.md), so use both.
+
     A larger strength is more of the same training. Batches depend only on the seed, so a run of fewer steps is the beginning of a longer
     run.
 
     Source: arXiv 2308.01508 (circumventing concept erasure), with the training of arXiv 2208.01618 (textual inversion), equation 2. These
     start from a word that the user gives, and use neutral sentences around the new word, and real images. Ours are the start, which is the
     mean of the other members of the concept's kind, so that it contains no name of the concept; the concept's own sentences with their
-    partners; images by the base model; and several tokens.
+    partners; images by the base model; several tokens; and `noisy_from`.
     """
 
     tokens: Annotated[int, Ge(1)] = 1
@@ -59,6 +64,9 @@ class Inversion(Attack):
     """Optimizer steps. With more, the word describes the images better, including the partners in them."""
     batch_size: Annotated[int, Ge(1)] = 8
     """Points on the noise path in each step. More reduces the variance of each step and costs proportionally more."""
+    noisy_from: Annotated[float, Gt(0), Lt(1)] | None = None
+    """The share of the noise path at which the points begin that the word is trained on: 0.5 is its noisier half, None the whole path. The
+    larger it is, the more the prediction depends on the word, and the less the word learns about details."""
     repeat: Annotated[int, Ge(0)] | None = None
     """Another start, other images and another order of batches for each number: a restart. None starts at the mean of the other members.
     Several entries of a budget that differ in it are one attacker with restarts, whose best counts."""
@@ -85,13 +93,15 @@ class Inversion(Attack):
         assert isinstance(points, Noised)
         yield make_reading(victim, 0.0, {})
 
+        start = model.path.times(torch.tensor([self.noisy_from or 0.0])).item()
+        noisy = [i for i, t in enumerate(points.t.tolist()) if t >= start]
         seed = victim.seed_for(self.repeat)
         vectors = self._start(words, victim.concept, seed).requires_grad_()
         optimizer = torch.optim.Adam([vectors], lr=self.lr)
         for done, strength in pairwise(self.strengths):
             with swapped(model.network, victim.delta):
                 for step in victim.session.progress.track(range(int(done), int(strength)), f"a new word for {victim.concept.target}"):
-                    at = picks(seed_of("inversion", seed), step, len(bank.points), self.batch_size)
+                    at = [noisy[i] for i in picks(seed_of("inversion", seed), step, len(noisy), self.batch_size)]
                     rows = written[[row_of[bank.prompts[i].prompt] for i in at]]
                     blank = ("",) * len(at)
                     cond = words.condition(rows, blank, vectors.expand(len(at), -1, -1))
@@ -108,7 +118,8 @@ class Inversion(Attack):
             yield Attacked(strength, cond, tuple(seeds), dict(victim.delta))
 
     def _make_bank(self, victim: Victim) -> Bank:
-        concept, banked = replace(victim.concept, synonyms=()), Training(pictures=self.shown, points=max(POINTS, self.shown))
+        count = math.ceil(POINTS / (1 - (self.noisy_from or 0.0)))  # of which about POINTS are noisy enough
+        concept, banked = replace(victim.concept, synonyms=()), Training(pictures=self.shown, points=max(count, self.shown))
         # Seeds of its own, so that no image is one that a method was trained on.
         return forget_bank(victim.session, concept, banked, seed_of("inversion", victim.seed_for(self.repeat)))
 
