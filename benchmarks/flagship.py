@@ -93,6 +93,23 @@ def attacks_table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
     return "\n".join(text) + "\n"
 
 
+def times_table(lines: Sequence[Line], controls: Sequence[Line], label: str = "learned word, 1 token") -> str:
+    """The row of a learned word in that table, taken apart by the times at which the word is learned."""
+    known = [line for line in (*lines, *controls) if line["of"] == RETRAINED]
+    text: list[str] = []
+    for times, noisy_from in (("all", None), ("noisy", 0.5)):
+        of = _by_concept(
+            line
+            for line in lines
+            if line["of"] != RETRAINED
+            and line["what"] == "attack"
+            and (line["attack"]["label"], line["attack"].get("noisy_from")) == (label, noisy_from)
+        )
+        text = text or [f"| {' | '.join(['times', *of])} |", f"|---|{'---:|' * len(of)}"]
+        text.append(f"| {' | '.join([times, *(_cell(_found(each, known)) for each in of.values())])} |")
+    return "\n".join(text) + "\n"
+
+
 def _by_concept(lines: Iterable[Line]) -> dict[str, list[Line]]:
     found: dict[str, list[Line]] = {}
     for line in lines:

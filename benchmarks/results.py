@@ -17,10 +17,12 @@ from claims import SUITES, Found, told
 from claims import table as claims
 from flagship import attacks_table as flagship_attacks
 from flagship import table as flagship
+from flagship import times_table as flagship_times
 from foretold import kept as asked
 from foretold import said as foretold
 from heldout import table as heldout
 from keep import kept
+from learned_words import table as learned_words
 from published import tables as published
 from speed_tables import speed_tables
 
@@ -114,6 +116,8 @@ def tables() -> dict[str, str]:
     ]
     lines_of_flagship = [json.loads(text) for text in (HERE / "flagship.jsonl").read_text().splitlines()]
     made |= {"flagship": flagship(lines_of_flagship), "flagship_attacks": flagship_attacks(lines_of_flagship, controls)}
+    made["flagship_times"] = flagship_times(lines_of_flagship, controls)
+    made["learned_words"] = learned_words([json.loads(text) for text in (HERE / "learned_words.jsonl").read_text().splitlines()])
     made |= published([json.loads(text) for text in (HERE / "published.jsonl").read_text().splitlines()])
     made["searched"] = searched([json.loads(text) for text in (HERE / "tuning.jsonl").read_text().splitlines()])
     made["claims"] = claims({name: Found(of) for name, of in suites.items()})

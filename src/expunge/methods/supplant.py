@@ -69,7 +69,7 @@ class Supplant(Objective):
     slowly."""
     turn: Annotated[float, Ge(0)] = 0.3
     """Weight of the last term, which turns images of the concept into what other prompts say. Larger leaves less to an image editor,
-    changes what looks like the concept more, and may leave more of a style to a learned word."""
+    and changes what looks like the concept more."""
     preserve: Annotated[float, Ge(0)] = 0.2
     """Weight of random prompts in the closed form. Larger preserves more exactly how other words are read, and maps the name less
     exactly."""
