@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Annotated, ClassVar
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
@@ -64,9 +64,10 @@ class Inversion(Attack):
     """Optimizer steps. With more, the word describes the images better, including the partners in them."""
     batch_size: Annotated[int, Ge(1)] = 8
     """Points on the noise path in each step. More reduces the variance of each step and costs proportionally more."""
-    noisy_from: Annotated[float, Gt(0), Lt(1)] | None = None
+    noisy_from: Annotated[float, Gt(0), Le(0.9)] | None = None
     """The share of the noise path at which the points begin that the word is trained on: 0.5 is its noisier half, None the whole path. The
-    larger it is, the more the prediction depends on the word, and the less the word learns about details."""
+    larger it is, the more the prediction depends on the word, and the less the word learns about details. The bank of points grows with
+    1 / (1 - noisy_from), hence the limit."""
     repeat: Annotated[int, Ge(0)] | None = None
     """Another start, other images and another order of batches for each number: a restart. None starts at the mean of the other members.
     Several entries of a budget that differ in it are one attacker with restarts, whose best counts."""
