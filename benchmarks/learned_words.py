@@ -10,29 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flagship import attacked
+from claims import SUITES
+from flagship import RETRAINED, attacked
 
+from expunge.bench.config import read_suite
+from expunge.bench.runner import plan_of
 from expunge.canvas.control import SHIPPED
 from expunge.concepts.concept import Concept
 from expunge.concepts.vocabulary import Vocabulary
 from expunge.progress import Silent
 from expunge.runs.run import Run
-from expunge.runs.unlearn import unlearn
+from expunge.runs.unlearn import carry_out
 from expunge.storage.cache import Store
 from expunge.storage.files import write_atomically
 from expunge.training.session import Session
 
 FILE = Path(__file__).with_suffix(".jsonl")
 CONCEPTS = ("ring", "neon")
-RETRAINED = "retrained"
-METHODS: dict[str, dict[str, Any]] = {
-    "SalUn": {"method": "salun"},
-    "SalUn, all weights": {"method": "salun", "variant": "full", "training": {"lr": 1e-4}},
-    "MiM-MU, whiten 0": {"method": "mim-mu", "variant": "xattn", "training": {"whiten": 0.0, "lr": 3e-4}},
-    "ESD, the paper's form": {"method": "esd", "surrogate": "null", "training": {"prompts": "bare", "whiten": 0.0}},
-    RETRAINED: {},
-}
-"""Those that a learned word found least of at all times (docs/lab/attacks.md), with the settings of the suite canvas."""
+METHODS = ("SalUn", "SalUn, all weights", "MiM-MU, whiten 0", "ESD, the paper's form", RETRAINED)
+"""Units of the suite canvas in which a word that was learned at all times found least (docs/lab/attacks.md), and the control."""
 TIMES: dict[str, float | None] = {"all times": None, "noisy times": 0.5}
 STEPS, PICTURES = 100, 16
 
@@ -44,8 +40,8 @@ def measured(session: Session, label: str, name: str, runs: Path) -> dict[str, A
     if label == RETRAINED:
         run = Run(SHIPPED)
     else:
-        folder = runs / f"{list(METHODS).index(label)}-{name}"
-        run = unlearn(session.model, told, **METHODS[label], seed=0, out=folder, cache=session.cache, progress=Silent())
+        [unit] = (u for u in read_suite(SUITES["canvas"]).units if u.name == f"{label}/{name}/0")
+        run = carry_out(plan_of(unit, session.model), session, runs / unit.id)
     delta, found = run.delta(session.model.fingerprint), {}
     for times, noisy_from in TIMES.items():
         settings = {"name": "inversion", "steps": STEPS, "noisy_from": noisy_from, "pictures_of_a_reading": PICTURES}

@@ -95,14 +95,14 @@ class Inversion(Attack):
         yield make_reading(victim, 0.0, {})
 
         start = model.path.times(torch.tensor([self.noisy_from or 0.0])).item()
-        noisy = [i for i, t in enumerate(points.t.tolist()) if t >= start]
+        among = [i for i, t in enumerate(points.t.tolist()) if t >= start]
         seed = victim.seed_for(self.repeat)
         vectors = self._start(words, victim.concept, seed).requires_grad_()
         optimizer = torch.optim.Adam([vectors], lr=self.lr)
         for done, strength in pairwise(self.strengths):
             with swapped(model.network, victim.delta):
                 for step in victim.session.progress.track(range(int(done), int(strength)), f"a new word for {victim.concept.target}"):
-                    at = [noisy[i] for i in picks(seed_of("inversion", seed), step, len(noisy), self.batch_size)]
+                    at = [among[i] for i in picks(seed_of("inversion", seed), step, len(among), self.batch_size)]
                     rows = written[[row_of[bank.prompts[i].prompt] for i in at]]
                     blank = ("",) * len(at)
                     cond = words.condition(rows, blank, vectors.expand(len(at), -1, -1))
@@ -119,7 +119,7 @@ class Inversion(Attack):
             yield Attacked(strength, cond, tuple(seeds), dict(victim.delta))
 
     def _make_bank(self, victim: Victim) -> Bank:
-        count = math.ceil(POINTS / (1 - (self.noisy_from or 0.0)))  # of which about POINTS are noisy enough
+        count = math.ceil(POINTS / (1 - (self.noisy_from or 0.0)))  # about POINTS of them are noisy enough
         concept, banked = replace(victim.concept, synonyms=()), Training(pictures=self.shown, points=max(count, self.shown))
         # Seeds of its own, so that no image is one that a method was trained on.
         return forget_bank(victim.session, concept, banked, seed_of("inversion", victim.seed_for(self.repeat)))

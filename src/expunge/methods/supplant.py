@@ -57,8 +57,8 @@ class Supplant(Objective):
     word: Annotated[float, Ge(0)] = 1.0
     """Weight of the first term, which disconnects the name. Larger forgets sooner and drags names that are read like it along."""
     image: Annotated[float, Ge(0)] = 1.0
-    """Weight of the second term, which removes the image. Larger leaves less to a learned word, and damages what looks like the concept
-    more."""
+    """Weight of the second term, which removes the image. Larger leaves less to an attacker who restores how the name is read, and damages
+    what looks like the concept more."""
     show: Annotated[float, Ge(0)] = 1.0
     """Weight of the third term, which shows the replacement. Larger generates it more cleanly under the concept's prompts."""
     lock: Annotated[float, Ge(0)] = 3.0
