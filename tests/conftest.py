@@ -17,28 +17,17 @@ os.environ.pop("COLUMNS", None)  # a terminal's width, which workers of xdist in
 import gc
 import ipaddress
 import random
-import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import checked
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
-SHAPES = re.compile(r"jaxtyping|\b(Latents|Times|Maps|Spans|Terms|Schedule|FlowTimes|Pictures)\b")
-"""What a module mentions that makes promises about shapes."""
-SOURCE = Path(__file__).parents[1] / "src"
-
-
-def promising() -> Iterator[str]:
-    """Modules that do. Of the others mypy knows as much, and checking them at each call takes its time."""
-    for file in SOURCE.rglob("*.py"):
-        if SHAPES.search(file.read_text(encoding="utf-8")):
-            yield ".".join(file.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
-
-
-# Every signature of theirs is checked at each call: `Float[Tensor, "b c h w"]` is a promise, in tests it is kept.
-install_import_hook(list(promising()), "checked.checked")
+# Every signature that names shapes is checked at each call: `Float[Tensor, "b c h w"]` is a promise, in tests it is kept.
+jaxtyping.jaxtyped = checked.where_promised
+jaxtyping.install_import_hook("expunge", "checked.checked")
 
 
 def _leaves_the_machine(host: object) -> bool:
@@ -104,7 +93,7 @@ def seeded() -> None:
 
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # `torch.manual_seed` keeps a stack trace for each accelerator that is not there
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,7 +5,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 from PIL import Image
@@ -138,6 +137,8 @@ def as_saved(table, folder: Path) -> None:
 
 
 def as_splits(table, folder: Path) -> None:
+    import datasets
+
     datasets.DatasetDict({"test": table.select([0]), "train": table}).save_to_disk(folder)
 
 
@@ -155,6 +156,8 @@ def as_folders(table, folder: Path) -> None:
 @pytest.mark.parametrize("write", [as_saved, as_splits, as_parquet, as_folders])
 def test_a_data_set_on_this_machine_is_read(write, tmp_path, monkeypatch):
     """CIFAR-10 in miniature, in the columns that it has on the hub."""
+    import datasets  # which takes seconds, and each process that shares the tests reads every file
+
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     images = [Image.new("RGB", (32, 32), (i, 2 * i, 3 * i)) for i in range(6)]
     features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["airplane", "bird"])})
@@ -167,6 +170,8 @@ def test_a_data_set_on_this_machine_is_read(write, tmp_path, monkeypatch):
 
 
 def test_a_data_set_without_classes_or_elsewhere_is_refused(tmp_path):
+    import datasets
+
     with raises_error("missing-data", "owner/name"):
         read_pictures("datasets:owner/name")
     datasets.Dataset.from_dict({"label": [0, 1]}).save_to_disk(tmp_path / "set")

@@ -79,7 +79,7 @@ def pipeline(seed: int = 0, prediction_type: str = "epsilon") -> StableDiffusion
     for part in text_encoder.modules():
         if hasattr(part, "config"):
             part.config = config
-    torch.manual_seed(seed)  # what a test draws next is the same whether or not it was the first to ask
+    torch.default_generator.manual_seed(seed)  # what a test draws next is the same whether or not it was the first to ask
     made = assemble(vae, text_encoder, tokenizer(), unet)
     made.scheduler.register_to_config(prediction_type=prediction_type)
     return made

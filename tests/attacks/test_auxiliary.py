@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import datasets
 import pytest
 import tiny
 import torch
@@ -163,6 +162,8 @@ def shown(file: Path) -> CaptionedImage:
 
 def data_set(folder: Path, **columns: list) -> str:
     """A data set as it lies on the hub: parquet files in a folder."""
+    import datasets  # which takes seconds, and each process that shares the tests reads every file
+
     table = datasets.Dataset.from_dict(columns)
     (folder / "data").mkdir(parents=True)
     table.cast_column("image", datasets.Image()).to_parquet(folder / "data" / "train-00000.parquet")

@@ -2,6 +2,7 @@
 
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from unittest import mock
 
@@ -24,6 +25,8 @@ partner = "style"
 members = ["ring", "square"]
 """
 """A small part of the canvas's vocabulary, with fewer images to generate."""
+
+app.get_command = cache(app.get_command)  # the options of every verb are read once, and not for each command line
 
 
 @dataclass(frozen=True)
