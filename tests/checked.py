@@ -22,8 +22,7 @@ def checked(function: Callable) -> Callable:
 
 
 def where_promised(*, typechecker: Callable) -> Callable[[Any], Any]:
-    """In place of `jaxtyping.jaxtyped`: checks what promises shapes. Of the rest mypy knows as much, and to check it at each call took a
-    third of the time of all tests."""
+    """In place of `jaxtyping.jaxtyped`: checks what promises shapes, a twelfth of all functions. Of the rest mypy knows as much."""
     return lambda decorated: _jaxtyped(decorated, typechecker=typechecker) if _promises(decorated) else decorated
 
 

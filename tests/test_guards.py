@@ -8,8 +8,10 @@ import jaxtyping
 import pytest
 import torch
 
+from expunge.diffusion.losses import squared_error
 from expunge.diffusion.types import Cond
 from expunge.storage.cache import Store
+from expunge.storage.hashing import seed_of
 
 
 @pytest.mark.parametrize("connect", ["connect", "connect_ex"])
@@ -33,6 +35,13 @@ def test_this_machine_is_within_reach():
 def test_shapes_are_checked():
     with pytest.raises(jaxtyping.TypeCheckError):
         Cond(torch.zeros(3, 4), ("a", "b", "c"))
+    with pytest.raises(jaxtyping.TypeCheckError):
+        squared_error(torch.zeros(3, 4), torch.zeros(3, 4))
+
+
+def test_a_function_that_names_no_shape_is_as_it_was_written():
+    assert hasattr(squared_error, "__wrapped__")
+    assert not hasattr(seed_of, "__wrapped__")
 
 
 def test_the_cache_is_not_the_users():
