@@ -44,6 +44,9 @@ RETRAINED = "retrained"
 DEFAULTS = {"tokens": 1, "noisy_from": None, "data": "base", "repeat": None, "whiten": None}
 """Settings of attacks that a line may leave out."""
 
+TIMES: dict[str, float | None] = {"all times": None, "noisy times": 0.5}
+"""`Inversion.noisy_from` of the two searches for a learned word."""
+
 Line = dict[str, Any]
 
 
@@ -93,20 +96,17 @@ def attacks_table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
     return "\n".join(text) + "\n"
 
 
-def times_table(lines: Sequence[Line], controls: Sequence[Line], label: str = "learned word, 1 token") -> str:
-    """The row of a learned word in that table, taken apart by the times at which the word is learned."""
+def times_table(lines: Sequence[Line], controls: Sequence[Line]) -> str:
+    """The rows of learned words in that table, taken apart by the times at which the word is learned."""
     known = [line for line in (*lines, *controls) if line["of"] == RETRAINED]
-    text: list[str] = []
-    for times, noisy_from in (("all", None), ("noisy", 0.5)):
-        of = _by_concept(
-            line
-            for line in lines
-            if line["of"] != RETRAINED
-            and line["what"] == "attack"
-            and (line["attack"]["label"], line["attack"].get("noisy_from")) == (label, noisy_from)
-        )
-        text = text or [f"| {' | '.join(['times', *of])} |", f"|---|{'---:|' * len(of)}"]
-        text.append(f"| {' | '.join([times, *(_cell(_found(each, known)) for each in of.values())])} |")
+    mine = [line for line in lines if line["of"] != RETRAINED and line["what"] == "attack" and line["attack"]["name"] == "inversion"]
+    concepts = list(_by_concept(mine))
+    text = [f"| {' | '.join(['attacker', 'learned at', *concepts])} |", f"|---|---|{'---:|' * len(concepts)}"]
+    for label in dict.fromkeys(line["attack"]["label"] for line in mine):
+        for times, noisy_from in TIMES.items():
+            of = _by_concept(line for line in mine if (line["attack"]["label"], line["attack"].get("noisy_from")) == (label, noisy_from))
+            cells = [_cell(_found(of.get(concept, []), known)) for concept in concepts]
+            text.append(f"| {' | '.join([label, times, *cells])} |")
     return "\n".join(text) + "\n"
 
 

@@ -1,5 +1,4 @@
-"""Which methods withstand a learned word at all times, and which at noisy times: `python benchmarks/learned_words.py --keep
-benchmarks/learned_words.jsonl`.
+"""Which methods withstand a learned word at all times, and which at noisy times: `python benchmarks/learned_words.py`.
 
 Each line is one method on one concept, attacked by `inversion` with both settings of `noisy_from`. What has a line is not measured again.
 """
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from claims import SUITES
-from flagship import RETRAINED, attacked
+from flagship import RETRAINED, TIMES, attacked
 
 from expunge.bench.config import read_suite
 from expunge.bench.runner import plan_of
@@ -29,7 +28,6 @@ FILE = Path(__file__).with_suffix(".jsonl")
 CONCEPTS = ("ring", "neon")
 METHODS = ("SalUn", "SalUn, all weights", "MiM-MU, whiten 0", "ESD, the paper's form", RETRAINED)
 """Units of the suite canvas in which a word that was learned at all times found least (docs/lab/attacks.md), and the control."""
-TIMES: dict[str, float | None] = {"all times": None, "noisy times": 0.5}
 STEPS, PICTURES = 100, 16
 
 
